@@ -1,0 +1,98 @@
+"""Names that both ends of the wire agree on: attributes, headers, metrics.
+
+OpenTelemetry's semantic conventions are used wherever they have a name; ours start with
+``heatshield.``.
+"""
+
+from typing import Final
+
+# -- span and log attributes ------------------------------------------------------------------
+
+ENDUSER_ID: Final = "enduser.id"
+"""The acting user; what heatshield writes. Also the baggage key the user travels under."""
+
+USER_ATTRIBUTES: Final = (ENDUSER_ID, "user.id", "enduser.pseudo.id")
+"""Attributes the user is read from, in order of precedence."""
+
+CALL: Final = "heatshield.call"
+"""On a span: the innermost enclosing operation of this process that a breaker can refuse (its
+server span's name or a guard's name). A span's cost is charged to the user of that call."""
+
+GUARD: Final = "heatshield.guard"
+"""On a span, ``true``: it was opened by ``heatshield.guard`` or ``heatshield.breaker``."""
+
+COST_ELEMENTS: Final = "heatshield.cost.elements"
+COST_ROWS: Final = "heatshield.cost.rows"
+COST_BYTES: Final = "heatshield.cost.bytes"
+"""On a span, integers: collection elements read or written, database rows, bytes moved."""
+
+REDIS_ARGS_LENGTH: Final = "db.redis.args_length"
+"""What OpenTelemetry's own Redis instrumentation writes: the words of the command."""
+
+REJECTED: Final = "heatshield.rejected"
+"""On a span: the id of the breaker entry that refused it. Such a span is not an error."""
+
+# -- resource attributes ----------------------------------------------------------------------
+
+SERVICE_NAME: Final = "service.name"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+WORKERS: Final = "heatshield.workers"
+"""How many requests an instance can run at once on its processors: 1 for an asyncio process.
+A service's capacity is the sum over its live instances."""
+
+# -- headers (HTTP) and metadata (gRPC) -------------------------------------------------------
+
+BREAKER_HEADER: Final = "heatshield-breaker"
+"""On a 503 or UNAVAILABLE: the id of the entry that refused the call. Marked so, a rejection is
+never retried and never counted as a failure."""
+
+# -- routes of the collector ------------------------------------------------------------------
+
+OTLP_TRACES_PATH: Final = "/v1/traces"
+OTLP_LOGS_PATH: Final = "/v1/logs"
+BREAKERS_PATH: Final = "/v1/breakers"
+BREAKER_STREAM_PATH: Final = "/v1/breakers/stream"
+BREAKER_REPORT_PATH: Final = "/v1/breakers/report"
+
+DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
+
+# -- metrics: the collector's own /metrics, and series that rules and dashboards read ----------
+
+USER_LOAD: Final = "heatshield_user_load"
+"""Gauge, top-k: lower bound of cost per second by (user, service, call), labels ``cost`` (busy,
+calls, elements) and ``window`` (1s, 10s, 1m, 5m). Busy load is dimensionless."""
+
+CALL_LOAD: Final = "heatshield_call_load"
+"""Gauge, top-k: cost per second by (service, call), labels ``cost`` and ``window``."""
+
+FINDING: Final = "heatshield_finding"
+"""Gauge: 1 user and call that a detector names; the value is the load it saw; labels ``class``
+(hot, heavy), ``user``, ``service``, ``call``, ``cost``, ``window``."""
+
+SERVICE_CAPACITY: Final = "heatshield_service_capacity"
+"""Gauge by ``service``: the workers its live instances report."""
+
+ALERTS: Final = "heatshield_alerts"
+"""Gauge by ``alertname`` and ``alertstate`` (pending, firing): how many alerts."""
+
+BREAKERS: Final = "heatshield_breakers"
+"""Gauge by ``state`` (open, half_open) and ``mode`` (reject, trickle, flag): entries held."""
+
+BREAKER_REJECTED: Final = "heatshield_breaker_rejected_total"
+"""Counter by ``service`` and ``call``: calls that clients report having refused."""
+
+REQUESTS: Final = "heatshield_requests_total"
+"""Counter by ``service``, ``call``, ``outcome`` (ok, error, rejected): RED's rate and errors."""
+
+REQUEST_DURATION: Final = "heatshield_request_duration_seconds"
+"""Histogram by ``service`` and ``call``: RED's duration, of server spans and guards."""
+
+SPANS_RECEIVED: Final = "heatshield_spans_received_total"
+LOGS_RECEIVED: Final = "heatshield_logs_received_total"
+"""Counters: records acknowledged, that is, durable."""
+
+CHARGES_DROPPED: Final = "heatshield_charges_dropped_total"
+"""Counter by ``cause``: charges the linker or a sketch had to let go."""
+
+PAYLOADS_REFUSED: Final = "heatshield_payloads_refused_total"
+"""Counter by ``cause`` (overload, malformed, too_large): payloads answered with 4xx or 5xx."""

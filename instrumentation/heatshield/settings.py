@@ -1,0 +1,181 @@
+"""Settings: flags over environment over ``heatshield.toml`` over defaults, into one frozen object.
+
+A settings class is a frozen dataclass whose fields have types from ``str, int, float, bool,
+tuple[str, ...]`` and optionals of these. It belongs to a section of the file; its environment
+variables are ``HEATSHIELD_<FIELD>`` for the section ``service`` and
+``HEATSHIELD_<SECTION>_<FIELD>`` for any other. An unknown key anywhere is an error that names the
+nearest known one, because a misspelt setting that is silently ignored protects nobody.
+"""
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from heatshield.names import DEFAULT_ENDPOINT
+
+__all__ = ["ServiceSettings", "SettingsError", "load"]
+
+FILE_NAME: Final = "heatshield.toml"
+ENVIRONMENT_PREFIX: Final = "HEATSHIELD_"
+SECTIONS: Final = ("service", "collector")
+CONFIG_KEY: Final = "HEATSHIELD_CONFIG"
+"""Environment variable that names another file than ``./heatshield.toml``."""
+
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value of the wrong kind; says which, where and what to do."""
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What an instrumented service can set; ``heatshield.instrument(**these)``."""
+
+    service: str = _setting("", "name of this service; OTEL_SERVICE_NAME counts too")
+    endpoint: str = _setting(DEFAULT_ENDPOINT, "address of the collector")
+    tenant: str = _setting("default", "whose platform this service belongs to")
+    enabled: bool = _setting(True, "false: instrument() does nothing at all")
+    enforce: bool = _setting(True, "local kill switch: false refuses no call, whatever is granted")
+    workers: int = _setting(1, "requests this process can compute at once; its share of capacity")
+    user_header: str = _setting("", "request header that names the acting user, e.g. x-user-id")
+    user_path_parameter: str = _setting("", "path parameter that names the acting user")
+    user_jwt_claim: str = _setting("", "claim of a bearer token that names the user (unverified)")
+    user_key: str = _setting("", "key of HMAC-SHA256 pseudonyms; with it no raw user id leaves")
+    excluded_paths: tuple[str, ...] = _setting((), "request paths that make no spans, by prefix")
+    disabled: tuple[str, ...] = _setting((), "integrations to leave out, e.g. redis,httpx")
+    console_ids: bool = _setting(False, "add trace id and user to console log lines too")
+    flush_interval_s: float = _setting(0.2, "seconds after which a batch goes out")
+    batch_records: int = _setting(512, "records that send a batch before its time")
+    queue_records: int = _setting(
+        8_192, "records kept while the collector is away; more are dropped"
+    )
+    export_timeout_s: float = _setting(5.0, "seconds to wait for the collector's answer")
+
+
+def load(
+    cls: type[T],
+    section: str = "service",
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> T:
+    """Make a settings object.
+
+    Args:
+        cls: the settings dataclass.
+        section: its table in the file and its infix in the environment.
+        flags: values given on the command line or in code; ``None`` means not given.
+        environ: instead of ``os.environ``.
+        file: instead of ``$HEATSHIELD_CONFIG`` or ``./heatshield.toml``; these may be absent, a
+            file that is named must exist.
+
+    Raises:
+        SettingsError: on an unknown key or a value of the wrong kind.
+    """
+    environ = os.environ if environ is None else environ
+    kinds = typing.get_type_hints(cls)
+    kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for where, given in (
+        _from_file(environ, section, file),
+        _from_environment(environ, section, kinds),
+        ("arguments", {k: v for k, v in (flags or {}).items() if v is not None}),
+    ):
+        for name, value in given.items():
+            if name not in kinds:
+                raise SettingsError(f"{where}: {_unknown(name, kinds)}")
+            values[name] = _convert(value, kinds[name], f"{where}: {name}")
+    return cls(**values)
+
+
+def _from_file(
+    environ: Mapping[str, str], section: str, file: Path | None
+) -> tuple[str, dict[str, Any]]:
+    named = file or (Path(environ[CONFIG_KEY]) if environ.get(CONFIG_KEY) else None)
+    path = named or Path(FILE_NAME)
+    if named is None and not path.is_file():
+        return str(path), {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    for table in document:
+        if table not in SECTIONS:
+            raise SettingsError(f"{path}: {_unknown(table, SECTIONS)}")
+    given = document.get(section, {})
+    if not isinstance(given, dict):
+        raise SettingsError(f"{path}: {section} is not a table")
+    return f"{path} [{section}]", given
+
+
+def _from_environment(
+    environ: Mapping[str, str], section: str, kinds: Mapping[str, Any]
+) -> tuple[str, dict[str, str]]:
+    infix = "" if section == "service" else f"{section.upper()}_"
+    mine = ENVIRONMENT_PREFIX + infix
+    others = tuple(
+        f"{ENVIRONMENT_PREFIX}{name.upper()}_"
+        for name in SECTIONS
+        if name not in ("service", section)
+    )
+    given: dict[str, str] = {}
+    for key, text in environ.items():
+        if key == CONFIG_KEY or not key.startswith(mine) or key.startswith(others):
+            continue
+        name = key.removeprefix(mine).lower()
+        if name not in kinds:
+            known = [mine + known.upper() for known in kinds]
+            raise SettingsError(f"environment: {_unknown(key, known)}")
+        given[name] = text
+    return "environment", given
+
+
+def _unknown(name: str, known: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return f"unknown setting {name!r}; did you mean {near[0]!r}?" if near else f"unknown {name!r}"
+
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """A value of the field's kind, from text (environment, flags) or from TOML's own types."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    try:
+        if kind is bool:
+            return value if isinstance(value, bool) else _boolean(str(value))
+        if typing.get_origin(kind) is tuple:
+            rows = value.split(",") if isinstance(value, str) else value
+            return tuple(str(row).strip() for row in rows if str(row).strip())
+        if isinstance(value, bool) or (
+            kind is not str and not isinstance(value, str | int | float)
+        ):
+            raise ValueError(f"{value!r}")
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        name = getattr(kind, "__name__", None) or str(kind)
+        raise SettingsError(f"{where}: {value!r} is not a {name}") from error
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
