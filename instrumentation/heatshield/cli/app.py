@@ -1,0 +1,66 @@
+"""Puts the commands together and says what failed in one line."""
+
+import importlib.metadata
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from heatshield.cli.errors import CliError
+from heatshield.cli.plugins import plugin_commands
+from heatshield.settings import SettingsError
+
+__all__ = ["app", "main"]
+
+
+class Commands(TyperGroup):
+    """Our commands and those of other packages; errors become one line and an exit code."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in plugin_commands():
+            self.add_command(command)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except CliError as error:
+            typer.echo(f"heatshield: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except SettingsError as error:
+            typer.echo(f"heatshield: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    name="heatshield",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Finds the one user who is burning the platform, and trips a breaker around "
+    "just that user's expensive call.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"heatshield {importlib.metadata.version('heatshield')}")
+        raise typer.Exit
+
+
+@app.callback()
+def heatshield(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app()
