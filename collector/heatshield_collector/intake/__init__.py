@@ -1,0 +1,1 @@
+"""Intake: bytes from the network become accepted payloads, still undecoded."""
