@@ -1,0 +1,274 @@
+"""Attribute lists, as protobuf's Arrow form has them, to two texts a row.
+
+The form comes from ``list<struct<key, value: struct<string_value, bool_value, ...>>>``: flat arrays
+with offsets, one entry an attribute, so every step here is one pass over a whole batch. What each
+text means is told in ``model.py``.
+
+Most rows share few *shapes* (their keys and kinds in order), so the key text is made once a shape:
+each (key, kind) of the batch gets a random 64-bit weight, a row's shape is the sum of its weights
+multiplied by their positions, and rows with the same sum share the text. Two different shapes
+collide with a chance of 2^-64; the weights are drawn anew in each process, so that no sender can
+aim for it.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.message import DecodeError as ProtobufError
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from heatshield_collector.decode.errors import DecodeError
+from heatshield_collector.model import ESCAPE, SEPARATOR
+
+__all__ = ["Attributes", "any_value_texts", "flatten", "plain_value"]
+
+_KINDS: Final = {
+    "string_value": "s",
+    "int_value": "i",
+    "double_value": "d",
+    "bool_value": "b",
+    "bytes_value": "x",
+    "array_value": "j",
+    "kvlist_value": "j",
+}
+_LETTERS: Final = "nsidbxj"
+_RANDOM: Final = np.random.default_rng(secrets.randbits(64))
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The attributes of ``rows`` rows, flat.
+
+    Attributes:
+        rows: how many rows they belong to.
+        row: int64[n], the row of each attribute, ascending.
+        key: int32[n], index into ``names`` of each attribute's key.
+        names: the distinct keys of the batch.
+        kind: uint8[n], index into ``nsidbxj`` of each value's kind.
+        text: string[n], each value as text, separators escaped.
+        offsets: int64[rows + 1], where each row's attributes start.
+    """
+
+    rows: int
+    row: np.ndarray
+    key: np.ndarray
+    names: list[str]
+    kind: np.ndarray
+    text: pa.Array
+    offsets: np.ndarray
+
+    def keys_column(self) -> pa.Array:
+        """``attribute_keys``: string[rows]."""
+        if not len(self.key):
+            return pa.repeat(pa.scalar("", pa.string()), self.rows)
+        letters = len(_LETTERS)
+        code = self.key.astype(np.int64) * letters + self.kind
+        weights = _RANDOM.integers(1, 2**64, len(self.names) * letters, dtype=np.uint64)
+        position = np.arange(len(code), dtype=np.uint64) - self.offsets[self.row].astype(np.uint64)
+        shapes = np.zeros(self.rows, dtype=np.uint64)
+        filled = np.flatnonzero(np.diff(self.offsets))
+        weighted = weights[code] * (2 * position + np.uint64(1))
+        shapes[filled] = np.add.reduceat(weighted, self.offsets[filled])
+        _, first, of_row = np.unique(shapes, return_index=True, return_inverse=True)
+        texts = [self._shape_text(code[self.offsets[i] : self.offsets[i + 1]]) for i in first]
+        return pa.array(texts, pa.string()).take(pa.array(of_row.reshape(-1)))
+
+    def values_column(self) -> pa.Array:
+        """``attribute_values``: string[rows]."""
+        lists = pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), self.text)
+        return pc.binary_join(lists, SEPARATOR)
+
+    def first_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where a key first stands in each row that has it.
+
+        Returns:
+            (rows, attributes): int64 arrays of the rows and of the attributes' indices.
+        """
+        try:
+            wanted = self.names.index(name)
+        except ValueError:
+            empty = np.empty(0, dtype=np.int64)
+            return empty, empty
+        found = np.flatnonzero(self.key == wanted)
+        rows, first = np.unique(self.row[found], return_index=True)
+        return rows, found[first]
+
+    def texts_of(self, name: str, kinds: str = "s") -> pa.Array:
+        """The values of one attribute: string[rows], null where a row has none of these kinds."""
+        rows, at = self.first_of(name)
+        index = np.full(self.rows, -1, dtype=np.int64)
+        wanted = np.isin(self.kind[at], [_LETTERS.index(kind) for kind in kinds])
+        index[rows[wanted]] = at[wanted]
+        taken = self.text.take(pa.array(index, mask=index < 0))
+        return _unescaped(taken) if len(rows) else taken
+
+    def integers_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The values of one integer attribute.
+
+        Returns:
+            (values, present): int64[rows] with 0 where there is none, bool[rows].
+        """
+        values = np.zeros(self.rows, dtype=np.int64)
+        present = np.zeros(self.rows, dtype=bool)
+        rows, at = self.first_of(name)
+        integer = self.kind[at] == _LETTERS.index("i")
+        rows, at = rows[integer], at[integer]
+        values[rows] = self.text.take(pa.array(at)).cast(pa.int64()).to_numpy()
+        present[rows] = True
+        return values, present
+
+    def _shape_text(self, codes: np.ndarray) -> str:
+        letters = len(_LETTERS)
+        return SEPARATOR.join(
+            f"{_LETTERS[code % letters]}:{_escape(self.names[code // letters])}"
+            for code in codes.tolist()
+        )
+
+
+def flatten(lists: pa.ListArray) -> Attributes:
+    """Take a column of attribute lists apart.
+
+    Args:
+        lists: ``list<struct<key, value>>`` as ptars makes it; one list a row, not sliced.
+    """
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    entries = lists.values
+    if entries.type.get_field_index("key") < 0:
+        raise TypeError(f"not an attribute list: {entries.type}")
+    keys = entries.field("key").dictionary_encode()
+    text, kind = any_value_texts(entries.field("value"))
+    return Attributes(
+        rows=len(lists),
+        row=np.repeat(np.arange(len(lists)), np.diff(offsets)),
+        key=keys.indices.to_numpy(),
+        names=keys.dictionary.to_pylist(),
+        kind=kind,
+        text=_escaped(text),
+        offsets=offsets,
+    )
+
+
+def any_value_texts(values: pa.StructArray) -> tuple[pa.Array, np.ndarray]:
+    """The text and kind of each ``AnyValue``.
+
+    Returns:
+        string[n] without nulls and not yet escaped, and uint8[n], index into ``nsidbxj``.
+    """
+    kind = np.zeros(len(values), dtype=np.uint8)
+    text = values.field("string_value")
+    kind[_present(values, "string_value")] = _LETTERS.index("s")
+    for name, cast in (
+        ("int_value", _integer_text),
+        ("double_value", _double_text),
+        ("bool_value", _bool_text),
+        ("bytes_value", _bytes_text),
+        ("array_value", _array_text),
+        ("kvlist_value", _kvlist_text),
+    ):
+        present = _present(values, name)
+        if present.any():
+            kind[present] = _LETTERS.index(_KINDS[name])
+            at = np.flatnonzero(present)
+            text = pc.replace_with_mask(
+                text, pa.array(present), cast(values.field(name).take(pa.array(at)))
+            )
+    return pc.fill_null(text, ""), kind
+
+
+def _present(values: pa.StructArray, name: str) -> np.ndarray:
+    valid = np.asarray(values.field(name).is_valid())
+    if values.null_count:
+        valid = valid & np.asarray(values.is_valid())
+    return valid
+
+
+def _integer_text(values: pa.Array) -> pa.Array:
+    return values.cast(pa.string())
+
+
+def _double_text(values: pa.Array) -> pa.Array:
+    # Python's repr is the shortest text that reads back the same, also for nan and inf.
+    return pa.array([repr(value) for value in values.to_pylist()], pa.string())
+
+
+def _bool_text(values: pa.Array) -> pa.Array:
+    return pc.if_else(values, "true", "false")
+
+
+def _bytes_text(values: pa.Array) -> pa.Array:
+    return pa.array([value.hex() for value in values.to_pylist()], pa.string())
+
+
+def _array_text(values: pa.Array) -> pa.Array:
+    # ptars leaves the members of a recursive field as bytes: rare enough for protobuf's own classes.
+    rows = values.field("values").to_pylist()
+    return pa.array(
+        [json.dumps([plain_value(_parse(AnyValue, item)) for item in row or ()]) for row in rows],
+        pa.string(),
+    )
+
+
+def _kvlist_text(values: pa.Array) -> pa.Array:
+    rows = values.field("values").to_pylist()
+    return pa.array(
+        [json.dumps(_plain_pairs([_parse(KeyValue, item) for item in row or ()])) for row in rows],
+        pa.string(),
+    )
+
+
+def _parse(kind: type[Message], item: bytes) -> Any:
+    try:
+        return kind.FromString(item)
+    except ProtobufError as error:
+        raise DecodeError(f"a nested attribute value is not valid: {error}") from error
+
+
+def plain_value(value: AnyValue) -> Any:
+    """A nested value as JSON can say it; bytes become ``{"bytes": hexadecimal}``."""
+    name = value.WhichOneof("value")
+    if name == "array_value":
+        return [plain_value(item) for item in value.array_value.values]
+    if name == "kvlist_value":
+        return _plain_pairs(value.kvlist_value.values)
+    if name == "bytes_value":
+        return {"bytes": value.bytes_value.hex()}
+    return getattr(value, name) if name in _KINDS else None
+
+
+def _plain_pairs(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    return {pair.key: plain_value(pair.value) for pair in pairs}
+
+
+def _escape(text: str) -> str:
+    return text.replace(ESCAPE, ESCAPE + "0").replace(SEPARATOR, ESCAPE + "1")
+
+
+def _escaped(texts: pa.Array) -> pa.Array:
+    if not _has_separator(texts):
+        return texts
+    return pc.replace_substring(
+        pc.replace_substring(texts, ESCAPE, ESCAPE + "0"), SEPARATOR, ESCAPE + "1"
+    )
+
+
+def _unescaped(texts: pa.Array) -> pa.Array:
+    if not _has_separator(texts):
+        return texts
+    return pc.replace_substring(
+        pc.replace_substring(texts, ESCAPE + "1", SEPARATOR), ESCAPE + "0", ESCAPE
+    )
+
+
+def _has_separator(texts: pa.Array) -> bool:
+    """Whether U+001E or U+001F stands anywhere: one look at the bytes instead of one a text."""
+    data = texts.buffers()[2]
+    if data is None:
+        return False
+    return bool(((np.frombuffer(data, dtype=np.uint8) >> 1) == ord(ESCAPE) >> 1).any())

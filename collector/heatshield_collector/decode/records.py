@@ -1,0 +1,153 @@
+"""What spans and logs share: resource -> scope -> record, three nested lists taken flat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+import ptars
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.descriptor import Descriptor
+
+from heatshield.names import SERVICE_INSTANCE_ID, SERVICE_NAME
+from heatshield_collector.decode.attributes import flatten
+from heatshield_collector.decode.errors import DecodeError
+from heatshield_collector.model import RESOURCES
+
+__all__ = ["Decoded", "Records", "read", "valid_ids"]
+
+UNKNOWN_SERVICE: Final = "unknown_service"
+"""OpenTelemetry's default where a sender names no service."""
+
+INT64_MAX: Final = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a batch of payloads said.
+
+    Attributes:
+        table: one row a record, with the schema of ``model.SPANS`` or ``model.LOGS``.
+        resources: one row a distinct resource of the batch, ``model.RESOURCES``.
+        rejected: for each payload, how many of its records were left out as invalid.
+    """
+
+    table: pa.Table
+    resources: pa.Table
+    rejected: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of a batch, flat, with what their resource and scope say.
+
+    Attributes:
+        fields: the records themselves, a struct array of n.
+        payload: int64[n], which payload each came in.
+        service, instance, scope: string[n].
+        resource_id: int64[n].
+        resources: ``model.RESOURCES``.
+    """
+
+    fields: pa.StructArray
+    payload: np.ndarray
+    service: pa.Array
+    instance: pa.Array
+    scope: pa.Array
+    resource_id: pa.Array
+    resources: pa.Table
+
+
+def read(request: Descriptor, payloads: Sequence[bytes], signal: str) -> Records:
+    """Parse payloads jointly and take their three nested lists flat.
+
+    Args:
+        request: descriptor of the export request.
+        payloads: serialized requests.
+        signal: ``spans`` or ``log_records``, as the innermost list is called.
+
+    Raises:
+        DecodeError: when any payload is not such a request.
+    """
+    outer = "resource_spans" if signal == "spans" else "resource_logs"
+    inner = "scope_spans" if signal == "spans" else "scope_logs"
+    try:
+        batch = _handler(request).list_to_record_batch(list(payloads))
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+    by_payload = batch.column(outer)
+    by_resource = by_payload.values.field(inner)
+    by_scope = by_resource.values.field(signal)
+    scope_of_record = _parents(by_scope)
+    resource_of_record = _parents(by_resource)[scope_of_record]
+    service, instance, resource_id, resources = _resources(by_payload.values.field("resource"))
+    of_record = pa.array(resource_of_record)
+    scope = by_resource.values.field("scope")
+    return Records(
+        fields=by_scope.values,
+        payload=_parents(by_payload)[resource_of_record],
+        service=service.take(of_record),
+        instance=instance.take(of_record),
+        scope=_child(scope, "name", "").take(pa.array(scope_of_record)),
+        resource_id=resource_id.take(of_record),
+        resources=resources,
+    )
+
+
+@cache
+def _handler(request: Descriptor) -> Any:
+    return ptars.HandlerPool([request.file], ptars.PtarsConfig()).get_for_message(request)
+
+
+def _parents(lists: pa.ListArray) -> np.ndarray:
+    """int64[n]: for each member of all lists, the index of the list it is in."""
+    return np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
+
+
+def _child(parent: pa.StructArray, name: str, default: Any) -> pa.Array:
+    """A field of a message that may be unset: its default where it is."""
+    child = parent.field(name)
+    if parent.null_count:
+        child = pc.if_else(parent.is_valid(), child, pa.scalar(default, child.type))
+    return child
+
+
+def _resources(resource: pa.StructArray) -> tuple[pa.Array, pa.Array, pa.Array, pa.Table]:
+    attributes = flatten(resource.field("attributes"))
+    keys, values = attributes.keys_column(), attributes.values_column()
+    if resource.null_count:
+        keys = pc.if_else(resource.is_valid(), keys, "")
+        values = pc.if_else(resource.is_valid(), values, "")
+    distinct = pc.binary_join_element_wise(keys, values, "\x1d").dictionary_encode()
+    ids = pa.array(
+        [
+            int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+            for text in distinct.dictionary.to_pylist()
+        ],
+        pa.int64(),
+    )
+    _, first = np.unique(distinct.indices.to_numpy(), return_index=True)
+    table = pa.table([ids, keys.take(first), values.take(first)], schema=RESOURCES)
+    service = pc.fill_null(attributes.texts_of(SERVICE_NAME), UNKNOWN_SERVICE)
+    instance = pc.fill_null(attributes.texts_of(SERVICE_INSTANCE_ID), "")
+    return service, instance, ids.take(distinct.indices), table
+
+
+def valid_ids(ids: pa.Array, size: int) -> np.ndarray:
+    """bool[n]: which of these byte strings have ``size`` bytes that are not all zero."""
+    right = np.asarray(pc.equal(pc.binary_length(ids), size))
+    return right & np.asarray(pc.not_equal(ids, pa.scalar(bytes(size), ids.type)))
+
+
+def int64(values: pa.Array) -> np.ndarray:
+    """Unsigned 64-bit numbers as int64[n], clamped at its maximum."""
+    return np.minimum(values.to_numpy(), np.uint64(INT64_MAX)).astype(np.int64)
+
+
+def within(values: pa.Array, highest: int) -> pa.Array:
+    """An enumeration as int8[n]; what is outside 0..highest becomes 0, unspecified."""
+    numbers = values.to_numpy()
+    return pa.array(np.where((numbers >= 0) & (numbers <= highest), numbers, 0).astype(np.int8))

@@ -1,0 +1,140 @@
+"""OTLP trace payloads -> one Arrow table with the schema of ``model.SPANS``."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from heatshield import names
+from heatshield_collector.decode.attributes import Attributes, flatten
+from heatshield_collector.decode.records import Decoded, int64, read, valid_ids, within
+from heatshield_collector.model import SPANS, attributes_of
+
+__all__ = ["decode_traces"]
+
+DB_SYSTEM: Final = ("db.system.name", "db.system")
+"""The stable semantic convention and the one before it."""
+
+REDIS_COMMAND_WORDS: Final = 2
+"""A Redis command's name and key: the words of its arguments that are not elements."""
+
+
+def decode_traces(payloads: Sequence[bytes], received_ns: int) -> Decoded:
+    """Decode trace payloads jointly.
+
+    Args:
+        payloads: serialized ``ExportTraceServiceRequest`` messages.
+        received_ns: when they were received, nanoseconds since the Unix epoch.
+
+    Raises:
+        DecodeError: when any payload is not such a message.
+    """
+    records = read(ExportTraceServiceRequest.DESCRIPTOR, payloads, "spans")
+    spans = records.fields
+    start = int64(spans.field("start_time_unix_nano"))
+    end = int64(spans.field("end_time_unix_nano"))
+    status = spans.field("status")
+    parent = spans.field("parent_span_id")
+    attributes = flatten(spans.field("attributes"))
+    columns = {
+        "trace_id": spans.field("trace_id"),
+        "span_id": spans.field("span_id"),
+        "parent_span_id": pc.if_else(pa.array(valid_ids(parent, 8)), parent, b""),
+        "service": records.service,
+        "instance": records.instance,
+        "name": spans.field("name"),
+        "kind": within(spans.field("kind"), 5),
+        "start_ns": pa.array(start),
+        "duration_ns": pa.array(np.maximum(end - start, 0)),
+        "status": within(_of_set(status, "code", 0), 2),
+        "status_message": _of_set(status, "message", ""),
+        **_named(attributes),
+        "attribute_keys": attributes.keys_column(),
+        "attribute_values": attributes.values_column(),
+        "events": _texts(spans.field("events"), ("time_unix_nano", "name")),
+        "links": _texts(spans.field("links"), ("trace_id", "span_id")),
+        "scope": records.scope,
+        "trace_state": spans.field("trace_state"),
+        "flags": spans.field("flags").cast(pa.int64()),
+        "dropped": _dropped(spans),
+        "resource_id": records.resource_id,
+        "received_ns": pa.array(np.full(len(spans), received_ns)),
+    }
+    table = pa.table([columns[name] for name in SPANS.names], schema=SPANS)
+    keep = valid_ids(columns["trace_id"], 16) & valid_ids(columns["span_id"], 8)
+    rejected = np.bincount(records.payload[~keep], minlength=len(payloads))
+    if not keep.all():
+        table = table.filter(pa.array(keep))
+    return Decoded(table, records.resources, rejected.tolist())
+
+
+def _of_set(parent: pa.StructArray, name: str, default: Any) -> pa.Array:
+    child = parent.field(name)
+    return pc.if_else(parent.is_valid(), child, pa.scalar(default, child.type))
+
+
+def _named(attributes: Attributes) -> dict[str, pa.Array]:
+    """The columns that are made from single attributes."""
+    elements, said = attributes.integers_of(names.COST_ELEMENTS)
+    words, counted = attributes.integers_of(names.REDIS_ARGS_LENGTH)
+    elements = np.where(said, elements, np.where(counted, words - REDIS_COMMAND_WORDS, 0))
+    return {
+        "user": user_of(attributes),
+        "call": attributes.texts_of(names.CALL),
+        "backend": pc.coalesce(*(attributes.texts_of(name) for name in DB_SYSTEM)),
+        "rejected": attributes.texts_of(names.REJECTED),
+        "elements": pa.array(np.maximum(elements, 0)),
+        "rows": pa.array(np.maximum(attributes.integers_of(names.COST_ROWS)[0], 0)),
+        "bytes": pa.array(np.maximum(attributes.integers_of(names.COST_BYTES)[0], 0)),
+    }
+
+
+def user_of(attributes: Attributes) -> pa.Array:
+    """string[rows]: the first non-empty of the attributes that name a user, else null."""
+    found = [attributes.texts_of(name, kinds="si") for name in names.USER_ATTRIBUTES]
+    return pc.coalesce(
+        *(pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts) for texts in found)
+    )
+
+
+def _dropped(spans: pa.StructArray) -> pa.Array:
+    counts = ("dropped_attributes_count", "dropped_events_count", "dropped_links_count")
+    return pa.array(sum(spans.field(name).to_numpy().astype(np.int64) for name in counts))
+
+
+def _texts(lists: pa.ListArray, fields: tuple[str, str]) -> pa.Array:
+    """Events or links as JSON, null where a span has none. Only spans that have some are touched."""
+    sizes = np.diff(lists.offsets.to_numpy())
+    texts: list[str | None] = [None] * len(lists)
+    rows = np.flatnonzero(sizes)
+    if len(rows):
+        members = _members(lists.values, fields)
+        ends = np.cumsum(sizes)
+        for row in rows.tolist():
+            texts[row] = json.dumps(members[ends[row] - sizes[row] : ends[row]])
+    return pa.array(texts, pa.string())
+
+
+def _members(values: pa.StructArray, fields: tuple[str, str]) -> list[dict[str, Any]]:
+    attributes = flatten(values.field("attributes"))
+    first, second = (values.field(name).to_pylist() for name in fields)
+    rows = zip(
+        first,
+        second,
+        attributes.keys_column().to_pylist(),
+        attributes.values_column().to_pylist(),
+        strict=True,
+    )
+    if fields[0] == "time_unix_nano":
+        return [
+            {"time_ns": time, "name": name, "attributes": attributes_of(keys, texts)}
+            for time, name, keys, texts in rows
+        ]
+    return [
+        {"trace_id": trace.hex(), "span_id": span.hex(), "attributes": attributes_of(keys, texts)}
+        for trace, span, keys, texts in rows
+    ]
