@@ -24,7 +24,7 @@ __all__ = ["ServiceSettings", "SettingsError", "load"]
 
 FILE_NAME: Final = "heatshield.toml"
 ENVIRONMENT_PREFIX: Final = "HEATSHIELD_"
-SECTIONS: Final = ("service", "collector")
+SECTIONS: Final = ("service", "collector", "cli")
 CONFIG_KEY: Final = "HEATSHIELD_CONFIG"
 """Environment variable that names another file than ``./heatshield.toml``."""
 

@@ -6,8 +6,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from heatshield.cli import run_command
+from heatshield.cli.breakers import breakers
+from heatshield.cli.clear import clear
+from heatshield.cli.doctor import doctor
 from heatshield.cli.errors import CliError
+from heatshield.cli.hot import hot
+from heatshield.cli.mode import mode
 from heatshield.cli.plugins import plugin_commands
+from heatshield.cli.request import request
+from heatshield.cli.trip import trip
 from heatshield.settings import SettingsError
 
 __all__ = ["app", "main"]
@@ -59,6 +67,11 @@ def heatshield(
     ] = False,
 ) -> None:
     """Take the options that stand before the command."""
+
+
+app.command("run", context_settings=run_command.CONTEXT)(run_command.run)
+for command in (request, hot, breakers, trip, clear, mode, doctor):
+    app.command()(command)
 
 
 def main() -> None:

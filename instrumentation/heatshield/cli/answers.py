@@ -1,0 +1,124 @@
+"""The shapes of what the collector's API answers, as far as the commands read them."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+__all__ = [
+    "BreakerList",
+    "Cost",
+    "Entry",
+    "HotUser",
+    "HotUsers",
+    "LinkedRequest",
+    "Log",
+    "Span",
+]
+
+
+HotUser = TypedDict(
+    "HotUser",
+    {
+        "user": str,
+        "service": str,
+        "call": str,
+        "load": float,
+        "lower": float,
+        "upper": float,
+        "share": float,
+        "baseline": float | None,
+        "class": str | None,
+        "breaker": str | None,
+        "trace_id": str | None,
+    },
+)
+"""The load of one user on one call, with the bounds of the sketch that counted it. Spelt as a
+call because ``class`` is a keyword."""
+
+
+class HotUsers(TypedDict):
+    """``GET /api/users/hot``."""
+
+    cost: str
+    window: str
+    at_ns: int
+    capacity: float
+    users: list[HotUser]
+
+
+class Cost(TypedDict, total=False):
+    """A cost vector; of a span its own, of a request the sum."""
+
+    busy_s: float
+    calls: int
+    errors: int
+    elements: int
+    rows: int
+    bytes: int
+
+
+class Span(TypedDict):
+    """One span of a linked request."""
+
+    span_id: str
+    parent_span_id: str | None
+    service: str
+    name: str
+    kind: str
+    start_ns: int
+    duration_ns: int
+    self_ns: int
+    status: str
+    status_message: str
+    user: str | None
+    call: str | None
+    cost: Cost
+    attributes: Mapping[str, Any]
+
+
+class Log(TypedDict):
+    """One log record of a linked request."""
+
+    time_ns: int
+    severity: str
+    body: str
+    service: str
+    span_id: str | None
+    attributes: Mapping[str, Any]
+
+
+class LinkedRequest(TypedDict):
+    """``GET /api/requests/{trace_id}``; the spans are in tree order."""
+
+    trace_id: str
+    user: str | None
+    user_from: str | None
+    start_ns: int
+    duration_ms: float
+    services: list[str]
+    cost: Cost
+    spans: list[Span]
+    logs: list[Log]
+
+
+class Entry(TypedDict, total=False):
+    """A breaker entry: :class:`heatshield.contract.BreakerEntry` as JSON."""
+
+    id: str
+    user: str
+    service: str
+    call: str
+    mode: str
+    lease_ms: int
+    issuer: str
+    reason: str
+    rate_per_s: float
+    seq: int
+
+
+class BreakerList(TypedDict):
+    """``GET /v1/breakers``: :class:`heatshield.contract.Snapshot` as JSON."""
+
+    epoch: int
+    version: int
+    mode: str
+    entries: list[Entry]

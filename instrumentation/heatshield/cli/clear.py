@@ -1,0 +1,57 @@
+"""``heatshield clear``: let a user in again."""
+
+from typing import Annotated, Any
+
+import typer
+
+from heatshield.cli.client import Collector, path_of
+from heatshield.cli.errors import CliError
+from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
+from heatshield.names import BREAKERS_PATH
+
+__all__ = ["clear"]
+
+
+def clear(
+    entry_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Id of the entry, as `breakers` shows it.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Clear every entry of this user.")
+    ] = None,
+    as_json: AsJson = False,
+    endpoint: Endpoint = None,
+    token: Token = None,
+) -> None:
+    """Clear a breaker, or all breakers of a user."""
+    if (entry_id is None) == (user is None):
+        raise CliError("say which: `heatshield clear ID` or `heatshield clear --user USER`", 2)
+    source = collector(endpoint, token)
+    cleared = [_clear(source, name) for name in _ids(source, entry_id, user)]
+    from heatshield.cli.terminal import print_json, safe
+
+    if as_json:
+        print_json({"cleared": cleared})
+        return
+    for entry in cleared:
+        typer.echo(
+            safe(
+                f"cleared {entry['id']}: {entry['user']} can {entry['call']}"
+                f" of {entry['service']} again"
+            )
+        )
+
+
+def _ids(source: Collector, entry_id: str | None, user: str | None) -> list[str]:
+    if entry_id is not None:
+        return [entry_id]
+    held = source.get(BREAKERS_PATH)["entries"]
+    ids = [entry["id"] for entry in held if entry["user"] == user]
+    if not ids:
+        raise CliError(f"no breaker is held for {user}")
+    return ids
+
+
+def _clear(source: Collector, entry_id: str) -> Any:
+    path = BREAKERS_PATH + path_of(entry_id)
+    return source.delete(path, by=operator())["cleared"]

@@ -1,0 +1,127 @@
+"""``heatshield doctor``: why nothing arrives, or why nothing is cut."""
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import typer
+
+from heatshield.cli.client import Collector
+from heatshield.cli.errors import CollectorUnreachable
+from heatshield.cli.options import AsJson, Endpoint, collector
+
+__all__ = ["Diagnosis", "Library", "Probe", "diagnose", "doctor"]
+
+LIBRARIES: Final = ("fastapi", "starlette", "httpx", "redis", "structlog")
+"""What heatshield can instrument, by import name, beside any ASGI application and logging."""
+
+DISTRIBUTIONS: Final = ("heatshield", "opentelemetry-sdk", "opentelemetry-instrumentation")
+"""Whose versions a report of a problem needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One answer of the collector: its HTTP status and the milliseconds until it was there."""
+
+    path: str
+    status: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library that heatshield can instrument; ``version`` is ``None`` where it is absent."""
+
+    name: str
+    version: str | None
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        endpoint: the collector that was asked.
+        error: why it did not answer, or ``None``.
+        probes: its health and its readiness.
+        instrumented: whether this interpreter runs under ``heatshield run`` or called
+            ``instrument()``.
+        instrumentation: what the instrumentation says of itself.
+        libraries: what could be instrumented, and is.
+        versions: of the interpreter and of what matters in it; ``None`` is not installed.
+    """
+
+    endpoint: str
+    error: str | None
+    probes: tuple[Probe, ...]
+    instrumented: bool
+    instrumentation: dict[str, Any]
+    libraries: tuple[Library, ...]
+    versions: dict[str, str | None]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a collector answered."""
+        return self.error is None
+
+
+def doctor(as_json: AsJson = False, endpoint: Endpoint = None) -> None:
+    """Check the collector and this interpreter: reachable, instrumented, with what.
+
+    Exits with 1 when no collector answers. `heatshield run -- heatshield doctor` shows what a
+    service that is started this way would have.
+    """
+    found = diagnose(collector(endpoint))
+    from heatshield.cli.terminal import console, print_json
+
+    if as_json:
+        print_json({"reachable": found.reachable, **asdict(found)})
+    else:
+        from heatshield.cli.diagnosis import diagnosis_view
+
+        console().print(diagnosis_view(found))
+    if not found.reachable:
+        raise typer.Exit(1)
+
+
+def diagnose(source: Collector) -> Diagnosis:
+    """Ask the collector and look around in this interpreter."""
+    probes, error = _probe(source)
+    status = _instrumentation()
+    active = set(status.get("integrations", ()))
+    return Diagnosis(
+        endpoint=source.endpoint,
+        error=error,
+        probes=probes,
+        instrumented=bool(status.get("instrumented")),
+        instrumentation=status,
+        libraries=tuple(Library(name, _version(name), name in active) for name in LIBRARIES),
+        versions={
+            "python": f"{platform.python_version()} {sys.executable}",
+            **{name: _version(name) for name in DISTRIBUTIONS},
+        },
+    )
+
+
+def _probe(source: Collector) -> tuple[tuple[Probe, ...], str | None]:
+    try:
+        return tuple(Probe(path, *source.probe(path)) for path in ("/healthz", "/readyz")), None
+    except CollectorUnreachable as error:
+        return (), str(error)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _instrumentation() -> dict[str, Any]:
+    """What the instrumentation of this process says of itself."""
+    status = getattr(importlib.import_module("heatshield"), "status", None)
+    return dict(status()) if status else {}

@@ -1,0 +1,63 @@
+"""``heatshield hot``: users by load, live like ``top``."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from heatshield.cli.client import Collector
+from heatshield.cli.options import REFRESH_S, AsJson, Endpoint, Interval, collector
+
+__all__ = ["hot"]
+
+
+class CostName(StrEnum):
+    """By which cost users are ranked."""
+
+    BUSY = "busy"
+    CALLS = "calls"
+    ELEMENTS = "elements"
+
+
+class Window(StrEnum):
+    """Over how long a load is taken."""
+
+    SECOND = "1s"
+    TEN_SECONDS = "10s"
+    MINUTE = "1m"
+    FIVE_MINUTES = "5m"
+
+
+def hot(
+    once: Annotated[bool, typer.Option("--once", help="Print it once and leave.")] = False,
+    as_json: AsJson = False,
+    cost: Annotated[CostName, typer.Option(help="Cost to rank by.")] = CostName.BUSY,
+    window: Annotated[Window, typer.Option(help="Time a load is taken over.")] = Window.TEN_SECONDS,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Users to show.")] = 20,
+    interval: Interval = REFRESH_S,
+    endpoint: Endpoint = None,
+) -> None:
+    """Show users by load: who keeps how many workers busy, with which call.
+
+    --json, or output that is no terminal, means --once.
+    """
+    source = collector(endpoint)
+    from heatshield.cli.terminal import console, print_json
+
+    if as_json:
+        print_json(_ask(source, cost, window, limit))
+        return
+    from heatshield.cli.tables import hot_table
+
+    screen = console()
+    if once or not sys.stdout.isatty():
+        screen.print(hot_table(_ask(source, cost, window, limit)))
+        return
+    from heatshield.cli.live import watch
+
+    watch(lambda: hot_table(_ask(source, cost, window, limit)), interval, screen)
+
+
+def _ask(source: Collector, cost: CostName, window: Window, limit: int) -> Any:
+    return source.get("/api/users/hot", cost=cost.value, window=window.value, limit=limit)

@@ -1,0 +1,39 @@
+"""``heatshield mode``: whether breakers are enforced at all."""
+
+from typing import Annotated, Any
+
+import typer
+
+from heatshield.cli.options import AsJson, Endpoint, Token, collector
+from heatshield.contract import PlatformMode
+
+__all__ = ["mode"]
+
+MEANING = {
+    PlatformMode.SHADOW: "breakers are decided and recorded, nothing is enforced",
+    PlatformMode.PROTECT: "breakers are enforced",
+}
+
+
+def mode(
+    wanted: Annotated[
+        PlatformMode | None, typer.Argument(metavar="[shadow|protect]", help="Switch to it.")
+    ] = None,
+    as_json: AsJson = False,
+    endpoint: Endpoint = None,
+    token: Token = None,
+) -> None:
+    """Show the mode of the platform, or switch it."""
+    source = collector(endpoint, token)
+    answer: Any = (
+        source.get("/api/mode")
+        if wanted is None
+        else source.put("/api/mode", {"mode": wanted.value})
+    )
+    if as_json:
+        from heatshield.cli.terminal import print_json
+
+        print_json(answer)
+        return
+    now = PlatformMode(answer["mode"])
+    typer.echo(f"{now.value}: {MEANING[now]}")

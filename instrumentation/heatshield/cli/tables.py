@@ -1,0 +1,119 @@
+"""Tables of users by load and of breakers: values in, rich renderables out."""
+
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from heatshield.cli.answers import BreakerList, Entry, HotUser, HotUsers
+from heatshield.cli.terminal import clock_time, text
+from heatshield.cli.waterfall import bar
+from heatshield.contract import BreakerMode, PlatformMode
+
+__all__ = ["breaker_table", "hot_table", "load_text"]
+
+LOAD_BAR_WIDTH: Final = 12
+
+CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
+
+
+def hot_table(answer: HotUsers) -> Table:
+    """Users by load; the bar shows the load against the platform's capacity.
+
+    A load is shown with the bounds of the sketch only where these differ from it.
+    """
+    busy = answer["cost"] == "busy"
+    table = Table(
+        title=f"users by {answer['cost']} load over {answer['window']}, "
+        f"{clock_time(answer['at_ns'], '%H:%M:%S')} UTC",
+        caption=f"capacity {answer['capacity']:g} workers" if busy else None,
+        expand=True,
+        box=None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("user", "service", "call"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2)
+    for name in ("load", "share", "usual"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("", no_wrap=True, width=LOAD_BAR_WIDTH)
+    table.add_column("class", no_wrap=True)
+    table.add_column("breaker", no_wrap=True, overflow="ellipsis")
+    table.add_column("request", no_wrap=True, overflow="ellipsis", ratio=1)
+    whole = _whole(answer)
+    for user in answer["users"]:
+        table.add_row(*_hot_row(user, whole))
+    return table
+
+
+def _whole(answer: HotUsers) -> float:
+    """What a full bar is: the capacity for busy time, else the largest load there is."""
+    largest = max((user["load"] for user in answer["users"]), default=0.0)
+    if answer["cost"] == "busy" and answer["capacity"] > 0:
+        return answer["capacity"]
+    return largest or 1.0
+
+
+def _hot_row(user: HotUser, whole: float) -> tuple[Text, ...]:
+    style = CLASS_STYLES.get(user["class"] or "", "")
+    return (
+        text(user["user"], style),
+        text(user["service"]),
+        text(user["call"]),
+        text(load_text(user), style),
+        text(f"{user['share']:.1%}"),
+        text("" if user["baseline"] is None else f"{user['baseline']:,.3g}"),
+        text(bar(0, round(user["load"] * 1e6), round(whole * 1e6) or 1, LOAD_BAR_WIDTH), style),
+        text(user["class"], style),
+        text(user["breaker"], "yellow"),
+        text(user["trace_id"], "dim"),
+    )
+
+
+def load_text(user: HotUser) -> str:
+    """A load, with its bounds in brackets where the sketch is not exact at this precision."""
+    load, lower, upper = (_figure(user[name]) for name in ("load", "lower", "upper"))
+    return load if lower == load == upper else f"{load} [{lower}, {upper}]"
+
+
+def _figure(load: float) -> str:
+    hundred = 100
+    return f"{load:,.0f}" if load >= hundred else f"{load:.2f}"
+
+
+def breaker_table(answer: BreakerList) -> Table:
+    """The entries at one version of the breaker state."""
+    shadow = answer["mode"] == PlatformMode.SHADOW
+    table = Table(
+        title=f"{len(answer['entries'])} breakers held at {answer['epoch']}.{answer['version']}",
+        caption=f"mode {answer['mode']}" + (": nothing is enforced" if shadow else ""),
+        expand=True,
+        box=None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("id", no_wrap=True)
+    for name in ("user", "service", "call"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2)
+    for name in ("mode", "lease", "issuer"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason", overflow="fold", ratio=3)
+    for entry in answer["entries"]:
+        table.add_row(*_breaker_row(entry))
+    return table
+
+
+def _breaker_row(entry: Entry) -> tuple[Text, ...]:
+    mode = entry["mode"]
+    if mode == BreakerMode.TRICKLE:
+        mode = f"{mode} {entry.get('rate_per_s', 0):g}/s"
+    return (
+        text(entry["id"], "yellow"),
+        text(entry["user"], "bold"),
+        text(entry["service"]),
+        text(entry["call"]),
+        text(mode),
+        text(f"{entry['lease_ms'] / 1e3:g} s"),
+        text(entry.get("issuer")),
+        text(entry.get("reason")),
+    )

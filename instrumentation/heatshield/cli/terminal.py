@@ -1,0 +1,55 @@
+"""What commands print with: people's tables on stdout, JSON on stdout alone, and safe text.
+
+Names of users, calls and spans and the bodies of logs come from whoever calls the platform, so
+nothing of them may reach the terminal as a control sequence or as markup.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+MILLISECOND_S: Final = 1e-3
+
+__all__ = ["clock_time", "console", "print_json", "safe", "seconds", "text"]
+
+
+def console() -> Console:
+    """A console on this process's stdout."""
+    return Console(highlight=False)
+
+
+def print_json(value: object) -> None:
+    """One JSON document and nothing else on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def safe(value: object) -> str:
+    r"""Text without control, format and surrogate characters: these become ``\x1b`` and alike."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in str(value)
+    )
+
+
+def text(value: object, style: str = "") -> Text:
+    """Safe text that is no markup. ``None`` is shown as nothing."""
+    return Text("" if value is None else safe(value), style=style, overflow="ellipsis")
+
+
+def seconds(value_s: float) -> str:
+    """A duration with a unit that suits its size: ``1.24 s``, ``38.0 ms``, ``85 µs``."""
+    if value_s >= 1:
+        return f"{value_s:,.2f} s"
+    if value_s >= MILLISECOND_S:
+        return f"{value_s * 1e3:.1f} ms"
+    return f"{value_s * 1e6:.0f} µs"
+
+
+def clock_time(time_ns: int, pattern: str = "%H:%M:%S.%f") -> str:
+    """UTC, to the millisecond when the pattern ends with microseconds."""
+    shown = datetime.fromtimestamp(time_ns / 1e9, UTC).strftime(pattern)
+    return shown[:-3] if pattern.endswith("%f") else shown

@@ -1,0 +1,101 @@
+"""``heatshield trip``: cut one user's one call by hand."""
+
+import re
+from typing import Annotated, Any, Final
+
+import typer
+
+from heatshield.cli.errors import CliError
+from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
+from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerMode, PlatformMode
+from heatshield.names import BREAKERS_PATH
+
+__all__ = ["lease_ms", "trip"]
+
+UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
+LEASE: Final = re.compile(r"(\d+)(ms|s|m)")
+
+
+def lease_ms(text: str) -> int:
+    """A lease such as ``30s``, ``5m`` or ``1500ms``, in milliseconds.
+
+    Raises:
+        typer.BadParameter: if it is none, or is not in (0, 15 min].
+    """
+    match = LEASE.fullmatch(text.strip())
+    if not match:
+        raise typer.BadParameter(f"{text!r} is not a lease: say 30s, 5m or 1500ms")
+    value_ms = int(match[1]) * UNITS_MS[match[2]]
+    if not 0 < value_ms <= MAX_LEASE_MS:
+        raise typer.BadParameter(f"a lease is longer than 0 and at most {MAX_LEASE_MS // 60_000}m")
+    return value_ms
+
+
+def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
+    user: Annotated[str, typer.Argument(help="The user, as services name them.")],
+    service: Annotated[str, typer.Argument(help="The service of the call.")],
+    call: Annotated[str, typer.Argument(help="The call, such as 'POST /purchases/{user}'.")],
+    mode: Annotated[
+        BreakerMode, typer.Option(help="What happens to the user's calls.")
+    ] = BreakerMode.REJECT,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", min=0, help="Calls let through a second and client, for trickle."),
+    ] = None,
+    lease: Annotated[
+        str,
+        typer.Option("--lease", help="Time a client may enforce it unrenewed."),
+    ] = f"{DEFAULT_LEASE_MS // 1000}s",
+    reason: Annotated[str, typer.Option("--reason", help="One sentence for the audit.")] = "",
+    as_json: AsJson = False,
+    endpoint: Endpoint = None,
+    token: Token = None,
+) -> None:
+    """Trip a breaker around one user's one call, in every instance of the service."""
+    wanted = _wanted(user, service, call, mode, rate, lease_ms(lease), reason)
+    source = collector(endpoint, token)
+    entry = source.post(BREAKERS_PATH, wanted)
+    if as_json:
+        from heatshield.cli.terminal import print_json
+
+        print_json(entry)
+        return
+    from heatshield.cli.terminal import safe
+
+    typer.echo(
+        safe(
+            f"tripped {entry['id']}: {entry['mode']} {entry['call']} of {entry['service']}"
+            f" for user {entry['user']}, lease {entry['lease_ms'] / 1e3:g} s"
+        )
+    )
+    if source.get("/api/mode")["mode"] == PlatformMode.SHADOW:
+        typer.echo("the platform is in shadow: nothing is enforced until `heatshield mode protect`")
+
+
+def _wanted(
+    user: str,
+    service: str,
+    call: str,
+    mode: BreakerMode,
+    rate: float | None,
+    lease_ms: int,
+    reason: str,
+) -> dict[str, Any]:
+    """The body of the request.
+
+    Raises:
+        CliError: when a rate is missing for ``trickle``, or given for another mode.
+    """
+    if (mode is BreakerMode.TRICKLE) != (rate is not None):
+        raise CliError("--rate goes with --mode trickle, and only with it", 2)
+    issuer = f"human:{operator()}"
+    return {
+        "user": user,
+        "service": service,
+        "call": call,
+        "mode": mode.value,
+        "lease_ms": lease_ms,
+        "reason": reason or f"tripped by {issuer}",
+        "issuer": issuer,
+        **({"rate_per_s": rate} if rate is not None else {}),
+    }

@@ -1,0 +1,201 @@
+"""A linked request as a waterfall: values in, rich renderables out.
+
+::
+
+    gateway POST /purchases/{user}       ████████████████████████   1.24 s    2.1 ms
+      shop  POST /purchases/{user}        ██████████████████████    1.20 s  310.0 ms
+        shop SADD                                  ████████████   890.0 ms  890.0 ms   20,000
+        · 12:00:00.123 INFO ownership refreshed
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
+
+from heatshield.cli.answers import LinkedRequest, Log, Span
+from heatshield.cli.terminal import clock_time, safe, seconds, text
+from heatshield.cli.tree import LogLine, SpanLine, lines
+from heatshield.names import REJECTED
+
+__all__ = ["Waterfall", "bar", "request_view"]
+
+SERVICE_COLOURS: Final = ("cyan", "magenta", "blue", "green", "bright_cyan", "bright_magenta")
+"""Red and yellow are left out: they mean error and rejected."""
+
+LABEL_SHARE: Final = 0.42
+"""Part of the width that names have; the rest is the bar and three figures."""
+
+NUMBER_WIDTH: Final = 11
+MIN_BAR_WIDTH: Final = 8
+MAX_INDENT: Final = 12
+"""Levels that are drawn: beyond it the names would have no room left."""
+
+EIGHTHS: Final = "▏▎▍▌▋▊▉█"
+"""Blocks of one to eight eighths of a cell, filled from the left."""
+
+
+def request_view(request: LinkedRequest) -> RenderableType:
+    """A request's head (who, when, how much) and its waterfall."""
+    return Group(*_head(request), Text(""), Waterfall(request))
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """Spans as bars over the request's duration, logs beneath the spans they belong to."""
+
+    request: LinkedRequest
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay it out for the width there is."""
+        spans, logs = self.request["spans"], self.request["logs"]
+        start_ns, length_ns = extent(spans)
+        colours = _colours(spans)
+        columns = _Columns.of(options.max_width)
+        yield columns.heading()
+        for line in lines(spans, logs):
+            if isinstance(line, LogLine):
+                yield _log(line, options.max_width)
+                continue
+            drawn = bar(
+                line.span["start_ns"] - start_ns,
+                line.span["duration_ns"],
+                length_ns,
+                columns.bar,
+            )
+            yield columns.row(line, drawn, colours[line.span["service"]])
+            yield from _notes(line, self.request["user"])
+
+
+def extent(spans: list[Span]) -> tuple[int, int]:
+    """Where the earliest span starts and how far the latest reaches, in ns; never 0 long."""
+    if not spans:
+        return 0, 1
+    start_ns = min(span["start_ns"] for span in spans)
+    end_ns = max(span["start_ns"] + span["duration_ns"] for span in spans)
+    return start_ns, max(1, end_ns - start_ns)
+
+
+def bar(offset: int, length: int, whole: int, width: int) -> str:
+    """A bar of ``length`` at ``offset`` in ``whole`` (one unit), in exactly ``width`` cells.
+
+    It is at least an eighth of a cell and starts in the cell of its offset, so that a short span
+    is still seen where it ran.
+    """
+    start = min(max(0, offset), whole) / whole * width
+    first = min(int(start), width - 1)
+    eighths = max(1, round(min(max(0, length) / whole * width, width - start) * 8))
+    full, rest = divmod(min(eighths, (width - first) * 8), 8)
+    drawn = "█" * full + (EIGHTHS[rest - 1] if rest else "")
+    return (" " * first + drawn).ljust(width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """How many cells each column has."""
+
+    label: int
+    bar: int
+
+    @classmethod
+    def of(cls, width: int) -> "_Columns":
+        label = int(width * LABEL_SHARE)
+        return cls(label, max(MIN_BAR_WIDTH, width - label - 3 * NUMBER_WIDTH - 1))
+
+    def heading(self) -> Text:
+        names = "".join(name.rjust(NUMBER_WIDTH) for name in ("duration", "self", "elements"))
+        return Text(" " * (self.label + 1 + self.bar) + names, style="dim", no_wrap=True)
+
+    def row(self, line: SpanLine, drawn: str, colour: str) -> Text:
+        span = line.span
+        emphasis = _emphasis(span)
+        label = Text("  " * min(line.depth, MAX_INDENT), no_wrap=True)
+        label.append(safe(span["service"]), style=colour)
+        label.append(f" {safe(span['name'])}", style=emphasis)
+        label.truncate(self.label, overflow="ellipsis", pad=True)
+        elements = span["cost"].get("elements") or 0
+        figures = (
+            seconds(span["duration_ns"] / 1e9),
+            seconds(span["self_ns"] / 1e9),
+            f"{elements:,}" if elements else "",
+        )
+        return Text.assemble(
+            label,
+            " ",
+            (drawn, emphasis or colour),
+            *(figure.rjust(NUMBER_WIDTH) for figure in figures),
+            no_wrap=True,
+            overflow="crop",
+        )
+
+
+def _head(request: LinkedRequest) -> Iterator[Text]:
+    yield Text.assemble("request ", (safe(request["trace_id"]), "bold"))
+    whose = Text("user    ").append_text(text(request["user"] or "unknown", "bold"))
+    if request["user_from"]:
+        whose.append_text(text(f"  (from {request['user_from']})", "dim"))
+    yield whose
+    start = datetime.fromtimestamp(request["start_ns"] / 1e9, UTC)
+    yield Text(
+        f"start   {start:%Y-%m-%d} {clock_time(request['start_ns'])} UTC, "
+        f"took {seconds(request['duration_ms'] / 1e3)}"
+    )
+    yield Text("through ").append_text(text(", ".join(request["services"])))
+    cost = request["cost"]
+    counted = ", ".join(
+        f"{cost[name]:,} {name}"
+        for name in ("calls", "errors", "elements", "rows", "bytes")
+        if cost.get(name)
+    )
+    yield Text(f"cost    {seconds(cost.get('busy_s', 0.0))} busy" + (counted and f", {counted}"))
+
+
+def _emphasis(span: Span) -> str:
+    if span["attributes"].get(REJECTED):
+        return "yellow"
+    return "red" if is_error(span) else ""
+
+
+def is_error(span: Span) -> bool:
+    """Whether the span failed. A rejected call did not."""
+    return span["status"].lower() == "error" and not span["attributes"].get(REJECTED)
+
+
+def _notes(line: SpanLine, user: str | None) -> Iterator[Text]:
+    """What a bar can't show: who refused it, how it failed, that it was another user's."""
+    span, indent = line.span, "  " * (min(line.depth, MAX_INDENT) + 1)
+    rejected = span["attributes"].get(REJECTED)
+    if rejected:
+        yield text(f"{indent}⊘ rejected by breaker {rejected}", "yellow")
+    if is_error(span):
+        yield text(f"{indent}✗ {span['status_message'] or 'error'}", "red")
+    if span["user"] and span["user"] != user:
+        yield text(f"{indent}user {span['user']}", "dim")
+
+
+def _log(line: LogLine, width: int) -> Text:
+    log: Log = line.log
+    shown = Text("  " * min(line.depth, MAX_INDENT) + "· ", style="dim", no_wrap=True)
+    shown.append(clock_time(log["time_ns"]))
+    severity = log["severity"].upper()
+    shown.append(f" {safe(severity)}", style=_severity_style(severity))
+    shown.append(f" {safe(log['body'])}")
+    shown.truncate(width, overflow="ellipsis")
+    return shown
+
+
+def _severity_style(severity: str) -> str:
+    if severity.startswith(("ERR", "FATAL", "CRIT")):
+        return "red"
+    return "yellow" if severity.startswith("WARN") else "dim"
+
+
+def _colours(spans: list[Span]) -> dict[str, str]:
+    services = dict.fromkeys(span["service"] for span in spans)
+    return {
+        service: SERVICE_COLOURS[index % len(SERVICE_COLOURS)]
+        for index, service in enumerate(services)
+    }
