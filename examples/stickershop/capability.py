@@ -1,0 +1,43 @@
+"""Capability: may this user do that? Here: does the user own the sticker, as Redis has it."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+
+import heatshield
+from stickershop import ownership
+
+__all__ = ["create_app"]
+
+
+class Answer(BaseModel):
+    """Whether the user owns it."""
+
+    owns: bool
+
+
+@asynccontextmanager
+async def _cache(app: FastAPI) -> AsyncIterator[None]:
+    async with redis.asyncio.from_url(os.environ["STICKERSHOP_REDIS_URL"]) as cache:
+        app.state.cache = cache
+        yield
+
+
+def create_app() -> FastAPI:
+    """The service, for ``uvicorn --factory``."""
+    heatshield.instrument(service="capability")
+    app = FastAPI(title="capability", lifespan=_cache)
+
+    @app.get("/owns/{user}/{sticker}")
+    async def owns(user: str, sticker: str, request: Request) -> Answer:
+        return Answer(owns=await ownership.owns(request.app.state.cache, user, sticker))
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app

