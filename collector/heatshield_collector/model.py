@@ -68,7 +68,10 @@ SPANS: Final = pa.schema(
         ("bytes", pa.int64()),
         ("attribute_keys", pa.string()),
         ("attribute_values", pa.string()),
-        ("events", pa.string()),  # JSON list of {time_ns, name, attributes}; null when there are none
+        (
+            "events",
+            pa.string(),
+        ),  # JSON list of {time_ns, name, attributes}; null when there are none
         ("links", pa.string()),  # JSON list of {trace_id, span_id, attributes}; null when none
         ("scope", pa.string()),
         ("trace_state", pa.string()),
@@ -123,6 +126,7 @@ REQUEST_PARTS: Final = pa.schema(
         ("busy_ns", pa.int64()),
         ("elements", pa.int64()),
         ("received_ns", pa.int64()),
+        ("last_received_ns", pa.int64()),  # differs once the store has folded parts into one
     ]
 )
 """What one commit saw of a request. A request arrives in pieces; the store adds them up into one

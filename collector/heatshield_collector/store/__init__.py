@@ -1,0 +1,13 @@
+"""Where telemetry is kept: one small protocol, DuckDB embedded behind it."""
+
+from heatshield_collector.store.duckdb_store import DuckDBStore
+from heatshield_collector.store.protocol import (
+    RequestQuery,
+    Row,
+    Store,
+    StoreError,
+    StoreFullError,
+)
+from heatshield_collector.store.retention import Limits
+
+__all__ = ["DuckDBStore", "Limits", "RequestQuery", "Row", "Store", "StoreError", "StoreFullError"]

@@ -1,0 +1,104 @@
+"""What the embedded store lets go of, and when."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+
+from heatshield_collector.model import TABLES
+
+__all__ = ["Limits", "count", "expire", "fold_requests", "used_bytes"]
+
+FOLD_AFTER_NS: Final = 60 * 10**9
+"""A request is quiet after a minute: pending charges are kept no longer either."""
+
+SLICE: Final = 10
+"""A store that is too large gives up this fraction (one tenth) of its time span at once."""
+
+AGED: Final = ("spans", "logs", "request_parts")
+"""Tables that retention by size and age applies to; journals are small and kept twice as long."""
+
+JOURNALS: Final = ("findings", "alerts", "audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much telemetry is kept.
+
+    Attributes:
+        age_ns: telemetry older than this is let go; journals live ten times as long.
+        size_bytes: size in use on disk at which the oldest telemetry is let go.
+    """
+
+    age_ns: int = 72 * 3600 * 10**9
+    size_bytes: int = 20 * 2**30
+
+
+def count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
+    """Rows of a table."""
+    if table not in TABLES:
+        raise ValueError(f"there is no table {table!r}")
+    found = cursor.execute(f'SELECT count(*) FROM "{table}"').fetchone()  # noqa: S608 - a known name
+    return int(found[0]) if found else 0
+
+
+def used_bytes(cursor: duckdb.DuckDBPyConnection) -> int:
+    """Bytes of the file that hold something, and of its write-ahead log."""
+    found = cursor.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchone()
+    return int(found[0]) if found else 0
+
+
+def fold_requests(cursor: duckdb.DuckDBPyConnection, now_ns: int) -> None:
+    """Make one row of the parts of each request that has been quiet for a minute."""
+    cursor.begin()
+    cursor.execute(
+        """
+        CREATE OR REPLACE TEMP TABLE folded AS
+        SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns,
+               arg_min("user", user_rank) FILTER ("user" IS NOT NULL) AS "user",
+               min(user_rank) AS user_rank,
+               any_value(service) AS service, any_value(call) AS call,
+               sum(spans)::INTEGER AS spans, sum(errors)::INTEGER AS errors,
+               sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements,
+               min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns
+        FROM request_parts GROUP BY trace_id
+        HAVING count(*) > 1 AND max(last_received_ns) < $quiet
+        """,
+        {"quiet": now_ns - FOLD_AFTER_NS},
+    )
+    cursor.execute("DELETE FROM request_parts WHERE trace_id IN (SELECT trace_id FROM folded)")
+    cursor.execute("INSERT INTO request_parts BY NAME SELECT * FROM folded")
+    cursor.execute("DROP TABLE folded")
+    cursor.commit()
+
+
+def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> int:
+    """Let go of what is too old, then of the oldest while there is too much; rows let go."""
+    gone = sum(_delete(cursor, name, "received_ns", now_ns - limits.age_ns) for name in AGED)
+    gone += sum(_delete(cursor, name, "at_ns", now_ns - 10 * limits.age_ns) for name in JOURNALS)
+    if used_bytes(cursor) <= limits.size_bytes:
+        return gone
+    cursor.execute("CHECKPOINT")
+    for _ in range(SLICE):
+        if used_bytes(cursor) <= limits.size_bytes:
+            break
+        gone += _delete_oldest_slice(cursor)
+        cursor.execute("CHECKPOINT")
+    return gone
+
+
+def _delete_oldest_slice(cursor: duckdb.DuckDBPyConnection) -> int:
+    found = cursor.execute("SELECT min(received_ns), max(received_ns) FROM spans").fetchone()
+    if not found or found[0] is None:
+        return 0
+    oldest, newest = found
+    cutoff = oldest + max(1, (newest - oldest) // SLICE)
+    return sum(_delete(cursor, name, "received_ns", cutoff) for name in AGED)
+
+
+def _delete(cursor: duckdb.DuckDBPyConnection, table: str, column: str, before_ns: int) -> int:
+    found = cursor.execute(
+        f'DELETE FROM "{table}" WHERE {column} < $before',  # noqa: S608 - this file's own names
+        {"before": before_ns},
+    ).fetchone()
+    return int(found[0]) if found else 0

@@ -1,0 +1,84 @@
+"""The embedded store's tables, as a list of migrations: a file of any older version is brought up
+to date in one transaction when it is opened; a file of a newer version is refused untouched.
+
+To change the schema append a migration; never edit one that has been released.
+"""
+
+from typing import Final
+
+import duckdb
+
+from heatshield_collector.store.protocol import StoreError
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    """
+    CREATE TABLE spans (
+        trace_id BLOB NOT NULL, span_id BLOB NOT NULL, parent_span_id BLOB NOT NULL,
+        service VARCHAR NOT NULL, instance VARCHAR NOT NULL, name VARCHAR NOT NULL,
+        kind TINYINT NOT NULL, start_ns BIGINT NOT NULL, duration_ns BIGINT NOT NULL,
+        status TINYINT NOT NULL, status_message VARCHAR NOT NULL, "user" VARCHAR, call VARCHAR,
+        backend VARCHAR, rejected VARCHAR, elements BIGINT NOT NULL, "rows" BIGINT NOT NULL,
+        bytes BIGINT NOT NULL, attribute_keys VARCHAR NOT NULL, attribute_values VARCHAR NOT NULL,
+        events VARCHAR, links VARCHAR, scope VARCHAR NOT NULL, trace_state VARCHAR NOT NULL,
+        flags BIGINT NOT NULL, dropped BIGINT NOT NULL, resource_id BIGINT NOT NULL,
+        received_ns BIGINT NOT NULL
+    );
+    CREATE TABLE logs (
+        trace_id BLOB NOT NULL, span_id BLOB NOT NULL, service VARCHAR NOT NULL,
+        instance VARCHAR NOT NULL, time_ns BIGINT NOT NULL, severity TINYINT NOT NULL,
+        severity_text VARCHAR NOT NULL, body VARCHAR NOT NULL, event_name VARCHAR NOT NULL,
+        "user" VARCHAR, attribute_keys VARCHAR NOT NULL, attribute_values VARCHAR NOT NULL,
+        scope VARCHAR NOT NULL, flags BIGINT NOT NULL, dropped BIGINT NOT NULL,
+        resource_id BIGINT NOT NULL, received_ns BIGINT NOT NULL
+    );
+    CREATE TABLE resources (
+        resource_id BIGINT NOT NULL, attribute_keys VARCHAR NOT NULL,
+        attribute_values VARCHAR NOT NULL
+    );
+    CREATE TABLE request_parts (
+        trace_id BLOB NOT NULL, start_ns BIGINT NOT NULL, end_ns BIGINT NOT NULL, "user" VARCHAR,
+        user_rank TINYINT NOT NULL, service VARCHAR, call VARCHAR, spans INTEGER NOT NULL,
+        errors INTEGER NOT NULL, busy_ns BIGINT NOT NULL, elements BIGINT NOT NULL,
+        received_ns BIGINT NOT NULL, last_received_ns BIGINT NOT NULL
+    );
+    CREATE TABLE findings (
+        id VARCHAR NOT NULL, class VARCHAR NOT NULL, "user" VARCHAR NOT NULL,
+        service VARCHAR NOT NULL, call VARCHAR NOT NULL, cost VARCHAR NOT NULL,
+        "window" VARCHAR NOT NULL, load DOUBLE NOT NULL, at_ns BIGINT NOT NULL,
+        trace_ids VARCHAR NOT NULL, reason VARCHAR NOT NULL
+    );
+    CREATE TABLE alerts (
+        name VARCHAR NOT NULL, state VARCHAR NOT NULL, labels VARCHAR NOT NULL,
+        annotations VARCHAR NOT NULL, value DOUBLE, at_ns BIGINT NOT NULL
+    );
+    CREATE TABLE audit (
+        at_ns BIGINT NOT NULL, change VARCHAR NOT NULL, entry_id VARCHAR NOT NULL,
+        issuer VARCHAR NOT NULL, reason VARCHAR NOT NULL, version VARCHAR NOT NULL,
+        entry VARCHAR NOT NULL
+    );
+    """,
+)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring an open file to the newest version.
+
+    Raises:
+        StoreError: when the file was written by a newer heatshield.
+    """
+    connection.execute("CREATE TABLE IF NOT EXISTS meta (name VARCHAR NOT NULL, value BIGINT NOT NULL)")
+    found = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    version = found[0] if found else 0
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the store has schema version {version}, this heatshield knows {len(MIGRATIONS)}: "
+            "use the newer heatshield that wrote it, or another folder (--data)"
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.begin()
+        connection.execute(script)
+        connection.execute("DELETE FROM meta WHERE name = 'schema_version'")
+        connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", [number])
+        connection.commit()
