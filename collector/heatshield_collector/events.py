@@ -1,0 +1,222 @@
+"""What happens, as it happens: the hub of ``/api/events``, a signal, and how an event is written.
+
+Both may be used from any thread; those who listen do so on an event loop. Nobody who listens can
+hold up who publishes: a subscriber that falls :data:`QUEUE_EVENTS` behind is cut off and counted,
+and is expected to come back.
+"""
+
+import asyncio
+import itertools
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import orjson
+from fastapi.sse import format_sse_event
+
+__all__ = ["QUEUE_EVENTS", "EventHub", "HubClosedError", "Signal", "Subscription", "encode_event"]
+
+QUEUE_EVENTS: Final = 1_024
+"""Events kept for one subscriber: minutes of a busy platform, some 500 KiB."""
+
+MAX_SUBSCRIBERS: Final = 256
+"""Pages and scripts that may listen at once; what they hold is bounded by this."""
+
+
+class HubClosedError(Exception):
+    """The hub takes no subscriber: it is closed, or has as many as it may."""
+
+
+def encode_event(name: str, data: Any, event_id: str | None = None) -> bytes:
+    """One server-sent event, its data as JSON on one line.
+
+    Args:
+        name: the event's type.
+        data: anything orjson writes; what it doesn't know is written as text.
+        event_id: what a client sends back as ``Last-Event-ID``.
+    """
+    text = orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return format_sse_event(data_str=text, event=name, id=event_id)
+
+
+class Signal:
+    """Tells everyone who asked that something changed; what changed they look up themselves."""
+
+    def __init__(self) -> None:
+        self._wakes: dict[int, Callable[[], None]] = {}
+        self._keys = itertools.count()
+        self._lock = threading.Lock()
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have ``wake`` called at each :meth:`fire`, on the thread that fires.
+
+        Returns:
+            What ends the subscription; harmless when called twice.
+        """
+        with self._lock:
+            key = next(self._keys)
+            self._wakes[key] = wake
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._wakes.pop(key, None)
+
+        return unsubscribe
+
+    def fire(self) -> None:
+        """Wake everyone."""
+        with self._lock:
+            wakes = list(self._wakes.values())
+        for wake in wakes:
+            wake()
+
+
+class Subscription:
+    """The events of one subscriber, in order, as an asynchronous iterator of encoded events.
+
+    It ends when the hub closes or when the subscriber fell behind. Made by
+    :meth:`EventHub.subscribe` on the loop that iterates it.
+
+    Attributes:
+        cut_off: it fell behind; events are missing after the last one it gave.
+    """
+
+    def __init__(self, hub: "EventHub", loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self.cut_off = False
+        self._hub = hub
+        self._loop = loop
+        self._limit = limit
+        self._waiting: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+        self._ended = False
+
+    def offer(self, event: bytes) -> bool:
+        """Queue an event; false if there is no room, which ends the subscription."""
+        if len(self._waiting) >= self._limit:
+            self.cut_off = True
+            self._waiting.clear()
+            self.end()
+            return False
+        self._waiting.append(event)
+        self._notify()
+        return True
+
+    def end(self) -> None:
+        """Give what is queued, then no more."""
+        self._ended = True
+        self._notify()
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._hub.forget(self)
+
+    async def next(self, timeout_s: float) -> bytes | None:
+        """The next event, or ``None`` if there is none within ``timeout_s``.
+
+        Raises:
+            StopAsyncIteration: when there will be none.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.__anext__()
+        except TimeoutError:
+            return None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            self._wake.clear()
+            if not self._waiting and not self._ended:
+                await self._wake.wait()
+        return self._waiting.popleft()
+
+    def _notify(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake.set)
+        except RuntimeError:  # the loop is closed, so nobody waits
+            self._ended = True
+
+
+class EventHub:
+    """Hands each published event to everyone who listens.
+
+    Args:
+        queue_events: most events kept for one subscriber.
+        max_subscribers: most subscribers at once.
+
+    Attributes:
+        cut_off: subscribers that fell behind and were let go.
+    """
+
+    def __init__(
+        self, queue_events: int = QUEUE_EVENTS, max_subscribers: int = MAX_SUBSCRIBERS
+    ) -> None:
+        self.cut_off = 0
+        self.closing = Signal()
+        self._queue_events = queue_events
+        self._max_subscribers = max_subscribers
+        self._subscriptions: set[Subscription] = set()
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether streams are to end."""
+        return self._closed
+
+    @property
+    def subscribers(self) -> int:
+        """How many listen."""
+        return len(self._subscriptions)
+
+    def publish(self, name: str, data: Any) -> None:
+        """Tell everyone. Never blocks.
+
+        Args:
+            name: ``finding``, ``alert``, ``breaker``, ``applied``, ``instance`` or ``mode``.
+            data: a JSON object with ``at_ns``.
+        """
+        with self._lock:
+            event_id = next(self._ids)
+            if not self._subscriptions:
+                return
+            event = encode_event(name, data, str(event_id))
+            behind = [one for one in self._subscriptions if not one.offer(event)]
+            self._subscriptions.difference_update(behind)
+            self.cut_off += len(behind)
+
+    def subscribe(self) -> Subscription:
+        """Listen from now on; to be called on the loop that will iterate.
+
+        Raises:
+            HubClosedError: when it is closed or full.
+        """
+        subscription = Subscription(self, asyncio.get_running_loop(), self._queue_events)
+        with self._lock:
+            if self._closed:
+                raise HubClosedError("the collector is shutting down")
+            if len(self._subscriptions) >= self._max_subscribers:
+                raise HubClosedError(f"{self._max_subscribers} listen already; come back later")
+            self._subscriptions.add(subscription)
+        return subscription
+
+    def forget(self, subscription: Subscription) -> None:
+        """Publish no more to this subscriber."""
+        with self._lock:
+            self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End every stream, those that hang on :attr:`closing` too; the server goes down."""
+        with self._lock:
+            self._closed = True
+            subscriptions = list(self._subscriptions)
+            self._subscriptions.clear()
+        for subscription in subscriptions:
+            subscription.end()
+        self.closing.fire()

@@ -1,0 +1,1 @@
+"""What people ask: one linked request, and which requests there were."""
