@@ -1,0 +1,1 @@
+"""Rules, alert states, notifications and breaker control: the pure core that decides."""
