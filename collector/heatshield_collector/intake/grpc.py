@@ -1,0 +1,117 @@
+"""OTLP over gRPC: ``TraceService/Export`` and ``LogsService/Export``, on raw bytes.
+
+The handlers have no deserializer: the request goes to the commit loop as it came. gRPC undoes the
+compression itself and stops at the message limit while it inflates.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from heatshield_collector.intake.answers import export_response, fault, retry_info, status_of
+from heatshield_collector.intake.payload import (
+    Committer,
+    Counters,
+    IntakeError,
+    OverloadedError,
+    Payload,
+    Signal,
+)
+
+__all__ = ["GrpcListener"]
+
+_SERVICES: Final[dict[str, Signal]] = {
+    "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
+    "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
+}
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+_STOP_GRACE_S: Final = 2.0
+"""Exports in flight get this long to be committed and answered when the listener stops."""
+
+_Handler = Callable[[bytes, Any], Awaitable[bytes]]
+
+_logger = logging.getLogger(__name__)
+
+
+class GrpcListener:
+    """Serves OTLP/gRPC on one address from :meth:`start` to :meth:`stop`.
+
+    Args:
+        committer: makes payloads durable.
+        limit_bytes: largest message, as sent and once inflated.
+        counters: told of every payload that is refused. What is over the limit gRPC refuses by
+            itself (RESOURCE_EXHAUSTED), before anybody here hears of it.
+    """
+
+    def __init__(self, committer: Committer, limit_bytes: int, counters: Counters) -> None:
+        self._committer = committer
+        self._limit_bytes = limit_bytes
+        self._counters = counters
+        self._server: Any = None
+
+    async def start(self, address: str) -> int:
+        """Listen on ``host:port`` (port 0: any free one) and return the port.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self._limit_bytes),
+                # Without it a second collector would silently share the port of the first.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        server.add_generic_rpc_handlers(
+            tuple(
+                grpc.method_handlers_generic_handler(
+                    service, {"Export": grpc.unary_unary_rpc_method_handler(self._export(signal))}
+                )
+                for service, signal in _SERVICES.items()
+            )
+        )
+        try:
+            port = int(server.add_insecure_port(address))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self, grace_s: float = _STOP_GRACE_S) -> None:
+        """Take no new exports, let those in flight finish within ``grace_s``; safe to repeat."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(grace_s)
+
+    def _export(self, signal: Signal) -> _Handler:
+        async def export(body: bytes, context: Any) -> bytes:
+            try:
+                accepted = await self._committer.submit(Payload(signal, body))
+            except IntakeError as error:
+                refusal = error
+            except Exception:
+                _logger.exception("could not take in a payload of %s", signal)
+                refusal = fault()
+            else:
+                answer: bytes = export_response(signal, accepted).SerializeToString()
+                return answer
+            self._counters.refused(refusal.cause)
+            return await _abort(context, refusal)
+
+        return export
+
+
+async def _abort(context: Any, error: IntakeError) -> bytes:
+    """End the call with the error's status; it does not return."""
+    status = status_of(error)
+    trailers = [("grpc-status-details-bin", status.SerializeToString())]
+    if isinstance(error, OverloadedError):
+        # OpenTelemetry's Python exporter reads the delay here, not in the status details.
+        trailers.append(("google.rpc.retryinfo-bin", retry_info(error).SerializeToString()))
+    await context.abort(_CODES[status.code], str(error), tuple(trailers))
+    raise AssertionError("abort returned")

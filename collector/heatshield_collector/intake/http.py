@@ -1,0 +1,213 @@
+"""OTLP over HTTP: ``POST /v1/traces`` and ``POST /v1/logs``, answered once the payload is durable.
+
+The endpoints speak ASGI themselves, because a request object, its body model and a response object
+a request cost more than everything else that intake does.
+"""
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf import json_format
+from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
+from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from heatshield import names
+from heatshield_collector.intake.answers import export_response, fault, status_of
+from heatshield_collector.intake.content import Media, inflate, is_plain, media_of
+from heatshield_collector.intake.json import protobuf_from_json
+from heatshield_collector.intake.payload import (
+    Accepted,
+    Committer,
+    Counters,
+    IntakeError,
+    MalformedError,
+    OverloadedError,
+    Payload,
+    Signal,
+    TooLargeError,
+    UnsupportedError,
+)
+
+__all__ = ["routes"]
+
+_INLINE_BYTES: Final = 8 * 1024
+"""Bodies up to this size are inflated and converted on the event loop, in about the time that
+handing over to a thread takes. Longer ones, and what they inflate to, would hold up everybody."""
+
+_BODIES_HELD: Final = 2
+"""Unfinished bodies may together hold this many times the limit of one; beyond it, 503. Otherwise
+many slow senders of large bodies fill the memory before the bounded queue ever sees them."""
+
+_FULL_RETRY_S: Final = 1.0
+
+_HTTP_STATUS: Final[dict[type[IntakeError], int]] = {
+    MalformedError: 400,
+    TooLargeError: 413,
+    UnsupportedError: 415,
+    OverloadedError: 503,
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def routes(committer: Committer, limit_bytes: int, counters: Counters) -> list[BaseRoute]:
+    """The two routes, to be mounted in a Starlette or FastAPI application.
+
+    Args:
+        committer: makes payloads durable.
+        limit_bytes: largest body, as sent and once inflated.
+        counters: told of every payload that is answered with 4xx or 5xx.
+    """
+    shared = _Room(_BODIES_HELD * limit_bytes)
+    paths: dict[str, Signal] = {names.OTLP_TRACES_PATH: "traces", names.OTLP_LOGS_PATH: "logs"}
+    return [
+        Route(
+            path,
+            _Endpoint(signal, committer, limit_bytes, counters, shared),
+            name=f"otlp {signal}",
+            include_in_schema=False,
+        )
+        for path, signal in paths.items()
+    ]
+
+
+class _DisconnectedError(Exception):
+    """The sender went away before its body was complete."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """Bytes that unfinished bodies may hold together."""
+
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    media: Media
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """One OTLP/HTTP path as an ASGI application."""
+
+    signal: Signal
+    committer: Committer
+    limit_bytes: int
+    counters: Counters
+    room: _Room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if scope["method"] != "POST":
+            await _send(send, _not_allowed(scope["method"], _answer_media(headers)))
+            return
+        try:
+            answer = _accepted(self.signal, *await self._take(headers, receive))
+        except _DisconnectedError:
+            return
+        except IntakeError as error:
+            answer = self._refused(error, headers)
+        except Exception:
+            _logger.exception("could not take in a payload of %s", self.signal)
+            answer = self._refused(fault(), headers)
+        await _send(send, answer)
+
+    async def _take(self, headers: Headers, receive: Receive) -> tuple[Media, Accepted]:
+        media = media_of(headers.get("content-type"))
+        body = await self._read(headers, receive)
+        coding = headers.get("content-encoding")
+        if len(body) <= _INLINE_BYTES or (media is Media.PROTOBUF and is_plain(coding)):
+            body = self._protobuf(media, coding, body)
+        else:
+            body = await asyncio.to_thread(self._protobuf, media, coding, body)
+        return media, await self.committer.submit(Payload(self.signal, body))
+
+    def _protobuf(self, media: Media, coding: str | None, body: bytes) -> bytes:
+        plain = inflate(body, coding, self.limit_bytes)
+        return plain if media is Media.PROTOBUF else protobuf_from_json(self.signal, plain)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body, its size checked before and while it comes in."""
+        self._check_size(_declared_bytes(headers))
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _DisconnectedError
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+                size += len(chunk)
+                self.room.free_bytes -= len(chunk)
+                self._check_size(size)
+                chunks.append(chunk)
+        finally:
+            self.room.free_bytes += size
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limit_bytes:
+            raise TooLargeError(f"the request is over {self.limit_bytes} bytes")
+        if self.room.free_bytes < 0:
+            raise OverloadedError(_FULL_RETRY_S, "too many large requests at once")
+
+    def _refused(self, error: IntakeError, headers: Headers) -> _Answer:
+        self.counters.refused(error.cause)
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        if isinstance(error, OverloadedError):
+            seconds = max(1, math.ceil(error.retry_after_s))
+            extra = ((b"retry-after", str(seconds).encode("ascii")),)
+        media = _answer_media(headers)
+        return _Answer(_HTTP_STATUS[type(error)], media, _encode(status_of(error), media), extra)
+
+
+def _declared_bytes(headers: Headers) -> int:
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() else 0
+
+
+def _answer_media(headers: Headers) -> Media:
+    """The request's encoding; JSON, which a person can read, when it is neither."""
+    try:
+        return media_of(headers.get("content-type"))
+    except UnsupportedError:
+        return Media.JSON
+
+
+def _accepted(signal: Signal, media: Media, accepted: Accepted) -> _Answer:
+    return _Answer(200, media, _encode(export_response(signal, accepted), media))
+
+
+def _not_allowed(method: str, media: Media) -> _Answer:
+    status = Status(code=code_pb2.UNIMPLEMENTED, message=f"{method[:20]} is not POST")
+    return _Answer(405, media, _encode(status, media), ((b"allow", b"POST"),))
+
+
+def _encode(message: object, media: Media) -> bytes:
+    if media is Media.JSON:
+        text: str = json_format.MessageToJson(message, indent=None)
+        return text.encode("utf-8")
+    body: bytes = message.SerializeToString()  # type: ignore[attr-defined]  # protobuf is untyped
+    return body
+
+
+async def _send(send: Send, answer: _Answer) -> None:
+    headers = [
+        (b"content-type", answer.media.value.encode("ascii")),
+        (b"content-length", str(len(answer.body)).encode("ascii")),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
