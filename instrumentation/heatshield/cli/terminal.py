@@ -12,9 +12,9 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-MILLISECOND_S: Final = 1e-3
-
 __all__ = ["clock_time", "console", "print_json", "safe", "seconds", "text"]
+
+MILLISECOND_S: Final = 1e-3
 
 
 def console() -> Console:
@@ -23,8 +23,8 @@ def console() -> Console:
 
 
 def print_json(value: object) -> None:
-    """One JSON document and nothing else on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """One JSON document and nothing else on stdout, in ASCII: any pipe and terminal takes it."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def safe(value: object) -> str:

@@ -13,7 +13,7 @@ from heatshield.names import BREAKERS_PATH
 __all__ = ["lease_ms", "trip"]
 
 UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
-LEASE: Final = re.compile(r"(\d+)(ms|s|m)")
+LEASE: Final = re.compile(r"([0-9]+)(ms|s|m)")
 
 
 def lease_ms(text: str) -> int:

@@ -1,0 +1,120 @@
+"""Tables of the command line: what a row says, and the bar beside it."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from heatshield.cli.tables import breaker_table, hot_table, load_text
+
+
+def user(name="u-1", load=1.5, **fields):
+    return {
+        "user": name,
+        "service": "shop",
+        "call": "POST /p",
+        "load": load,
+        "lower": load,
+        "upper": load,
+        "share": 0.25,
+        "baseline": None,
+        "class": None,
+        "breaker": None,
+        "trace_id": None,
+        **fields,
+    }
+
+
+def hot_answer(*users, cost="busy", capacity=4.0):
+    return {
+        "cost": cost,
+        "window": "10s",
+        "at_ns": 1_700_000_000 * 10**9,
+        "capacity": capacity,
+        "users": list(users),
+    }
+
+
+def entry(**fields):
+    return {
+        "id": "b-8",
+        "user": "u-1",
+        "service": "shop",
+        "call": "POST /p",
+        "mode": "reject",
+        "lease_ms": 30_000,
+        "issuer": "rule:HotUser",
+        "reason": "burns 2 workers",
+        **fields,
+    }
+
+
+def breaker_answer(*entries, mode="protect"):
+    return {"epoch": 3, "version": 17, "mode": mode, "entries": list(entries)}
+
+
+def rendered(renderable, width=140):
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_a_hot_user_shows_load_share_class_breaker_and_evidence():
+    row = user(**{"class": "hot", "breaker": "b-8", "trace_id": "ab" * 8, "baseline": 0.25})
+    output = rendered(hot_table(hot_answer(row)), 200)
+    for part in ("users by busy load over 10s, 22:13:20 UTC", "capacity 4 workers", "1.50"):
+        assert part in output
+    for part in ("25.0%", "0.25", "hot", "b-8", "ab" * 8, "POST /p"):
+        assert part in output
+
+
+def test_busy_bars_are_scaled_to_capacity_and_others_to_the_largest():
+    busy = rendered(hot_table(hot_answer(user(load=2.0), capacity=4.0)))
+    assert busy.count("█") == 6
+    calls = rendered(hot_table(hot_answer(user(load=900), user("u-2", 450), cost="calls")))
+    assert [line.count("█") for line in calls.splitlines() if "shop" in line] == [12, 6]
+    assert "capacity" not in calls
+
+
+def test_no_users_and_no_capacity_draw_an_empty_table():
+    assert "users by busy load" in rendered(hot_table(hot_answer(capacity=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("load", "lower", "upper", "expected"),
+    [
+        (1.5, 1.5, 1.5, "1.50"),
+        (1.501, 1.499, 1.503, "1.50"),  # bounds that differ below what is shown are not shown
+        (1.5, 1.25, 1.75, "1.50 [1.25, 1.75]"),
+        (20_000, 20_000, 20_000, "20,000"),
+    ],
+)
+def test_a_load_shows_its_bounds_only_where_they_matter(load, lower, upper, expected):
+    assert load_text(user(load=load, lower=lower, upper=upper)) == expected
+
+
+def test_a_breaker_shows_whom_it_cuts_by_whom_and_why():
+    output = rendered(breaker_table(breaker_answer(entry())))
+    for part in ("1 breakers held at 3.17", "mode protect", "b-8", "u-1", "shop", "POST /p"):
+        assert part in output
+    for part in ("reject", "30 s", "rule:HotUser", "burns 2 workers"):
+        assert part in output
+    assert "nothing is enforced" not in output
+
+
+def test_shadow_says_that_nothing_is_enforced_and_trickle_says_its_rate():
+    output = rendered(
+        breaker_table(breaker_answer(entry(mode="trickle", rate_per_s=2.5), mode="shadow"))
+    )
+    assert "mode shadow: nothing is enforced" in output
+    assert "trickle 2.5/s" in output
+
+
+def test_hostile_names_never_reach_the_terminal_raw():
+    hostile = "u\x1b[2J[red]"
+    both = rendered(hot_table(hot_answer(user(hostile, **{"class": "\x1b"})))) + rendered(
+        breaker_table(breaker_answer(entry(user=hostile, reason="\x9b")))
+    )
+    assert "\x1b" not in both
+    assert "\x9b" not in both
+    assert "u\\x1b[2J[red]" in both

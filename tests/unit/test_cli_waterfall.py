@@ -1,0 +1,222 @@
+"""The waterfall of a request: order, bars, marks, and text that can't reach the terminal raw."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from heatshield.cli.tree import LogLine, SpanLine, lines
+from heatshield.cli.waterfall import bar, request_view
+from heatshield.names import REJECTED
+
+MS = 1_000_000
+START_NS = 1_700_000_000 * 10**9
+
+
+def span(span_id, parent=None, *, start_ms=0, duration_ms=10, **fields):
+    return {
+        "span_id": span_id,
+        "parent_span_id": parent,
+        "service": "shop",
+        "name": span_id,
+        "kind": "server",
+        "start_ns": START_NS + start_ms * MS,
+        "duration_ns": duration_ms * MS,
+        "self_ns": duration_ms * MS,
+        "status": "unset",
+        "status_message": "",
+        "user": "u-1",
+        "call": "buy",
+        "cost": {},
+        "attributes": {},
+        **fields,
+    }
+
+
+def log(body, span_id=None, *, at_ms=0, severity="INFO"):
+    return {
+        "time_ns": START_NS + at_ms * MS,
+        "severity": severity,
+        "body": body,
+        "service": "shop",
+        "span_id": span_id,
+        "attributes": {},
+    }
+
+
+def linked(spans, logs=()):
+    return {
+        "trace_id": "ab" * 16,
+        "user": "u-1",
+        "user_from": "root",
+        "start_ns": START_NS,
+        "duration_ms": 1240.0,
+        "services": ["gateway", "shop"],
+        "cost": {"busy_s": 1.2, "calls": 2, "errors": 0, "elements": 20_000, "rows": 0},
+        "spans": list(spans),
+        "logs": list(logs),
+    }
+
+
+def rendered(request, width=100):
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    console.print(request_view(request))
+    return console.file.getvalue().splitlines()
+
+
+def line_of(output, part):
+    return next(line for line in output if part in line)
+
+
+def names(spans, logs=()):
+    return [
+        (line.depth, line.span["name"] if isinstance(line, SpanLine) else line.log["body"])
+        for line in lines(spans, logs)
+    ]
+
+
+def test_children_and_logs_stand_beneath_their_span_by_time():
+    spans = [
+        span("root", duration_ms=100),
+        span("late", "root", start_ms=60),
+        span("early", "root", start_ms=10),
+        span("leaf", "early", start_ms=12),
+    ]
+    logs = [
+        log("between", "root", at_ms=30),
+        log("first", "root", at_ms=1),
+        log("in leaf", "leaf", at_ms=13),
+    ]
+    assert names(spans, logs) == [
+        (0, "root"),
+        (1, "first"),
+        (1, "early"),
+        (2, "leaf"),
+        (3, "in leaf"),
+        (1, "between"),
+        (1, "late"),
+    ]
+
+
+def test_a_span_whose_parent_is_missing_is_a_root_and_its_logs_follow_it():
+    assert names([span("orphan", "gone")], [log("x", "orphan"), log("lost", "gone")]) == [
+        (0, "orphan"),
+        (1, "x"),
+        (0, "lost"),
+    ]
+
+
+def test_a_ring_of_parents_shows_each_span_once():
+    assert [name for _, name in names([span("a", "b"), span("b", "a")])] == ["a", "b"]
+
+
+def test_a_chain_longer_than_the_python_stack_is_walked():
+    chain = [span("s0"), *(span(f"s{n}", f"s{n - 1}", start_ms=n) for n in range(1, 5_000))]
+    walked = list(lines(chain, []))
+    assert len(walked) == 5_000
+    assert walked[-1].depth == 4_999
+    assert not any(isinstance(line, LogLine) for line in walked)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "expected"),
+    [
+        (0, 100, "██████████"),
+        (0, 50, "█████     "),
+        (50, 50, "     █████"),
+        (25, 50, "  █████   "),
+        (0, 5, "▌         "),
+        (0, 0, "▏         "),  # a span without duration is still seen
+        (100, 0, "         ▏"),  # at the very end it stays inside
+        (-20, 30, "███       "),  # skewed clocks don't push it out
+    ],
+)
+def test_a_bar_is_scaled_to_the_request(offset, length, expected):
+    assert bar(offset, length, 100, 10) == expected
+
+
+def test_head_says_who_when_how_long_and_at_what_cost():
+    head = "\n".join(rendered(linked([span("root")]))[:5])
+    assert "ab" * 16 in head
+    assert "u-1  (from root)" in head
+    assert "2023-11-14 22:13:20.000 UTC, took 1.24 s" in head
+    assert "gateway, shop" in head
+    assert "1.20 s busy, 2 calls, 20,000 elements" in head
+    assert "0 errors" not in head
+
+
+def test_a_request_nobody_claimed_says_unknown():
+    request = linked([span("root")]) | {"user": None, "user_from": None}
+    assert any("user    unknown" in line for line in rendered(request))
+
+
+def test_rows_show_bar_duration_self_time_and_elements_within_the_width():
+    output = rendered(
+        linked(
+            [
+                span("POST /purchases", duration_ms=1000, self_ns=2 * MS),
+                span(
+                    "SADD", "POST /purchases", start_ms=500, duration_ms=500,
+                    cost={"elements": 20_000},
+                ),
+            ]
+        )
+    )  # fmt: skip
+    assert max(map(len, output)) <= 100
+    root, leaf = line_of(output, "shop POST"), line_of(output, "shop SADD")
+    assert root.split()[-2:] == ["2.0", "ms"]
+    assert "1.00 s" in root
+    assert leaf.split()[-1] == "20,000"
+    assert leaf.startswith("  shop SADD")
+    assert leaf.count("█") * 2 == root.count("█")
+    assert leaf.index("█") > root.index("█")
+
+
+def test_errors_and_rejections_are_marked_and_a_rejection_is_no_error():
+    output = rendered(
+        linked(
+            [
+                span("failed", status="error", status_message="pool exhausted"),
+                span("cut", status="error", attributes={REJECTED: "b-8"}),
+            ]
+        )
+    )
+    assert any("✗ pool exhausted" in line for line in output)
+    assert any("⊘ rejected by breaker b-8" in line for line in output)
+    assert sum("✗" in line for line in output) == 1
+
+
+def test_a_span_of_another_user_says_whose_it_is():
+    output = rendered(linked([span("root"), span("other", "root", user="u-2")]))
+    assert any(line.strip() == "user u-2" for line in output)
+    assert not any(line.strip() == "user u-1" for line in output)
+
+
+def test_logs_show_time_severity_and_body_beneath_their_span():
+    output = rendered(linked([span("root")], [log("refreshed", "root", at_ms=123)]))
+    assert "  · 22:13:20.123 INFO refreshed" in output
+
+
+@pytest.mark.parametrize("where", ["name", "service", "user", "status_message"])
+def test_control_sequences_of_a_span_never_reach_the_terminal(where):
+    hostile = "\x1b]0;owned\x07\u202e\x9b31m[red]x"
+    output = "\n".join(rendered(linked([span("root", status="error", **{where: hostile})])))
+    assert not any(char in output for char in "\x1b\x07\x9b\u202e")
+    assert "\\x1b]0;owned" in output
+
+
+def test_control_sequences_of_a_log_never_reach_the_terminal():
+    output = "\n".join(rendered(linked([span("r")], [log("a\nb\x1b[2J[bold]c", "r")])))
+    assert "a\\nb\\x1b[2J[bold]c" in output
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_deep_request_fits_any_terminal(width):
+    chain = [span("root", duration_ms=50)]
+    chain += [span(f"n{n}", chain[-1]["span_id"] if n == 0 else f"n{n - 1}") for n in range(30)]
+    spans = [line for line in rendered(linked(chain), width) if "shop" in line and "█" in line]
+    assert all(len(line) <= width for line in spans)
+
+
+def test_a_request_without_spans_shows_its_head():
+    assert any("ab" * 16 in line for line in rendered(linked([])))
