@@ -32,8 +32,8 @@ def run(
     endpoint: Endpoint = None,
 ) -> None:
     """Run a command with instrumentation switched on: heatshield run -- uvicorn shop:app."""
+    program = find_program(command[0], os.environ)
     environment = child_environment(os.environ, service, endpoint)
-    program = find_program(command[0], environment)
     sys.stdout.flush()
     try:
         # The full path as argv[0]: a Python given a bare name looks for its own home on PATH.
