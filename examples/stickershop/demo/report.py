@@ -1,0 +1,267 @@
+"""What the two runs showed: from recorded requests and events to figures. Pure.
+
+**Others** are all users but the hot one. **Before** are their requests that were due after the
+warm-up and had ended when the hot user sent his first request. **During** are all that were due
+from then to the end of the load: in protect too, so the moment before the breaker counts.
+**After enforcement** are those due once every service process had acknowledged the breaker.
+
+A percentile is the nearest rank: a latency that was measured. A latency counts from when the
+request was due, so waiting behind others is in it. An error is a 5xx or no answer.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from stickershop.demo.events import Event
+from stickershop.load import Sent
+from stickershop.platform import SERVICES
+from stickershop.population import HOT_USER
+
+__all__ = [
+    "Expectation",
+    "Run",
+    "calm_p99_ms",
+    "enforced_everywhere_ns",
+    "evidence_candidates",
+    "expectations",
+    "opened",
+    "percentile",
+    "recovered_after_s",
+    "report",
+]
+
+SECOND_NS: Final = 10**9
+
+WINDOW_NS: Final = SECOND_NS
+"""Others' p99 is taken over the requests due in one second to say when they have recovered."""
+
+STEP_NS: Final = SECOND_NS // 20
+"""The window slides by 50 ms."""
+
+ENOUGH_SAMPLES: Final = 30
+"""A window with fewer requests says nothing: half of what is due in a second on average."""
+
+HARM: Final = 5.0
+"""In shadow, others' p99 at least this many times what it was: else there is no story."""
+
+RECOVERED: Final = 2.0
+"""Under this many times what it was before, others' p99 counts as back."""
+
+ENFORCED_WITHIN_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was recorded of the load in one mode.
+
+    Attributes:
+        mode: ``shadow`` or ``protect``.
+        sent: all requests, in any order.
+        events: what the collector said, in the order it came.
+        measured_from_ns: end of the warm-up, in nanoseconds since the Unix epoch.
+        evidence_trace_id: the request that shows why the breaker opened, if one was found.
+        evidence_elements: collection elements that this request wrote.
+    """
+
+    mode: str
+    sent: Sequence[Sent]
+    events: Sequence[Event]
+    measured_from_ns: int
+    evidence_trace_id: str | None = None
+    evidence_elements: int | None = None
+
+    @property
+    def first_hot_ns(self) -> int:
+        """When the hot user sent his first request."""
+        return min(sent.due_ns for sent in self.sent if sent.hot)
+
+    def others(self, from_ns: int, to_ns: float = math.inf) -> list[Sent]:
+        """Requests of all but the hot user that were due in that time."""
+        return [sent for sent in self.sent if not sent.hot and from_ns <= sent.due_ns < to_ns]
+
+    @property
+    def before(self) -> list[Sent]:
+        """Others' requests that ended before the hot user came."""
+        first = self.first_hot_ns
+        due = self.others(self.measured_from_ns, first)
+        return [sent for sent in due if sent.due_ns + sent.latency_ms * 1e6 < first]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One thing that the demo sets out to show, and whether it did."""
+
+    text: str
+    found: float | None
+    met: bool
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """The nearest-rank percentile, or None of nothing; ``share`` is in (0, 1]."""
+    ordered = sorted(values)
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
+
+
+def calm_p99_ms(run: Run) -> float | None:
+    """Others' p99 before the hot user came."""
+    return _p99(run.before)
+
+
+def opened(events: Iterable[Event], since_ns: int = 0) -> Event | None:
+    """The first opening of a breaker around the hot user from that time on."""
+    found = (event for event in events if event.opens(HOT_USER) and event.at_ns >= since_ns)
+    return next(found, None)
+
+
+def enforced_everywhere_ns(events: Sequence[Event], opening: Event) -> int | None:
+    """When the last service process acknowledged a state that contains the opened breaker.
+
+    Counted are all processes of the four services that said anything; None while one of these, or
+    a whole service, has not acknowledged.
+    """
+    processes: dict[tuple[str, str], int | None] = {}
+    for event in events:
+        if event.name not in ("applied", "instance") or event.data["service"] not in SERVICES:
+            continue
+        process = (event.data["service"], event.data["instance"])
+        acknowledged = event.name == "applied" and event.version >= opening.version
+        if processes.get(process) is None:
+            processes[process] = event.at_ns if acknowledged else None
+    times = [at_ns for at_ns in processes.values() if at_ns is not None]
+    complete = len(times) == len(processes)
+    return max(times) if complete and {name for name, _ in processes} == set(SERVICES) else None
+
+
+def recovered_after_s(run: Run) -> float | None:
+    """Seconds from the first hot request until others' p99 was back under 2 times before.
+
+    Looked at is the p99 of the requests due in the last second, every 50 ms. The answer is the
+    first such moment, after the p99 had risen, at which it is under the limit again; a whole
+    second of ordinary latencies has then passed. 0 if it never rose, None if it never came back.
+    """
+    calm = calm_p99_ms(run)
+    if calm is None:
+        return None
+    during = sorted(run.others(run.first_hot_ns - WINDOW_NS), key=lambda sent: sent.due_ns)
+    risen = False
+    end_ns = during[-1].due_ns if during else 0
+    for at_ns in range(run.first_hot_ns + STEP_NS, end_ns + 1, STEP_NS):
+        window = [sent for sent in during if at_ns - WINDOW_NS <= sent.due_ns < at_ns]
+        p99 = _p99(window)
+        if p99 is None or len(window) < ENOUGH_SAMPLES:
+            continue
+        if p99 >= RECOVERED * calm:
+            risen = True
+        elif risen:
+            return (at_ns - run.first_hot_ns) / SECOND_NS
+    return None if risen else 0.0
+
+
+def evidence_candidates(events: Iterable[Event]) -> list[str]:
+    """Trace ids that the collector names as the reason for cutting the hot user, best first."""
+    found: list[str] = []
+    for event in events:
+        if event.opens(HOT_USER):
+            evidence = event.data["entry"].get("evidence", {})
+            found[:0] = [*_texts(evidence.get("trace_ids")), *_texts([evidence.get("trace_id")])]
+        elif event.name == "finding" and event.data.get("user") == HOT_USER:
+            found += _texts(event.data.get("trace_ids"))
+    return list(dict.fromkeys(found))
+
+
+def report(shadow: Run, protect: Run) -> dict[str, dict[str, Any]]:
+    """The report: plain values for JSON. Latencies in ms, rates as shares, times in seconds."""
+    return {"shadow": _harm(shadow), "protect": _harm(protect) | _protection(protect)}
+
+
+def expectations(found: dict[str, dict[str, Any]]) -> list[Expectation]:
+    """What the demo sets out to show, checked against a report."""
+    shadow, protect = found["shadow"], found["protect"]
+    harm = _ratio(shadow["others_p99_ms_during"], shadow["others_p99_ms_before"])
+    after = _ratio(protect["others_p99_ms_after_enforcement"], protect["others_p99_ms_before"])
+    enforced = protect["enforced_everywhere_after_s"]
+    others = protect["others_rejected"]
+    return [
+        Expectation(
+            f"in shadow, others' p99 rises to at least {HARM:g} times what it was",
+            harm,
+            harm is not None and harm >= HARM,
+        ),
+        Expectation(
+            f"enforced in every process within {ENFORCED_WITHIN_S:g} s of the first hot request",
+            enforced,
+            enforced is not None and enforced < ENFORCED_WITHIN_S,
+        ),
+        Expectation(
+            f"in protect, others' p99 is under {RECOVERED:g} times what it was once enforced",
+            after,
+            after is not None and after < RECOVERED,
+        ),
+        Expectation("no request of any other user is rejected", others, others == 0),
+    ]
+
+
+def _harm(run: Run) -> dict[str, Any]:
+    during = run.others(run.first_hot_ns)
+    return {
+        "others_p50_ms_before": _rounded(percentile(_latencies(run.before), 0.50)),
+        "others_p50_ms_during": _rounded(percentile(_latencies(during), 0.50)),
+        "others_p99_ms_before": _rounded(calm_p99_ms(run)),
+        "others_p99_ms_during": _rounded(_p99(during)),
+        "others_error_rate_before": _error_rate(run.before),
+        "others_error_rate_during": _error_rate(during),
+        "others_requests_before": len(run.before),
+        "others_requests_during": len(during),
+        "hot_user_requests": sum(sent.hot for sent in run.sent),
+    }
+
+
+def _protection(run: Run) -> dict[str, Any]:
+    first = run.first_hot_ns
+    opening = opened(run.events, first)
+    enforced = enforced_everywhere_ns(run.events, opening) if opening else None
+    after = run.others(enforced) if enforced else []
+    return {
+        "others_p99_ms_after_enforcement": _rounded(_p99(after)),
+        "others_requests_after_enforcement": len(after),
+        "first_hot_request_at": datetime.fromtimestamp(first / 1e9, UTC).isoformat(),
+        "detected_after_s": _seconds(first, opening.at_ns if opening else None),
+        "enforced_everywhere_after_s": _seconds(first, enforced),
+        "recovered_after_s": _rounded(recovered_after_s(run)),
+        "hot_user_rejected": sum(sent.hot and sent.rejected_by is not None for sent in run.sent),
+        "others_rejected": sum(not sent.hot and sent.rejected_by is not None for sent in run.sent),
+        "breaker": opening.data["entry"] if opening else None,
+        "evidence_trace_id": run.evidence_trace_id,
+        "evidence_elements": run.evidence_elements,
+    }
+
+
+def _latencies(sent: Iterable[Sent]) -> list[float]:
+    return [one.latency_ms for one in sent]
+
+
+def _p99(sent: Iterable[Sent]) -> float | None:
+    return percentile(_latencies(sent), 0.99)
+
+
+def _error_rate(sent: Sequence[Sent]) -> float | None:
+    return round(sum(one.failed for one in sent) / len(sent), 4) if sent else None
+
+
+def _seconds(from_ns: int, to_ns: int | None) -> float | None:
+    return None if to_ns is None else round((to_ns - from_ns) / SECOND_NS, 3)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _ratio(value: float | None, of: float | None) -> float | None:
+    return round(value / of, 2) if value is not None and of else None
+
+
+def _texts(values: object) -> list[str]:
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []

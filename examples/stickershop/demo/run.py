@@ -1,0 +1,183 @@
+"""Plays the story once in a mode: the platform, the load on it, and what both have to say."""
+
+import asyncio
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from stickershop.demo.events import listen
+from stickershop.demo.report import Run, evidence_candidates
+from stickershop.demo.scene import Scene
+from stickershop.demo.view import View
+from stickershop.load import LoadSettings, Sent
+from stickershop.platform import Platform, PlatformSettings
+
+__all__ = ["Acts", "DemoFailed", "play"]
+
+WARM_UP_S: Final = 3.0
+"""Connections, imports and caches settle; no figure counts these seconds."""
+
+COLD_START_S: Final = 3.0
+"""Instead of the rule's own 120 s, in which it would only alert."""
+
+HOT_SHARE: Final = 0.5
+"""Of the seconds of a run."""
+
+FRAME_S: Final = 0.25
+LOADS_EVERY_S: Final = 0.5
+
+EVIDENCE_WITHIN_S: Final = 3.0
+"""Spans are stored within a second or so; evidence that is not there by then is missing."""
+
+
+class DemoFailed(RuntimeError):  # noqa: N818 - it names what happened
+    """The demo could not be played to its end; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """How long the parts of one run are, in seconds."""
+
+    calm_s: float
+    hot_s: float
+
+    @classmethod
+    def of(cls, seconds: float) -> "Acts":
+        """Share out the seconds of a run; the warm-up is in the calm part."""
+        return cls(calm_s=seconds * (1 - HOT_SHARE), hot_s=seconds * HOT_SHARE)
+
+
+def play(mode: str, directory: Path, acts: Acts, seed: int, view: View) -> Run:
+    """Start everything, send the whole load, stop everything.
+
+    Args:
+        mode: ``shadow`` or ``protect``.
+        directory: a new folder for the stores and logs of this run.
+        acts: how long.
+        seed: draws users and arrivals; the same seed gives the same load.
+        view: who is told.
+
+    Raises:
+        DemoFailed: when the load or the collector's events ended early.
+        stickershop.processes.ChildFailed: when a process died or didn't get ready.
+    """
+    directory.mkdir(parents=True)
+    settings = PlatformSettings(directory, mode, COLD_START_S, seed)
+    view.say(f"{mode}: starting redis, a collector and four services")
+    with Platform(settings) as platform, view.stage():
+        try:
+            return asyncio.run(_play(mode, platform, acts, seed, view))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+
+async def _play(mode: str, platform: Platform, acts: Acts, seed: int, view: View) -> Run:
+    async with httpx.AsyncClient(base_url=platform.collector_url, trust_env=False) as collector:
+        stage = _Stage(platform, collector, view)
+        scene = await stage.watch(mode, acts, seed)
+        trace_id, elements = await _evidence(collector, evidence_candidates(scene.events))
+    return Run(mode, scene.sent, scene.events, scene.measured_from_ns, trace_id, elements)
+
+
+class _Stage:
+    """Runs the load and gathers what happens into a scene."""
+
+    def __init__(self, platform: Platform, collector: httpx.AsyncClient, view: View) -> None:
+        self._platform = platform
+        self._collector = collector
+        self._view = view
+
+    async def watch(self, mode: str, acts: Acts, seed: int) -> Scene:
+        """Send the whole load; answers the scene at its end."""
+        settings = LoadSettings(
+            gateway=self._platform.gateway_url, seed=seed, calm_s=acts.calm_s, hot_s=acts.hot_s
+        )
+        now_ns = time.time_ns()
+        scene = Scene(
+            mode=mode,
+            measured_from_ns=now_ns + round(WARM_UP_S * 1e9),
+            ends_ns=now_ns + round((acts.calm_s + acts.hot_s) * 1e9),
+        )
+        listening = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            watchers = [tasks.create_task(self._events(scene, listening))]
+            await listening.wait()
+            watchers += [tasks.create_task(act(scene)) for act in (self._loads, self._frames)]
+            await self._load(scene, settings)
+            for watcher in watchers:
+                watcher.cancel()
+        return scene
+
+    async def _load(self, scene: Scene, settings: LoadSettings) -> None:
+        async with _running(settings) as process:
+            if process.stdout is None:
+                raise DemoFailed("the load has no output")
+            async for line in process.stdout:
+                self._tell(scene, scene.add_sent(Sent.from_line(line)))
+            if await process.wait() != 0:
+                raise DemoFailed(f"the load ended with status {process.returncode}")
+
+    async def _events(self, scene: Scene, listening: asyncio.Event) -> None:
+        async for event in listen(self._collector, listening.set):
+            self._tell(scene, scene.add_event(event))
+        raise DemoFailed("the collector ended its event stream")
+
+    async def _loads(self, scene: Scene) -> None:
+        query: dict[str, str | int] = {"cost": "busy", "window": "1s", "limit": 5}
+        while True:
+            answer = await self._collector.get("/api/users/hot", params=query)
+            if answer.is_success:
+                scene.loads = answer.json()["users"]
+            await asyncio.sleep(LOADS_EVERY_S)
+
+    async def _frames(self, scene: Scene) -> None:
+        while True:
+            self._platform.check()
+            self._view.show(scene)
+            await asyncio.sleep(FRAME_S)
+
+    def _tell(self, scene: Scene, headline: str | None) -> None:
+        if headline is not None:
+            self._view.show(scene, headline)
+
+
+@asynccontextmanager
+async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
+    """The load as a process of its own, ended whatever happens."""
+    flags: dict[str, Any] = {
+        "--gateway": settings.gateway,
+        "--seed": settings.seed,
+        "--calm-s": settings.calm_s,
+        "--hot-s": settings.hot_s,
+    }
+    words = [str(word) for pair in flags.items() for word in pair]
+    command = [sys.executable, "-m", "stickershop.load", *words]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _evidence(
+    collector: httpx.AsyncClient, candidates: list[str]
+) -> tuple[str | None, int | None]:
+    """The candidate that wrote the most elements, as the collector has linked it."""
+    deadline = time.monotonic() + EVIDENCE_WITHIN_S
+    found: dict[str, int] = {}
+    while candidates and not found and time.monotonic() < deadline:
+        for trace_id in candidates:
+            answer = await collector.get(f"/api/requests/{trace_id}")
+            if answer.is_success:
+                found[trace_id] = int(answer.json()["cost"]["elements"])
+        await asyncio.sleep(FRAME_S)
+    return max(found.items(), key=lambda item: item[1]) if found else (None, None)

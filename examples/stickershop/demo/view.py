@@ -1,0 +1,180 @@
+"""What people see of the demo: a live screen on a terminal, plain lines anywhere else."""
+
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from heatshield.cli.terminal import text
+from stickershop.demo.report import Expectation
+from stickershop.demo.scene import Scene
+
+__all__ = ["LiveView", "PlainView", "View", "result_table", "verdicts", "view_for"]
+
+PLAIN_EVERY_S: Final = 3.0
+"""Seconds between two plain lines: a log wants few."""
+
+TOP_USERS: Final = 5
+
+
+class View(Protocol):
+    """Where the demo shows itself."""
+
+    def stage(self) -> AbstractContextManager[object]:
+        """Entered while one run is shown."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Say something that stays on the screen."""
+        ...
+
+    def show(self, scene: Scene, headline: str | None = None) -> None:
+        """Show how things are, and what has just happened, if anything."""
+        ...
+
+
+def view_for(console: Console) -> View:
+    """A live screen if the console is a terminal, plain lines if not."""
+    return LiveView(console) if console.is_terminal else PlainView(console)
+
+
+class LiveView:
+    """A screen that is drawn again and again."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def stage(self) -> AbstractContextManager[object]:
+        """The screen is drawn while this is entered, and gone after."""
+        return self._live
+
+    def say(self, line: str) -> None:
+        """Print a line above the screen."""
+        self._console.print(text(line))
+
+    def show(self, scene: Scene, headline: str | None = None) -> None:
+        """Draw the screen anew; headlines are on it anyway."""
+        if headline is None:
+            self._live.update(render(scene, time.time_ns()), refresh=True)
+
+
+class PlainView:
+    """A line every few seconds, and one for each thing that happens."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next_line = 0.0
+
+    def stage(self) -> AbstractContextManager[object]:
+        """Nothing to prepare."""
+        return nullcontext()
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(text(line), soft_wrap=True)
+
+    def show(self, scene: Scene, headline: str | None = None) -> None:
+        """Print the headline, or, when it is time, how things are."""
+        if headline is not None:
+            self.say(f"  [{scene.mode}] {headline}")
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_EVERY_S
+            self.say(f"  [{scene.mode}] {_others(scene, time.time_ns())}")
+
+
+def render(scene: Scene, now_ns: int) -> RenderableType:
+    """The live screen."""
+    left_s = max(0.0, (scene.ends_ns - now_ns) / 1e9)
+    title = f"{scene.mode}: {scene.stage(now_ns)}, {left_s:.0f} s to go"
+    headlines = Group(*(text(line) for line in scene.headlines))
+    return Panel(
+        Group(text(_others(scene, now_ns), "bold"), _loads(scene), _held(scene), headlines),
+        title=text(title),
+        border_style="green" if scene.mode == "protect" else "yellow",
+    )
+
+
+def result_table(report: dict[str, dict[str, Any]]) -> Table:
+    """The one table at the end."""
+    table = Table(title="One user with 20,000 stickers, and everybody else")
+    table.add_column("")
+    for mode in ("shadow", "protect"):
+        table.add_column(mode, justify="right")
+    for label, key, unit in ROWS:
+        cells = [_cell(report[mode].get(key), unit) for mode in ("shadow", "protect")]
+        table.add_row(label, *cells)
+    return table
+
+
+ROWS: Final = (
+    ("others' p99 before", "others_p99_ms_before", "ms"),
+    ("others' p99 while he buys", "others_p99_ms_during", "ms"),
+    ("others' p99 after enforcement", "others_p99_ms_after_enforcement", "ms"),
+    ("others' errors while he buys", "others_error_rate_during", "%"),
+    ("detected after", "detected_after_s", "s"),
+    ("enforced everywhere after", "enforced_everywhere_after_s", "s"),
+    ("others recovered after", "recovered_after_s", "s"),
+    ("hot user's requests rejected", "hot_user_rejected", ""),
+    ("others' requests rejected", "others_rejected", ""),
+)
+"""Label, key of the report and unit of each row."""
+
+
+def verdicts(checked: Iterable[Expectation]) -> RenderableType:
+    """One line for each expectation: met or not, and what was found."""
+    lines = []
+    for one in checked:
+        mark, style = ("met    ", "green") if one.met else ("NOT MET", "bold red")
+        found = "not seen" if one.found is None else f"{one.found:g}"
+        lines.append(Text.assemble((mark, style), f"  {one.text}: {found}"))
+    return Group(*lines)
+
+
+def _cell(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    if unit == "%":
+        return f"{value:.1%}"
+    if unit == "":
+        return f"{value}"
+    return f"{value:.1f} {unit}" if unit == "ms" else f"{value:.2f} {unit}"
+
+
+def _others(scene: Scene, now_ns: int) -> str:
+    recent = scene.recent(now_ns)
+    p50, p99 = (_cell(value, "ms") for value in (recent.p50_ms, recent.p99_ms))
+    return (
+        f"others: p50 {p50}, p99 {p99}, {recent.errors} errors in {recent.requests} "
+        f"requests of the last 2 s ({scene.stage(now_ns)})"
+    )
+
+
+def _loads(scene: Scene) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("user", "service", "call", "load 1s", "share"):
+        table.add_column(column, justify="right" if column in ("load 1s", "share") else "left")
+    for row in scene.loads[:TOP_USERS]:
+        style = "bold red" if row.get("class") == "hot" else ""
+        named = [text(row.get(name), style) for name in ("user", "service", "call")]
+        table.add_row(*named, f"{row['load']:.2f}", f"{row['share']:.0%}")
+    return table
+
+
+def _held(scene: Scene) -> RenderableType:
+    firing = [
+        f"alert {alert['name']} {alert['state']} {alert.get('labels', {}).get('user', '')}"
+        for alert in scene.alerts.values()
+        if alert["state"] in ("pending", "firing")
+    ]
+    held = [
+        f"breaker {entry['state']} {entry['user']}, {entry['service']} {entry['call']}"
+        for entry in scene.breakers.values()
+    ]
+    return Group(*(text(line, "red") for line in (*firing, *held)))
