@@ -1,0 +1,184 @@
+"""The dashboard "Hot users": who burns the platform, what is done about it, who suffers."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+from heatshield_dashboards import queries
+from heatshield_dashboards.panels import SOURCE, Panel, lines, rows, stacked
+
+__all__ = ["UID", "hot_users"]
+
+UID: Final = "heatshield-hot-users"
+"""Stands in the dashboard's address; a dashboard pushed again replaces the one that has it."""
+
+COSTS: Final = ("busy", "calls", "elements")
+WINDOWS: Final = ("1s", "10s", "1m", "5m")
+DEFAULT_WINDOW: Final = "10s"
+"""Calm enough to read, fast enough to see a user turn hot."""
+
+EVERY_SERVICE: Final = ".*"
+
+
+def hot_users() -> dashboard.Dashboard:
+    """Build it."""
+    built = (
+        builders.Dashboard("Hot users")
+        .uid(UID)
+        .description("Users by load, the breakers around them, and how everyone else fares.")
+        .tags(["heatshield"])
+        .time("now-15m", "now")
+        .refresh("5s")
+        .timepicker(builders.TimePicker().refresh_intervals(["1s", "5s", "10s", "30s", "1m", "5m"]))
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .readonly()
+    )
+    for variable in _variables():
+        built.with_variable(variable)
+    for title, panels in (
+        ("Who", _who()),
+        ("What is done about it", _actions()),
+        ("Services", _services()),
+        ("The collector", _collector()),
+    ):
+        built.with_row(builders.Row(title))
+        for panel in panels:
+            built.with_panel(panel)
+    return _numbered(built.build())
+
+
+def _variables() -> Iterator[Builder[dashboard.VariableModel]]:
+    yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    yield _choice("cost", "Cost", COSTS, COSTS[0])
+    yield _choice("window", "Window", WINDOWS, DEFAULT_WINDOW)
+    yield (
+        builders.QueryVariable("service")
+        .label("Service")
+        .query(queries.SERVICES_VARIABLE)
+        .datasource(SOURCE)
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(EVERY_SERVICE)
+        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def _choice(name: str, label: str, values: tuple[str, ...], chosen: str) -> builders.CustomVariable:
+    return (
+        builders.CustomVariable(name)
+        .label(label)
+        .values(",".join(values))
+        .options(
+            [VariableOption(selected=value == chosen, text=value, value=value) for value in values]
+        )
+        .current(VariableOption(selected=True, text=chosen, value=chosen))
+    )
+
+
+def _who() -> Iterator[Panel]:
+    yield lines(
+        "Users by load",
+        "Cost per second of each user on each call, lower bound. Busy load counts workers: 2.0 "
+        "keeps two of them busy.",
+        [queries.USERS_BY_LOAD],
+        unit="short",
+        width=14,
+    )
+    yield rows(
+        "Users now",
+        "The same, at this moment.",
+        queries.USERS_NOW,
+        columns=("user", "service", "call"),
+        unit="short",
+        width=10,
+    )
+    yield rows(
+        "Findings",
+        "What detectors name now, and the load they saw. A hot user may be cut; a heavy one is "
+        "reported only.",
+        queries.FINDINGS,
+        columns=("class", "user", "service", "call", "cost", "window"),
+        unit="short",
+        width=14,
+    )
+    yield lines(
+        "Calls by load",
+        "Cost per second of each call, all users together.",
+        [queries.CALLS_BY_LOAD],
+        unit="short",
+        width=10,
+    )
+
+
+def _actions() -> Iterator[Panel]:
+    yield stacked("Alerts", "Pending and firing.", [queries.ALERTS], unit="short", width=8)
+    yield stacked(
+        "Breakers", "Entries held, by state and mode.", [queries.BREAKERS], unit="short", width=8
+    )
+    yield lines(
+        "Rejected calls per second",
+        "What services refused because a breaker was open. A rejection is no failure.",
+        [queries.REJECTED],
+        unit="reqps",
+        width=8,
+    )
+
+
+def _services() -> Iterator[Panel]:
+    yield lines("Requests per second", "By service.", [queries.REQUESTS], unit="reqps", width=6)
+    yield lines(
+        "Errors",
+        "Share of requests that failed. Rejected calls are not among them.",
+        [queries.ERRORS],
+        unit="percentunit",
+        width=6,
+    )
+    yield lines(
+        "Duration",
+        "Median and 99th percentile; the points are requests, to be opened.",
+        [queries.DURATION_P50, queries.DURATION_P99],
+        unit="s",
+        width=6,
+    )
+    yield lines(
+        "Busy against capacity",
+        "Workers kept busy, beside the workers that live instances report.",
+        [queries.BUSY, queries.CAPACITY],
+        unit="short",
+        width=6,
+    )
+
+
+def _collector() -> Iterator[Panel]:
+    yield lines(
+        "Telemetry received",
+        "Records acknowledged per second, that is, on disk.",
+        [queries.SPANS, queries.LOGS],
+        unit="cps",
+        width=12,
+    )
+    yield lines(
+        "Telemetry refused and dropped",
+        "Payloads answered with an error, and charges let go. Both should be zero.",
+        [queries.REFUSED, queries.DROPPED],
+        unit="cps",
+        width=12,
+    )
+
+
+def _numbered(built: dashboard.Dashboard) -> dashboard.Dashboard:
+    """Number panels from 1: Grafana needs ids to link to a panel, and they must not change."""
+    for number, panel in enumerate(built.panels or [], start=1):
+        panel.id_val = number
+    return built

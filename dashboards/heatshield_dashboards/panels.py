@@ -1,0 +1,112 @@
+"""Panels in the house style: what they have in common stands here once."""
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Final
+
+from grafana_foundation_sdk.builders import common, prometheus, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard
+from grafana_foundation_sdk.models.common import (
+    GraphGradientMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    StackingMode,
+    TooltipDisplayMode,
+    VisibilityMode,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from heatshield_dashboards.queries import Query
+
+__all__ = ["SOURCE", "Panel", "lines", "rows", "stacked"]
+
+Panel = Builder[dashboard.Panel]
+"""Anything that builds a panel."""
+
+SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
+"""The data source that the dashboard's first variable names."""
+
+HEIGHT: Final = 8
+"""Cells of a panel; three rows of panels fit a screen."""
+
+FILL_PERCENT: Final = 8
+STACKED_FILL_PERCENT: Final = 40
+
+
+def lines(
+    title: str, description: str, queries: Sequence[Query], *, unit: str, width: int
+) -> timeseries.Panel:
+    """Values over time, one line a series; ``width`` in cells, of 24."""
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .height(HEIGHT)
+        .span(width)
+        .unit(unit)
+        .min(0)
+        .line_width(1)
+        .fill_opacity(FILL_PERCENT)
+        .gradient_mode(GraphGradientMode.OPACITY)
+        .show_points(VisibilityMode.NEVER)
+        .legend(
+            common.VizLegendOptions()
+            .show_legend(True)
+            .display_mode(LegendDisplayMode.LIST)
+            .placement(LegendPlacement.BOTTOM)
+        )
+        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
+    )
+    for position, query in enumerate(queries):
+        panel.with_target(_target(ascii_uppercase[position], query).range())
+    return panel
+
+
+def stacked(
+    title: str, description: str, queries: Sequence[Query], *, unit: str, width: int
+) -> timeseries.Panel:
+    """Like :func:`lines`, for parts of a whole."""
+    return (
+        lines(title, description, queries, unit=unit, width=width)
+        .fill_opacity(STACKED_FILL_PERCENT)
+        .stacking(common.StackingConfig().mode(StackingMode.NORMAL))
+    )
+
+
+def rows(
+    title: str, description: str, query: Query, *, columns: Sequence[str], unit: str, width: int
+) -> table.Panel:
+    """What is now, one row a series: the labels in ``columns``, then the value."""
+    order = {name: position for position, name in enumerate((*columns, "Value"))}
+    return (
+        table.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .height(HEIGHT)
+        .span(width)
+        .unit(unit)
+        .with_target(_target("A", query).instant().format(PromQueryFormat.TABLE))
+        .with_transformation(_columns(order))
+    )
+
+
+def _target(ref_id: str, query: Query) -> prometheus.Dataquery:
+    return (
+        prometheus.Dataquery()
+        .ref_id(ref_id)
+        .datasource(SOURCE)
+        .expr(query.expr)
+        .legend_format(query.legend)
+        .exemplar(query.exemplar)
+    )
+
+
+def _columns(order: dict[str, int]) -> dashboard.DataTransformerConfig:
+    """Keep the labels a person reads, in this order; those of the scrape itself go."""
+    return dashboard.DataTransformerConfig(
+        id_val="organize",
+        options={"includeByName": dict.fromkeys(order, True), "indexByName": order},
+    )

@@ -1,0 +1,90 @@
+"""What the panels ask, in PromQL, over metrics that :mod:`heatshield.names` names.
+
+``$cost``, ``$window`` and ``$service`` are variables of the dashboard, ``$__rate_interval`` is
+Grafana's: four scrapes, or the step where that is longer.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from heatshield import names
+
+__all__ = ["Query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question of a panel.
+
+    Attributes:
+        expr: PromQL.
+        legend: how a series is named, with ``{{label}}``.
+        exemplar: whether the requests behind the figures are asked for too.
+    """
+
+    expr: str
+    legend: str = ""
+    exemplar: bool = False
+
+
+RATE: Final = "[$__rate_interval]"
+SERVICE: Final = 'service=~"$service"'
+LOAD: Final = f'cost="$cost", window="$window", {SERVICE}'
+
+USERS_SHOWN: Final = 10
+"""Lines a person can tell apart in one panel."""
+
+USERS_LISTED: Final = 20
+"""Rows of a table that fit without scrolling much."""
+
+USERS_BY_LOAD: Final = Query(
+    f"topk({USERS_SHOWN}, {names.USER_LOAD}{{{LOAD}}})", "{{user}}: {{call}} of {{service}}"
+)
+USERS_NOW: Final = Query(f"sort_desc(topk({USERS_LISTED}, {names.USER_LOAD}{{{LOAD}}}))")
+CALLS_BY_LOAD: Final = Query(
+    f"topk({USERS_SHOWN}, {names.CALL_LOAD}{{{LOAD}}})", "{{call}} of {{service}}"
+)
+FINDINGS: Final = Query(f"sort_desc({names.FINDING}{{{SERVICE}}})")
+ALERTS: Final = Query(
+    f"sum by (alertname, alertstate) ({names.ALERTS})", "{{alertname}} {{alertstate}}"
+)
+BREAKERS: Final = Query(f"sum by (state, mode) ({names.BREAKERS})", "{{state}} {{mode}}")
+REJECTED: Final = Query(
+    f"sum by (service, call) (rate({names.BREAKER_REJECTED}{{{SERVICE}}}{RATE}))",
+    "{{call}} of {{service}}",
+)
+
+BUSY: Final = Query(
+    f'sum by (service) ({names.CALL_LOAD}{{cost="busy", window="$window", {SERVICE}}})',
+    "{{service}} busy",
+)
+CAPACITY: Final = Query(f"{names.SERVICE_CAPACITY}{{{SERVICE}}}", "{{service}} capacity")
+
+_ALL_REQUESTS: Final = f"sum by (service) (rate({names.REQUESTS}{{{SERVICE}}}{RATE}))"
+_FAILED: Final = f'sum by (service) (rate({names.REQUESTS}{{{SERVICE}, outcome="error"}}{RATE}))'
+
+REQUESTS: Final = Query(_ALL_REQUESTS, "{{service}}")
+ERRORS: Final = Query(
+    # A service without a failure has no error series, and still it has a share of errors: 0.
+    f"({_FAILED} or 0 * {_ALL_REQUESTS}) / {_ALL_REQUESTS}",
+    "{{service}}",
+)
+_BUCKETS: Final = f"rate({names.REQUEST_DURATION}_bucket{{{SERVICE}}}{RATE})"
+DURATION_P50: Final = Query(
+    f"histogram_quantile(0.50, sum by (le, service) ({_BUCKETS}))", "{{service}} p50"
+)
+DURATION_P99: Final = Query(
+    f"histogram_quantile(0.99, sum by (le, service) ({_BUCKETS}))", "{{service}} p99", exemplar=True
+)
+
+SPANS: Final = Query(f"sum(rate({names.SPANS_RECEIVED}{RATE}))", "spans")
+LOGS: Final = Query(f"sum(rate({names.LOGS_RECEIVED}{RATE}))", "logs")
+REFUSED: Final = Query(
+    f"sum by (cause) (rate({names.PAYLOADS_REFUSED}{RATE}))", "payloads refused: {{cause}}"
+)
+DROPPED: Final = Query(
+    f"sum by (cause) (rate({names.CHARGES_DROPPED}{RATE}))", "charges dropped: {{cause}}"
+)
+
+SERVICES_VARIABLE: Final = f"label_values({names.REQUESTS}, service)"
+"""What the variable ``$service`` can be, in the words of Grafana's Prometheus data source."""
