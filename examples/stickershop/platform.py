@@ -45,12 +45,17 @@ class PlatformSettings:
 
 
 class Platform:
-    """The running platform; a context manager. Nothing is started before it is entered."""
+    """The running platform; a context manager. Nothing is started before it is entered.
+
+    Attributes:
+        redis_url: where Redis answers.
+    """
 
     def __init__(self, settings: PlatformSettings) -> None:
         self._settings = settings
         self._processes = Processes(settings.directory)
         self._urls: dict[str, str] = {}
+        self.redis_url = ""
 
     @property
     def gateway_url(self) -> str:
@@ -85,14 +90,14 @@ class Platform:
     def _start(self) -> None:
         names = (*SERVICES, "collector")
         self._urls = {name: f"http://{HOST}:{free_port()}" for name in names}
-        redis_url = self._start_redis()
+        self.redis_url = self._start_redis()
         database = self._settings.directory / "shop.sqlite"
-        seed(database, redis_url, self._settings.seed)
+        seed(database, self.redis_url, self._settings.seed)
         self._start_collector()
         env = {
             **_inherited(),
             "HEATSHIELD_ENDPOINT": self.collector_url,
-            "STICKERSHOP_REDIS_URL": redis_url,
+            "STICKERSHOP_REDIS_URL": self.redis_url,
             "STICKERSHOP_DATABASE": str(database),
             **{f"STICKERSHOP_{name.upper()}_URL": self._urls[name] for name in SERVICES},
         }
