@@ -12,8 +12,8 @@ aim for it.
 """
 
 import json
+import math
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.model import ESCAPE, SEPARATOR
 
-__all__ = ["Attributes", "any_value_texts", "flatten", "plain_value"]
+__all__ = ["Attributes", "any_value_texts", "flatten", "json_value", "plain_value"]
 
 _KINDS: Final = {
     "string_value": "s",
@@ -39,6 +39,8 @@ _KINDS: Final = {
     "kvlist_value": "j",
 }
 _LETTERS: Final = "nsidbxj"
+_JOINT: Final = pa.scalar(SEPARATOR, pa.string())
+"""Typed once: to guess the type of a Python value, pyarrow goes looking for modules each time."""
 _RANDOM: Final = np.random.default_rng(secrets.randbits(64))
 
 
@@ -83,7 +85,7 @@ class Attributes:
     def values_column(self) -> pa.Array:
         """``attribute_values``: string[rows]."""
         lists = pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), self.text)
-        return pc.binary_join(lists, SEPARATOR)
+        return pc.binary_join(lists, _JOINT)
 
     def first_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Where a key first stands in each row that has it.
@@ -218,9 +220,18 @@ def _array_text(values: pa.Array) -> pa.Array:
 def _kvlist_text(values: pa.Array) -> pa.Array:
     rows = values.field("values").to_pylist()
     return pa.array(
-        [json.dumps(_plain_pairs([_parse(KeyValue, item) for item in row or ()])) for row in rows],
+        [json.dumps(dict(_plain_member(item) for item in row or ())) for row in rows],
         pa.string(),
     )
+
+
+def _plain_member(item: bytes | dict[str, Any]) -> tuple[str, Any]:
+    """A member of a kvlist: bytes inside an attribute, but a log's body is no ``KeyValue`` itself,
+    so there ptars goes one level further and leaves only the member's value as bytes."""
+    if isinstance(item, dict):
+        return item["key"], plain_value(_parse(AnyValue, item["value"] or b""))
+    pair = _parse(KeyValue, item)
+    return pair.key, plain_value(pair.value)
 
 
 def _parse(kind: type[Message], item: bytes) -> Any:
@@ -231,19 +242,22 @@ def _parse(kind: type[Message], item: bytes) -> Any:
 
 
 def plain_value(value: AnyValue) -> Any:
-    """A nested value as JSON can say it; bytes become ``{"bytes": hexadecimal}``."""
+    """A nested value as JSON can say it, see :func:`json_value`."""
     name = value.WhichOneof("value")
     if name == "array_value":
         return [plain_value(item) for item in value.array_value.values]
     if name == "kvlist_value":
-        return _plain_pairs(value.kvlist_value.values)
+        return {pair.key: plain_value(pair.value) for pair in value.kvlist_value.values}
     if name == "bytes_value":
         return {"bytes": value.bytes_value.hex()}
-    return getattr(value, name) if name in _KINDS else None
+    return json_value(getattr(value, name)) if name in _KINDS else None
 
 
-def _plain_pairs(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: plain_value(pair.value) for pair in pairs}
+def json_value(value: Any) -> Any:
+    """Doubles that JSON has no number for become text, spelled as in protobuf's JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def _escape(text: str) -> str:

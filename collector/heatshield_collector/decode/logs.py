@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from heatshield_collector.decode.attributes import any_value_texts, flatten
-from heatshield_collector.decode.records import Decoded, int64, read, valid_ids, within
+from heatshield_collector.decode.records import NO_ID, Decoded, int64, read, valid_ids, within
 from heatshield_collector.decode.traces import user_of
 from heatshield_collector.model import LOGS
 
@@ -58,4 +58,4 @@ def decode_logs(payloads: Sequence[bytes], received_ns: int) -> Decoded:
 
 
 def _id(ids: pa.Array, size: int) -> pa.Array:
-    return pc.if_else(pa.array(valid_ids(ids, size)), ids, b"")
+    return pc.if_else(pa.array(valid_ids(ids, size)), ids, NO_ID)

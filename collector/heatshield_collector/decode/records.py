@@ -22,6 +22,11 @@ __all__ = ["Decoded", "Records", "read", "valid_ids"]
 UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's default where a sender names no service."""
 
+_JOINT: Final = pa.scalar("\x1d", pa.string())
+_EMPTY: Final = pa.scalar("", pa.string())
+
+NO_ID: Final = pa.scalar(b"", pa.binary())
+
 INT64_MAX: Final = np.iinfo(np.int64).max
 
 
@@ -119,9 +124,9 @@ def _resources(resource: pa.StructArray) -> tuple[pa.Array, pa.Array, pa.Array, 
     attributes = flatten(resource.field("attributes"))
     keys, values = attributes.keys_column(), attributes.values_column()
     if resource.null_count:
-        keys = pc.if_else(resource.is_valid(), keys, "")
-        values = pc.if_else(resource.is_valid(), values, "")
-    distinct = pc.binary_join_element_wise(keys, values, "\x1d").dictionary_encode()
+        keys = pc.if_else(resource.is_valid(), keys, _EMPTY)
+        values = pc.if_else(resource.is_valid(), values, _EMPTY)
+    distinct = pc.binary_join_element_wise(keys, values, _JOINT).dictionary_encode()
     ids = pa.array(
         [
             int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
@@ -138,7 +143,7 @@ def _resources(resource: pa.StructArray) -> tuple[pa.Array, pa.Array, pa.Array, 
 
 def valid_ids(ids: pa.Array, size: int) -> np.ndarray:
     """bool[n]: which of these byte strings have ``size`` bytes that are not all zero."""
-    right = np.asarray(pc.equal(pc.binary_length(ids), size))
+    right = np.asarray(pc.equal(pc.binary_length(ids), pa.scalar(size, pa.int32())))
     return right & np.asarray(pc.not_equal(ids, pa.scalar(bytes(size), ids.type)))
 
 

@@ -10,14 +10,16 @@ import pyarrow.compute as pc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heatshield import names
-from heatshield_collector.decode.attributes import Attributes, flatten
-from heatshield_collector.decode.records import Decoded, int64, read, valid_ids, within
+from heatshield_collector.decode.attributes import Attributes, flatten, json_value
+from heatshield_collector.decode.records import NO_ID, Decoded, int64, read, valid_ids, within
 from heatshield_collector.model import SPANS, attributes_of
 
 __all__ = ["decode_traces"]
 
 DB_SYSTEM: Final = ("db.system.name", "db.system")
 """The stable semantic convention and the one before it."""
+
+_NOBODY: Final = pa.scalar("", pa.string())
 
 REDIS_COMMAND_WORDS: Final = 2
 """A Redis command's name and key: the words of its arguments that are not elements."""
@@ -43,7 +45,7 @@ def decode_traces(payloads: Sequence[bytes], received_ns: int) -> Decoded:
     columns = {
         "trace_id": spans.field("trace_id"),
         "span_id": spans.field("span_id"),
-        "parent_span_id": pc.if_else(pa.array(valid_ids(parent, 8)), parent, b""),
+        "parent_span_id": pc.if_else(pa.array(valid_ids(parent, 8)), parent, NO_ID),
         "service": records.service,
         "instance": records.instance,
         "name": spans.field("name"),
@@ -81,7 +83,9 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
     """The columns that are made from single attributes."""
     elements, said = attributes.integers_of(names.COST_ELEMENTS)
     words, counted = attributes.integers_of(names.REDIS_ARGS_LENGTH)
-    elements = np.where(said, elements, np.where(counted, words - REDIS_COMMAND_WORDS, 0))
+    # Clamped first: the least integer minus two would come out as the greatest.
+    stored = np.maximum(words, REDIS_COMMAND_WORDS) - REDIS_COMMAND_WORDS
+    elements = np.where(said, elements, np.where(counted, stored, 0))
     return {
         "user": user_of(attributes),
         "call": attributes.texts_of(names.CALL),
@@ -97,7 +101,7 @@ def user_of(attributes: Attributes) -> pa.Array:
     """string[rows]: the first non-empty of the attributes that name a user, else null."""
     found = [attributes.texts_of(name, kinds="si") for name in names.USER_ATTRIBUTES]
     return pc.coalesce(
-        *(pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts) for texts in found)
+        *(pc.if_else(pc.equal(texts, _NOBODY), pa.scalar(None, pa.string()), texts) for texts in found)
     )
 
 
@@ -131,10 +135,18 @@ def _members(values: pa.StructArray, fields: tuple[str, str]) -> list[dict[str, 
     )
     if fields[0] == "time_unix_nano":
         return [
-            {"time_ns": time, "name": name, "attributes": attributes_of(keys, texts)}
+            {"time_ns": time, "name": name, "attributes": _json_attributes(keys, texts)}
             for time, name, keys, texts in rows
         ]
     return [
-        {"trace_id": trace.hex(), "span_id": span.hex(), "attributes": attributes_of(keys, texts)}
+        {
+            "trace_id": trace.hex(),
+            "span_id": span.hex(),
+            "attributes": _json_attributes(keys, texts),
+        }
         for trace, span, keys, texts in rows
     ]
+
+
+def _json_attributes(keys: str, texts: str) -> dict[str, Any]:
+    return {name: json_value(value) for name, value in attributes_of(keys, texts).items()}

@@ -9,55 +9,66 @@ A charge names its (user, service, call), where the call is the innermost enclos
 breaker can refuse: the span says so (``heatshield.call``), or, from services that are instrumented by
 something else, it is the nearest server span above it. Where the time was spent in a backend, the
 charge also names that.
+
+Columns are NumPy and Arrow arrays throughout: a batch may be eight spans of an idle platform or
+twenty thousand of a busy one, and a data frame's fixed cost would be most of the former.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from heatshield_collector.link.duplicates import SeenSpans
 from heatshield_collector.link.identity import (
     RANK_ENTRY,
     RANK_OTHER,
     RANK_SERVER,
-    RANK_UNNAMED,
     RequestUsers,
 )
 from heatshield_collector.link.pending import Charge, PendingCharges, Settled
+from heatshield_collector.link.requests import request_parts
 from heatshield_collector.link.tree import (
+    CLIENT,
     CONSUMER,
     INTERNAL,
+    PRODUCER,
     SERVER,
-    Placed,
     Tree,
     enclosing,
     keys_of,
     trace_keys,
 )
-from heatshield_collector.model import REQUEST_PARTS
 
 __all__ = ["CHARGES", "Linked", "Linker"]
 
-CHARGES: Final = {
-    "trace": pl.UInt64,
-    "user": pl.String,
-    "service": pl.String,
-    "call": pl.String,
-    "backend": pl.String,  # null, or the backend the time was spent in
-    "operation": pl.String,  # the span's own name
-    "busy_us": pl.Int64,
-    "elements": pl.Int64,
-    "calls": pl.Int64,
-    "errors": pl.Int64,
-    "eligible": pl.Boolean,  # may count towards a trip
-    "trace_id": pl.Binary,
-}
-"""Columns of a table of charges; one row a span."""
+CHARGES: Final = pa.schema(
+    [
+        ("trace", pa.uint64()),
+        ("user", pa.string()),  # null while nobody has named him
+        ("service", pa.string()),
+        ("call", pa.string()),
+        ("backend", pa.string()),  # null, or the backend the time was spent in
+        ("operation", pa.string()),  # the span's own name
+        ("busy_us", pa.int64()),
+        ("elements", pa.int64()),
+        ("calls", pa.int64()),
+        ("errors", pa.int64()),
+        ("eligible", pa.bool_()),  # may count towards a trip
+        ("trace_id", pa.binary()),
+    ]
+)
+"""One row a span that cost anything."""
+
+_ERROR: Final = 2
+_KIND_MIX: Final = np.uint64(0x2545F4914F6CDD1D)
+
+Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +76,30 @@ class Linked:
     """What linking a batch gave.
 
     Attributes:
-        charges: columns as :data:`CHARGES` says; duplicates left out.
+        charges: rows of :data:`CHARGES`, every user known; duplicates left out.
         parts: ``model.REQUEST_PARTS``, one row a trace of the batch.
-        calls: rows of the spans that open a call, for rates and durations.
+        opens: bool[n], which spans of the batch open a call, for rates and durations.
+        errors: bool[n], which failed; a rejection is not a failure.
     """
 
-    charges: pl.DataFrame
+    charges: pa.Table
     parts: pa.Table
-    calls: npt.NDArray[np.bool_]
+    opens: Booleans
+    errors: Booleans
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The columns of a batch that linking adds, one entry a span."""
+
+    traces: npt.NDArray[np.uint64]
+    identity: npt.NDArray[np.uint64]
+    roots: Booleans
+    rank: Integers
+    opens: Booleans
+    errors: Booleans
+    call: pa.Array
+    busy_ns: Integers
 
 
 class Linker:
@@ -91,152 +118,119 @@ class Linker:
             spans: ``model.SPANS``.
             now_ns: when it was received, nanoseconds since the Unix epoch.
         """
-        spans = spans.combine_chunks()
-        traces = trace_keys(_column(spans, "trace_id"))
-        placed, roots = self._place(spans, traces, now_ns)
-        frame = _frame(spans, traces, placed, roots)
-        named = frame.filter(pl.col("named").is_not_null())
-        self._learn(named, now_ns)
-        fresh = self.seen.fresh(frame["identity"].to_numpy(), now_ns)
-        charges = self._charge(frame.filter(pl.Series(fresh)), now_ns)
-        return Linked(charges, _parts(frame, now_ns), frame["opens"].to_numpy())
+        columns = {name: _column(spans, name) for name in spans.column_names}
+        batch = self._batch(columns, now_ns)
+        self._learn(columns["user"], batch, now_ns)
+        fresh = self.seen.fresh(batch.identity, now_ns)
+        elements = columns["elements"].to_numpy()
+        worth = fresh & ((batch.busy_ns > 0) | (elements > 0) | batch.opens)
+        charges = self._charge(columns, batch, np.flatnonzero(worth), now_ns)
+        parts = request_parts(
+            columns, batch.traces, batch.roots, batch.rank, batch.errors, batch.busy_ns, now_ns
+        )
+        return Linked(charges, parts, batch.opens, batch.errors)
 
-    def _place(
-        self, spans: pa.Table, traces: npt.NDArray[np.uint64], now_ns: int
-    ) -> tuple[Placed, npt.NDArray[np.bool_]]:
-        keys, _ = keys_of(traces, _column(spans, "span_id"))
-        parents, has_parent = keys_of(traces, _column(spans, "parent_span_id"))
-        placed = self.tree.place(
-            keys,
-            parents,
-            has_parent,
-            _column(spans, "start_ns").to_numpy(),
-            _column(spans, "duration_ns").to_numpy(),
-            _column(spans, "kind").to_numpy(),
+    def overdue(self, now_ns: int) -> pa.Table:
+        """Charges whose user nobody named, when no batch has come to say so."""
+        return _table_of(self.pending.give_up(now_ns))
+
+    def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> _Batch:
+        traces = trace_keys(columns["trace_id"])
+        keys, _ = keys_of(traces, columns["span_id"])
+        parents, has_parent = keys_of(traces, columns["parent_span_id"])
+        kind = columns["kind"].to_numpy()
+        start, duration = (columns[name].to_numpy() for name in ("start_ns", "duration_ns"))
+        placed = self.tree.place(keys, parents, has_parent, start, duration, kind, now_ns)
+        name, call = columns["name"], columns["call"]
+        guards = _true(pc.equal(call, name)) & (kind <= INTERNAL)
+        opens = (kind == SERVER) | (kind == CONSUMER) | guards
+        above = enclosing(placed.parent, opens)
+        elsewhere = ((kind == CLIENT) | (kind == PRODUCER)) & ~_valid(columns["backend"])
+        rank = np.where(~has_parent, RANK_ENTRY, np.where(kind == SERVER, RANK_SERVER, RANK_OTHER))
+        failed = columns["status"].to_numpy() == _ERROR
+        return _Batch(
+            traces=traces,
+            identity=keys ^ kind.astype(np.uint64) * _KIND_MIX ^ _text_keys(columns["service"]),
+            roots=~has_parent,
+            rank=rank,
+            opens=opens,
+            errors=failed & ~_valid(columns["rejected"]),
+            call=pc.coalesce(call, name.take(pa.array(above, mask=above < 0)), name),
+            busy_ns=np.where(elsewhere, 0, placed.self_ns),
+        )
+
+    def _learn(self, named: pa.Array, batch: _Batch, now_ns: int) -> None:
+        rows = np.flatnonzero(_valid(named))
+        users = named.take(pa.array(rows)).to_pylist()
+        self.users.learn(
+            set(zip(batch.traces[rows].tolist(), users, batch.rank[rows].tolist(), strict=True)),
             now_ns,
         )
-        return placed, ~has_parent
 
-    def _learn(self, named: pl.DataFrame, now_ns: int) -> None:
-        distinct = named.select("trace", "named", "rank").unique()
-        self.users.learn(distinct.iter_rows(), now_ns)
-
-    def _charge(self, fresh: pl.DataFrame, now_ns: int) -> pl.DataFrame:
-        worth = fresh.filter(
-            (pl.col("busy_us") > 0) | (pl.col("elements") > 0) | (pl.col("calls") > 0)
+    def _charge(
+        self, columns: dict[str, pa.Array], batch: _Batch, rows: Integers, now_ns: int
+    ) -> pa.Table:
+        """Charge the spans of these rows, and what waited for their users."""
+        traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
+        known = [(trace, self.users.of(trace)) for trace in traces.tolist()]
+        users = pa.array([who and who.user for _, who in known], pa.string())
+        eligible = pa.array([bool(who and not who.conflict) for _, who in known], pa.bool_())
+        taken, by_trace = pa.array(rows), pa.array(of_row)
+        charges = pa.table(
+            [
+                pa.array(batch.traces[rows]),
+                users.take(by_trace),
+                columns["service"].take(taken),
+                batch.call.take(taken),
+                columns["backend"].take(taken),
+                columns["name"].take(taken),
+                pa.array(batch.busy_ns[rows] // 1000),
+                columns["elements"].take(taken),
+                pa.array(batch.opens[rows].astype(np.int64)),
+                pa.array((batch.errors & batch.opens)[rows].astype(np.int64)),
+                eligible.take(by_trace),
+                columns["trace_id"].take(taken),
+            ],
+            schema=CHARGES,
         )
-        traces = worth["trace"].unique().to_list()
-        known = [(trace, self.users.of(trace)) for trace in traces]
-        identities = pl.DataFrame(
-            [(trace, who.user, not who.conflict) for trace, who in known if who],
-            schema={"trace": pl.UInt64, "user": pl.String, "eligible": pl.Boolean},
-            orient="row",
-        )
-        charged = worth.join(identities, on="trace", how="left").select(*CHARGES)
-        nameless = charged["user"].is_null()
-        settled: list[Settled] = []
-        if nameless.any():
-            self.pending.hold(_pending(charged.filter(nameless)), now_ns)
-            charged = charged.filter(~nameless)
+        if users.null_count:
+            charges = self._hold(charges, now_ns)
+        settled = self.pending.give_up(now_ns)
         if len(self.pending):
             for trace, who in known:
                 if who:
                     settled += self.pending.resolve(trace, who.user, eligible=not who.conflict)
-        return pl.concat([charged, _frame_of(settled + self.pending.give_up(now_ns))])
+        return pa.concat_tables([charges, _table_of(settled)]) if settled else charges
 
-    def overdue(self, now_ns: int) -> pl.DataFrame:
-        """Charges that nobody came for, when no batch has come to say so."""
-        return _frame_of(self.pending.give_up(now_ns))
+    def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
+        nameless = pc.is_null(charges.column("user"))
+        waiting = charges.filter(nameless).drop_columns(["user", "eligible"]).to_pylist()
+        self.pending.hold((Charge(**row) for row in waiting), now_ns)
+        return charges.filter(pc.invert(nameless))
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
-    chunks = table.column(name).chunks
-    return chunks[0] if chunks else pa.array([], table.schema.field(name).type)
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _frame(
-    spans: pa.Table,
-    traces: npt.NDArray[np.uint64],
-    placed: Placed,
-    roots: npt.NDArray[np.bool_],
-) -> pl.DataFrame:
-    """Everything about the spans that charging and summing up need, one row a span."""
-    frame = pl.DataFrame(
-        pl.from_arrow(
-            spans.select(
-                ["trace_id", "span_id", "service", "name", "kind", "user", "call", "backend"]
-                + ["status", "rejected", "elements", "start_ns", "duration_ns"]
-            )
-        )
-    )
-    kind = frame["kind"].to_numpy()
-    own_call = frame.select(
-        pl.col("call").eq_missing(pl.col("name")) & (pl.col("kind") <= INTERNAL)
-    ).to_series()
-    opens = np.isin(kind, (SERVER, CONSUMER)) | own_call.to_numpy()
-    call_row = enclosing(placed.parent, opens)
-    above = frame["name"].gather(np.maximum(call_row, 0)).set(pl.Series(call_row < 0), None)
-    spent_here = np.isin(kind, (0, INTERNAL, SERVER, CONSUMER))
-    busy_ns = np.where(spent_here | frame["backend"].is_not_null().to_numpy(), placed.self_ns, 0)
-    rank = np.where(roots, RANK_ENTRY, np.where(kind == SERVER, RANK_SERVER, RANK_OTHER))
-    identity = pl.struct("span_id", "kind", "service").hash()
-    rejected = pl.col("rejected").is_not_null()
-    return frame.with_columns(
-        pl.Series("trace", traces),
-        pl.Series("root", roots),
-        pl.Series("opens", opens),
-        pl.Series("busy_ns", busy_ns),
-        pl.Series("busy_us", busy_ns // 1000),
-        pl.Series("rank", rank.astype(np.int8)),
-        (identity ^ pl.Series(traces)).alias("identity"),
-        pl.coalesce(pl.col("call"), above, pl.col("name")).alias("call"),
-        pl.col("name").alias("operation"),
-        pl.col("user").alias("named"),
-        pl.Series("calls", opens.astype(np.int64)),
-        ((pl.col("status") == 2) & ~rejected).cast(pl.Int64).alias("errors"),
-    ).drop("user")
+def _valid(values: pa.Array) -> Booleans:
+    return np.asarray(values.is_valid())
 
 
-def _parts(frame: pl.DataFrame, now_ns: int) -> pa.Table:
-    """One row a trace: what this batch saw of the request."""
-    root = pl.col("root")
-    named = frame.filter(pl.col("named").is_not_null()).select("trace", "rank", "named")
-    best = named.sort("rank").unique("trace", keep="first")
-    parts = (
-        frame.group_by("trace")
-        .agg(
-            pl.col("trace_id").first(),
-            pl.col("start_ns").min(),
-            (pl.col("start_ns") + pl.col("duration_ns")).max().alias("end_ns"),
-            pl.col("service").filter(root).first(),
-            pl.col("name").filter(root).first().alias("call"),
-            pl.len().cast(pl.Int32).alias("spans"),
-            pl.col("errors").sum().cast(pl.Int32),
-            pl.col("busy_ns").sum(),
-            pl.col("elements").sum(),
-        )
-        .join(best, on="trace", how="left")
-        .with_columns(
-            pl.col("named").alias("user"),
-            pl.col("rank").fill_null(RANK_UNNAMED).cast(pl.Int8).alias("user_rank"),
-            pl.lit(now_ns, pl.Int64).alias("received_ns"),
-            pl.lit(now_ns, pl.Int64).alias("last_received_ns"),
-        )
-    )
-    return parts.select(REQUEST_PARTS.names).to_arrow().cast(REQUEST_PARTS)
+def _true(values: pa.Array) -> Booleans:
+    return np.asarray(pc.fill_null(values, pa.scalar(False, pa.bool_())))
 
 
-_WAITS: Final = ("trace", "service", "call", "backend", "operation")
-_COSTS: Final = ("busy_us", "elements", "calls", "errors")
+def _text_keys(texts: pa.Array) -> npt.NDArray[np.uint64]:
+    """uint64[n]: a number for each text, the same in every batch."""
+    distinct = texts.dictionary_encode()
+    keys = [crc32(text.encode()) << 32 for text in distinct.dictionary.to_pylist()]
+    return np.array(keys, dtype=np.uint64)[distinct.indices.to_numpy()]
 
 
-def _pending(charges: pl.DataFrame) -> Iterable[Charge]:
-    sums = charges.group_by(_WAITS).agg(pl.col(_COSTS).sum(), pl.col("trace_id").first())
-    return (Charge(**row) for row in sums.select(Charge._fields).iter_rows(named=True))
-
-
-def _frame_of(settled: list[Settled]) -> pl.DataFrame:
+def _table_of(settled: list[Settled]) -> pa.Table:
     rows: list[dict[str, Any]] = [
         {**one.charge._asdict(), "user": one.user, "eligible": one.eligible} for one in settled
     ]
-    return pl.DataFrame(rows, schema=CHARGES)
+    return pa.Table.from_pylist(rows, schema=CHARGES)
