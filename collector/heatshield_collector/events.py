@@ -6,10 +6,11 @@ and is expected to come back.
 """
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -73,13 +74,15 @@ class Signal:
 
 
 class Subscription:
-    """The events of one subscriber, in order, as an asynchronous iterator of encoded events.
+    """The encoded events of one subscriber, in order. Made by :meth:`EventHub.subscribe`.
 
-    It ends when the hub closes or when the subscriber fell behind. Made by
-    :meth:`EventHub.subscribe` on the loop that iterates it.
+    Args:
+        hub: where it is forgotten when it is closed.
+        loop: the event loop on which :meth:`next` is awaited.
+        limit: most events that wait.
 
     Attributes:
-        cut_off: it fell behind; events are missing after the last one it gave.
+        cut_off: it fell behind; what waited was let go.
     """
 
     def __init__(self, hub: "EventHub", loop: asyncio.AbstractEventLoop, limit: int) -> None:
@@ -89,10 +92,25 @@ class Subscription:
         self._limit = limit
         self._waiting: deque[bytes] = deque()
         self._wake = asyncio.Event()
-        self._ended = False
+        self._closing = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no further event."""
+        return self._closing and not self._waiting
+
+    async def next(self, timeout_s: float) -> bytes | None:
+        """The next event; ``None`` if there is none within ``timeout_s`` or ever."""
+        if not self._waiting and not self._closing:
+            self._wake.clear()
+            # Whoever publishes appends first and wakes after; so look again before the wait.
+            if not self._waiting and not self._closing:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), timeout_s)
+        return self._waiting.popleft() if self._waiting else None
 
     def offer(self, event: bytes) -> bool:
-        """Queue an event; false if there is no room, which ends the subscription."""
+        """Queue an event, from any thread; false if there is no room, which ends it."""
         if len(self._waiting) >= self._limit:
             self.cut_off = True
             self._waiting.clear()
@@ -103,43 +121,17 @@ class Subscription:
         return True
 
     def end(self) -> None:
-        """Give what is queued, then no more."""
-        self._ended = True
+        """Take no more: :attr:`ended` once what waits is taken. From any thread."""
+        self._closing = True
         self._notify()
 
     def close(self) -> None:
         """Unsubscribe."""
         self._hub.forget(self)
 
-    async def next(self, timeout_s: float) -> bytes | None:
-        """The next event, or ``None`` if there is none within ``timeout_s``.
-
-        Raises:
-            StopAsyncIteration: when there will be none.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self.__anext__()
-        except TimeoutError:
-            return None
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._waiting:
-            if self._ended:
-                raise StopAsyncIteration
-            self._wake.clear()
-            if not self._waiting and not self._ended:
-                await self._wake.wait()
-        return self._waiting.popleft()
-
     def _notify(self) -> None:
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
             self._loop.call_soon_threadsafe(self._wake.set)
-        except RuntimeError:  # the loop is closed, so nobody waits
-            self._ended = True
 
 
 class EventHub:
@@ -150,7 +142,8 @@ class EventHub:
         max_subscribers: most subscribers at once.
 
     Attributes:
-        cut_off: subscribers that fell behind and were let go.
+        cut_off: subscribers that fell behind and were let go, so far.
+        closing: fires when every stream, of whatever kind, is to end.
     """
 
     def __init__(

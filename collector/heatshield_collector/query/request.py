@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from heatshield_collector.link.identity import RANK_ENTRY, RANK_OTHER, RANK_SERVER
+from heatshield_collector.link.tree import CLIENT, CONSUMER, SERVER
 from heatshield_collector.model import attributes_of
 from heatshield_collector.query.answers import (
     Cost,
@@ -14,15 +15,7 @@ from heatshield_collector.query.answers import (
     SpanEvent,
 )
 from heatshield_collector.query.timing import self_times, skews
-from heatshield_collector.query.tree import (
-    CLIENT,
-    CONSUMER,
-    SERVER,
-    Place,
-    is_orphan,
-    parents_of,
-    preorder,
-)
+from heatshield_collector.query.tree import Place, is_orphan, parents_of, preorder
 from heatshield_collector.store.protocol import Row
 
 __all__ = ["link_request"]

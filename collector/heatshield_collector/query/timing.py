@@ -8,7 +8,8 @@ everything that its process did beneath it moves along. Detection never sees it.
 
 from collections.abc import Sequence
 
-from heatshield_collector.query.tree import SERVER, Place
+from heatshield_collector.link.tree import SERVER
+from heatshield_collector.query.tree import Place
 from heatshield_collector.store.protocol import Row
 
 __all__ = ["self_times", "skews"]

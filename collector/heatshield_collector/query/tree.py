@@ -7,15 +7,12 @@ spans may be longer than the stack.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from heatshield_collector.link.tree import CLIENT, SERVER
 from heatshield_collector.store.protocol import Row
 
-__all__ = ["CLIENT", "CONSUMER", "SERVER", "Place", "is_orphan", "parents_of", "preorder"]
-
-SERVER: Final = 2
-CLIENT: Final = 3
-CONSUMER: Final = 5
+__all__ = ["Place", "is_orphan", "parents_of", "preorder"]
 
 
 class Place(NamedTuple):

@@ -1,0 +1,78 @@
+"""``/v1/breakers`` as people change it and clients report on it. How they read it is in watch.py."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query
+from starlette.exceptions import HTTPException
+
+from heatshield import names
+from heatshield.contract import BreakerEntry, Report
+from heatshield_collector.api.admin import REFUSALS, admin_only
+from heatshield_collector.api.errors import documented
+from heatshield_collector.api.parts import Parts, TripRequest
+
+__all__ = ["router"]
+
+Who = Annotated[str, Query(min_length=1, max_length=200, description="who clears it")]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The entry that was taken away."""
+
+    cleared: BreakerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The version the state is at, so that a client knows whether it is behind."""
+
+    at: str
+
+
+def router(parts: Parts) -> APIRouter:
+    """The routes of this file."""
+    routes = APIRouter(tags=["breakers"])
+    admin = [Depends(admin_only(parts.admin_token))]
+
+    @routes.post(
+        names.BREAKERS_PATH,
+        status_code=201,
+        dependencies=admin,
+        responses=REFUSALS | documented(_409="the policy does not allow it"),
+    )
+    def trip(request: TripRequest) -> BreakerEntry:
+        """Trip a breaker around one user's one call, in every instance of the service."""
+        return parts.breakers.trip(request)
+
+    @routes.delete(
+        names.BREAKERS_PATH + "/{entry_id}",
+        dependencies=admin,
+        responses=REFUSALS | documented(_404="no such entry"),
+    )
+    def clear(entry_id: str, by: Who = "api") -> Cleared:
+        """Clear an entry; the rule that made it is held off for a while."""
+        entry = parts.breakers.clear(entry_id, by)
+        if entry is None:
+            raise HTTPException(404, f"no breaker entry {entry_id} is held")
+        return Cleared(entry)
+
+    @routes.post(names.BREAKER_REPORT_PATH, responses=documented(_400="not a report"))
+    def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
+        """What a client enforces and refused since its last report."""
+        parts.breakers.report(Report.from_json(body))
+        return Reported(str(parts.breakers.at()))
+
+    return routes
+
+
+_REPORT = {
+    "service": "shop",
+    "instance": "c0ffee",
+    "workers": 1,
+    "applied": "3.18",
+    "rejected": [
+        {"id": "b-8", "count": 12, "user": "u-1", "service": "shop", "call": "POST /purchases"}
+    ],
+}

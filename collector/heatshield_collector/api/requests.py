@@ -1,0 +1,66 @@
+"""``/api/requests``: search, and one linked request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Query
+from starlette.exceptions import HTTPException
+
+from heatshield_collector.api.errors import documented
+from heatshield_collector.api.parts import Parts
+from heatshield_collector.query.answers import LinkedRequest, RequestSummary
+from heatshield_collector.query.request import link_request
+from heatshield_collector.query.requests import Search, query_of, summary
+
+__all__ = ["router"]
+
+LONGEST_LOOKBACK_S: Final = 366 * 86_400.0
+
+TraceId = Annotated[
+    str,
+    Path(
+        pattern=r"^([0-9a-fA-F]{16}|[0-9a-fA-F]{32})$",
+        description="32 hexadecimal digits; 16 for Zipkin's short ids",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests that were found, newest first."""
+
+    requests: Sequence[RequestSummary]
+
+
+def router(parts: Parts) -> APIRouter:
+    """The routes of this file."""
+    routes = APIRouter(tags=["requests"])
+
+    @routes.get("/api/requests")
+    def search_requests(
+        user: Annotated[str | None, Query(description="the acting user, exactly")] = None,
+        service: Annotated[str | None, Query(description="a service that took part")] = None,
+        call: Annotated[str | None, Query(description="name of a span in it")] = None,
+        errors: Annotated[bool | None, Query(description="with, or without, an error")] = None,
+        min_duration_ms: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
+        since_s: Annotated[
+            float, Query(gt=0, le=LONGEST_LOOKBACK_S, description="how far back, seconds")
+        ] = 3600.0,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
+    ) -> Requests:
+        """Search requests."""
+        search = Search(user, service, call, errors, min_duration_ms, since_s, limit)
+        found = parts.store.requests(query_of(search, parts.clock.time_ns()))
+        return Requests([summary(row) for row in found])
+
+    @routes.get("/api/requests/{trace_id}", responses=documented(_404="no such request"))
+    def get_request(trace_id: TraceId) -> LinkedRequest:
+        """One request: spans in tree order, logs, user and cost."""
+        key = bytes.fromhex(trace_id.rjust(32, "0"))
+        spans, logs = parts.store.spans_of(key), parts.store.logs_of(key)
+        if not spans and not logs:
+            raise HTTPException(404, f"no span or log of request {trace_id} is stored (any more)")
+        return link_request(key, spans, logs, parts.store.user_of(key))
+
+    return routes

@@ -1,0 +1,87 @@
+"""A response of server-sent events that cleans up after itself and cuts off who does not read."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+__all__ = ["PING", "PING_S", "EventStream", "Waker"]
+
+PING_S: Final = 15.0
+"""Seconds of silence after which a comment is sent, so that proxies keep the connection open."""
+
+PING: Final = b":\n\n"
+
+STALL_S: Final = 10.0
+"""Seconds a subscriber may leave a full socket buffer unread before it is cut off."""
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events until the events end, the client leaves or the client stalls.
+
+    Args:
+        events: encoded events.
+        ended: called once, however it ends, also when it never began.
+        stall_s: seconds one event may take to be sent.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncIterator[bytes], ended: Callable[[], Any], stall_s: float = STALL_S
+    ) -> None:
+        # X-Accel-Buffering asks nginx not to hold events back.
+        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._ended = ended
+        self._stall_s = stall_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+
+        async def send_or_stall(message: Any) -> None:
+            async with asyncio.timeout(self._stall_s):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_or_stall)
+        except TimeoutError:
+            return  # the response is left unfinished, so the server closes the connection
+        finally:
+            self._ended()
+
+
+class Waker:
+    """Wakes one coroutine from any thread; wakes that come together count as one.
+
+    Made on the loop of that coroutine.
+
+    Args:
+        subscribes: each is handed :meth:`wake` and returns what ends its subscription.
+    """
+
+    def __init__(self, *subscribes: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._unsubscribes = [subscribe(self.wake) for subscribe in subscribes]
+
+    def wake(self) -> None:
+        """End the current :meth:`wait`, or the next one at once."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when woken, at the latest after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._event.clear()
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for unsubscribe in self._unsubscribes:
+            unsubscribe()

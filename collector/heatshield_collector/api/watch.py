@@ -1,0 +1,150 @@
+"""How clients learn of breakers: ``GET /v1/breakers``, at once or as a long poll, and its stream.
+
+The stream says ``snapshot``, ``delta`` or ``heartbeat`` (heatshield/contract.py). A change wakes
+each stream, which then looks up what is new since what it last sent; so streams hold no queue, and
+however fast changes come, a slow client gets them as one.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from heatshield import names
+from heatshield.contract import (
+    HEARTBEAT_S,
+    BreakerEntry,
+    ContractError,
+    PlatformMode,
+    StateVersion,
+)
+from heatshield_collector.api.parts import BreakerService, Parts
+from heatshield_collector.api.stream import EventStream, Waker
+from heatshield_collector.events import EventHub, HubClosedError, encode_event
+
+__all__ = ["next_event", "router"]
+
+LONGEST_WAIT_S: Final = 60.0
+"""Seconds a long poll may ask for; proxies cut what is silent for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """The whole breaker state at one version, which is also its ETag."""
+
+    epoch: int
+    version: int
+    mode: PlatformMode
+    entries: Sequence[BreakerEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who asks, if it says so: an instance of a service and how much it can do at once."""
+
+    service: Annotated[str, Query(max_length=256)] = ""
+    instance: Annotated[str, Query(max_length=256)] = ""
+    workers: Annotated[int, Query(ge=0, le=1_000_000)] = 1
+
+    def attend(self, breakers: BreakerService) -> None:
+        """Say that it lives."""
+        if self.service and self.instance:
+            breakers.attend(self.service, self.instance, self.workers)
+
+
+def router(parts: Parts) -> APIRouter:
+    """The routes of this file."""
+    routes = APIRouter(tags=["breakers"])
+    breakers, hub = parts.breakers, parts.events
+
+    @routes.get(
+        names.BREAKERS_PATH,
+        response_model=BreakerState,
+        responses={304: {"description": "still at the version of If-None-Match"}},
+    )
+    async def get_breakers(
+        client: Annotated[Client, Depends()],
+        wait: Annotated[
+            float, Query(ge=0, le=LONGEST_WAIT_S, description="long poll: seconds to wait")
+        ] = 0.0,
+        if_none_match: Annotated[str, Header()] = "",
+    ) -> Response:
+        """The breaker state, or 304 if it is still the one that `If-None-Match` names."""
+        client.attend(breakers)
+        known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+        if wait and breakers.at().etag in known:
+            await _changed(breakers, hub, known, wait)
+        state = breakers.snapshot()
+        headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
+        if state.at.etag in known:
+            return Response(status_code=304, headers=headers)
+        return JSONResponse(state.to_json(), headers=headers)
+
+    @routes.get(names.BREAKER_STREAM_PATH, response_class=EventStream)
+    async def stream_breakers(
+        client: Annotated[Client, Depends()], request: Request
+    ) -> EventStream:
+        """Server-sent events: a snapshot, then deltas; a heartbeat every 2 s.
+
+        With a `Last-Event-ID` that is still remembered the first event is the delta from there.
+        """
+        if hub.closed:
+            raise HubClosedError("the collector is shutting down")
+        waker = Waker(breakers.subscribe, hub.closing.subscribe)
+        sent = _version(request.headers.get("last-event-id", ""))
+        return EventStream(_events(breakers, hub, waker, client, sent), waker.close)
+
+    return routes
+
+
+def next_event(breakers: BreakerService, sent: StateVersion | None) -> tuple[bytes, StateVersion]:
+    """What a client is to be told, and the version it then is at.
+
+    Args:
+        breakers: the state.
+        sent: the version the client is at; ``None`` when it has none.
+    """
+    if sent is not None:
+        if breakers.at() == sent:
+            return encode_event("heartbeat", {}, str(sent)), sent
+        delta = breakers.delta_since(sent)
+        if delta is not None:
+            return encode_event("delta", delta.to_json(), str(delta.at)), delta.at
+    state = breakers.snapshot()
+    return encode_event("snapshot", state.to_json(), str(state.at)), state.at
+
+
+async def _events(
+    breakers: BreakerService,
+    hub: EventHub,
+    waker: Waker,
+    client: Client,
+    sent: StateVersion | None,
+) -> AsyncIterator[bytes]:
+    while not hub.closed:
+        client.attend(breakers)
+        event, sent = next_event(breakers, sent)
+        yield event
+        await waker.wait(HEARTBEAT_S)
+
+
+async def _changed(
+    breakers: BreakerService, hub: EventHub, known: set[str], timeout_s: float
+) -> None:
+    """Return when the state is at none of the ``known`` ETags, or after ``timeout_s``."""
+    waker = Waker(breakers.subscribe, hub.closing.subscribe)
+    try:
+        # The change may have come between the first look and the subscription.
+        if breakers.at().etag in known and not hub.closed:
+            await waker.wait(timeout_s)
+    finally:
+        waker.close()
+
+
+def _version(text: str) -> StateVersion | None:
+    try:
+        return StateVersion.parse(text)
+    except ContractError:
+        return None
