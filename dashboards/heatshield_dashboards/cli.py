@@ -1,7 +1,7 @@
 """``heatshield dashboards``: generate, provision or push them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from heatshield_dashboards.push import push_all
 
 __all__ = ["app"]
 
+USUAL: Final = Places()
+
 app = typer.Typer(no_args_is_help=True, help="Grafana dashboards over the collector's metrics.")
 
 
@@ -19,10 +21,14 @@ def provision(
     directory: Annotated[Path, typer.Argument(help="Folder to write to; it is made if need be.")],
     prometheus: Annotated[
         str, typer.Option(help="Address of the Prometheus that scrapes the collector.")
-    ] = Places.prometheus,
-    collector: Annotated[str, typer.Option(help="Address of the collector.")] = Places.collector,
+    ] = USUAL.prometheus,
+    collector: Annotated[str, typer.Option(help="Address of the collector.")] = USUAL.collector,
 ) -> None:
-    """Write dashboards and provisioning files for a Grafana that reads DIRECTORY."""
+    """Write dashboards, provisioning and a scrape configuration to DIRECTORY.
+
+    Start Grafana with GF_PATHS_PROVISIONING=DIRECTORY/provisioning, and Prometheus with
+    --config.file=DIRECTORY/prometheus/heatshield.yaml --enable-feature=exemplar-storage.
+    """
     dashboards = (directory / "dashboards").resolve()
     _write(directory, Places(str(dashboards), prometheus, collector))
 
@@ -34,7 +40,7 @@ def generate(
     ),
 ) -> None:
     """Write the same for the usual places: what the repository keeps in dashboards/grafana."""
-    _write(directory, Places())
+    _write(directory, USUAL)
 
 
 @app.command()
