@@ -165,7 +165,7 @@ class BreakerEntry:
         """
         fields = _object(value, "entry")
         mode = _text(fields, "mode")
-        if mode not in BreakerMode:
+        if mode not in list(BreakerMode):  # Python 3.11: a plain text is never "in" an Enum class
             raise ContractError(f"entry.mode {mode!r} is unknown")
         lease_ms = _integer(fields, "lease_ms")
         if not 0 < lease_ms <= MAX_LEASE_MS:
@@ -360,7 +360,7 @@ def _version(fields: Mapping[str, Any]) -> StateVersion:
 
 def _mode(fields: Mapping[str, Any]) -> PlatformMode:
     mode = _text(fields, "mode")
-    if mode not in PlatformMode:
+    if mode not in list(PlatformMode):
         raise ContractError(f"mode {mode!r} is unknown")
     return PlatformMode(mode)
 
