@@ -96,3 +96,29 @@ CHARGES_DROPPED: Final = "heatshield_charges_dropped_total"
 
 PAYLOADS_REFUSED: Final = "heatshield_payloads_refused_total"
 """Counter by ``cause`` (overload, malformed, too_large): payloads answered with 4xx or 5xx."""
+
+COMMIT_SECONDS: Final = "heatshield_commit_seconds"
+"""Histogram: from the moment a payload is queued until it is durable, or refused by the store."""
+
+COMMIT_QUEUE_BYTES: Final = "heatshield_commit_queue_bytes"
+"""Gauge: payloads that wait for the disk."""
+
+STORE_BYTES: Final = "heatshield_store_bytes"
+"""Gauge: what the store takes up on disk."""
+
+STREAM_SUBSCRIBERS: Final = "heatshield_stream_subscribers"
+"""Gauge: who listens to ``/api/events``."""
+
+STREAMS_CUT_OFF: Final = "heatshield_streams_cut_off_total"
+"""Counter by ``cause`` (behind): listeners of ``/api/events`` that were let go."""
+
+# -- the instrumentation's own ------------------------------------------------------------------
+
+FLAGGED: Final = "heatshield.flagged"
+"""On a span: the id of the entry of mode ``flag`` that it matched; it was let through."""
+
+TELEMETRY_DROPPED: Final = "heatshield_telemetry_dropped_total"
+"""Counter by ``cause`` in a service's own registry: spans and log records that never left it."""
+
+INSTRUMENTATION_ERRORS: Final = "heatshield_instrumentation_errors_total"
+"""Counter by ``where`` in a service's own registry: errors of heatshield that it swallowed."""

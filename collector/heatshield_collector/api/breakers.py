@@ -1,4 +1,4 @@
-"""``/v1/breakers`` as people change it and clients report on it. How they read it is in watch.py."""
+"""``/v1/breakers`` as people change it and clients report on it; watch.py is how they read it."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from heatshield_collector.link.identity import RANK_ENTRY, RANK_OTHER, RANK_SERVER
-from heatshield_collector.link.tree import CLIENT, CONSUMER, SERVER
+from heatshield_collector.link.tree import CLIENT, CONSUMER, INTERNAL, PRODUCER, SERVER
 from heatshield_collector.model import attributes_of
 from heatshield_collector.query.answers import (
     Cost,
@@ -141,14 +141,15 @@ def _call(row: Row, above: LinkedSpan | None) -> str | None:
 
 
 def _cost(row: Row, self_ns: int) -> Cost:
-    # A client of an instrumented service waits while that service is busy; one of a backend
-    # (Redis, a database) stands for the backend, which sends no spans.
-    charged = row["kind"] != CLIENT or row["backend"] is not None
-    opens_call = row["kind"] in (SERVER, CONSUMER) or row["call"] == row["name"]
+    # As the link station charges: who calls an instrumented service waits while that one is
+    # busy; a backend (Redis, a database) sends no spans, so its client's stands for it.
+    elsewhere = row["kind"] in (CLIENT, PRODUCER) and row["backend"] is None
+    guard = row["kind"] <= INTERNAL and row["call"] == row["name"]
+    opens_call = guard or row["kind"] in (SERVER, CONSUMER)
     return Cost(
-        busy_s=self_ns / 1e9 if charged else 0.0,
+        busy_s=0.0 if elsewhere else self_ns / 1e9,
         calls=int(opens_call),
-        errors=int(row["status"] == ERROR and row["rejected"] is None),
+        errors=int(opens_call and row["status"] == ERROR and row["rejected"] is None),
         elements=row["elements"] or 0,
         rows=row["rows"] or 0,
         bytes=row["bytes"] or 0,

@@ -1,0 +1,152 @@
+"""What the collector says of itself at ``/metrics``, and the series it shows there.
+
+One registry per collector, never the process-wide one: two collectors may live in one process (the
+tests'). Names and labels are those of :mod:`heatshield.names`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import ProcessCollector as ProcessMetrics
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from heatshield import names
+from heatshield_alerts.series import METRIC_NAME, Labels, Sample
+from heatshield_collector.red import OTHER, CallGroup, CallMetrics
+
+__all__ = ["COMMIT_BUCKETS_S", "MAX_SERIES", "SelfMetrics"]
+
+COMMIT_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+MAX_SERIES: Final = 5_000
+"""Instant series shown in one scrape; they are bounded top-k, so more is a mistake."""
+
+MAX_REJECTED: Final = 1_000
+"""Pairs of (service, call) whose rejections are counted apart: clients name them."""
+
+HELP: Final = {
+    names.USER_LOAD: "Lower bound of cost per second by user and call, the top ones.",
+    names.CALL_LOAD: "Cost per second by call, the top ones.",
+    names.FINDING: "Load of a user and call that a detector names.",
+    names.SERVICE_CAPACITY: "Workers of a service's live instances.",
+    names.ALERTS: "Alerts by name and state.",
+    names.BREAKERS: "Breaker entries by state and mode.",
+    names.COMMIT_QUEUE_BYTES: "Payloads that wait for the disk.",
+    names.STORE_BYTES: "What the store takes up on disk.",
+    names.STREAM_SUBSCRIBERS: "Who listens to /api/events.",
+}
+
+
+class SelfMetrics:
+    """The collector's registry. Every method may be called from any thread.
+
+    Args:
+        max_calls: calls with request series of their own.
+    """
+
+    def __init__(self, max_calls: int = 1_000) -> None:
+        self.registry = CollectorRegistry()
+        self._spans = self._counter(names.SPANS_RECEIVED, "Spans acknowledged.")
+        self._logs = self._counter(names.LOGS_RECEIVED, "Log records acknowledged.")
+        self._refused = self._counter(names.PAYLOADS_REFUSED, "Payloads refused.", "cause")
+        self._rejected = self._counter(
+            names.BREAKER_REJECTED, "Calls that clients refused.", "service", "call"
+        )
+        self._rejected_known: set[tuple[str, str]] = set()
+        self._commit = Histogram(
+            names.COMMIT_SECONDS,
+            "From queued to durable.",
+            buckets=COMMIT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._calls = CallMetrics(max_calls)
+        self.registry.register(self._calls)
+        ProcessMetrics(registry=self.registry)
+
+    def received(self, spans: int = 0, logs: int = 0) -> None:
+        """Count records that became durable."""
+        self._spans.inc(spans)
+        self._logs.inc(logs)
+
+    def refused(self, cause: str) -> None:
+        """Count a payload that was turned away."""
+        self._refused.labels(cause).inc()
+
+    def rejected(self, service: str, call: str, count: int) -> None:
+        """Count calls that a client refused; beyond 1,000 (service, call) under ``other``."""
+        key = (service, call)
+        if key not in self._rejected_known and len(self._rejected_known) >= MAX_REJECTED:
+            key = (OTHER, OTHER)
+        self._rejected_known.add(key)
+        self._rejected.labels(*key).inc(count)
+
+    def committed(self, seconds: float) -> None:
+        """Observe how long a payload took from the queue to the disk."""
+        self._commit.observe(seconds)
+
+    def observe_calls(self, groups: Iterable[CallGroup]) -> None:
+        """Add a batch's requests, grouped by :func:`heatshield_collector.red.groups_of`."""
+        self._calls.observe_calls(groups)
+
+    def gauge(self, name: str, read: Callable[[], float]) -> None:
+        """Show a number that is read at each scrape."""
+        Gauge(name, HELP.get(name, name), registry=self.registry).set_function(read)
+
+    def causes(self, name: str, about: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Show a counter that somebody else keeps.
+
+        Args:
+            name: ends in ``_total``.
+            about: its help text.
+            read: totals since the start, by the value of the label ``cause``.
+        """
+        self.registry.register(_Causes(name, about, read))
+
+    def series(self, read: Callable[[], Iterable[Sample]]) -> None:
+        """Show gauges whose samples are made at each scrape; at most :data:`MAX_SERIES`."""
+        self.registry.register(_InstantSeries(read))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The body of ``/metrics`` in the format that ``accept`` asks for, and its type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
+
+
+class _Causes(Collector):
+    """A counter by ``cause`` that is kept elsewhere."""
+
+    def __init__(self, name: str, about: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name, self._about, self._read = name, about, read
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._about, labels=("cause",))
+        for cause, total in self._read().items():
+            family.add_metric((cause,), total)
+        yield family
+
+
+class _InstantSeries(Collector):
+    """Samples of the moment as gauges; of two with the same labels the first is shown."""
+
+    def __init__(self, read: Callable[[], Iterable[Sample]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        seen: set[Labels] = set()
+        for sample in self._read():
+            if len(seen) >= MAX_SERIES:
+                break
+            if sample.labels in seen:
+                continue  # Prometheus refuses a whole scrape for one duplicate
+            seen.add(sample.labels)
+            name = sample.labels[METRIC_NAME]
+            family = families.setdefault(name, Metric(name, HELP.get(name, name), "gauge"))
+            family.add_sample(name, dict(sample.labels.drop(METRIC_NAME)), sample.value)
+        yield from families.values()
