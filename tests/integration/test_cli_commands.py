@@ -62,6 +62,7 @@ LINKED = {
         {
             "span_id": "01" * 8,
             "parent_span_id": None,
+            "orphan": False,
             "depth": 0,
             "service": "shop",
             "instance": "i",
@@ -74,6 +75,7 @@ LINKED = {
             "status_message": "",
             "user": "u-1",
             "call": "POST /p",
+            "rejected": None,
             "cost": {"elements": 20_000},
             "attributes": {},
             "events": [],
@@ -250,15 +252,16 @@ def test_clear_of_a_user_without_breakers_fails_and_without_a_name_is_a_wrong_ca
     assert not any(method == "DELETE" for method, *_ in api.asked)
 
 
-def test_mode_is_shown_and_switched(api):
+def test_mode_is_shown_and_switched(api, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
     assert run("mode").stdout == "protect: breakers are enforced\n"
     assert "nothing is enforced" in run("mode", "shadow").stdout
-    assert api.body_of("PUT") == {"mode": "shadow"}
+    assert api.body_of("PUT") == {"mode": "shadow", "by": "ada"}
     assert json.loads(run("mode", "--json").stdout) == {"mode": "protect"}
 
 
 def test_a_refusal_shows_the_bodys_message_alone(api):
-    api.answers["POST", "/v1/breakers"] = (403, {"detail": "an ingest token can't write entries"})
+    api.answers["POST", "/v1/breakers"] = (403, {"error": "an ingest token can't write entries"})
     result = run("trip", "u-1", "shop", "c", "--json")
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -286,6 +289,14 @@ def test_doctor_finds_a_collector_and_this_interpreter(api):
     assert found["versions"]["heatshield"]
     assert {library["name"] for library in found["libraries"]} >= {"fastapi", "httpx", "redis"}
     assert "✓" in run("doctor").stdout
+
+
+def test_doctor_says_why_a_collector_is_not_ready(api):
+    api.answers["GET", "/readyz"] = (503, {"ready": False, "reasons": ["the store is opening"]})
+    found = run("doctor")
+    assert found.exit_code == 0
+    assert "answers 503" in found.stdout
+    assert "✗ the store is opening" in found.stdout
 
 
 def test_doctor_without_a_collector_says_so_and_exits_with_1(nobody):

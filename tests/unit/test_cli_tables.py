@@ -68,12 +68,14 @@ def test_a_hot_user_shows_load_share_class_breaker_and_evidence():
         assert part in output
 
 
-def test_busy_bars_are_scaled_to_capacity_and_others_to_the_largest():
-    busy = rendered(hot_table(hot_answer(user(load=2.0), capacity=4.0)))
-    assert busy.count("█") == 6
-    calls = rendered(hot_table(hot_answer(user(load=900), user("u-2", 450), cost="calls")))
-    assert [line.count("█") for line in calls.splitlines() if "shop" in line] == [12, 6]
-    assert "capacity" not in calls
+def test_the_bar_is_the_share():
+    shown = rendered(hot_table(hot_answer(user(share=0.5), user("u-2", share=1.0))))
+    assert [line.count("█") for line in shown.splitlines() if "shop" in line] == [6, 12]
+
+
+def test_capacity_is_said_of_busy_time_only():
+    assert "capacity 4 workers" in rendered(hot_table(hot_answer(user())))
+    assert "capacity" not in rendered(hot_table(hot_answer(user(), cost="calls")))
 
 
 def test_no_users_and_no_capacity_draw_an_empty_table():

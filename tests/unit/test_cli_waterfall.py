@@ -5,18 +5,17 @@ import io
 import pytest
 from rich.console import Console
 
-from heatshield.cli.tree import LogLine, SpanLine, lines
+from heatshield.cli.tree import SpanLine, lines
 from heatshield.cli.waterfall import bar, request_view
-from heatshield.names import REJECTED
 
 MS = 1_000_000
 START_NS = 1_700_000_000 * 10**9
 
 
-def span(span_id, parent=None, *, start_ms=0, duration_ms=10, **fields):
+def span(span_id, depth=0, *, start_ms=0, duration_ms=10, **fields):
     return {
         "span_id": span_id,
-        "parent_span_id": parent,
+        "depth": depth,
         "service": "shop",
         "name": span_id,
         "kind": "server",
@@ -27,6 +26,7 @@ def span(span_id, parent=None, *, start_ms=0, duration_ms=10, **fields):
         "status_message": "",
         "user": "u-1",
         "call": "buy",
+        "rejected": None,
         "cost": {},
         "attributes": {},
         **fields,
@@ -75,17 +75,20 @@ def names(spans, logs=()):
     ]
 
 
-def test_children_and_logs_stand_beneath_their_span_by_time():
+def test_logs_stand_beneath_their_span_before_the_child_that_starts_after_them():
     spans = [
-        span("root", duration_ms=100),
-        span("late", "root", start_ms=60),
-        span("early", "root", start_ms=10),
-        span("leaf", "early", start_ms=12),
+        span("root", 0, duration_ms=100),
+        span("early", 1, start_ms=10),
+        span("leaf", 2, start_ms=12),
+        span("late", 1, start_ms=60),
+        span("second root", 0, start_ms=200),
     ]
     logs = [
         log("between", "root", at_ms=30),
         log("first", "root", at_ms=1),
         log("in leaf", "leaf", at_ms=13),
+        log("last", "root", at_ms=99),
+        log("of second", "second root", at_ms=201),
     ]
     assert names(spans, logs) == [
         (0, "root"),
@@ -95,27 +98,27 @@ def test_children_and_logs_stand_beneath_their_span_by_time():
         (3, "in leaf"),
         (1, "between"),
         (1, "late"),
+        (1, "last"),
+        (0, "second root"),
+        (1, "of second"),
     ]
 
 
-def test_a_span_whose_parent_is_missing_is_a_root_and_its_logs_follow_it():
-    assert names([span("orphan", "gone")], [log("x", "orphan"), log("lost", "gone")]) == [
-        (0, "orphan"),
-        (1, "x"),
-        (0, "lost"),
-    ]
+def test_logs_of_no_span_or_of_one_that_is_missing_come_last_by_time():
+    logs = [log("gone", "no-such", at_ms=5), log("none", None, at_ms=2), log("x", "root")]
+    assert names([span("root")], logs) == [(0, "root"), (1, "x"), (0, "none"), (0, "gone")]
 
 
-def test_a_ring_of_parents_shows_each_span_once():
-    assert [name for _, name in names([span("a", "b"), span("b", "a")])] == ["a", "b"]
+def test_spans_that_share_an_id_are_both_shown_and_each_has_its_services_logs():
+    """Zipkin's client and server sides of one call have one span id."""
+    spans = [span("s", 0, service="gateway", name="c"), span("s", 1, service="shop", name="d")]
+    logs = [log("here", "s"), {**log("there", "s"), "service": "gateway"}]
+    assert names(spans, logs) == [(0, "c"), (1, "there"), (1, "d"), (2, "here")]
 
 
 def test_a_chain_longer_than_the_python_stack_is_walked():
-    chain = [span("s0"), *(span(f"s{n}", f"s{n - 1}", start_ms=n) for n in range(1, 5_000))]
-    walked = list(lines(chain, []))
-    assert len(walked) == 5_000
-    assert walked[-1].depth == 4_999
-    assert not any(isinstance(line, LogLine) for line in walked)
+    chain = [span(f"s{n}", n, start_ms=n) for n in range(5_000)]
+    assert [line.depth for line in lines(chain, [])] == list(range(5_000))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_rows_show_bar_duration_self_time_and_elements_within_the_width():
             [
                 span("POST /purchases", duration_ms=1000, self_ns=2 * MS),
                 span(
-                    "SADD", "POST /purchases", start_ms=500, duration_ms=500,
+                    "SADD", 1, start_ms=500, duration_ms=500,
                     cost={"elements": 20_000},
                 ),
             ]
@@ -177,7 +180,7 @@ def test_errors_and_rejections_are_marked_and_a_rejection_is_no_error():
         linked(
             [
                 span("failed", status="error", status_message="pool exhausted"),
-                span("cut", status="error", attributes={REJECTED: "b-8"}),
+                span("cut", status="error", rejected="b-8"),
             ]
         )
     )
@@ -187,7 +190,7 @@ def test_errors_and_rejections_are_marked_and_a_rejection_is_no_error():
 
 
 def test_a_span_of_another_user_says_whose_it_is():
-    output = rendered(linked([span("root"), span("other", "root", user="u-2")]))
+    output = rendered(linked([span("root"), span("other", 1, user="u-2")]))
     assert any(line.strip() == "user u-2" for line in output)
     assert not any(line.strip() == "user u-1" for line in output)
 
@@ -212,8 +215,7 @@ def test_control_sequences_of_a_log_never_reach_the_terminal():
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_a_deep_request_fits_any_terminal(width):
-    chain = [span("root", duration_ms=50)]
-    chain += [span(f"n{n}", chain[-1]["span_id"] if n == 0 else f"n{n - 1}") for n in range(30)]
+    chain = [span(f"n{n}", n) for n in range(30)]
     spans = [line for line in rendered(linked(chain), width) if "shop" in line and "█" in line]
     assert all(len(line) <= width for line in spans)
 

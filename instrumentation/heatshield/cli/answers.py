@@ -60,7 +60,7 @@ class Span(TypedDict):
     """One span of a linked request."""
 
     span_id: str
-    parent_span_id: str | None
+    depth: int
     service: str
     name: str
     kind: str
@@ -71,6 +71,7 @@ class Span(TypedDict):
     status_message: str
     user: str | None
     call: str | None
+    rejected: str | None
     cost: Cost
     attributes: Mapping[str, Any]
 

@@ -66,15 +66,15 @@ class Collector:
         """Like :meth:`get`."""
         return self._json("DELETE", f"{path}?{urlencode(query)}" if query else path)
 
-    def probe(self, path: str) -> tuple[int, float]:
-        """The status of ``path`` and the milliseconds it took to answer.
+    def probe(self, path: str) -> tuple[int, float, Any]:
+        """The status of ``path``, the milliseconds it took to answer, and the answer if JSON.
 
         Raises:
             CollectorUnreachable: if nothing answers.
         """
         started_s = time.perf_counter()
-        status, _ = self._exchange("GET", path, None)
-        return status, (time.perf_counter() - started_s) * 1e3
+        status, content = self._exchange("GET", path, None)
+        return status, (time.perf_counter() - started_s) * 1e3, _parsed(content)
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         status, content = self._exchange(method, path, body)
@@ -115,18 +115,19 @@ class Collector:
 
 
 def _message(status: int, content: bytes) -> str:
-    """What the body of an error says: ``error``, ``detail`` or ``message`` of an object."""
-    try:
-        body = json.loads(content)
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        for name in ("error", "detail", "message"):
-            if body.get(name):
-                said = body[name]
-                return said if isinstance(said, str) else json.dumps(said)
+    """What the body of an error says; the status where it is not one of a collector."""
+    body = _parsed(content)
+    if isinstance(body, dict) and body.get("error"):
+        return str(body["error"])
     reason = http.client.responses.get(status, "")
     return f"the collector answered {status} {reason}".rstrip()
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def _cause(error: Exception) -> str:

@@ -32,6 +32,7 @@ def _collector(found: Diagnosis) -> Iterator[Text]:
             mark,
             f"{found.endpoint}{probe.path} answers {probe.status} in {probe.latency_ms:.1f} ms",
         )
+        yield from (_line(BAD, reason) for reason in probe.reasons)
 
 
 def _interpreter(found: Diagnosis) -> Iterator[Text]:

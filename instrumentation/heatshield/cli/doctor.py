@@ -24,11 +24,12 @@ DISTRIBUTIONS: Final = ("heatshield", "opentelemetry-sdk", "opentelemetry-instru
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One answer of the collector: its HTTP status and the milliseconds until it was there."""
+    """One answer of the collector: status, milliseconds until it was there, why it isn't ready."""
 
     path: str
     status: int
     latency_ms: float
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,15 @@ def diagnose(source: Collector) -> Diagnosis:
 
 def _probe(source: Collector) -> tuple[tuple[Probe, ...], str | None]:
     try:
-        return tuple(Probe(path, *source.probe(path)) for path in ("/healthz", "/readyz")), None
+        return tuple(_asked(source, path) for path in ("/healthz", "/readyz")), None
     except CollectorUnreachable as error:
         return (), str(error)
+
+
+def _asked(source: Collector, path: str) -> Probe:
+    status, latency_ms, answer = source.probe(path)
+    reasons = answer.get("reasons") if isinstance(answer, dict) else None
+    return Probe(path, status, latency_ms, tuple(str(reason) for reason in reasons or ()))
 
 
 def _version(distribution: str) -> str | None:

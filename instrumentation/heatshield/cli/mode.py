@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heatshield.cli.options import AsJson, Endpoint, Token, collector
+from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
 from heatshield.contract import PlatformMode
 
 __all__ = ["mode"]
@@ -28,7 +28,7 @@ def mode(
     answer: Any = (
         source.get("/api/mode")
         if wanted is None
-        else source.put("/api/mode", {"mode": wanted.value})
+        else source.put("/api/mode", {"mode": wanted.value, "by": operator()})
     )
     if as_json:
         from heatshield.cli.terminal import print_json

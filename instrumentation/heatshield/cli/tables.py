@@ -12,15 +12,15 @@ from heatshield.contract import BreakerMode, PlatformMode
 
 __all__ = ["breaker_table", "hot_table", "load_text"]
 
-LOAD_BAR_WIDTH: Final = 12
+SHARE_BAR_WIDTH: Final = 12
 
 CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
 
 
 def hot_table(answer: HotUsers) -> Table:
-    """Users by load; the bar shows the load against the platform's capacity.
+    """Users by load; the bar shows the share.
 
-    A load is shown with the bounds of the sketch only where these differ from it.
+    A share is of the service's capacity for busy time, else of the service's whole load. A load is shown with the bounds of the sketch only where these differ from it.
     """
     busy = answer["cost"] == "busy"
     table = Table(
@@ -36,25 +36,16 @@ def hot_table(answer: HotUsers) -> Table:
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2)
     for name in ("load", "share", "usual"):
         table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("", no_wrap=True, width=LOAD_BAR_WIDTH)
+    table.add_column("", no_wrap=True, width=SHARE_BAR_WIDTH)
     table.add_column("class", no_wrap=True)
     table.add_column("breaker", no_wrap=True, overflow="ellipsis")
     table.add_column("request", no_wrap=True, overflow="ellipsis", ratio=1)
-    whole = _whole(answer)
     for user in answer["users"]:
-        table.add_row(*_hot_row(user, whole))
+        table.add_row(*_hot_row(user))
     return table
 
 
-def _whole(answer: HotUsers) -> float:
-    """What a full bar is: the capacity for busy time, else the largest load there is."""
-    largest = max((user["load"] for user in answer["users"]), default=0.0)
-    if answer["cost"] == "busy" and answer["capacity"] > 0:
-        return answer["capacity"]
-    return largest or 1.0
-
-
-def _hot_row(user: HotUser, whole: float) -> tuple[Text, ...]:
+def _hot_row(user: HotUser) -> tuple[Text, ...]:
     style = CLASS_STYLES.get(user["class"] or "", "")
     return (
         text(user["user"], style),
@@ -63,7 +54,7 @@ def _hot_row(user: HotUser, whole: float) -> tuple[Text, ...]:
         text(load_text(user), style),
         text(f"{user['share']:.1%}"),
         text("" if user["baseline"] is None else f"{user['baseline']:,.3g}"),
-        text(bar(0, round(user["load"] * 1e6), round(whole * 1e6) or 1, LOAD_BAR_WIDTH), style),
+        text(bar(0, user["share"], 1, SHARE_BAR_WIDTH), style),
         text(user["class"], style),
         text(user["breaker"], "yellow"),
         text(user["trace_id"], "dim"),

@@ -1,11 +1,12 @@
-"""The order in which the parts of a linked request are shown: a tree of spans, logs in place.
+"""Where the logs of a linked request stand among its spans.
 
-What arrives may lack spans (a service that is not instrumented, a batch still on its way), so a
-span whose parent is unknown stands at the root, and even a ring of parents shows each span once.
+The collector answers spans in tree order, each with its depth. What missing parents, rings of
+parents and ids that two spans share mean is settled there, so the order is taken as it is.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from heatshield.cli.answers import Log, Span
@@ -27,56 +28,55 @@ class LogLine(NamedTuple):
     log: Log
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A span whose subtree is being shown, and its logs that are still to come, by time."""
+
+    depth: int
+    logs: deque[Log]
+
+
 def lines(spans: Sequence[Span], logs: Sequence[Log]) -> Iterator[SpanLine | LogLine]:
-    """Every span and log exactly once: a parent first, its children and logs beneath by time.
+    """Every span and log exactly once, spans as they come.
 
-    Logs of no span, or of one that is not there, come last. Works without recursion: a chain of
-    calls may be longer than Python's stack.
+    A log stands beneath its span, before the first child that starts after it. Logs of no span,
+    or of one that is not there, come last.
     """
-    known = {span["span_id"] for span in spans}
-    children: dict[str | None, list[Span]] = defaultdict(list)
-    for span in spans:
-        parent = span["parent_span_id"]
-        children[parent if parent in known else None].append(span)
-    logs_of: dict[str | None, list[Log]] = defaultdict(list)
-    for log in logs:
-        logs_of[log["span_id"] if log["span_id"] in known else None].append(log)
-
-    shown: set[str] = set()
-    for root in (*_by_time(children[None]), *spans):  # *spans: those in a ring have no root
-        yield from _below(root, children, logs_of, shown)
-    for log in sorted(logs_of[None], key=_time_of_log):
+    logs_of, rest = _by_span(spans, logs)
+    path: list[_Open] = []
+    for index, span in enumerate(spans):
+        depth = span["depth"]
+        while path and path[-1].depth >= depth:
+            yield from _logs(path.pop())
+        if path:
+            yield from _logs(path[-1], until_ns=span["start_ns"])
+        yield SpanLine(depth, span)
+        path.append(_Open(depth, deque(logs_of[index])))
+    while path:
+        yield from _logs(path.pop())
+    for log in rest:
         yield LogLine(0, log)
 
 
-def _below(
-    root: Span,
-    children: dict[str | None, list[Span]],
-    logs_of: dict[str | None, list[Log]],
-    shown: set[str],
-) -> Iterator[SpanLine | LogLine]:
-    waiting: list[SpanLine | LogLine] = [SpanLine(0, root)]
-    while waiting:
-        line = waiting.pop()
-        if isinstance(line, LogLine):
-            yield line
-            continue
-        span_id = line.span["span_id"]
-        if span_id in shown:
-            continue
-        shown.add(span_id)
-        yield line
-        beneath: list[tuple[int, SpanLine | LogLine]] = [
-            *((child["start_ns"], SpanLine(line.depth + 1, child)) for child in children[span_id]),
-            *((log["time_ns"], LogLine(line.depth + 1, log)) for log in logs_of[span_id]),
-        ]
-        beneath.sort(key=lambda timed: timed[0], reverse=True)
-        waiting.extend(part for _, part in beneath)
+def _logs(above: _Open, until_ns: int | None = None) -> Iterator[LogLine]:
+    while above.logs and (until_ns is None or above.logs[0]["time_ns"] <= until_ns):
+        yield LogLine(above.depth + 1, above.logs.popleft())
 
 
-def _by_time(spans: list[Span]) -> list[Span]:
-    return sorted(spans, key=lambda span: span["start_ns"])
+def _by_span(spans: Sequence[Span], logs: Sequence[Log]) -> tuple[dict[int, list[Log]], list[Log]]:
+    """Each span's logs by its position, by time; and the logs of none.
 
-
-def _time_of_log(log: Log) -> int:
-    return log["time_ns"]
+    Zipkin's client and server share one span id, so the service decides between them.
+    """
+    position: dict[tuple[str | None, str | None], int] = {}
+    for index, span in enumerate(spans):
+        position.setdefault((span["service"], span["span_id"]), index)
+        position.setdefault((None, span["span_id"]), index)
+    logs_of: dict[int, list[Log]] = defaultdict(list)
+    rest: list[Log] = []
+    for log in sorted(logs, key=lambda log: log["time_ns"]):
+        index = position.get(
+            (log["service"], log["span_id"]), position.get((None, log["span_id"]), -1)
+        )
+        (rest if index < 0 else logs_of[index]).append(log)
+    return logs_of, rest

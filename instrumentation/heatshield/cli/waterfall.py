@@ -19,7 +19,6 @@ from rich.text import Text
 from heatshield.cli.answers import LinkedRequest, Log, Span
 from heatshield.cli.terminal import clock_time, safe, seconds, text
 from heatshield.cli.tree import LogLine, SpanLine, lines
-from heatshield.names import REJECTED
 
 __all__ = ["Waterfall", "bar", "request_view"]
 
@@ -79,7 +78,7 @@ def extent(spans: list[Span]) -> tuple[int, int]:
     return start_ns, max(1, end_ns - start_ns)
 
 
-def bar(offset: int, length: int, whole: int, width: int) -> str:
+def bar(offset: float, length: float, whole: float, width: int) -> str:
     """A bar of ``length`` at ``offset`` in ``whole`` (one unit), in exactly ``width`` cells.
 
     It is at least an eighth of a cell and starts in the cell of its offset, so that a short span
@@ -154,22 +153,21 @@ def _head(request: LinkedRequest) -> Iterator[Text]:
 
 
 def _emphasis(span: Span) -> str:
-    if span["attributes"].get(REJECTED):
+    if span["rejected"]:
         return "yellow"
     return "red" if is_error(span) else ""
 
 
 def is_error(span: Span) -> bool:
     """Whether the span failed. A rejected call did not."""
-    return span["status"].lower() == "error" and not span["attributes"].get(REJECTED)
+    return span["status"] == "error" and not span["rejected"]
 
 
 def _notes(line: SpanLine, user: str | None) -> Iterator[Text]:
     """What a bar can't show: who refused it, how it failed, that it was another user's."""
     span, indent = line.span, "  " * (min(line.depth, MAX_INDENT) + 1)
-    rejected = span["attributes"].get(REJECTED)
-    if rejected:
-        yield text(f"{indent}⊘ rejected by breaker {rejected}", "yellow")
+    if span["rejected"]:
+        yield text(f"{indent}⊘ rejected by breaker {span['rejected']}", "yellow")
     if is_error(span):
         yield text(f"{indent}✗ {span['status_message'] or 'error'}", "red")
     if span["user"] and span["user"] != user:
