@@ -20,7 +20,8 @@ CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
 def hot_table(answer: HotUsers) -> Table:
     """Users by load; the bar shows the share.
 
-    A share is of the service's capacity for busy time, else of the service's whole load. A load is shown with the bounds of the sketch only where these differ from it.
+    A share is of the service's capacity for busy time, else of the service's whole load. A load
+    is shown with the bounds of the sketch only where these differ from it.
     """
     busy = answer["cost"] == "busy"
     table = Table(
