@@ -101,7 +101,10 @@ def user_of(attributes: Attributes) -> pa.Array:
     """string[rows]: the first non-empty of the attributes that name a user, else null."""
     found = [attributes.texts_of(name, kinds="si") for name in names.USER_ATTRIBUTES]
     return pc.coalesce(
-        *(pc.if_else(pc.equal(texts, _NOBODY), pa.scalar(None, pa.string()), texts) for texts in found)
+        *(
+            pc.if_else(pc.equal(texts, _NOBODY), pa.scalar(None, pa.string()), texts)
+            for texts in found
+        )
     )
 
 

@@ -68,7 +68,9 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     Raises:
         StoreError: when the file was written by a newer heatshield.
     """
-    connection.execute("CREATE TABLE IF NOT EXISTS meta (name VARCHAR NOT NULL, value BIGINT NOT NULL)")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS meta (name VARCHAR NOT NULL, value BIGINT NOT NULL)"
+    )
     found = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
     version = found[0] if found else 0
     if version > len(MIGRATIONS):

@@ -1,0 +1,296 @@
+"""Group commit: many payloads, one transaction, and only then the acks.
+
+::
+
+    submit() ──→ queue ──→ [decode thread] ──→ charge ──→ group ──→ [store thread] ──→ ack
+             bounded in bytes   all of it at once       (detection does    one transaction
+                                                         not wait for disk)
+
+The two threads work on following groups at the same time: one is in Rust and C++ parsing and
+linking, the other in DuckDB. When a joint decode fails, the payloads are decoded one by one and only
+the bad ones are refused. A killed collector loses nothing that it acknowledged: what it had
+not, the senders send again.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+from heatshield.clock import Clock
+from heatshield_collector.decode import Decoded, DecodeError, decode_logs, decode_traces
+from heatshield_collector.intake.payload import (
+    Accepted,
+    IntakeError,
+    MalformedError,
+    OverloadedError,
+    Payload,
+)
+from heatshield_collector.store import Store, StoreError, StoreFullError
+
+__all__ = ["CommitLoop", "Commits"]
+
+_log = logging.getLogger(__name__)
+
+GROUP_BYTES: Final = 8 * 2**20
+"""Most payload bytes decoded at once: some 20,000 spans, 0.2 s of work."""
+
+GROUP_INTERVAL_S: Final = 0.02
+"""Least time between groups, unless much waits: a group has a fixed cost of some 5 ms, and an idle
+platform's payloads come one by one."""
+
+HURRY_BYTES: Final = 256 * 1024
+"""What is much: a group of this size is worth starting at once."""
+
+GROUPS_AHEAD: Final = 2
+"""Decoded groups that wait for the disk; they still count as queued."""
+
+FULL_RETRY_S: Final = 5.0
+BUSY_RETRY_S: Final = 1.0
+
+_DECODERS: Final = {"traces": decode_traces, "logs": decode_logs}
+_TABLES: Final = {"traces": "spans", "logs": "logs"}
+
+
+class Commits(Protocol):
+    """What is told of commits; called on the commit threads, must be quick."""
+
+    def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
+        """Spans (``model.SPANS``) were decoded: charge them; ``model.REQUEST_PARTS`` to be stored."""
+        ...
+
+    def committed(self, spans: int, logs: int, seconds: float) -> None:
+        """A group is durable; ``seconds`` since its first payload was submitted."""
+        ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A payload with whom to tell."""
+
+    payload: Payload
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[Accepted]
+    since_s: float
+
+    def accept(self, accepted: Accepted) -> None:
+        self._tell(lambda: self.done.set_result(accepted))
+
+    def refuse(self, error: IntakeError) -> None:
+        self._tell(lambda: self.done.set_exception(error))
+
+    def _tell(self, settle: Callable[[], None]) -> None:
+        def once() -> None:
+            if not self.done.done():  # the sender may have hung up
+                settle()
+
+        try:
+            self.loop.call_soon_threadsafe(once)
+        except RuntimeError:
+            _log.debug("the event loop is gone, and the sender with it")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Payloads decoded together, with what will be answered once they are durable."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    answers: list[Accepted] = field(default_factory=list)
+    tables: dict[str, list[pa.Table]] = field(default_factory=dict)
+
+    def add(self, waiting: Sequence[_Waiting], decoded: Decoded, table: str) -> None:
+        self.waiting += waiting
+        self.answers += [_answer(rejected) for rejected in decoded.rejected]
+        self.tables.setdefault(table, []).append(decoded.table)
+        self.tables.setdefault("resources", []).append(decoded.resources)
+
+    def merge(self, other: "_Group") -> None:
+        self.waiting += other.waiting
+        self.answers += other.answers
+        for name, tables in other.tables.items():
+            self.tables.setdefault(name, []).extend(tables)
+
+    def joined(self) -> dict[str, pa.Table]:
+        return {name: pa.concat_tables(tables) for name, tables in self.tables.items()}
+
+
+def _answer(rejected: int) -> Accepted:
+    if not rejected:
+        return Accepted()
+    return Accepted(
+        rejected, "left out: a trace id must be 16 bytes and a span id 8, neither all zero"
+    )
+
+
+class CommitLoop:
+    """Implements :class:`heatshield_collector.intake.payload.Committer`.
+
+    Args:
+        store: where groups become durable.
+        commits: told of each.
+        clock: for receive times.
+        queue_bytes: most payload bytes that are not yet durable; beyond it senders are refused.
+    """
+
+    def __init__(self, store: Store, commits: Commits, clock: Clock, queue_bytes: int) -> None:
+        self._store = store
+        self._commits = commits
+        self._clock = clock
+        self._queue_bytes = queue_bytes
+        self._arrived = threading.Condition()
+        self._queue: list[_Waiting] = []
+        self._bytes = 0
+        self._stopping = False
+        self._groups: queue.Queue[_Group | None] = queue.Queue(GROUPS_AHEAD)
+        self._threads = [
+            threading.Thread(target=self._decode_loop, name="heatshield-decode", daemon=True),
+            threading.Thread(target=self._store_loop, name="heatshield-store", daemon=True),
+        ]
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload bytes that are not yet durable."""
+        return self._bytes
+
+    @property
+    def alive(self) -> bool:
+        """Whether both threads run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def start(self) -> None:
+        """Start the two threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take nothing new, make durable what is queued, end the threads."""
+        with self._arrived:
+            self._stopping = True
+            self._arrived.notify()
+        for thread in self._threads:
+            thread.join()
+
+    async def submit(self, payload: Payload) -> Accepted:
+        """Return once the payload is durable.
+
+        Raises:
+            OverloadedError: the queue or the disk is full; the payload was not kept.
+            MalformedError: it is no export request of its signal.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(payload, loop, loop.create_future(), self._clock.monotonic())
+        size = len(payload.body)
+        with self._arrived:
+            if self._stopping:
+                raise OverloadedError(BUSY_RETRY_S, "the collector is shutting down")
+            # An empty queue takes any payload, or one over the bound could never be sent.
+            if self._bytes and self._bytes + size > self._queue_bytes:
+                raise OverloadedError(BUSY_RETRY_S, "the commit queue is full")
+            self._bytes += size
+            self._queue.append(waiting)
+            self._arrived.notify()
+        return await waiting.done
+
+    def _decode_loop(self) -> None:
+        while taken := self._take():
+            group = self._decoded(taken)
+            if group.waiting:
+                self._groups.put(group)
+        self._groups.put(None)
+
+    def _take(self) -> list[_Waiting]:
+        """The next group's payloads; none when the loop stops and all is done."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._queue or self._stopping)
+            self._arrived.wait_for(self._hurried, timeout=GROUP_INTERVAL_S)
+            taken, size = 0, 0
+            while taken < len(self._queue) and size < GROUP_BYTES:
+                size += len(self._queue[taken].payload.body)
+                taken += 1
+            group, self._queue = self._queue[:taken], self._queue[taken:]
+            return group
+
+    def _hurried(self) -> bool:
+        return self._stopping or self._bytes >= HURRY_BYTES
+
+    def _decoded(self, taken: list[_Waiting]) -> _Group:
+        group = _Group()
+        now_ns = self._clock.time_ns()
+        for signal in _DECODERS:
+            rows = [one for one in taken if one.payload.signal == signal]
+            if rows:
+                self._decode(rows, signal, now_ns, group)
+        spans = group.tables.get("spans")
+        if spans:
+            try:
+                group.tables["request_parts"] = [
+                    self._commits.charged(pa.concat_tables(spans), now_ns)
+                ]
+            except Exception:
+                # Telemetry is kept even if it can't be charged: a bug there must not lose spans.
+                _log.exception("charging a batch of spans failed")
+        return group
+
+    def _decode(self, rows: list[_Waiting], signal: str, now_ns: int, group: _Group) -> None:
+        """Decode jointly; if that fails, one by one, and refuse those that are bad."""
+        try:
+            decoded = _DECODERS[signal]([one.payload.body for one in rows], now_ns)
+        except DecodeError as error:
+            if len(rows) > 1:
+                for one in rows:
+                    self._decode([one], signal, now_ns, group)
+            else:
+                self._release(rows)
+                rows[0].refuse(MalformedError(str(error)))
+        except Exception:
+            _log.exception("decoding %d payloads failed", len(rows))
+            self._release(rows)
+            for one in rows:
+                one.refuse(OverloadedError(BUSY_RETRY_S, "the collector failed to decode this"))
+        else:
+            group.add(rows, decoded, _TABLES[signal])
+
+    def _store_loop(self) -> None:
+        running = True
+        while running:
+            group = self._groups.get()
+            running = group is not None
+            # Whatever else has been decoded by now goes into the same transaction.
+            while running and group is not None:
+                try:
+                    more = self._groups.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    running = False
+                else:
+                    group.merge(more)
+            if group is not None:
+                self._commit(group)
+
+    def _commit(self, group: _Group) -> None:
+        tables = group.joined()
+        try:
+            self._store.append(tables)
+        except StoreError as error:
+            full = isinstance(error, StoreFullError)
+            _log.exception("a group of %d payloads was not stored", len(group.waiting))
+            self._release(group.waiting)
+            for one in group.waiting:
+                one.refuse(OverloadedError(FULL_RETRY_S if full else BUSY_RETRY_S, str(error)))
+            return
+        self._release(group.waiting)
+        for one, answer in zip(group.waiting, group.answers, strict=True):
+            one.accept(answer)
+        rows = {name: table.num_rows for name, table in tables.items()}
+        waited_s = self._clock.monotonic() - min(one.since_s for one in group.waiting)
+        self._commits.committed(rows.get("spans", 0), rows.get("logs", 0), waited_s)
+
+    def _release(self, rows: Sequence[_Waiting]) -> None:
+        with self._arrived:
+            self._bytes -= sum(len(one.payload.body) for one in rows)

@@ -1,0 +1,17 @@
+"""Sketches, loads and baselines -> findings."""
+
+from heatshield_collector.detect.detector import COSTS, Detector, Load, Rules
+from heatshield_collector.detect.findings import Finding, Key
+from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
+
+__all__ = [
+    "COSTS",
+    "PANE_S",
+    "WINDOWS_S",
+    "Detector",
+    "Finding",
+    "Key",
+    "Load",
+    "Rules",
+    "WindowName",
+]

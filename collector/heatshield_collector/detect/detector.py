@@ -1,0 +1,304 @@
+"""Charges in, findings and loads out.
+
+Loads are kept by user and call (what is cut), by user, and by call (where the cost arose: a
+backend's time counts there as the backend's). Writers and readers are different threads; one lock
+guards the sketches and is held for a few milliseconds at most.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from heatshield_collector.detect.clip import PIECE, Clip, Evidence
+from heatshield_collector.detect.findings import Finding, Key
+from heatshield_collector.detect.hot_user import FAST, SLOW, HotRule, Observation, judge
+from heatshield_collector.detect.sketch import Hitter
+from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
+from heatshield_collector.link import UNKNOWN
+
+__all__ = ["COSTS", "Detector", "Load", "Rules"]
+
+COSTS: Final = {"busy": ("busy_us", 1e-6), "calls": ("calls", 1.0), "elements": ("elements", 1.0)}
+"""Cost to the charges' column and to its unit's size in seconds or pieces."""
+
+CANDIDATES: Final = 100
+"""Keys that are judged at each evaluation: a breaker's cap on entries."""
+
+HEAVY_SHARE: Final = 0.05
+"""Part of a service's busy load over 10 s at which a user is heavy: worth a look, no more."""
+
+
+class Load(NamedTuple):
+    """The load of a key: cost per second. For busy time that is busy seconds per second."""
+
+    key: Key
+    load: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The hot-user rules in force."""
+
+    fast: HotRule = FAST
+    slow: HotRule = SLOW
+
+    @classmethod
+    def tuned(cls, *, share: float, ratio: float, least: float) -> "Rules":
+        """With an operator's thresholds; the slow rule keeps its proportions to the fast one."""
+        return cls(
+            fast=replace(FAST, share=share, ratio=ratio, least=least),
+            slow=replace(
+                SLOW,
+                share=share * SLOW.share / FAST.share,
+                ratio=ratio * SLOW.ratio / FAST.ratio,
+                least=least,
+            ),
+        )
+
+
+@dataclass(slots=True)
+class _Trip:
+    """A rule with the clipped loads it is judged on."""
+
+    rule: HotRule
+    clip: Clip = field(init=False)
+    windows: Windows = field(default_factory=Windows)
+
+    def __post_init__(self) -> None:
+        self.clip = Clip(self.rule.window_s)
+
+
+class Detector:
+    """Keeps loads and names hot and heavy users.
+
+    Args:
+        capacity: workers of a service, from its live instances.
+        rules: the hot-user rules.
+    """
+
+    def __init__(self, capacity: Callable[[str], float], rules: Rules | None = None) -> None:
+        rules = rules or Rules()
+        self._capacity = capacity
+        self._trips = [_Trip(rules.fast), _Trip(rules.slow)]
+        self._by_user_call = {cost: Windows() for cost in COSTS}
+        self._by_user = {cost: Windows() for cost in COSTS}
+        self._by_call = {cost: Windows() for cost in (*COSTS, "errors")}
+        self._evidence = Evidence()
+        self._lock = threading.Lock()
+
+    def observe(self, charges: pa.Table, now_s: float) -> None:
+        """Take in charges (``link.CHARGES``) that were received at ``now_s``, monotonic seconds."""
+        if not charges.num_rows:
+            return
+        requests = _by_request(charges)
+        by_key = _sums(requests, ["user", "service", "call"])
+        keys = [Key(*row).text for row in _rows(by_key, "user", "service", "call")]
+        by_user = _sums(requests, ["user"])
+        users = by_user.column("user").to_pylist()
+        by_call, calls = _by_call(charges)
+        with self._lock:
+            for cost, (column, _) in COSTS.items():
+                self._by_user_call[cost].add(keys, by_key.column(column).to_pylist(), now_s)
+                self._by_user[cost].add(users, by_user.column(column).to_pylist(), now_s)
+                self._by_call[cost].add(calls, by_call.column(column).to_pylist(), now_s)
+            self._by_call["errors"].add(calls, by_call.column("errors").to_pylist(), now_s)
+            self._clip(requests, now_s)
+
+    def _clip(self, requests: pa.Table, now_s: float) -> None:
+        """Feed the trips' windows: each request counts at most its rule's clip."""
+        counted: list[tuple[list[str], list[int]]] = [([], []) for _ in self._trips]
+        limits: dict[str, list[int]] = {}
+        columns = ("trace", "user", "service", "call", "busy_us", "trace_id")
+        for trace, user, service, call, busy_us, trace_id in _rows(
+            requests.filter(pc.field("eligible")), *columns
+        ):
+            of_service = limits.get(service)
+            if of_service is None:
+                capacity = self._capacity(service)
+                of_service = [round(one.rule.clip_s(capacity) * 1e6) for one in self._trips]
+                limits[service] = of_service
+            key = Key(user, service, call).text
+            for one, limit, (keys, weights) in zip(self._trips, of_service, counted, strict=True):
+                keys.append(key)
+                weights.append(one.clip.counts(trace, key, busy_us, limit, now_s))
+            if busy_us * PIECE >= of_service[0]:
+                self._evidence.offer(key, busy_us, trace_id.hex(), now_s)
+        for one, (keys, weights) in zip(self._trips, counted, strict=True):
+            one.windows.add(keys, weights, now_s)
+
+    def evaluate(self, now_s: float) -> list[Finding]:
+        """Who is hot or heavy now; one finding a key and class."""
+        with self._lock:
+            hot = {
+                finding.key: finding for trip in self._trips for finding in self._hot(trip, now_s)
+            }
+            return [*hot.values(), *self._heavy(now_s)]
+
+    def _hot(self, trip: _Trip, now_s: float) -> list[Finding]:
+        found = []
+        rule = trip.rule
+        for hitter in trip.windows.window(rule.window, now_s).top(CANDIDATES):
+            # The cheapest test first: most candidates are ordinary users.
+            if hitter.lower < rule.least * rule.window_s * 1e6:
+                continue
+            key = Key.of(hitter.key)
+            capacity = self._capacity(key.service)
+            load = hitter.lower / 1e6 / rule.window_s
+            baseline = self._baseline(hitter.key, now_s)
+            verdict = judge(rule, Observation(load, baseline, capacity))
+            if verdict.hot and key.user != UNKNOWN:
+                found.append(
+                    self._finding("hot", key, rule.window, baseline, verdict.reason, now_s)
+                )
+        return found
+
+    def _heavy(self, now_s: float) -> list[Finding]:
+        busy = self._by_user_call["busy"].window("10s", now_s)
+        least = max(HEAVY_SHARE * busy.total, FAST.least * 10 * 1e6)
+        found = []
+        for hitter in busy.top(CANDIDATES):
+            if hitter.lower < least:
+                break
+            key = Key.of(hitter.key)
+            if key.user != UNKNOWN:
+                reason = f"{hitter.lower / busy.total:.0%} of all busy time over 10s is his"
+                baseline = self._baseline(hitter.key, now_s)
+                found.append(self._finding("heavy", key, "10s", baseline, reason, now_s))
+        return found
+
+    def _finding(
+        self, klass: str, key: Key, window: WindowName, baseline: float, reason: str, now_s: float
+    ) -> Finding:
+        seen = self._by_user_call["busy"].window(window, now_s).bounds(key.text)
+        recent = self._by_user_call["busy"].window("10s", now_s).bounds(key.text)
+        calls = self._by_user_call["calls"].window("10s", now_s).bounds(key.text)
+        return Finding(
+            klass=klass,
+            key=key,
+            cost="busy",
+            window=window,
+            load=seen.lower / 1e6 / WINDOWS_S[window],
+            baseline=baseline,
+            cost_per_call=recent.estimate / 1e6 / max(1, calls.estimate),
+            reason=reason,
+            trace_ids=self._evidence.of(key.text),
+        )
+
+    def _baseline(self, key: str, now_s: float) -> float:
+        sketch, covered_s = self._by_user_call["busy"].baseline(now_s)
+        return sketch.bounds(key).upper / 1e6 / covered_s if covered_s else 0.0
+
+    def baseline_s(self, now_s: float) -> float:
+        """Seconds of baseline there are: how far the cold start is."""
+        with self._lock:
+            return self._by_user_call["busy"].baseline(now_s)[1]
+
+    def baseline_of(self, key: Key, now_s: float) -> float:
+        """Upper bound of a user's busy load on a call over the five minutes before."""
+        with self._lock:
+            return self._baseline(key.text, now_s)
+
+    def load_of(self, key: Key, window: WindowName, now_s: float) -> Load:
+        """The busy load of one user on one call."""
+        with self._lock:
+            hitter = self._by_user_call["busy"].window(window, now_s).bounds(key.text)
+        return _load(hitter, "busy", window)
+
+    def trace_of(self, key: Key) -> str | None:
+        """His costliest recent request there, hexadecimal."""
+        with self._lock:
+            return next(iter(self._evidence.of(key.text)), None)
+
+    def top(self, cost: str, window: WindowName, limit: int, now_s: float) -> list[Load]:
+        """The heaviest (user, service, call) by a cost over a window."""
+        with self._lock:
+            hitters = self._by_user_call[cost].window(window, now_s).top(limit)
+        return [_load(hitter, cost, window) for hitter in hitters]
+
+    def total(self, cost: str, window: WindowName, now_s: float) -> float:
+        """The load of everybody together."""
+        with self._lock:
+            total = self._by_user_call[cost].window(window, now_s).total
+        return total * COSTS[cost][1] / WINDOWS_S[window]
+
+    def calls(
+        self, window: WindowName, limit: int, now_s: float
+    ) -> list[tuple[str, str, dict[str, float]]]:
+        """(service, call, load by cost) of the busiest calls; backends' operations among them."""
+        with self._lock:
+            by_cost = {cost: one.window(window, now_s) for cost, one in self._by_call.items()}
+            rows = [
+                (
+                    hitter.key,
+                    {cost: one.bounds(hitter.key).estimate for cost, one in by_cost.items()},
+                )
+                for hitter in by_cost["busy"].top(limit)
+            ]
+        seconds = WINDOWS_S[window]
+        return [
+            (
+                *_call_of(key),
+                {
+                    cost: value * COSTS.get(cost, ("", 1.0))[1] / seconds
+                    for cost, value in of.items()
+                },
+            )
+            for key, of in rows
+        ]
+
+
+def _load(hitter: Hitter, cost: str, window: WindowName) -> Load:
+    unit = COSTS[cost][1] / WINDOWS_S[window]
+    return Load(
+        Key.of(hitter.key), hitter.estimate * unit, hitter.lower * unit, hitter.upper * unit
+    )
+
+
+_COLUMNS: Final = ["busy_us", "elements", "calls", "errors"]
+
+
+def _by_request(charges: pa.Table) -> pa.Table:
+    """One row a (trace, user, service, call)."""
+    keys = ["trace", "user", "service", "call", "eligible"]
+    return _sums(charges, keys, [("trace_id", "first")])
+
+
+def _sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
+    # "first" is defined for one thread only; the groups are small in any case.
+    sums = rows.group_by(keys, use_threads=False).aggregate(
+        [(name, "sum") for name in _COLUMNS] + list(more)
+    )
+    return sums.rename_columns(
+        [name.removesuffix("_sum").removesuffix("_first") for name in sums.column_names]
+    )
+
+
+def _by_call(charges: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Sums by where the cost arose, and the keys of the rows."""
+    spent = charges.set_column(
+        charges.column_names.index("service"),
+        "service",
+        pc.coalesce(charges.column("backend"), charges.column("service")),
+    )
+    at = pc.if_else(
+        pc.is_valid(charges.column("backend")), charges.column("operation"), charges.column("call")
+    )
+    sums = _sums(
+        spent.set_column(spent.column_names.index("call"), "call", at), ["service", "call"]
+    )
+    return sums, [f"{service}\x1f{call}" for service, call in _rows(sums, "service", "call")]
+
+
+def _call_of(key: str) -> tuple[str, str]:
+    service, _, call = key.partition("\x1f")
+    return service, call
+
+
+def _rows(table: pa.Table, *names: str) -> Any:
+    return zip(*(table.column(name).to_pylist() for name in names), strict=True)

@@ -1,0 +1,147 @@
+"""Sliding windows of load: panes of 250 ms, rolled into seconds and tens of seconds.
+
+::
+
+    now ─┐
+    [p][p][p][p]   panes of 250 ms; the last is filling          1 s  = the last 4 panes
+          [ s ][ s ] ... seconds that have closed               10 s  = 9 seconds + open panes
+                 [ t ][ t ] ... tens that have closed            1 m  = 5 tens + open seconds
+                                                                 5 m  = 29 tens + open seconds
+
+A window ends now and is at most a pane, a second or ten seconds shorter than its name, never longer,
+and loads divide by the name: so a load is never overstated. The *baseline* is made of closed tens
+alone, so that a burst of the last seconds is not in what it is compared with.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal
+
+from heatshield_collector.detect.sketch import LG_SLOTS, HeavyHitters
+
+__all__ = ["PANE_S", "WINDOWS_S", "WindowName", "Windows"]
+
+PANE_S: Final = 0.25
+"""Length of a pane: the resolution of the 1 s window, and how often rules are evaluated."""
+
+WindowName = Literal["1s", "10s", "1m", "5m"]
+WINDOWS_S: Final[dict[WindowName, float]] = {"1s": 1.0, "10s": 10.0, "1m": 60.0, "5m": 300.0}
+
+_PANES_A_SECOND: Final = 4
+_PANES_A_TEN: Final = 40
+_TENS: Final = 30
+_PANES_IN_ALL: Final = _TENS * _PANES_A_TEN
+
+
+class _Level:
+    """Closed stretches of one length: the number of each and its sketch; empty ones are left out."""
+
+    def __init__(self, panes: int, most: int) -> None:
+        self.panes = panes
+        self._most = most
+        self._closed: deque[tuple[int, HeavyHitters]] = deque()
+
+    def close(self, number: int, sketch: HeavyHitters | None) -> None:
+        if sketch is not None and sketch.total:
+            self._closed.append((number, sketch))
+        while self._closed and self._closed[0][0] <= number - self._most:
+            self._closed.popleft()
+
+    def since(self, number: int) -> list[HeavyHitters]:
+        """Sketches of the stretches from ``number`` on."""
+        return [sketch for at, sketch in self._closed if at >= number]
+
+
+class Windows:
+    """The weights of one kind of key and one cost, over all windows. Not thread-safe.
+
+    Args:
+        lg_slots: size of each sketch; see :mod:`heatshield_collector.detect.sketch`.
+    """
+
+    def __init__(self, lg_slots: int = LG_SLOTS) -> None:
+        self._lg_slots = lg_slots
+        self._pane: int | None = None
+        self._first = 0
+        self._open: HeavyHitters | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._panes = _Level(1, _PANES_A_SECOND)
+        self._seconds = _Level(_PANES_A_SECOND, _PANES_A_TEN // _PANES_A_SECOND)
+        self._tens = _Level(_PANES_A_TEN, _TENS)
+        self._merged: dict[str, tuple[int, HeavyHitters]] = {}
+
+    def add(self, keys: list[str], weights: list[int], now_s: float) -> None:
+        """Add weights that were received at ``now_s`` (monotonic seconds)."""
+        self._advance(now_s)
+        if self._open is None:
+            self._open = HeavyHitters(self._lg_slots)
+        self._open.update(keys, weights)
+        self._merged.pop("1s", None)
+
+    def window(self, name: WindowName, now_s: float) -> HeavyHitters:
+        """Everything of the last second, ten seconds, minute or five minutes.
+
+        But for the 1 s window, which trips, an answer may be one pane old.
+        """
+        pane = self._advance(now_s)
+        return self._remembered(name, pane, lambda: self._parts(name, pane))
+
+    def baseline(self, now_s: float) -> tuple[HeavyHitters, float]:
+        """Everything of the closed tens of the last five minutes, and the seconds they cover."""
+        ten = self._advance(now_s) // _PANES_A_TEN
+        covered_s = 10.0 * min(ten - self._first // _PANES_A_TEN, _TENS)
+        return self._closed_tens(ten, _TENS), covered_s
+
+    def _remembered(
+        self, name: str, until: int, parts: Callable[[], list[HeavyHitters]]
+    ) -> HeavyHitters:
+        """Merging is the dear part: once for each stretch ``until`` which the answer holds."""
+        found = self._merged.get(name)
+        if found is None or found[0] != until:
+            found = self._merged[name] = (until, HeavyHitters.merged(parts(), self._lg_slots))
+        return found[1]
+
+    def _closed_tens(self, ten: int, most: int) -> HeavyHitters:
+        return self._remembered(f"{most} tens", ten, lambda: self._tens.since(ten - most))
+
+    def _parts(self, name: WindowName, pane: int) -> list[HeavyHitters]:
+        filling = [self._open] if self._open is not None else []
+        second, ten = pane // _PANES_A_SECOND, pane // _PANES_A_TEN
+        of_second = self._panes.since(second * _PANES_A_SECOND) + filling
+        if name == "1s":
+            return self._panes.since(pane - _PANES_A_SECOND + 1) + filling
+        if name == "10s":
+            return self._seconds.since(second - 9) + of_second
+        of_ten = self._seconds.since(ten * _PANES_A_TEN // _PANES_A_SECOND)
+        tens = self._closed_tens(ten, 5 if name == "1m" else _TENS - 1)
+        return [tens, *of_ten, *of_second]
+
+    def _advance(self, now_s: float) -> int:
+        """Close what has ended; the number of the pane that is filling."""
+        now = int(now_s / PANE_S)
+        if self._pane is None:
+            self._pane = self._first = now
+        if now - self._pane > _PANES_IN_ALL:
+            # Nothing is left of what came before so long a silence.
+            self._reset()
+            self._open, self._pane = None, now
+        while self._pane < now:
+            self._close(self._pane)
+            self._pane += 1
+        return self._pane
+
+    def _close(self, pane: int) -> None:
+        self._panes.close(pane, self._open)
+        self._open = None
+        following = pane + 1
+        if following % _PANES_A_SECOND == 0:
+            parts = self._panes.since(following - _PANES_A_SECOND)
+            self._seconds.close(pane // _PANES_A_SECOND, self._merge(parts))
+        if following % _PANES_A_TEN == 0:
+            parts = self._seconds.since((following - _PANES_A_TEN) // _PANES_A_SECOND)
+            self._tens.close(pane // _PANES_A_TEN, self._merge(parts))
+
+    def _merge(self, parts: list[HeavyHitters]) -> HeavyHitters | None:
+        return HeavyHitters.merged(parts, self._lg_slots) if parts else None
