@@ -64,13 +64,22 @@ def test_a_hot_user_shows_load_share_class_breaker_and_evidence():
     output = rendered(hot_table(hot_answer(row)), 200)
     for part in ("users by busy load over 10s, 22:13:20 UTC", "capacity 4 workers", "1.50"):
         assert part in output
-    for part in ("25.0%", "0.25", "hot", "b-8", "ab" * 8, "POST /p"):
+    for part in ("25.0%", "0.25", "hot", "b-8", "POST /p"):
         assert part in output
+    assert f"heatshield request {'ab' * 8}  # u-1" in output
+
+
+def test_evidence_is_shown_whole_on_a_narrow_screen_and_of_hot_users_alone():
+    hot = user(**{"class": "hot", "trace_id": "ab" * 16})
+    heavy = user("u-2", **{"class": "heavy", "trace_id": "cd" * 16})
+    output = rendered(hot_table(hot_answer(hot, heavy)), 80)
+    assert "ab" * 16 in output
+    assert "cd" * 16 not in output
 
 
 def test_the_bar_is_the_share():
     shown = rendered(hot_table(hot_answer(user(share=0.5), user("u-2", share=1.0))))
-    assert [line.count("█") for line in shown.splitlines() if "shop" in line] == [6, 12]
+    assert [line.count("█") for line in shown.splitlines() if "shop" in line] == [4, 8]
 
 
 def test_capacity_is_said_of_busy_time_only():
@@ -97,7 +106,7 @@ def test_a_load_shows_its_bounds_only_where_they_matter(load, lower, upper, expe
 
 def test_a_breaker_shows_whom_it_cuts_by_whom_and_why():
     output = rendered(breaker_table(breaker_answer(entry())))
-    for part in ("1 breakers held at 3.17", "mode protect", "b-8", "u-1", "shop", "POST /p"):
+    for part in ("breakers held: 1, state 3.17", "mode protect", "b-8", "u-1", "shop", "POST /p"):
         assert part in output
     for part in ("reject", "30 s", "rule:HotUser", "burns 2 workers"):
         assert part in output

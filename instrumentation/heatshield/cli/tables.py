@@ -1,7 +1,10 @@
 """Tables of users by load and of breakers: values in, rich renderables out."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -12,13 +15,16 @@ from heatshield.contract import BreakerMode, PlatformMode
 
 __all__ = ["breaker_table", "hot_table", "load_text"]
 
-SHARE_BAR_WIDTH: Final = 12
+SHARE_BAR_WIDTH: Final = 8
+
+EVIDENCE_SHOWN: Final = 3
+"""Requests of hot users beneath the table; who has more hot users has no time to read more."""
 
 CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
 
 
-def hot_table(answer: HotUsers) -> Table:
-    """Users by load; the bar shows the share.
+def hot_table(answer: HotUsers) -> Group:
+    """Users by load, and the requests that show what the hot ones did; the bar shows the share.
 
     A share is of the service's capacity for busy time, else of the service's whole load. A load
     is shown with the bounds of the sketch only where these differ from it.
@@ -33,17 +39,26 @@ def hot_table(answer: HotUsers) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("user", "service", "call"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("user", no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("service", no_wrap=True, overflow="ellipsis")
+    table.add_column("call", no_wrap=True, overflow="ellipsis", ratio=3)
     for name in ("load", "share", "usual"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("", no_wrap=True, width=SHARE_BAR_WIDTH)
     table.add_column("class", no_wrap=True)
     table.add_column("breaker", no_wrap=True, overflow="ellipsis")
-    table.add_column("request", no_wrap=True, overflow="ellipsis", ratio=1)
     for user in answer["users"]:
         table.add_row(*_hot_row(user))
-    return table
+    return Group(table, *_evidence(answer["users"]))
+
+
+def _evidence(users: Iterable[HotUser]) -> Iterator[Text]:
+    """The command that shows a hot user's costliest request, whole: an id is there to be copied."""
+    shown = (user for user in users if user["class"] == "hot" and user["trace_id"])
+    for user in itertools.islice(shown, EVIDENCE_SHOWN):
+        yield Text("heatshield request ", "dim", no_wrap=True).append_text(
+            text(f"{user['trace_id']}  # {user['user']}")
+        )
 
 
 def _hot_row(user: HotUser) -> tuple[Text, ...]:
@@ -58,7 +73,6 @@ def _hot_row(user: HotUser) -> tuple[Text, ...]:
         text(bar(0, user["share"], 1, SHARE_BAR_WIDTH), style),
         text(user["class"], style),
         text(user["breaker"], "yellow"),
-        text(user["trace_id"], "dim"),
     )
 
 
@@ -77,7 +91,8 @@ def breaker_table(answer: BreakerList) -> Table:
     """The entries at one version of the breaker state."""
     shadow = answer["mode"] == PlatformMode.SHADOW
     table = Table(
-        title=f"{len(answer['entries'])} breakers held at {answer['epoch']}.{answer['version']}",
+        title=f"breakers held: {len(answer['entries'])}, "
+        f"state {answer['epoch']}.{answer['version']}",
         caption=f"mode {answer['mode']}" + (": nothing is enforced" if shadow else ""),
         expand=True,
         box=None,
@@ -85,8 +100,9 @@ def breaker_table(answer: BreakerList) -> Table:
         caption_justify="left",
     )
     table.add_column("id", no_wrap=True)
-    for name in ("user", "service", "call"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("user", no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("service", no_wrap=True, overflow="ellipsis")
+    table.add_column("call", no_wrap=True, overflow="ellipsis", ratio=3)
     for name in ("mode", "lease", "issuer"):
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="fold", ratio=3)
