@@ -21,7 +21,7 @@ is nothing else: no timer, no clock, no callback.
 is no way from pending to resolved, because nobody was told that it fired; and none from resolved
 to firing, because a new outbreak must hold for its ``for`` again.
 
-A pair that is not in the table is not a quiet no-op but an error of the caller; :func:`step` raises.
+A pair that is not in the table is no quiet no-op but an error of the caller; :func:`step` raises.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,340 @@
+"""The registry of breakers: the one writer of what clients may enforce.
+
+It takes values and a time and returns what changed; it reads no clock, opens nothing, and is not
+thread-safe: whoever drives it does so under one lock or on one loop. Times are seconds on a clock
+that never goes back. The states and their meaning stand in :mod:`heatshield_alerts.breaker_states`,
+the caps in :mod:`heatshield_alerts.caps`.
+
+A restart begins with no entries at a higher epoch: what the old process granted ends with its
+leases, and a user who is still hot trips again within a second.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield_alerts.breaker import HeldBreaker, entry_of, hold_s, merged, probing
+from heatshield_alerts.breaker_changes import Change, ChangeKind, History
+from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
+from heatshield_alerts.caps import Caps, Occupancy, cap
+from heatshield_alerts.draft import Draft, Key, Reason, check
+from heatshield_alerts.instances import Instance, Instances
+from heatshield_alerts.policy import Decision, Refuse
+from heatshield_alerts.restraint import Restraint
+
+__all__ = ["BreakerControl"]
+
+AUDIT_RECORDS: Final = 1_000
+"""Changes kept in memory for people to look at; the store keeps the rest."""
+
+
+class BreakerControl:
+    """All breakers, the platform's mode, and the instances that enforce them.
+
+    Args:
+        epoch: must be higher than at any earlier start; the caller persists it.
+        mode: of the platform.
+        caps: on entries.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        mode: PlatformMode = PlatformMode.PROTECT,
+        caps: Caps | None = None,
+    ) -> None:
+        self.instances = Instances()
+        self._at = StateVersion(epoch, 0)
+        self._mode = mode
+        self._caps = caps or Caps()
+        self._held: dict[Key, HeldBreaker] = {}
+        self._history = History()
+        self._restraint = Restraint()
+        self._audit: deque[Change] = deque(maxlen=AUDIT_RECORDS)
+
+    # -- what is ------------------------------------------------------------------------------
+
+    @property
+    def at(self) -> StateVersion:
+        """The version the state is at; grows with everything that clients see change."""
+        return self._at
+
+    @property
+    def mode(self) -> PlatformMode:
+        """Whether clients enforce what they are granted."""
+        return self._mode
+
+    @property
+    def audit(self) -> tuple[Change, ...]:
+        """The last :data:`AUDIT_RECORDS` changes and refusals, the oldest first."""
+        return tuple(self._audit)
+
+    @property
+    def held(self) -> tuple[HeldBreaker, ...]:
+        """Every breaker that is not closed. Read only."""
+        return tuple(self._held.values())
+
+    def held_for(self, key: Key) -> HeldBreaker | None:
+        """The breaker of a key, unless it is closed."""
+        return self._held.get(key)
+
+    def snapshot(self) -> Snapshot:
+        """The whole state, for clients."""
+        return Snapshot(self._at, self._mode, tuple(row.entry for row in self._held.values()))
+
+    def delta_since(self, base: StateVersion) -> Delta | None:
+        """What leads a client from ``base`` to :attr:`at`.
+
+        Returns:
+            ``None`` when nothing does (another epoch, too long ago, ``base`` is not in the past):
+            send :meth:`snapshot`, or nothing at all if ``base`` is :attr:`at`.
+        """
+        entries = {row.entry.id: row.entry for row in self._held.values()}
+        return self._history.delta(base, self._at, self._mode, entries)
+
+    # -- what people and rules ask for --------------------------------------------------------
+
+    def act(self, decision: Decision, now: float, active_users: int = 0) -> Change:
+        """Carry out what :func:`~heatshield_alerts.policy.decide` decided.
+
+        Call it at every evaluation for every alert that fires: that holds the entry for as long as
+        the alert fires, and tries again after a refusal. What repeats is not recorded again.
+        """
+        if isinstance(decision, Refuse):
+            return self._refuse(decision.reason, decision.draft, now)
+        return self.trip(decision.draft, now, active_users)
+
+    def trip(self, draft: Draft, now: float, active_users: int = 0) -> Change:
+        """Open the breaker of a key, or hold it longer if it is open.
+
+        Args:
+            draft: what is asked for.
+            now: the time.
+            active_users: users seen lately, which bounds how many of them rules may cut.
+
+        Returns:
+            The change; of the kind ``REFUSED``, with its reason, if there is none.
+        """
+        held = self._held.get(draft.key)
+        reason = check(draft)
+        if reason is None and held is None:
+            reason = self._unwelcome(draft, now, active_users)
+        elif reason is None and held is not None:
+            reason = self._unrenewable(held, draft, now)
+        if reason is not None:
+            return self._refuse(reason, draft, now)
+        return self._open(draft, now) if held is None else self._renew(held, draft, now)
+
+    def clear(self, entry_id: str, by: str, now: float) -> Change:
+        """Close a breaker because a person says so; rules may not trip it again for a while.
+
+        Returns:
+            The change; ``REFUSED`` with ``NO_SUCH_ENTRY`` if nothing of this id is held.
+        """
+        person = by if by.startswith("human:") else f"human:{by}"
+        held = next((row for row in self._held.values() if row.entry.id == entry_id), None)
+        if held is None:
+            return self._record(
+                Change(
+                    ChangeKind.REFUSED,
+                    self._at,
+                    now,
+                    by=person,
+                    text=f"{entry_id} is not held",
+                    reason=Reason.NO_SUCH_ENTRY,
+                    is_visible=False,
+                )
+            )
+        self._restraint.hold_down(held.key, now)
+        return self._close(held, BreakerEvent.CLEARED, now, by=person, text=f"cleared by {person}")
+
+    def set_mode(self, mode: PlatformMode, by: str, now: float) -> Change | None:
+        """Switch between shadow and protect; ``None`` if it is so already."""
+        if mode is self._mode:
+            return None
+        text = f"{self._mode.value} → {mode.value}"
+        self._mode = mode
+        at = self._advance(None)
+        return self._record(Change(ChangeKind.MODE, at, now, by=by, text=text))
+
+    def report(self, report: Report, now: float) -> bool:
+        """Take in what a client enforces and refused.
+
+        Returns:
+            Whether this instance was not alive before.
+        """
+        by_id = {row.entry.id: row for row in self._held.values()}
+        for row in report.rejected:
+            held = by_id.get(row.id)
+            if held is not None:
+                held.demand.reject(row.count, now)
+        return self.instances.attend(
+            report.service, report.instance, report.workers, now, report.applied
+        )
+
+    def capacity(self, service: str, now: float) -> int:
+        """Workers of a service's live instances."""
+        return self.instances.capacity(service, now)
+
+    def live_instances(self, now: float) -> tuple[Instance, ...]:
+        """The instances that spoke lately."""
+        return self.instances.live(now)
+
+    # -- what time does -----------------------------------------------------------------------
+
+    def tick(self, now: float, loads: Mapping[Key, float]) -> list[Change]:
+        """Let time pass: cool, probe, close, lapse.
+
+        Args:
+            now: the time; call it about every 250 ms.
+            loads: the admitted load of each key, in the unit of the draft's threshold; a key
+                that is not in it has none.
+        """
+        changes = []
+        for held in self.held:
+            level = held.demand.observe(loads.get(held.key, 0.0), now)
+            event = held.due(level, now)
+            if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
+                event = None  # the trickle goes on
+            if event is not None:
+                changes.append(self._move(held, event, now, level))
+        self._restraint.forget(now)
+        self.instances.forget(now)
+        return changes
+
+    def _move(self, held: HeldBreaker, event: BreakerEvent, now: float, level: float) -> Change:
+        text = f"{event.value} at a demand of {level:.3g} (trips at {held.demand.threshold:.3g})"
+        if event in (BreakerEvent.LAPSED, BreakerEvent.CLEAN):
+            return self._close(held, event, now, text=text)
+        before = held.state
+        held.state = TRANSITIONS[before][event]
+        held.since_s = now
+        self._restraint.moved(held.key, now)
+        if held.state is BreakerState.HALF_OPEN:
+            kind, granted = ChangeKind.HALF_OPEN, probing(held.entry)
+        else:
+            kind, granted = ChangeKind.OPENED, entry_of(held.draft, held.entry.id)
+        change = Change(kind, self._at, now, event=event, before=before, text=text)
+        return self._grant(held, granted, change)
+
+    # -- how it is done -----------------------------------------------------------------------
+
+    def _unwelcome(self, draft: Draft, now: float, active_users: int) -> Reason | None:
+        """Why a closed breaker may not open."""
+        if not draft.by_human and self._restraint.is_held_down(draft.key, now):
+            return Reason.HELD_DOWN
+        if not self._restraint.may_open(draft.key, now):
+            return Reason.FLAPPING
+        return cap(draft, self._occupancy(now, active_users), self._caps)
+
+    def _unrenewable(self, held: HeldBreaker, draft: Draft, now: float) -> Reason | None:
+        """Why a breaker that is held may not be held longer."""
+        if held.draft.by_human and not draft.by_human:
+            return Reason.HELD_BY_HUMAN
+        reopens = held.state is BreakerState.HALF_OPEN
+        if reopens and not self._restraint.may_open(draft.key, now):
+            return Reason.FLAPPING
+        return None
+
+    def _occupancy(self, now: float, active_users: int) -> Occupancy:
+        return Occupancy(
+            entries=len(self._held),
+            users_cut_by_rules=frozenset(
+                row.draft.user for row in self._held.values() if not row.draft.by_human
+            ),
+            new_last_minute=self._restraint.opened_last_minute(now),
+            active_users=active_users,
+        )
+
+    def _open(self, draft: Draft, now: float) -> Change:
+        held = HeldBreaker.open(draft, f"b-{self._at.epoch}-{self._at.version + 1}", now)
+        self._held[draft.key] = held
+        self._restraint.opened(draft.key, now)
+        change = Change(
+            ChangeKind.OPENED,
+            self._at,
+            now,
+            event=BreakerEvent.TRIP,
+            by=draft.issuer,
+            text=draft.reason,
+        )
+        return self._grant(held, held.entry, change, is_new=True)
+
+    def _renew(self, held: HeldBreaker, asked: Draft, now: float) -> Change:
+        """Hold it longer. A rule's alert that still fires says, too, that demand is not low."""
+        before, draft = held.state, merged(held.draft, asked)
+        held.granted_s, held.demand.low_since_s = now, None
+        change = Change(
+            ChangeKind.RENEWED if before is BreakerState.OPEN else ChangeKind.OPENED,
+            self._at,
+            now,
+            entry=held.entry,
+            before=before,
+            after=TRANSITIONS[before][BreakerEvent.TRIP],
+            event=BreakerEvent.TRIP,
+            by=asked.issuer,
+            text=asked.reason,
+        )
+        if before is BreakerState.OPEN and draft is held.draft:
+            return replace(change, is_visible=False, is_recorded=False)
+        if before is not change.after:
+            held.state, held.since_s = change.after, now
+            self._restraint.moved(held.key, now)
+            draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
+        held.draft, held.hold_s = draft, hold_s(draft)
+        return self._grant(held, entry_of(draft, held.entry.id), change)
+
+    def _close(
+        self,
+        held: HeldBreaker,
+        event: BreakerEvent,
+        now: float,
+        *,
+        by: str = "heatshield",
+        text: str,
+    ) -> Change:
+        before, after = held.state, TRANSITIONS[held.state][event]
+        del self._held[held.key]
+        self._restraint.moved(held.key, now)
+        kind = ChangeKind.CLEARED if event is BreakerEvent.CLEARED else ChangeKind.CLOSED
+        at = self._advance(held.entry.id)
+        return self._record(
+            Change(kind, at, now, held.entry, before, after, event, by=by, text=text)
+        )
+
+    def _grant(
+        self, held: HeldBreaker, granted: BreakerEntry, change: Change, *, is_new: bool = False
+    ) -> Change:
+        """Hand out an entry at the next version."""
+        at = self._advance(held.entry.id, is_new=is_new)
+        held.entry = replace(granted, seq=at.version)
+        return self._record(replace(change, at=at, entry=held.entry, after=held.state))
+
+    def _refuse(self, reason: Reason, draft: Draft, now: float) -> Change:
+        held = self._held.get(draft.key)
+        state = held.state if held else BreakerState.CLOSED
+        change = Change(
+            ChangeKind.REFUSED,
+            self._at,
+            now,
+            entry=entry_of(draft, ""),
+            before=state,
+            after=state,
+            by=draft.issuer,
+            text=str(reason),
+            reason=reason,
+            is_visible=False,
+            is_recorded=self._restraint.is_news(draft.key, reason, now),
+        )
+        return self._record(change) if change.is_recorded else change
+
+    def _advance(self, entry_id: str | None, *, is_new: bool = False) -> StateVersion:
+        self._at = StateVersion(self._at.epoch, self._at.version + 1)
+        self._history.note(self._at.version, entry_id, is_new=is_new)
+        return self._at
+
+    def _record(self, change: Change) -> Change:
+        self._audit.append(change)
+        return change

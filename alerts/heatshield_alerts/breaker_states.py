@@ -1,0 +1,67 @@
+"""The life of a breaker: a table of states.
+
+Theory of operation
+===================
+
+A breaker stands for one key, (user, service, call). Its state is derived at one place, the
+collector; clients only hold what they were last granted, for its lease.
+
+- ``CLOSED``: nothing is held; there is no entry. Every key that nobody spoke of is here.
+- ``OPEN``: an entry is granted. Its user is refused in that call.
+- ``HALF_OPEN``: the entry is still granted, as a trickle, to see whether the load is really gone.
+
+and it moves on
+
+- ``TRIP``: a rule's alert or a person asked for it. In ``OPEN`` that is a renewal.
+- ``COOLED``: demand stayed below a third of the trip threshold for 10 s.
+- ``HEATED``: demand reached the trip threshold again under the trickle.
+- ``CLEAN``: demand stayed low under the trickle; it was over.
+- ``LAPSED``: held as long as it may be without anybody asking again.
+- ``CLEARED``: a person took it away.
+
+*Demand*, not load, decides: an open breaker erases its own evidence, since a user who is refused
+puts no load on anything. Demand is the load admitted plus what the rejected calls would have cost.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["TRANSITIONS", "BreakerEvent", "BreakerState"]
+
+
+class BreakerState(StrEnum):
+    """Where a breaker stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class BreakerEvent(StrEnum):
+    """What moves it."""
+
+    TRIP = "trip"
+    COOLED = "cooled"
+    HEATED = "heated"
+    CLEAN = "clean"
+    LAPSED = "lapsed"
+    CLEARED = "cleared"
+
+
+TRANSITIONS: Final[Mapping[BreakerState, Mapping[BreakerEvent, BreakerState]]] = {
+    BreakerState.CLOSED: {BreakerEvent.TRIP: BreakerState.OPEN},
+    BreakerState.OPEN: {
+        BreakerEvent.TRIP: BreakerState.OPEN,
+        BreakerEvent.COOLED: BreakerState.HALF_OPEN,
+        BreakerEvent.LAPSED: BreakerState.CLOSED,
+        BreakerEvent.CLEARED: BreakerState.CLOSED,
+    },
+    BreakerState.HALF_OPEN: {
+        BreakerEvent.TRIP: BreakerState.OPEN,
+        BreakerEvent.HEATED: BreakerState.OPEN,
+        BreakerEvent.CLEAN: BreakerState.CLOSED,
+        BreakerEvent.LAPSED: BreakerState.CLOSED,
+        BreakerEvent.CLEARED: BreakerState.CLOSED,
+    },
+}

@@ -1,0 +1,98 @@
+"""An entry that someone asks for, and why it may be refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from heatshield.contract import MAX_LEASE_MS, BreakerMode
+
+__all__ = ["UNKNOWN_USERS", "Draft", "Key", "Reason", "check"]
+
+Key = tuple[str, str, str]
+"""(user, service, call)."""
+
+UNKNOWN_USERS: Final = frozenset({"", "unknown"})
+"""What charges without a user are counted under. Nobody to cut; everybody would be."""
+
+
+class Reason(StrEnum):
+    """Why there is no new entry."""
+
+    COLD_START = "cold start: the baseline is too young to trip on"
+    UNKNOWN_USER = "no user: unknown or empty"
+    MISSING_LABEL = "the alert lacks a label that names user, service or call"
+    BAD_LABEL = "a heatshield_ label of the alert has a value of no meaning"
+    BAD_DRAFT = "the entry asked for is not one"
+    WILDCARD = "wildcards are not granted"
+    HELD_DOWN = "a person cleared this key a short while ago"
+    HELD_BY_HUMAN = "a person holds an entry for this key"
+    FLAPPING = "this key changed its state too often"
+    TOO_MANY_ENTRIES = "systemic: the platform holds as many entries as it may"
+    TOO_MANY_USERS = "systemic: more users would be cut than may be"
+    TOO_MANY_NEW = "systemic: too many new entries in a minute"
+    NO_SUCH_ENTRY = "there is no such entry"
+
+    @property
+    def systemic(self) -> bool:
+        """Whether the trouble is the platform's, not one user's: tell people, cut nobody else."""
+        return self in (Reason.TOO_MANY_ENTRIES, Reason.TOO_MANY_USERS, Reason.TOO_MANY_NEW)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry that someone asks for.
+
+    Attributes:
+        user: whom to cut.
+        service: where.
+        call: in which call.
+        issuer: ``rule:<alertname>`` or ``human:<name>``.
+        mode: what happens to matching calls.
+        lease_ms: ``None``: clients lease it for the usual time and it is held up to the ceiling of
+            15 minutes. Given: both end after exactly this.
+        rate_per_s: for ``trickle``.
+        reason: one sentence for people.
+        evidence: trace ids and figures.
+        threshold: the load at which this call of this user trips; a third of it clears.
+        cost_per_call: load one call per second makes: how rejected calls count as demand.
+            0 is "unknown": then any rejected call keeps the entry.
+    """
+
+    user: str
+    service: str
+    call: str
+    issuer: str
+    mode: BreakerMode = BreakerMode.REJECT
+    lease_ms: int | None = None
+    rate_per_s: float = 0.0
+    reason: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float = 0.0
+    cost_per_call: float = 0.0
+
+    @property
+    def key(self) -> Key:
+        """(user, service, call)."""
+        return (self.user, self.service, self.call)
+
+    @property
+    def by_human(self) -> bool:
+        """Whether a person asks."""
+        return self.issuer.startswith("human:")
+
+
+def check(draft: Draft) -> Reason | None:
+    """What is wrong with a draft, whoever wrote it; ``None`` when nothing is."""
+    if "*" in draft.key:
+        return Reason.WILDCARD
+    if draft.user in UNKNOWN_USERS:
+        return Reason.UNKNOWN_USER
+    kind, _, name = draft.issuer.partition(":")
+    if not all(draft.key) or kind not in ("rule", "human") or not name:
+        return Reason.BAD_DRAFT
+    if draft.lease_ms is not None and not 0 < draft.lease_ms <= MAX_LEASE_MS:
+        return Reason.BAD_DRAFT
+    if not 0 <= draft.rate_per_s < float("inf"):
+        return Reason.BAD_DRAFT
+    return None

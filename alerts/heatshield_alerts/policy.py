@@ -1,0 +1,128 @@
+"""What an alert may do: a pure decision, with its reason.
+
+A firing alert asks for a trip with labels that its rule gives it::
+
+    heatshield_action: trip          anything else, or none: the alert only tells people
+    heatshield_mode: reject          reject (the default), trickle or flag
+    heatshield_rate_per_s: "2"       calls let through each second, for trickle
+
+:func:`decide` looks at the alert and at what is known of its user. What the platform can bear
+(:mod:`heatshield_alerts.caps`) breaker control asks before every entry, whoever wants it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heatshield.contract import BreakerMode
+from heatshield_alerts.draft import UNKNOWN_USERS, Draft, Reason, check
+from heatshield_alerts.rules.state import Alert, AlertState
+
+__all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide"]
+
+ACTION_LABEL: Final = "heatshield_action"
+MODE_LABEL: Final = "heatshield_mode"
+RATE_LABEL: Final = "heatshield_rate_per_s"
+TRIP_ACTION: Final = "trip"
+
+COLD_START_S: Final = 120.0
+"""Seconds of baseline before a rule may trip: with less, a user's usual load is not known and
+every first burst looks hot. Alert, don't trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the detector knows of an alert's user and call at this time.
+
+    Attributes:
+        baseline_age_s: seconds of traffic the detector has seen.
+        cold_start_s: seconds it needs before it may trip.
+        threshold: the load at which the user counts as hot here; 0: not known, the alert's value
+            stands for it.
+        cost_per_call: mean cost of one such call; 0: not known.
+        trace_ids: requests that show it, the costliest first.
+        figures: whatever else is worth keeping.
+    """
+
+    baseline_age_s: float
+    cold_start_s: float = COLD_START_S
+    threshold: float = 0.0
+    cost_per_call: float = 0.0
+    trace_ids: tuple[str, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """Ask breaker control for this entry."""
+
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Do nothing, for this reason. The draft says who would have been cut."""
+
+    reason: Reason
+    draft: Draft
+
+
+Decision = Trip | Refuse
+
+
+def decide(alert: Alert, evidence: Evidence) -> Decision | None:
+    """What a firing alert leads to; ``None`` when it does not fire or asks for nothing."""
+    if alert.state is not AlertState.FIRING or alert.labels.get(ACTION_LABEL) != TRIP_ACTION:
+        return None
+    draft = _draft(alert, evidence)
+    reason = _unfit(alert, draft, evidence)
+    return Trip(draft) if reason is None else Refuse(reason, draft)
+
+
+def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
+    if draft.user in UNKNOWN_USERS:
+        return Reason.UNKNOWN_USER
+    if not draft.service or not draft.call:
+        return Reason.MISSING_LABEL
+    if _mode(alert) is None or _rate(alert) is None:
+        return Reason.BAD_LABEL
+    if evidence.baseline_age_s < evidence.cold_start_s:
+        return Reason.COLD_START
+    return check(draft)
+
+
+def _draft(alert: Alert, evidence: Evidence) -> Draft:
+    labels = alert.labels
+    return Draft(
+        user=labels.get("user", ""),
+        service=labels.get("service", ""),
+        call=labels.get("call", ""),
+        issuer=f"rule:{alert.rule}",
+        mode=_mode(alert) or BreakerMode.REJECT,
+        rate_per_s=_rate(alert) or 0.0,
+        reason=alert.annotations.get("summary", alert.rule),
+        evidence={
+            **evidence.figures,
+            "load": alert.value,
+            "threshold": evidence.threshold,
+            "cost_per_call": evidence.cost_per_call,
+            "trace_ids": list(evidence.trace_ids),
+        },
+        threshold=evidence.threshold or alert.value,
+        cost_per_call=evidence.cost_per_call,
+    )
+
+
+def _mode(alert: Alert) -> BreakerMode | None:
+    try:
+        return BreakerMode(alert.labels.get(MODE_LABEL, BreakerMode.REJECT))
+    except ValueError:
+        return None
+
+
+def _rate(alert: Alert) -> float | None:
+    try:
+        rate = float(alert.labels.get(RATE_LABEL, "0"))
+    except ValueError:
+        return None
+    return rate if 0 <= rate < float("inf") else None
