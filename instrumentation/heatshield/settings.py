@@ -36,8 +36,8 @@ class SettingsError(ValueError):
     """A setting is unknown or has a value of the wrong kind; says which, where and what to do."""
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _setting(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,11 @@ class ServiceSettings:
     user_header: str = _setting("", "request header that names the acting user, e.g. x-user-id")
     user_path_parameter: str = _setting("", "path parameter that names the acting user")
     user_jwt_claim: str = _setting("", "claim of a bearer token that names the user (unverified)")
+    user_baggage: bool = _setting(
+        True, "false (at the edge): believe no user that an incoming baggage header names"
+    )
     user_key: str = _setting("", "key of HMAC-SHA256 pseudonyms; with it no raw user id leaves")
+    b3: str = _setting("multi", "B3 headers sent beside W3C's", choices=("multi", "single", "off"))
     excluded_paths: tuple[str, ...] = _setting((), "request paths that make no spans, by prefix")
     disabled: tuple[str, ...] = _setting((), "integrations to leave out, e.g. redis,httpx")
     console_ids: bool = _setting(False, "add trace id and user to console log lines too")
@@ -88,7 +92,8 @@ def load(
     """
     environ = os.environ if environ is None else environ
     kinds = typing.get_type_hints(cls)
-    kinds = {f.name: kinds[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    kinds = {name: kinds[name] for name in fields}
     values: dict[str, Any] = {}
     for where, given in (
         _from_file(environ, section, file),
@@ -99,6 +104,11 @@ def load(
             if name not in kinds:
                 raise SettingsError(f"{where}: {_unknown(name, kinds)}")
             values[name] = _convert(value, kinds[name], f"{where}: {name}")
+            choices = fields[name].metadata.get("choices", ())
+            if choices and values[name] not in choices:
+                raise SettingsError(
+                    f"{where}: {name} is one of {', '.join(choices)}, not {value!r}"
+                )
     return cls(**values)
 
 

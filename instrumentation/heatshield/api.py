@@ -1,0 +1,133 @@
+"""The functions a service calls. They import what they need when they are called.
+
+Until :func:`instrument` has run, naming users and costs does nothing and guards let everything
+through, so a library may use them whether its service is instrumented or not.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from heatshield.settings import ServiceSettings, load
+
+if TYPE_CHECKING:
+    from heatshield.breakers.guard import Guard
+
+__all__ = ["breaker", "cost", "flush", "guard", "instrument", "shutdown", "status", "user"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+UNKNOWN_SERVICE: Final = "unknown_service"
+"""What OpenTelemetry calls a service that was given no name."""
+
+FLUSH_S: Final = 2.0
+"""Seconds that a flush may take before it gives up."""
+
+
+def instrument(service: str | None = None, **settings: Any) -> None:
+    """Instrument this process: requests, calls, Redis, logs; and enforce what breakers refuse.
+
+    Call it once, as early as is convenient; applications made before count too. It starts no
+    thread until there is something to do, and no failure of it fails the service.
+
+    Args:
+        service: name of this service; else ``HEATSHIELD_SERVICE``, ``heatshield.toml`` or
+            ``OTEL_SERVICE_NAME`` says it.
+        settings: fields of :class:`heatshield.settings.ServiceSettings`.
+
+    Raises:
+        SettingsError: on an unknown setting or a value of the wrong kind.
+    """
+    given = {"service": service, **settings}
+    loaded = load(ServiceSettings, flags=given)
+    if not loaded.service:
+        given["service"] = os.environ.get("OTEL_SERVICE_NAME") or UNKNOWN_SERVICE
+        loaded = load(ServiceSettings, flags=given)
+    if not loaded.enabled:
+        return
+    try:
+        from heatshield.runtime import begin
+
+        begin(loaded)
+    except Exception:
+        logging.getLogger("heatshield").warning("this process is not instrumented", exc_info=True)
+
+
+def user(id: str) -> None:  # noqa: A002  # the public name of the argument
+    """Name the end user on whose behalf this request runs.
+
+    It stands on the current span, the request's server span and all that come later, on log
+    records, and travels in baggage to other services. Where ``user_key`` is set, a pseudonym does.
+
+    Raises:
+        BreakerOpen: if the handler runs already and this user's call is tripped.
+    """
+    runtime = _runtime()
+    if runtime is not None:
+        runtime.name_user(id)
+
+
+def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002  # the public name
+    """Add to what the current span has cost: collection elements, database rows, bytes moved."""
+    if _runtime() is not None:
+        from heatshield.spans import add_cost
+
+        add_cost(elements, rows, bytes)
+
+
+def guard(name: str) -> "Guard":
+    """A call of one's own that a breaker can refuse for one user; ``with`` or ``async with``.
+
+    Args:
+        name: low cardinality, e.g. ``ownership.refresh``; the call in findings and breakers.
+
+    Raises, on entering:
+        BreakerOpen: if it is tripped for the acting user.
+    """
+    from heatshield.breakers.guard import Guard
+
+    return Guard(name)
+
+
+def breaker(
+    name: str, fallback: Callable[..., Any] | None = None
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Guard a function, sync or async.
+
+    Args:
+        name: as for :func:`guard`.
+        fallback: called with the same arguments instead, when a breaker refuses the call or
+            something within it; without one, :class:`heatshield.BreakerOpen` is raised.
+    """
+    from heatshield.breakers.guard import breaker as decorate
+
+    return decorate(name, fallback)
+
+
+def flush() -> bool:
+    """Send what is queued; ``False`` if that took longer than two seconds."""
+    runtime = _runtime()
+    return runtime is None or bool(runtime.flush(FLUSH_S))
+
+
+def shutdown() -> None:
+    """Send what is queued, for at most two seconds, and enforce nothing any more."""
+    runtime = _runtime()
+    if runtime is not None:
+        runtime.end()
+
+
+def status() -> dict[str, Any]:
+    """What ``heatshield doctor`` shows of this process: integrations, breakers, what was dropped."""
+    from heatshield.runtime import status as of_runtime
+
+    return of_runtime()
+
+
+def _runtime() -> ModuleType | None:
+    """The runtime if this process has loaded it, which only :func:`instrument` does."""
+    return sys.modules.get("heatshield.runtime")

@@ -1,0 +1,71 @@
+"""The question that request threads ask: may this user's call run? Never blocks, never fails."""
+
+from collections.abc import Callable
+from typing import Final
+
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
+
+from heatshield.breakers.rejection import BreakerOpen
+from heatshield.breakers.table import BreakerTable, Decision, Reason
+from heatshield.clock import Clock
+from heatshield.counters import COUNTERS
+from heatshield.current import request_in
+from heatshield.names import FLAGGED, REJECTED
+
+__all__ = ["GATE", "Gate", "mark_rejected"]
+
+
+class Gate:
+    """Asks the table that is installed; without one every call is allowed."""
+
+    def __init__(self) -> None:
+        self._table: BreakerTable | None = None
+        self._monotonic: Callable[[], float] = float
+
+    def install(self, table: BreakerTable, clock: Clock) -> None:
+        """Enforce ``table`` from now on."""
+        self._monotonic = clock.monotonic
+        self._table = table
+
+    def remove(self) -> None:
+        """Allow everything from now on."""
+        self._table = None
+
+    def refusal(self, call: str, user: str | None = None) -> BreakerOpen | None:
+        """The rejection of ``call`` for ``user``, by default the acting one; ``None`` lets it run.
+
+        A refused call's server span and current span are marked. An internal error means allow.
+        """
+        table = self._table
+        if table is None:
+            return None
+        try:
+            if user is None:
+                request = request_in()
+                user = request.user if request is not None else None
+            decision = table.decide(user, call, self._monotonic())
+            return None if decision.entry is None else _consequence(decision)
+        except Exception:  # noqa: BLE001  # fail open, invariant 13
+            COUNTERS.error("decide")
+            return None
+
+
+def _consequence(decision: Decision) -> BreakerOpen | None:
+    if decision.entry is None or decision.reason is Reason.CLEAR:
+        return None
+    if decision.reason is Reason.FLAGGED:
+        get_current_span().set_attribute(FLAGGED, decision.entry.id)
+    if decision.allowed:
+        return None
+    mark_rejected(get_current_span(), decision.entry.id)
+    return BreakerOpen(decision.entry.id, decision.retry_after_s)
+
+
+def mark_rejected(span: Span, entry_id: str) -> None:
+    """Say on a span that a breaker refused it; then its error is none."""
+    if span is not INVALID_SPAN and span.is_recording():
+        span.set_attribute(REJECTED, entry_id)
+
+
+GATE: Final = Gate()
+"""This process's."""

@@ -1,0 +1,207 @@
+"""The one background thread that sends spans and log records.
+
+A record costs its maker an append to a bounded queue. A batch goes out after ``flush_interval_s``
+or ``batch_records``, or at once when a span is urgent. While the collector is away the queue
+fills; then the oldest records go, for the newest tell what is happening now.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Final, TypeVar
+
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from heatshield.clock import Clock
+from heatshield.counters import COUNTERS
+from heatshield.export.delivery import Delivered, Drop, after_answer, after_silence
+from heatshield.export.encode import Payload, encode
+from heatshield.export.logs import LogEvent
+from heatshield.export.urgency import Urgency
+from heatshield.names import COST_ELEMENTS
+from heatshield.settings import ServiceSettings
+from heatshield.transport import Connection, Unreachable
+
+__all__ = ["Exporter"]
+
+R = TypeVar("R")
+
+MIN_BETWEEN_BATCHES_S: Final = 0.05
+"""However many spans are urgent, at most 20 batches leave a second: a hot user must not make the
+service spend its time on telling so."""
+
+SHUTDOWN_S: Final = 2.0
+"""Seconds that leaving a process may wait for the collector."""
+
+
+class Exporter(SpanProcessor):
+    """Queue and thread; the thread starts with the first record.
+
+    Args:
+        settings: endpoint, batch and queue bounds, timeouts.
+        clock: for waiting times of payloads.
+        resource: what this process is, asked for each batch.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        clock: Clock,
+        resource: Callable[[], Mapping[str, str | int]],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._resource = resource
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._spans: deque[ReadableSpan] = deque()
+        self._logs: deque[LogEvent] = deque()
+        self._flushes: deque[threading.Event] = deque()
+        self._urgency = Urgency()
+        self._arrived = threading.Event()
+        self._now = threading.Event()
+        self._stopping = threading.Event()
+        self._idle = False
+        self._sent_at = float("-inf")
+        self._thread: threading.Thread | None = None
+        self._connection = Connection(self._settings.endpoint, self._settings.export_timeout_s)
+
+    # -- what request threads call ---------------------------------------------------------------
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing to do; another processor stamps."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span; never blocks, never raises."""
+        try:
+            context = span.get_span_context()
+            if context is None or not context.trace_flags.sampled:
+                return
+            elements = (span.attributes or {}).get(COST_ELEMENTS, 0)
+            duration_s = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+            urgent = self._urgency.judge(
+                span.name, duration_s, elements if isinstance(elements, int) else 0
+            )
+            self._offer(self._spans, span, urgent=urgent)
+        except Exception:  # noqa: BLE001  # telemetry must not fail the service
+            COUNTERS.error("export")
+
+    def log(self, event: LogEvent) -> None:
+        """Queue a log record; never blocks."""
+        self._offer(self._logs, event, urgent=False)
+
+    def _offer(self, queue: deque[R], record: R, *, urgent: bool) -> None:
+        if self._stopping.is_set():
+            COUNTERS.drop("after_shutdown")
+            return
+        if len(queue) >= self._settings.queue_records and _take(queue, 1):
+            COUNTERS.drop("queue_full")
+        queue.append(record)
+        if urgent or len(queue) >= self._settings.batch_records:
+            self._now.set()
+        if self._idle:
+            self._arrived.set()
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(
+                    target=self._run, name="heatshield-export", daemon=True
+                )
+                self._thread.start()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what is queued now; ``False`` if that took longer than the time given."""
+        if self._thread is None or not self._thread.is_alive():
+            return not self._pending
+        done = threading.Event()
+        self._flushes.append(done)
+        self._now.set()
+        self._arrived.set()
+        return done.wait(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Send what is queued, for at most 2 s, and stop the thread."""
+        self.force_flush(int(SHUTDOWN_S * 1000))
+        self._stopping.set()
+        self._now.set()
+        self._arrived.set()
+        left = self._pending
+        if left:
+            COUNTERS.drop("shutdown", left)
+
+    def after_fork(self) -> None:
+        """In a child process: the parent sends what was queued; here everything starts empty."""
+        self._lock = threading.Lock()
+        self._reset()
+
+    @property
+    def _pending(self) -> int:
+        return len(self._spans) + len(self._logs)
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with suppress_instrumentation():
+            while not self._stopping.is_set():
+                self._wait()
+                flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+                self._send_all()
+                for done in flushes:
+                    done.set()
+
+    def _wait(self) -> None:
+        self._idle = True
+        if not self._pending and not self._flushes:
+            self._arrived.wait()
+        self._idle = False
+        self._arrived.clear()
+        if not self._flushes:
+            self._now.wait(self._settings.flush_interval_s)
+            early_s = self._sent_at + MIN_BETWEEN_BATCHES_S - self._clock.monotonic()
+            self._stopping.wait(max(0.0, early_s))
+        self._now.clear()
+        self._sent_at = self._clock.monotonic()
+
+    def _send_all(self) -> None:
+        for _ in range(1 + self._pending // self._settings.batch_records):
+            spans = _take(self._spans, self._settings.batch_records)
+            logs = _take(self._logs, self._settings.batch_records)
+            for payload in encode(spans, logs, self._resource()):
+                self._deliver(payload)
+
+    def _deliver(self, payload: Payload) -> None:
+        first_at = self._clock.monotonic()
+        for attempt in count(1):
+            try:
+                answer = self._connection.request(
+                    "POST",
+                    payload.path,
+                    body=payload.body,
+                    headers={"content-type": "application/x-protobuf"},
+                )
+                outcome = after_answer(answer, attempt)
+            except Unreachable:
+                outcome = after_silence(attempt, self._clock.monotonic() - first_at)
+            if isinstance(outcome, Delivered):
+                return
+            if isinstance(outcome, Drop) or self._stopping.wait(outcome.after_s):
+                cause = outcome.cause if isinstance(outcome, Drop) else "shutdown"
+                COUNTERS.drop(cause, payload.records)
+                return
+
+
+def _take(queue: deque[R], most: int) -> list[R]:
+    taken: list[R] = []
+    with suppress(IndexError):  # other threads may take from a full queue meanwhile
+        while len(taken) < most:
+            taken.append(queue.popleft())
+    return taken

@@ -1,0 +1,1 @@
+"""One module per library that heatshield instruments; each has ``install`` and says its name."""

@@ -1,0 +1,132 @@
+"""One kept-alive HTTP connection to the collector, on the standard library alone.
+
+Used by background threads only. Its calls are never traced: the threads run with instrumentation
+suppressed.
+"""
+
+import http.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+__all__ = ["Answer", "Connection", "Unreachable", "connect", "retry_after_s"]
+
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""No answer of a collector is larger; more is not read."""
+
+
+class Unreachable(Exception):  # noqa: N818  # says what happened
+    """The collector can't be reached or does not speak HTTP; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response; header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004  # RFC 9110's class of success
+
+
+def connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection object to ``http://host:port`` or ``https://host:port``; connects lazily.
+
+    Raises:
+        Unreachable: if the endpoint is not such an address.
+    """
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Unreachable(f"{endpoint!r}: {error}") from error
+    if not host or parts.scheme not in ("http", "https"):
+        raise Unreachable(f"{endpoint!r} is not http://host:port")
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=timeout_s)
+    return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+class Connection:
+    """Requests over one kept-alive connection; opens it again when the collector closed it.
+
+    Not for concurrent use.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._prefix = urlsplit(endpoint).path.rstrip("/")
+        self._timeout_s = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Ask and read the whole answer.
+
+        A connection that was kept alive may have been closed by the collector meanwhile; that is
+        tried once more on a new one.
+
+        Raises:
+            Unreachable: on any failure below HTTP, or if the answer took too long.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        kept = self._connection is not None
+        try:
+            return self._once(method, path, body, headers or {}, timeout_s)
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            self.close()
+            if not kept or isinstance(error, TimeoutError):
+                raise Unreachable(f"{self._endpoint}: {error!r}") from error
+        try:
+            return self._once(method, path, body, headers or {}, timeout_s)
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            self.close()
+            raise Unreachable(f"{self._endpoint}: {error!r}") from error
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> Answer:
+        if self._connection is None:
+            self._connection = connect(self._endpoint, timeout_s)
+        self._connection.timeout = timeout_s
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout_s)
+        self._connection.request(method, self._prefix + path, body, dict(headers))
+        response = self._connection.getresponse()
+        read = response.read(MAX_BODY_BYTES)
+        if not response.isclosed():
+            self.close()
+        return Answer(
+            response.status, {name.lower(): value for name, value in response.getheaders()}, read
+        )
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def retry_after_s(headers: Mapping[str, str], default_s: float) -> float:
+    """What ``Retry-After`` says in seconds; the default if it is absent or a date."""
+    try:
+        return max(0.0, float(headers.get("retry-after", default_s)))
+    except ValueError:
+        return default_s
