@@ -1,0 +1,109 @@
+"""``heatshield up``: a collector on an embedded store, in the foreground."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from heatshield.cli.errors import CliError
+from heatshield.contract import PlatformMode
+from heatshield.settings import SettingsError, load
+from heatshield_collector.settings import CollectorSettings
+
+__all__ = ["settings_of", "up"]
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def up(  # noqa: PLR0913, PLR0917  each is a flag
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="Folder of the embedded store.")
+    ] = None,
+    http: Annotated[
+        str | None, typer.Option("--http", metavar="HOST:PORT", help="OTLP/HTTP and the API.")
+    ] = None,
+    grpc: Annotated[
+        str | None, typer.Option("--grpc", metavar="HOST:PORT|off", help="OTLP/gRPC.")
+    ] = None,
+    mode: Annotated[
+        PlatformMode | None, typer.Option("--mode", help="shadow decides but enforces nothing.")
+    ] = None,
+    cold_start_s: Annotated[
+        float | None,
+        typer.Option(
+            "--cold-start-s", min=0, help="Baseline seconds before a user may be tripped."
+        ),
+    ] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option("--rules", metavar="FILE", help="Prometheus rules beside the shipped ones."),
+    ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option("--notify", metavar="URL", help="Apprise URL told of alerts."),
+    ] = None,
+    retention_hours: Annotated[
+        float | None, typer.Option("--retention-hours", min=0, help="Age at which data goes.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Instead of ./heatshield.toml."),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option("--log-level")] = "warning",
+) -> None:
+    """Start a collector on an embedded store; Ctrl-C stops it.
+
+    Every setting is also read from HEATSHIELD_COLLECTOR_<NAME> and from the section [collector] of
+    heatshield.toml; flags go first, then the environment, then the file.
+    """
+    settings = settings_of(
+        config,
+        data=data,
+        http=http,
+        grpc=grpc,
+        mode=mode and mode.value,
+        cold_start_s=cold_start_s,
+        rules=rules or None,
+        notify=notify or None,
+        retention_hours=retention_hours,
+    )
+    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
+    _run(settings)
+
+
+def settings_of(config: Path | None, **flags: Any) -> CollectorSettings:
+    """The collector's settings; flags that are ``None`` were not given.
+
+    Raises:
+        SettingsError: on an unknown setting or an impossible value.
+    """
+    settings = load(CollectorSettings, "collector", flags=flags, file=config)
+    modes = [mode.value for mode in PlatformMode]
+    if settings.mode not in modes:
+        raise SettingsError(f"mode {settings.mode!r} is none; say {' or '.join(modes)}")
+    return settings
+
+
+def _run(settings: CollectorSettings) -> None:
+    from heatshield_collector.app import Collector
+    from heatshield_collector.server import StartError, address_of, listen, serve
+    from heatshield_collector.store.protocol import StoreError
+
+    try:
+        listener = listen(settings.http)
+        address = address_of(listener)
+        serve(Collector(settings), listener, lambda: _announce(settings, address))
+    except (StartError, StoreError) as error:
+        raise CliError(str(error)) from error
+    typer.echo("heatshield collector stopped; everything acknowledged is on the disk")
+
+
+def _announce(settings: CollectorSettings, address: str) -> None:
+    typer.echo(f"heatshield collector on http://{address} (OTLP, API; documented at /docs)")
+    if settings.grpc != "off":
+        typer.echo(f"  OTLP/gRPC  {settings.grpc}")
+    typer.echo(f"  store      {Path(settings.data).resolve()}")
+    typer.echo(f"  mode       {settings.mode}")

@@ -1,0 +1,202 @@
+"""Runs a collector in the foreground: listen, start, serve, and on a signal drain and stop.
+
+The order matters. The socket is bound first, so that a second collector fails before it touches the
+store. On SIGINT or SIGTERM streams end, requests in flight are answered (senders wait for their
+payload to be durable, so the commit loop still runs), and only then the collector stops.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import uvicorn
+
+from heatshield_collector.events import EventHub
+from heatshield_collector.store.protocol import StoreError
+
+__all__ = ["GracefulServer", "Serveable", "StartError", "address_of", "listen", "serve"]
+
+IN_FLIGHT_S: Final = 5.0
+"""Seconds for requests in flight to be answered after the signal; then they are cut."""
+
+DRAIN_S: Final = 30.0
+"""Seconds for the queue to reach the disk; what senders were not told is durable may be lost."""
+
+KEEP_ALIVE_S: Final = 75
+"""Idle connections live longer than the pauses of exporters, which would else race our close."""
+
+BACKLOG: Final = 2_048
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class StartError(Exception):
+    """The collector can't run; one line that says why and what to do."""
+
+
+class Serveable(Protocol):
+    """What is served: the collector, as its composition root makes it."""
+
+    events: EventHub
+
+    def asgi(self) -> Any:
+        """The ASGI application."""
+        ...
+
+    async def start(self) -> None:
+        """Open the store, begin to take in. When it raises, nothing is left running."""
+        ...
+
+    async def stop(self) -> None:
+        """Bring what was taken in to the disk and let go of everything."""
+        ...
+
+
+class GracefulServer(uvicorn.Server):
+    """Uvicorn that ends endless responses first, and leaves signals to :func:`serve`.
+
+    Uvicorn itself would raise the signal again when it is done, before the queue is drained.
+
+    Args:
+        app: the ASGI application.
+        end_streams: called when no further connection is accepted.
+    """
+
+    def __init__(self, app: Any, end_streams: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=int(IN_FLIGHT_S),
+            )
+        )
+        self._end_streams = end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight, then close."""
+        self._end_streams()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+    @contextlib.contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Have SIGINT and SIGTERM stop this server. A second SIGINT does not wait for requests."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def serve(collector: Serveable, listener: socket.socket, started: Callable[[], None]) -> None:
+    """Run until a signal comes.
+
+    Args:
+        collector: not started yet; stopped on return.
+        listener: from :func:`listen`; closed on return.
+        started: called when requests are about to be answered.
+
+    Raises:
+        StartError: when the collector can't start, or can't bring its queue to the disk.
+    """
+    server = GracefulServer(collector.asgi(), collector.events.close)
+    with (
+        contextlib.closing(listener),
+        server.stopped_by_signals(),
+        asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
+    ):
+        runner.run(_serve(server, collector, listener, started))
+
+
+async def _serve(
+    server: GracefulServer,
+    collector: Serveable,
+    listener: socket.socket,
+    started: Callable[[], None],
+) -> None:
+    try:
+        await collector.start()
+    except (OSError, StoreError) as error:
+        raise StartError(str(error)) from error
+    try:
+        started()
+        await server.serve([listener])
+    finally:
+        await _drain(collector)
+
+
+async def _drain(collector: Serveable) -> None:
+    try:
+        await asyncio.wait_for(collector.stop(), DRAIN_S)
+    except TimeoutError as error:
+        raise StartError(
+            f"the queue did not reach the disk within {DRAIN_S:g} s; stopped without it"
+        ) from error
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket.
+
+    Args:
+        address: ``HOST:PORT``; an IPv6 address in brackets; port 0 for any free one.
+
+    Raises:
+        StartError: when it is no address or can't be listened on.
+    """
+    host, port = _parse(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"can't listen on {address}: {error.strerror or error}") from error
+    try:
+        if os.name == "posix":  # elsewhere it would let two collectors share one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"can't listen on {address}: {_advice(error)}") from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """``HOST:PORT`` that a socket listens on."""
+    host, port, *_ = listener.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _parse(address: str) -> tuple[str | None, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004
+        raise StartError(f"{address!r} is not an address: say HOST:PORT, such as 127.0.0.1:4318")
+    return host.strip("[]") or None, int(port)
+
+
+def _advice(error: OSError) -> str:
+    text = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE:
+        return f"{text}; is another collector running? Choose another port with --http"
+    return text
