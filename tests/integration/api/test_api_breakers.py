@@ -1,0 +1,295 @@
+"""The breaker routes: snapshots and 304, long poll, stream, reports, and who may change what."""
+
+import json
+import threading
+import time
+
+import httpx
+import pytest
+
+from heatshield.contract import Delta, Snapshot, StateVersion
+from heatshield_collector.api.admin import is_loopback
+from heatshield_collector.api.parts import TripRequest
+
+WISH = {"user": "u-1", "service": "shop", "call": "POST /p", "issuer": "human:ada"}
+
+
+def test_snapshot_follows_the_contract_and_carries_its_etag(face):
+    face.breakers.trip(TripRequest("u-1", "shop", "POST /p", issuer="human:ada"))
+    answer = face.get("/v1/breakers")
+    state = Snapshot.from_json(answer.json())
+    assert answer.headers["etag"] == '"3.18"'
+    assert state.at == StateVersion(3, 18)
+    assert [entry.user for entry in state.entries] == ["u-1"]
+
+
+@pytest.mark.parametrize("tag", ['"3.17"', 'W/"3.17"', '"1.1", "3.17"'])
+def test_a_known_version_is_answered_304_without_a_body(face, tag):
+    answer = face.get("/v1/breakers", headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["etag"] == '"3.17"'
+
+
+@pytest.mark.parametrize("tag", ['"3.16"', "3.17", "rubbish", ""])
+def test_any_other_version_gets_the_whole_state(face, tag):
+    assert face.get("/v1/breakers", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_asking_with_a_name_says_the_instance_lives(face):
+    face.get("/v1/breakers?service=shop&instance=i-1&workers=4")
+    assert face.breakers.attended == [("shop", "i-1", 4)]
+
+
+def test_trip_then_clear(face):
+    entry = face.call("POST", "/v1/breakers", json=WISH)
+    assert entry.status_code == 201
+    assert entry.json()["lease_ms"] == 30_000
+    assert entry.json()["issuer"] == "human:ada"
+    cleared = face.call("DELETE", f"/v1/breakers/{entry.json()['id']}?by=ada")
+    assert cleared.json()["cleared"] == entry.json()
+    assert face.breakers.changes_by == [(entry.json()["id"], "ada")]
+
+
+def test_clearing_what_is_not_held_is_404_with_a_sentence(face):
+    answer = face.call("DELETE", "/v1/breakers/b-9")
+    assert answer.status_code == 404
+    assert "b-9" in answer.json()["error"]
+
+
+def test_a_refusal_of_the_policy_is_409_with_its_reason(face):
+    face.breakers.full = True
+    answer = face.call("POST", "/v1/breakers", json=WISH)
+    assert (answer.status_code, answer.json()) == (
+        409,
+        {"error": "100 entries are held, more are not granted"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"user": ""}, "user"),
+        ({"lease_ms": 0}, "lease_ms"),
+        ({"lease_ms": 15 * 60_000 + 1}, "lease_ms"),
+        ({"mode": "explode"}, "mode"),
+        ({"rate_per_s": -1}, "rate_per_s"),
+        ({"issuer": "rule:HotUser"}, "issuer"),
+        ({"service": None}, "service"),
+    ],
+)
+def test_an_impossible_trip_is_422_and_names_the_field(face, change, named):
+    answer = face.call("POST", "/v1/breakers", json=WISH | change)
+    assert answer.status_code == 422
+    assert named in answer.json()["error"]
+    assert face.breakers.snapshot().entries == ()
+
+
+def test_a_trip_that_is_not_sent_as_json_is_refused(face):
+    """A form of a foreign web page can post text/plain here, but not JSON."""
+    answer = face.call(
+        "POST",
+        "/v1/breakers",
+        content=json.dumps(WISH),
+        headers={"Content-Type": "text/plain"},
+    )
+    assert answer.status_code == 422
+    assert face.breakers.snapshot().entries == ()
+
+
+def test_reports_are_handed_on_and_answered_with_the_version(face):
+    report = {"service": "shop", "instance": "i", "workers": 2, "applied": "3.17", "rejected": []}
+    answer = face.call("POST", "/v1/breakers/report", json=report)
+    assert answer.json() == {"at": "3.17"}
+    assert face.breakers.reports[0].to_json() == report
+
+
+def test_a_malformed_report_is_400_and_changes_nothing(face):
+    answer = face.call("POST", "/v1/breakers/report", json={"service": "shop"})
+    assert answer.status_code == 400
+    assert "instance" in answer.json()["error"]
+    assert face.breakers.reports == []
+
+
+CHANGES = [
+    ("POST", "/v1/breakers", WISH),
+    ("DELETE", "/v1/breakers/b-1", None),
+    ("PUT", "/api/mode", {"mode": "shadow"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_with_a_token_only_its_holder_changes_anything(face, method, path, body):
+    guarded = face.with_token("s3cret")
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"}):
+        answer = guarded.call(method, path, json=body, headers=header)
+        assert answer.status_code == 401
+        assert "Bearer" in answer.json()["error"]
+    guarded.peer = "10.1.2.3"
+    answer = guarded.call(method, path, json=body, headers={"Authorization": "Bearer s3cret"})
+    assert answer.status_code < 500
+    assert answer.status_code not in (401, 403)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+@pytest.mark.parametrize(
+    ("peer", "host"), [("10.1.2.3", "127.0.0.1:4318"), ("127.0.0.1", "evil.example:4318")]
+)
+def test_without_a_token_only_this_machine_changes_anything(face, peer, host, method, path, body):
+    """The Host matters too: a foreign page's name may resolve to 127.0.0.1 in a browser here."""
+    face.peer, face.host = peer, host
+    answer = face.call(method, path, json=body)
+    assert answer.status_code == 403
+    assert "HEATSHIELD_COLLECTOR_ADMIN_TOKEN" in answer.json()["error"]
+    assert face.breakers.at() == StateVersion(3, 17)
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("::ffff:127.0.0.1", True),
+        ("localhost.evil.example", False),
+        ("0.0.0.0", False),
+        ("::ffff:10.0.0.1", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_what_counts_as_this_machine(host, ours):
+    assert is_loopback(host) is ours
+
+
+def test_mode_is_read_and_switched_by_whom(face):
+    assert face.get("/api/mode").json() == {"mode": "protect"}
+    changed = face.call("PUT", "/api/mode", json={"mode": "shadow", "by": "ada"})
+    assert changed.json() == {"mode": "shadow"}
+    assert face.breakers.changes_by == [("shadow", "ada")]
+
+
+def test_an_unknown_mode_is_422_and_says_what_is_allowed(face):
+    answer = face.call("PUT", "/api/mode", json={"mode": "off"})
+    assert answer.status_code == 422
+    assert "shadow" in answer.json()["error"]
+
+
+def test_stream_begins_with_a_snapshot_then_sends_deltas_with_their_base(face, live, sse):
+    url, _ = live
+    with sse(f"{url}/v1/breakers/stream?service=shop&instance=i-1&workers=2") as events:
+        name, event_id, data = events.next()
+        assert (name, event_id) == ("snapshot", "3.17")
+        assert Snapshot.from_json(json.loads(data)).entries == ()
+        entry = face.breakers.trip(TripRequest("u-1", "shop", "POST /p", issuer="human:ada"))
+        name, event_id, data = events.until("delta")
+        delta = Delta.from_json(json.loads(data))
+        assert (event_id, delta.base, delta.upsert) == ("3.18", StateVersion(3, 17), (entry,))
+        assert ("shop", "i-1", 2) in face.breakers.attended
+
+
+def test_a_grant_reaches_a_connected_client_at_once(face, live, sse):
+    """Far below the 2 s of a heartbeat and the 250 ms that are promised: it is pushed."""
+    url, _ = live
+    with sse(f"{url}/v1/breakers/stream") as events:
+        events.until("snapshot")
+        delays = []
+        for user in ("u-1", "u-2", "u-3"):
+            granted = time.monotonic()
+            face.breakers.trip(TripRequest(user, "shop", "POST /p", issuer="human:ada"))
+            events.until("delta")
+            delays.append(time.monotonic() - granted)
+        assert sorted(delays)[1] < 0.25
+
+
+@pytest.mark.parametrize("last", ["3.2", "99.1", "2.17", "rubbish"])
+def test_stream_resumed_from_an_unknown_version_begins_with_a_snapshot(face, live, sse, last):
+    url, _ = live
+    with sse(f"{url}/v1/breakers/stream", {"Last-Event-ID": last}) as events:
+        assert events.next()[:2] == ("snapshot", "3.17")
+
+
+def test_stream_resumed_from_a_remembered_version_begins_with_the_delta(face, live, sse):
+    url, _ = live
+    face.breakers.trip(TripRequest("u-1", "shop", "POST /p", issuer="human:ada"))
+    with sse(f"{url}/v1/breakers/stream", {"Last-Event-ID": "3.17"}) as events:
+        assert events.next()[:2] == ("delta", "3.18")
+    with sse(f"{url}/v1/breakers/stream", {"Last-Event-ID": "3.18"}) as events:
+        assert events.next()[:2] == ("heartbeat", "3.18")
+
+
+def test_stream_sends_a_heartbeat_when_nothing_changes(face, live, sse):
+    url, _ = live
+    with sse(f"{url}/v1/breakers/stream?service=shop&instance=i-1") as events:
+        events.until("snapshot")
+        began = time.monotonic()
+        assert events.next()[:2] == ("heartbeat", "3.17")
+        assert 1.0 < time.monotonic() - began < 4.0
+        assert face.breakers.attended.count(("shop", "i-1", 1)) >= 2
+
+
+def test_streams_and_long_polls_end_at_once_when_the_server_stops(face, live, sse):
+    url, server = live
+    polled: list[int] = []
+
+    def poll() -> None:
+        answer = httpx.get(
+            f"{url}/v1/breakers?wait=25", headers={"If-None-Match": '"3.17"'}, timeout=30
+        )
+        polled.append(answer.status_code)
+
+    with sse(f"{url}/v1/breakers/stream") as watching, sse(f"{url}/api/events") as listening:
+        watching.until("snapshot")
+        poller = threading.Thread(target=poll)
+        poller.start()
+        while len(face.breakers.changed._wakes) < 2:
+            time.sleep(0.005)
+        began = time.monotonic()
+        server.should_exit = True
+        with pytest.raises(EOFError):
+            watching.until("never")
+        with pytest.raises(EOFError):
+            listening.until("never")
+        poller.join(5)
+        assert time.monotonic() - began < 1.5
+    assert polled == [304]
+
+
+def test_a_stream_whose_client_left_is_forgotten(face, live, sse):
+    url, _ = live
+    with sse(f"{url}/v1/breakers/stream") as events:
+        events.until("snapshot")
+        assert len(face.breakers.changed._wakes) == 1
+    deadline = time.monotonic() + 3
+    while face.breakers.changed._wakes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not face.breakers.changed._wakes
+
+
+def test_long_poll_returns_the_state_as_soon_as_it_changes(face, live):
+    url, _ = live
+    answers: list[tuple[httpx.Response, float]] = []
+
+    def poll() -> None:
+        answer = httpx.get(
+            f"{url}/v1/breakers?wait=25", headers={"If-None-Match": '"3.17"'}, timeout=30
+        )
+        answers.append((answer, time.monotonic()))
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    while not face.breakers.changed._wakes:
+        time.sleep(0.005)
+    changed = time.monotonic()
+    face.breakers.trip(TripRequest("u-1", "shop", "POST /p", issuer="human:ada"))
+    poller.join(10)
+    answer, at = answers[0]
+    assert (answer.status_code, answer.headers["etag"]) == (200, '"3.18"')
+    assert at - changed < 1.0
+    assert not face.breakers.changed._wakes
+
+
+def test_long_poll_that_sees_no_change_is_304_after_its_wait(face):
+    answer = face.get("/v1/breakers?wait=0.01", headers={"If-None-Match": '"3.17"'})
+    assert answer.status_code == 304
