@@ -166,14 +166,34 @@ def _collector() -> Iterator[Panel]:
         "Records acknowledged per second, that is, on disk.",
         [queries.SPANS, queries.LOGS],
         unit="cps",
-        width=12,
+        width=8,
     )
     yield lines(
         "Telemetry refused and dropped",
-        "Payloads answered with an error, and charges let go. Both should be zero.",
-        [queries.REFUSED, queries.DROPPED],
+        "Payloads answered with an error, charges let go, listeners of events that were too slow. "
+        "All should be zero.",
+        [queries.REFUSED, queries.DROPPED, queries.CUT_OFF],
         unit="cps",
-        width=12,
+        width=8,
+    )
+    yield lines(
+        "Time to disk",
+        "From the moment a payload is queued until it is acknowledged.",
+        [queries.COMMIT_P50, queries.COMMIT_P99],
+        unit="s",
+        width=8,
+    )
+    yield lines(
+        "Queue",
+        "Payloads that wait for the disk; the queue is bounded, and beyond it senders are told to "
+        "come back later.",
+        [queries.QUEUE_BYTES],
+        unit="bytes",
+        width=8,
+    )
+    yield lines("Store", "Bytes on disk.", [queries.STORE_BYTES], unit="bytes", width=8)
+    yield lines(
+        "Listeners", "Streams of events that are open.", [queries.LISTENERS], unit="short", width=8
     )
 
 

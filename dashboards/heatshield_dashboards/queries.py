@@ -85,6 +85,15 @@ REFUSED: Final = Query(
 DROPPED: Final = Query(
     f"sum by (cause) (rate({names.CHARGES_DROPPED}{RATE}))", "charges dropped: {{cause}}"
 )
+CUT_OFF: Final = Query(
+    f"sum by (cause) (rate({names.STREAMS_CUT_OFF}{RATE}))", "streams cut off: {{cause}}"
+)
+_COMMITS: Final = f"rate({names.COMMIT_SECONDS}_bucket{RATE})"
+COMMIT_P50: Final = Query(f"histogram_quantile(0.50, sum by (le) ({_COMMITS}))", "p50")
+COMMIT_P99: Final = Query(f"histogram_quantile(0.99, sum by (le) ({_COMMITS}))", "p99")
+QUEUE_BYTES: Final = Query(f"sum({names.COMMIT_QUEUE_BYTES})", "waiting")
+STORE_BYTES: Final = Query(f"sum({names.STORE_BYTES})", "stored")
+LISTENERS: Final = Query(f"sum({names.STREAM_SUBSCRIBERS})", "listeners")
 
 SERVICES_VARIABLE: Final = f"label_values({names.REQUESTS}, service)"
 """What the variable ``$service`` can be, in the words of Grafana's Prometheus data source."""

@@ -62,7 +62,8 @@ def canned_registry():
     registry = CollectorRegistry()
 
     def gauge(name, **labels):
-        return Gauge(name, "canned", list(labels), registry=registry).labels(**labels)
+        made = Gauge(name, "canned", list(labels), registry=registry)
+        return made.labels(**labels) if labels else made
 
     def counter(name, **labels):
         made = Counter(name.removesuffix("_total"), "canned", list(labels), registry=registry)
@@ -76,6 +77,8 @@ def canned_registry():
     gauge(names.SERVICE_CAPACITY, service="shop").set(4)
     gauge(names.ALERTS, alertname="HotUser", alertstate="firing").set(1)
     gauge(names.BREAKERS, state="open", mode="reject").set(1)
+    for plain in (names.COMMIT_QUEUE_BYTES, names.STORE_BYTES, names.STREAM_SUBSCRIBERS):
+        gauge(plain).set(1)
     moving = [
         counter(names.BREAKER_REJECTED, **call),
         counter(names.REQUESTS, **call, outcome="ok"),
@@ -83,13 +86,16 @@ def canned_registry():
         counter(names.LOGS_RECEIVED),
         counter(names.CHARGES_DROPPED, cause="pending_full"),
         counter(names.PAYLOADS_REFUSED, cause="overload"),
+        counter(names.STREAMS_CUT_OFF, cause="behind"),
     ]
     duration = Histogram(names.REQUEST_DURATION, "canned", list(call), registry=registry)
     durations = duration.labels(**call)
+    commits = Histogram(names.COMMIT_SECONDS, "canned", registry=registry)
 
     def happen():
         for one in moving:
             one.inc()
+        commits.observe(0.02)
         durations.observe(0.2, exemplar={"trace_id": "ab" * 16})
 
     return registry, happen
