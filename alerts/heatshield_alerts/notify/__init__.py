@@ -1,0 +1,25 @@
+"""Notifications of alerts: a pipeline of stages, off the event loop."""
+
+from heatshield_alerts.notify.dedup import DedupReason, judge
+from heatshield_alerts.notify.deliver import AppriseSender, DeliveryError, NotifyConfigError, Sender
+from heatshield_alerts.notify.notice import Message, Notice, Stage, Status
+from heatshield_alerts.notify.pipeline import Counts, Notifier
+from heatshield_alerts.notify.render import render
+from heatshield_alerts.notify.retry import RetryPolicy
+
+__all__ = [
+    "AppriseSender",
+    "Counts",
+    "DedupReason",
+    "DeliveryError",
+    "Message",
+    "Notice",
+    "Notifier",
+    "NotifyConfigError",
+    "RetryPolicy",
+    "Sender",
+    "Stage",
+    "Status",
+    "judge",
+    "render",
+]

@@ -1,0 +1,191 @@
+"""The way of a notification, off the event loop: one thread and one bounded queue per target.
+
+submit → queue → dedup → render → deliver with retries → record. A target that is slow or down
+holds up only its own; when its queue is full, notices are dropped and counted.
+"""
+
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from heatshield.clock import Clock, SystemClock
+from heatshield_alerts.notify.dedup import REPEAT_S, DedupStage, RecordStage, SentLog
+from heatshield_alerts.notify.deliver import AppriseSender, DeliveryError, Sender
+from heatshield_alerts.notify.notice import Notice, Stage
+from heatshield_alerts.notify.render import RenderStage
+from heatshield_alerts.notify.retry import RetryPolicy, RetryStage
+from heatshield_alerts.rules.state import Alert
+
+__all__ = ["QUEUE_NOTICES", "Counts", "Notifier"]
+
+QUEUE_NOTICES: Final = 256
+"""Notices waiting for one target: more than the caps on entries make in ten minutes."""
+
+STOP_S: Final = 2.0
+"""Seconds :meth:`Notifier.stop` waits for what is on its way."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the notices, over all targets."""
+
+    sent: int = 0
+    suppressed: int = 0
+    retried: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+class Notifier:
+    """Tells targets of alerts that fire and resolve.
+
+    Args:
+        urls: apprise URLs, one target each.
+        public_url: where people reach the collector, for links.
+        clock: for repeats and for giving up.
+        repeat_s: seconds after which an alert that still fires is told again.
+        retry: how long to try.
+        make_sender: makes a target's sender; tests hand in their own.
+    """
+
+    def __init__(
+        self,
+        urls: Iterable[str],
+        *,
+        public_url: str = "",
+        clock: Clock | None = None,
+        repeat_s: float = REPEAT_S,
+        retry: RetryPolicy | None = None,
+        make_sender: Callable[[str], Sender] = AppriseSender,
+    ) -> None:
+        self._urls = tuple(urls)
+        self._public_url = public_url
+        self._clock = clock or SystemClock()
+        self._repeat_s = repeat_s
+        self._retry = retry or RetryPolicy()
+        self._make_sender = make_sender
+        self._counts = Counts()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._lanes: list[_Lane] = []
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the notices so far."""
+        with self._lock:
+            return Counts(**{name: getattr(self._counts, name) for name in Counts.__slots__})
+
+    def start(self) -> None:
+        """Start a thread for each target.
+
+        Raises:
+            NotifyConfigError: if apprise does not understand one; then nothing was started.
+        """
+        if self._lanes:
+            return
+        self._stopping.clear()
+        lanes = [self._lane(self._make_sender(url)) for url in self._urls]
+        for lane in lanes:
+            lane.thread.start()
+        self._lanes = lanes
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """Stop: what is queued gets one attempt within ``timeout_s``, the rest is let go."""
+        self._stopping.set()
+        deadline_s = self._clock.monotonic() + timeout_s
+        for lane in self._lanes:
+            lane.close()
+        for lane in self._lanes:
+            lane.thread.join(max(0.0, deadline_s - self._clock.monotonic()))
+        self._lanes = []
+
+    def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
+        """Tell every target, if the alert fires or is resolved. Never blocks, never raises."""
+        notice = Notice.of(alert, tuple(trace_ids))
+        if notice is None:
+            return
+        for lane in self._lanes:
+            if not lane.offer(notice):
+                self._count("dropped")
+
+    def _lane(self, sender: Sender) -> "_Lane":
+        sent_log = SentLog()
+        stages: list[Stage] = [
+            DedupStage(sent_log, self._clock, self._repeat_s),
+            RenderStage(self._public_url),
+            RetryStage(
+                sender,
+                self._clock,
+                self._stopping.wait,
+                self._retry,
+                random.Random(),  # noqa: S311 - jitter, no secret
+                lambda: self._count("retried"),
+            ),
+            RecordStage(sent_log, self._clock),
+        ]
+        return _Lane(stages, self._count)
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            setattr(self._counts, name, getattr(self._counts, name) + 1)
+
+
+class _Lane:
+    """One target's queue, and the thread that empties it."""
+
+    def __init__(self, stages: Sequence[Stage], count: Callable[[str], None]) -> None:
+        self._stages = stages
+        self._count = count
+        self._queue: queue.Queue[Notice | None] = queue.Queue(QUEUE_NOTICES)
+        self._closed = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="heatshield-notify", daemon=True)
+
+    def offer(self, notice: Notice) -> bool:
+        """Queue a notice; false if there is no room."""
+        try:
+            self._queue.put_nowait(notice)
+        except queue.Full:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Have the thread end once the queue is empty."""
+        self._closed.set()
+        self._queue_end()
+
+    def _queue_end(self) -> None:
+        try:
+            self._queue.put_nowait(None)  # wakes the thread if it waits
+        except queue.Full:
+            return  # then it does not wait
+
+    def _run(self) -> None:
+        while True:
+            notice = self._queue.get()
+            if notice is not None:
+                self._count(self._outcome(notice))
+            if self._closed.is_set() and self._queue.empty():
+                return
+
+    def _outcome(self, notice: Notice) -> str:
+        """Run the stages; a failure ends this notice, never the thread."""
+        try:
+            for stage in self._stages:
+                passed = stage.run(notice)
+                if passed is None:
+                    return "suppressed"
+                notice = passed
+        except DeliveryError as error:
+            log.warning("notification failed", alert=notice.alert.rule, error=str(error))
+            return "failed"
+        except Exception:
+            log.exception("notification broke", alert=notice.alert.rule)
+            return "failed"
+        return "sent"
