@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 import heatshield
-from heatshield.names import BREAKER_HEADER
 
 __all__ = ["answer_failures", "connect", "send"]
 
@@ -63,11 +62,7 @@ def answer_failures(app: FastAPI) -> None:
 
     @app.exception_handler(heatshield.BreakerOpen)
     async def refused(_request: Request, error: heatshield.BreakerOpen) -> JSONResponse:
-        headers = {
-            BREAKER_HEADER: error.entry_id,
-            "Retry-After": str(max(1, round(error.retry_after_s))),
-        }
-        return JSONResponse({"detail": "refused for this user for now"}, 503, headers)
+        return JSONResponse({"detail": "refused for this user for now"}, 503, error.headers)
 
     @app.exception_handler(httpx.HTTPError)
     async def failed(_request: Request, error: httpx.HTTPError) -> JSONResponse:
