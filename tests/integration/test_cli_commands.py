@@ -287,7 +287,11 @@ def test_doctor_finds_a_collector_and_this_interpreter(api):
     ]
     assert all(probe["latency_ms"] > 0 for probe in found["probes"])
     assert found["versions"]["heatshield"]
-    assert {library["name"] for library in found["libraries"]} >= {"fastapi", "httpx", "redis"}
+    assert found["instrumented"] is False
+    states = {row["name"]: row["state"] for row in found["integrations"]}
+    assert states == dict.fromkeys(
+        ("starlette", "httpx", "redis", "structlog", "logging"), "available"
+    )
     assert "✓" in run("doctor").stdout
 
 
@@ -357,6 +361,19 @@ def test_run_starts_the_command_in_its_place_with_the_flags_in_its_environment()
     result = program("run", "--service", "shop", "--", sys.executable, "-c", script, "--json", "-x")
     assert result.returncode == 7, result.stderr
     assert result.stdout == "shop ['--json', '-x']\n"
+
+
+def test_doctor_under_run_sees_an_instrumented_interpreter(api):
+    """`heatshield run` reaches a Python child, and the doctor names what is active in it."""
+    doctor = "from heatshield.cli import main; main()"
+    result = program(
+        "run", "--service", "shop", "--", sys.executable, "-c", doctor, "doctor", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["instrumented"] is True
+    assert found["instrumentation"]["service"] == "shop"
+    assert {row["state"] for row in found["integrations"]} == {"active"}
 
 
 def test_run_of_a_command_that_is_not_there_exits_as_a_shell_does():

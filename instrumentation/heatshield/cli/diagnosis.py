@@ -1,21 +1,25 @@
 """What the doctor found, for people: values in, rich renderables out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from heatshield.cli.doctor import Diagnosis, Library
+from heatshield.cli.doctor import Diagnosis, Integration
 from heatshield.cli.terminal import text
 
 __all__ = ["diagnosis_view"]
 
-GOOD = ("✓ ", "green")
-BAD = ("✗ ", "red")
-NEITHER = ("· ", "dim")
+GOOD: Final = ("✓ ", "green")
+BAD: Final = ("✗ ", "red")
+NEITHER: Final = ("· ", "dim")
 """Absent, and that is no fault."""
 
-HTTP_OK = 200
+MARKS: Final = {"active": GOOD, "available": NEITHER, "absent": NEITHER, "disabled": NEITHER}
+"""Of an integration by its state; what is not here failed."""
+
+HTTP_OK: Final = 200
 
 
 def diagnosis_view(found: Diagnosis) -> RenderableType:
@@ -45,20 +49,22 @@ def _interpreter(found: Diagnosis) -> Iterator[Text]:
             " or call heatshield.instrument()",
         )
     for name, value in found.instrumentation.items():
-        yield _line(NEITHER, f"{name}: {value}")
-    for library in found.libraries:
-        yield _library(library)
+        yield _line(NEITHER, f"{name}: {_flat(value)}")
+    for integration in found.integrations:
+        yield _integration(integration)
     for name, version in found.versions.items():
         yield _line(NEITHER, f"{name} {version or 'is not installed'}")
 
 
-def _library(library: Library) -> Text:
-    if library.version is None:
-        return _line(NEITHER, f"{library.name} is not installed")
-    state = "instrumented" if library.active else "installed"
-    return _line(
-        GOOD if library.active else NEITHER, f"{library.name} {library.version} is {state}"
-    )
+def _integration(found: Integration) -> Text:
+    named = f"{found.name} {found.version}" if found.version else found.name
+    return _line(MARKS.get(found.state, BAD), f"{named} is {found.state}")
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {part}" for name, part in value.items()) or "none"
+    return str(value)
 
 
 def _line(mark: tuple[str, str], said: str) -> Text:

@@ -1,6 +1,5 @@
 """``heatshield doctor``: why nothing arrives, or why nothing is cut."""
 
-import importlib
 import importlib.metadata
 import platform
 import sys
@@ -9,14 +8,22 @@ from typing import Any, Final
 
 import typer
 
+import heatshield
 from heatshield.cli.client import Collector
 from heatshield.cli.errors import CollectorUnreachable
 from heatshield.cli.options import AsJson, Endpoint, collector
 
-__all__ = ["Diagnosis", "Library", "Probe", "diagnose", "doctor"]
+__all__ = ["Diagnosis", "Integration", "Probe", "diagnose", "doctor"]
 
-LIBRARIES: Final = ("fastapi", "starlette", "httpx", "redis", "structlog")
-"""What heatshield can instrument, by import name, beside any ASGI application and logging."""
+LIBRARIES: Final = {
+    "starlette": "starlette",
+    "httpx": "httpx",
+    "redis": "redis",
+    "structlog": "structlog",
+    "logging": None,
+}
+"""Each integration with the distribution it instruments; FastAPI is Starlette, logging is Python's
+own."""
 
 DISTRIBUTIONS: Final = ("heatshield", "opentelemetry-sdk", "opentelemetry-instrumentation")
 """Whose versions a report of a problem needs."""
@@ -33,12 +40,18 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
-    """A library that heatshield can instrument; ``version`` is ``None`` where it is absent."""
+class Integration:
+    """One thing that heatshield can instrument.
+
+    Attributes:
+        version: of its library; ``None`` where that is absent or is Python itself.
+        state: ``active``, ``disabled``, ``absent``, ``available`` (nothing is instrumented here),
+            or ``failed: why``.
+    """
 
     name: str
     version: str | None
-    active: bool
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class Diagnosis:
         instrumented: whether this interpreter runs under ``heatshield run`` or called
             ``instrument()``.
         instrumentation: what the instrumentation says of itself.
-        libraries: what could be instrumented, and is.
+        integrations: what could be instrumented, and is.
         versions: of the interpreter and of what matters in it; ``None`` is not installed.
     """
 
@@ -61,7 +74,7 @@ class Diagnosis:
     probes: tuple[Probe, ...]
     instrumented: bool
     instrumentation: dict[str, Any]
-    libraries: tuple[Library, ...]
+    integrations: tuple[Integration, ...]
     versions: dict[str, str | None]
 
     @property
@@ -92,15 +105,18 @@ def doctor(as_json: AsJson = False, endpoint: Endpoint = None) -> None:
 def diagnose(source: Collector) -> Diagnosis:
     """Ask the collector and look around in this interpreter."""
     probes, error = _probe(source)
-    status = _instrumentation()
-    active = set(status.get("integrations", ()))
+    status = heatshield.status()
+    states = status.pop("integrations", {})
+    status.pop("python", None)  # stands among the versions
     return Diagnosis(
         endpoint=source.endpoint,
         error=error,
         probes=probes,
-        instrumented=bool(status.get("instrumented")),
+        instrumented=status.pop("instrumented"),
         instrumentation=status,
-        libraries=tuple(Library(name, _version(name), name in active) for name in LIBRARIES),
+        integrations=tuple(
+            _integration(name, library, states.get(name)) for name, library in LIBRARIES.items()
+        ),
         versions={
             "python": f"{platform.python_version()} {sys.executable}",
             **{name: _version(name) for name in DISTRIBUTIONS},
@@ -121,14 +137,14 @@ def _asked(source: Collector, path: str) -> Probe:
     return Probe(path, status, latency_ms, tuple(str(reason) for reason in reasons or ()))
 
 
+def _integration(name: str, library: str | None, state: str | None) -> Integration:
+    version = _version(library) if library else None
+    absent = library is not None and version is None
+    return Integration(name, version, state or ("absent" if absent else "available"))
+
+
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _instrumentation() -> dict[str, Any]:
-    """What the instrumentation of this process says of itself."""
-    status = getattr(importlib.import_module("heatshield"), "status", None)
-    return dict(status()) if status else {}
