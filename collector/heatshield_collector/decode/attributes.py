@@ -209,7 +209,7 @@ def _bytes_text(values: pa.Array) -> pa.Array:
 
 
 def _array_text(values: pa.Array) -> pa.Array:
-    # ptars leaves the members of a recursive field as bytes: rare enough for protobuf's own classes.
+    # ptars leaves the members of a recursive field as bytes: rare, so protobuf's classes do.
     rows = values.field("values").to_pylist()
     return pa.array(
         [json.dumps([plain_value(_parse(AnyValue, item)) for item in row or ()]) for row in rows],
@@ -226,8 +226,11 @@ def _kvlist_text(values: pa.Array) -> pa.Array:
 
 
 def _plain_member(item: bytes | dict[str, Any]) -> tuple[str, Any]:
-    """A member of a kvlist: bytes inside an attribute, but a log's body is no ``KeyValue`` itself,
-    so there ptars goes one level further and leaves only the member's value as bytes."""
+    """Name and value of a kvlist's member.
+
+    Inside an attribute ptars leaves it as bytes; a log's body is no ``KeyValue`` itself, so there
+    ptars goes one level further and leaves only the member's value as bytes.
+    """
     if isinstance(item, dict):
         return item["key"], plain_value(_parse(AnyValue, item["value"] or b""))
     pair = _parse(KeyValue, item)

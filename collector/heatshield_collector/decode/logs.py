@@ -28,7 +28,7 @@ def decode_logs(payloads: Sequence[bytes], received_ns: int) -> Decoded:
     Raises:
         DecodeError: when any payload is not such a message.
     """
-    records = read(ExportLogsServiceRequest.DESCRIPTOR, payloads, "log_records")
+    records = read(ExportLogsServiceRequest, payloads, "log_records")
     logs = records.fields
     attributes = flatten(logs.field("attributes"))
     happened, observed = (

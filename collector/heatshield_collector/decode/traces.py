@@ -35,7 +35,7 @@ def decode_traces(payloads: Sequence[bytes], received_ns: int) -> Decoded:
     Raises:
         DecodeError: when any payload is not such a message.
     """
-    records = read(ExportTraceServiceRequest.DESCRIPTOR, payloads, "spans")
+    records = read(ExportTraceServiceRequest, payloads, "spans")
     spans = records.fields
     start = int64(spans.field("start_time_unix_nano"))
     end = int64(spans.field("end_time_unix_nano"))
@@ -114,7 +114,7 @@ def _dropped(spans: pa.StructArray) -> pa.Array:
 
 
 def _texts(lists: pa.ListArray, fields: tuple[str, str]) -> pa.Array:
-    """Events or links as JSON, null where a span has none. Only spans that have some are touched."""
+    """Events or links as JSON, null where a span has none; only spans with some are touched."""
     sizes = np.diff(lists.offsets.to_numpy())
     texts: list[str | None] = [None] * len(lists)
     rows = np.flatnonzero(sizes)
