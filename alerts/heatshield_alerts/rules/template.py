@@ -107,7 +107,9 @@ def _run(
     head, *rest = command
     arguments = [*(_term(token, labels, value) for token in rest), *piped]
     if head == "printf":
-        return _printf(arguments)
+        if not rest or rest[0][0] not in '"`':
+            raise TemplateError("printf takes a quoted format first; a label is no format")
+        return _printf(str(arguments[0]), arguments[1:])
     if head in HUMANIZERS or head in _TEXT_FUNCTIONS:
         if len(arguments) != 1:
             raise TemplateError(f"{head} takes 1 argument, not {len(arguments)}")
@@ -119,17 +121,17 @@ def _run(
     return _term(head, labels, value)
 
 
-def _printf(arguments: list[Term]) -> str:
-    if not arguments or not isinstance(arguments[0], str):
-        raise TemplateError("printf takes a format first")
-    pattern, *values = arguments
-    wanted = verbs(str(pattern))
+def _printf(pattern: str, values: list[Term]) -> str:
+    try:
+        wanted = verbs(pattern)
+    except ValueError as error:
+        raise TemplateError(str(error)) from error
     if len(wanted) != len(values):
         raise TemplateError(f"printf {pattern!r} takes {len(wanted)} values, not {len(values)}")
     for verb, value in zip(wanted, values, strict=True):
         if verb != "v" and isinstance(value, str) is not (verb == "s"):
             raise TemplateError(f"printf %{verb} does not take {value!r}")
-    return printf(str(pattern), *values)
+    return printf(pattern, *values)
 
 
 def _term(token: str, labels: Mapping[str, str], value: float) -> Term:
