@@ -110,6 +110,11 @@ def test_a_strangers_plugin_is_listed_and_runs(guest):
     assert run("extra-thing").output == "up on 1\n"
 
 
+def test_no_plugin_replaces_a_command_of_ours(guest):
+    guest("mode", "up")
+    assert "Show the mode of the platform" in run("mode", "--help").output
+
+
 def test_every_installed_entry_point_has_a_help_text_and_an_extra():
     installed = {command.name for command in plugins.plugin_commands()}
     assert installed == set(plugins.KNOWN)

@@ -27,7 +27,8 @@ class Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for command in plugin_commands():
-            self.add_command(command)
+            if command.name not in self.commands:  # nobody replaces `trip` by installing a package
+                self.add_command(command)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
@@ -48,6 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Finds the one user who is burning the platform, and trips a breaker around "
     "just that user's expensive call.",
+    epilog="Exit codes: 0 done; 1 could not be done; 2 called wrongly. "
+    "Errors go to stderr, what --json prints is alone on stdout.",
 )
 
 
