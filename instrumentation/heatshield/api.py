@@ -122,7 +122,7 @@ def shutdown() -> None:
 
 
 def status() -> dict[str, Any]:
-    """What ``heatshield doctor`` shows of this process: integrations, breakers, what was dropped."""
+    """What ``heatshield doctor`` shows of this process: integrations, breakers, drops."""
     from heatshield.runtime import status as of_runtime
 
     return of_runtime()

@@ -10,7 +10,8 @@ restarts, the version grows at each change. The collector is the one writer.
 ``GET /v1/breakers/stream`` sends server-sent events whose id is ``epoch.version``: ``snapshot``
 (the same object) first and after any doubt, ``delta`` for a change, ``heartbeat`` every 2 s::
 
-    {"base": "3.17", "epoch": 3, "version": 18, "mode": "protect", "upsert": [ENTRY], "remove": ["b-7"]}
+    {"base": "3.17", "epoch": 3, "version": 18, "mode": "protect",
+     "upsert": [ENTRY], "remove": ["b-7"]}
 
 ``POST /v1/breakers/report`` carries what a client enforces and refused since its last report::
 
@@ -262,8 +263,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Rejections:
-    """How often one entry refused calls since the last report. The key is sent along, so that a
-    report that arrives after the entry is gone can still be counted."""
+    """How often one entry refused calls since the last report.
+
+    The key is sent along, so that a report that arrives after the entry is gone still counts.
+    """
 
     id: str
     count: int

@@ -7,6 +7,7 @@ nest, so their names travel as immutable context values instead.
 
 from dataclasses import dataclass
 from typing import Final, cast
+from urllib.parse import quote
 
 from opentelemetry.context import Context, attach, create_key, get_current, set_value
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -26,12 +27,21 @@ class Request:
         call: the server span's name; empty outside of a server.
         span: the server span of this process.
         entered: the handler runs; from here on naming a tripped user raises.
+        raw_user: what the pseudonym stands for, where one is in use and this process was told; it
+            never leaves the process and is only kept to be masked in paths and log lines.
     """
 
     user: str | None = None
     call: str = ""
     span: Span = INVALID_SPAN
     entered: bool = False
+    raw_user: str = ""
+
+    def masked(self, text: str) -> str:
+        """``text`` with the raw user id, as it is or percent-encoded, replaced by its pseudonym."""
+        if not self.raw_user or self.user is None:
+            return text
+        return text.replace(self.raw_user, self.user).replace(quote(self.raw_user), self.user)
 
 
 def request_in(context: Context | None = None) -> Request | None:
@@ -61,7 +71,7 @@ def with_guard(name: str) -> Context:
 
 
 def start() -> Request:
-    """Begin a request where no server did, e.g. in a job; it lasts as long as its task or thread."""
+    """Begin a request where no server did, e.g. in a job; it lasts as its task or thread does."""
     request = Request()
     attach(with_request(request))
     return request

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from heatshield.current import Request
 from heatshield.settings import ServiceSettings
 
 __all__ = ["Identity", "acceptable"]
@@ -61,10 +62,18 @@ class Identity:
             return text
         return self.known_as(text)
 
-    def from_request(
+    def name(self, request: Request, user: object) -> str | None:
+        """Make ``user`` the acting user of a request; returns how services call this user."""
+        known_as = self.known_as(user)
+        if known_as is not None:
+            request.user = known_as
+            request.raw_user = str(user) if self._key else ""
+        return known_as
+
+    def named_by(
         self, headers: Iterable[tuple[bytes, bytes]], path_params: Mapping[str, Any]
-    ) -> str | None:
-        """The user that a request itself names: by header, else token, else path parameter."""
+    ) -> object:
+        """The raw user that a request itself names: by header, else token, else path parameter."""
         if self._header or self._claim:
             for name, value in headers:
                 user: object = None
@@ -73,10 +82,8 @@ class Identity:
                 elif self._claim and name == b"authorization":
                     user = _claim(value, self._claim)
                 if acceptable(user) is not None:
-                    return self.known_as(user)
-        if self._path_parameter and self._path_parameter in path_params:
-            return self.known_as(path_params[self._path_parameter])
-        return None
+                    return user
+        return path_params.get(self._path_parameter) if self._path_parameter else None
 
 
 def _is_pseudonym(text: str) -> bool:

@@ -22,18 +22,18 @@ from heatshield.clock import Clock, SystemClock
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import call_in, request_in, start
 from heatshield.export.exporter import Exporter
-from heatshield.export.logs import LogEvent
 from heatshield.identity import Identity
-from heatshield.names import ENDUSER_ID
 from heatshield.propagation import RequestPropagator
 from heatshield.resource import Instance
 from heatshield.settings import ServiceSettings
-from heatshield.spans import StampProcessor
+from heatshield.spans import StampProcessor, stamp_user
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "status"]
 
 MAX_ATTRIBUTE_LENGTH: Final = 4_096
 """Characters of a span attribute: a statement or URL beyond this tells nothing more."""
+
+ACTIVE: Final = "active"
 
 _LOGGER: Final = logging.getLogger("heatshield")
 
@@ -62,54 +62,55 @@ class Runtime:
             workers=settings.workers,
         )
         self.integrations: dict[str, str] = {}
+        self._removers: dict[str, Callable[[], None]] = {}
 
     def install(self) -> None:
         """Hook into OpenTelemetry and into every library that is there. Starts no thread yet."""
         set_global_textmap(RequestPropagator(self.identity, self.settings.b3))
         _OUTLET.attach(self)
         GATE.install(self.table, self.clock)
-        for name, installer in self._installers().items():
+        for name, (installer, remover) in self._parts().items():
             self.integrations[name] = self._try(name, installer)
+            if self.integrations[name] == ACTIVE:
+                self._removers[name] = remover
 
-    def _try(self, name: str, installer: Callable[[], None]) -> str:
-        """Install one integration; says ``active``, ``disabled``, ``absent`` or what went wrong."""
+    def _try(self, name: str, step: Callable[[], None]) -> str:
+        """Put one integration in or out; says whether it is active, or why not."""
         if name in self.settings.disabled:
             return "disabled"
         try:
-            installer()
+            step()
         except ImportError:
             return "absent"
         except Exception as error:
             COUNTERS.error(name)
             _LOGGER.warning("heatshield could not instrument %s", name, exc_info=True)
             return f"failed: {error!r}"
-        return "active"
+        return ACTIVE
 
-    def _installers(self) -> dict[str, Callable[[], None]]:
+    def _parts(self) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+        """How to put in and take out each integration, by name."""
         from heatshield.integrations import httpx, logging, redis, starlette, structlog
 
-        ids = self.settings.console_ids
-        return {
-            starlette.NAME: lambda: starlette.install(
-                self.settings,
-                self.identity,
-                serving=self.watch.start,
-                flush=lambda: self.exporter.force_flush(2_000),
-            ),
-            httpx.NAME: httpx.install,
-            redis.NAME: redis.install,
-            logging.NAME: lambda: logging.install(self.log, console_ids=ids),
-            structlog.NAME: lambda: structlog.install(self.log, console_ids=ids),
-        }
+        def serve() -> None:
+            starlette.install(
+                self.settings, self.identity, serving=self.watch.start, flush=self.exporter.drain
+            )
 
-    def log(self, event: LogEvent) -> None:
-        """Export a log record, unless this runtime has ended."""
-        if _RUNNING.get() is self:
-            self.exporter.log(event)
+        log, ids = self.exporter.log, self.settings.console_ids
+        return {
+            starlette.NAME: (serve, starlette.remove),
+            httpx.NAME: (httpx.install, httpx.remove),
+            redis.NAME: (redis.install, redis.remove),
+            logging.NAME: (lambda: logging.install(log, console_ids=ids), logging.remove),
+            structlog.NAME: (lambda: structlog.install(log, console_ids=ids), structlog.remove),
+        }
 
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
+        for name, remover in self._removers.items():
+            self._try(name, remover)
         self.exporter.shutdown()
         self.watch.stop()
 
@@ -244,15 +245,13 @@ def name_user(user: object) -> None:
 
 @fail_open("user", None)
 def _name_user(runtime: Runtime, user: object) -> BreakerOpen | None:
-    known_as = runtime.identity.known_as(user)
+    request = request_in() or start()
+    known_as = runtime.identity.name(request, user)
     if known_as is None:
         COUNTERS.drop("user_not_acceptable")
         return None
-    request = request_in() or start()
-    request.user = known_as
-    for span in (trace.get_current_span(), request.span):
-        if span.is_recording():
-            span.set_attribute(ENDUSER_ID, known_as)
+    stamp_user(trace.get_current_span(), request)
+    stamp_user(request.span, request)
     calls = {call_in()} | {request.call} if request.entered else {call_in()} - {request.call}
     refusals = (GATE.refusal(call, known_as) for call in calls if call)
     return next((refusal for refusal in refusals if refusal is not None), None)

@@ -173,14 +173,16 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if typing.get_origin(kind) is tuple:
             rows = value.split(",") if isinstance(value, str) else value
             return tuple(str(row).strip() for row in rows if str(row).strip())
-        if isinstance(value, bool) or (
-            kind is not str and not isinstance(value, str | int | float)
-        ):
-            raise ValueError(f"{value!r}")
-        return kind(value)
+        return _number_or_text(value, kind)
     except (TypeError, ValueError) as error:
         name = getattr(kind, "__name__", None) or str(kind)
         raise SettingsError(f"{where}: {value!r} is not a {name}") from error
+
+
+def _number_or_text(value: Any, kind: Any) -> Any:
+    if isinstance(value, bool) or (kind is not str and not isinstance(value, str | int | float)):
+        raise ValueError(f"{value!r}")
+    return kind(value)
 
 
 def _boolean(text: str) -> bool:

@@ -9,13 +9,16 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
 from heatshield.breakers.rejection import BreakerOpen
 from heatshield.counters import fail_open
-from heatshield.current import call_in, request_in
+from heatshield.current import Request, call_in, request_in
 from heatshield.names import CALL, COST_BYTES, COST_ELEMENTS, COST_ROWS, ENDUSER_ID, REJECTED
 
-__all__ = ["StampProcessor", "add_cost", "rejection_as_no_error"]
+__all__ = ["StampProcessor", "add_cost", "rejection_as_no_error", "stamp_user"]
 
 _REJECTION_STATUS: Final = f"{BreakerOpen.__name__}: "
 """How OpenTelemetry describes the status of a span that a :class:`BreakerOpen` left."""
+
+_ADDRESSES: Final = frozenset({"http.target", "http.url", "url.path", "url.query", "url.full"})
+"""Attributes in which a path parameter stands as it came, by either of the conventions."""
 
 
 class StampProcessor(SpanProcessor):
@@ -36,7 +39,17 @@ def _stamp(span: Span, context: Context | None) -> None:
     if call:
         span.set_attribute(CALL, call)
     if request is not None and request.user is not None:
-        span.set_attribute(ENDUSER_ID, request.user)
+        stamp_user(span, request)
+
+
+def stamp_user(span: ApiSpan, request: Request) -> None:
+    """Say on a span who acts, and no longer say it in its addresses where a pseudonym is in use."""
+    if request.user is None or not span.is_recording():
+        return
+    span.set_attribute(ENDUSER_ID, request.user)
+    if request.raw_user and isinstance(span, Span):
+        for name in _ADDRESSES & (span.attributes or {}).keys():
+            span.set_attribute(name, request.masked(str((span.attributes or {})[name])))
 
 
 @fail_open("cost", None)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
@@ -43,7 +43,7 @@ class Guard:
         self._span: Span | None = None
         self._token: Token[Context] | None = None
 
-    def __enter__(self) -> "Guard":
+    def __enter__(self) -> Self:
         self._begin()
         refusal = GATE.refusal(self.name)
         if refusal is not None:
@@ -59,7 +59,7 @@ class Guard:
     ) -> None:
         self._end(error)
 
-    async def __aenter__(self) -> "Guard":
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(

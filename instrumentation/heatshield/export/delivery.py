@@ -24,7 +24,7 @@ HOLD_S: Final = 30.0
 FIRST_BACKOFF_S: Final = 0.2
 MIN_BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 5.0
-"""Full jitter between the smallest and a doubling bound, so that a fleet does not return at once."""
+"""Full jitter between the smallest and a doubling bound: a fleet must not return at once."""
 
 MAX_RETRY_AFTER_S: Final = 30.0
 """A longer Retry-After is cut to this; the queue behind is bounded."""

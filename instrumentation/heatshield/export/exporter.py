@@ -128,9 +128,13 @@ class Exporter(SpanProcessor):
         self._arrived.set()
         return done.wait(timeout_millis / 1000)
 
+    def drain(self) -> bool:
+        """Send what is queued now, for at most 2 s: a server is about to end."""
+        return self.force_flush(int(SHUTDOWN_S * 1000))
+
     def shutdown(self) -> None:
         """Send what is queued, for at most 2 s, and stop the thread."""
-        self.force_flush(int(SHUTDOWN_S * 1000))
+        self.drain()
         self._stopping.set()
         self._now.set()
         self._arrived.set()

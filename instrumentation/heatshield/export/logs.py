@@ -65,12 +65,18 @@ class LogEvent(NamedTuple):
         """An event of the current span and user. Attribute values become what OTLP can carry."""
         severity, text = severity_of(level)
         request = request_in()
+        plain = {
+            str(name): _plain(value) for name, value in attributes.items() if value is not None
+        }
+        if request is not None and request.raw_user:
+            body = request.masked(body)
+            plain = {k: request.masked(v) if isinstance(v, str) else v for k, v in plain.items()}
         return cls(
             time_ns,
             severity,
             text,
             body[:MAX_BODY_LENGTH],
-            {str(name): _plain(value) for name, value in attributes.items() if value is not None},
+            plain,
             get_current_span().get_span_context(),
             request.user if request is not None else None,
             logger,

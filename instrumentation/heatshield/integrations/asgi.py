@@ -18,7 +18,7 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import request_in
 from heatshield.identity import Identity
 from heatshield.integrations.routes import NOTHING, Found, call_name, find_route
-from heatshield.names import ENDUSER_ID
+from heatshield.spans import stamp_user
 
 __all__ = ["Enforcement", "Entry", "Refusals", "describe", "name_user"]
 
@@ -98,11 +98,10 @@ def name_user(identity: Identity) -> Callable[[Span, Scope], None] | None:
     @fail_open("identity", None)
     def hook(span: Span, scope: Scope) -> None:
         found: Found = scope.get(SCOPE_KEY, NOTHING)
-        user = identity.from_request(scope.get("headers", ()), found.path_params)
+        user = identity.named_by(scope.get("headers", ()), found.path_params)
         request = request_in()
-        if user is not None and request is not None:
-            request.user = user
-            span.set_attribute(ENDUSER_ID, user)
+        if request is not None and identity.name(request, user) is not None:
+            stamp_user(span, request)
 
     return hook
 

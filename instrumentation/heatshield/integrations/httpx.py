@@ -9,7 +9,7 @@ from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE
 from heatshield.counters import fail_open
 from heatshield.names import BREAKER_HEADER
 
-__all__ = ["NAME", "install"]
+__all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "httpx"
 
@@ -28,6 +28,15 @@ def install() -> None:
         instrumentor.instrument(
             response_hook=_mark, async_response_hook=_mark_async, skip_dep_check=True
         )
+
+
+def remove() -> None:
+    """Take the instrumentation out again."""
+    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+    instrumentor = HTTPXClientInstrumentor()
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
 
 
 @fail_open("httpx", None)

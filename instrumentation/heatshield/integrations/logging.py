@@ -17,7 +17,7 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import request_in
 from heatshield.export.logs import LogEvent, exception_attributes
 
-__all__ = ["NAME", "current_ids", "install", "rendering"]
+__all__ = ["NAME", "current_ids", "install", "remove", "rendering"]
 
 NAME: Final = "logging"
 
@@ -52,6 +52,11 @@ def install(export: Callable[[LogEvent], None], *, console_ids: bool) -> None:
         _original(logger, record)
 
     setattr(logging.Logger, "callHandlers", call_handlers)  # noqa: B010  # a patch, said aloud
+
+
+def remove() -> None:
+    """Let records go where they went before."""
+    setattr(logging.Logger, "callHandlers", _original)  # noqa: B010  # a patch, said aloud
 
 
 @contextmanager

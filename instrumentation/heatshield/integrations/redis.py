@@ -13,9 +13,11 @@ from heatshield.counters import fail_open
 from heatshield.integrations.redis_elements import elements_read, elements_written
 from heatshield.spans import add_cost
 
-__all__ = ["NAME", "install"]
+__all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "redis"
+
+_PATCHED: Final = "_heatshield_original"
 
 STATEMENT: Final = "db.statement"
 MAX_STATEMENT_WORDS: Final = 8
@@ -61,12 +63,29 @@ def _on_reply(span: Span, _client: Any, reply: Any) -> None:
         add_cost(elements=elements_read(command, reply), span=span)
 
 
-def _wrap_pipelines() -> None:
+def remove() -> None:
+    """Take the instrumentation out again."""
+    from opentelemetry.instrumentation.redis import RedisInstrumentor
+
+    instrumentor = RedisInstrumentor()
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
+        for pipeline, _ in _pipelines():
+            pipeline.execute = getattr(pipeline.execute, _PATCHED, pipeline.execute)
+
+
+def _pipelines() -> list[tuple[Any, Callable[[Callable[..., Any]], Callable[..., Any]]]]:
     from redis.asyncio.client import Pipeline as AsyncPipeline
     from redis.client import Pipeline
 
-    setattr(Pipeline, "execute", _counting(Pipeline.execute))  # noqa: B010  # a patch, said aloud
-    setattr(AsyncPipeline, "execute", _counting_async(AsyncPipeline.execute))  # noqa: B010  # same
+    return [(Pipeline, _counting), (AsyncPipeline, _counting_async)]
+
+
+def _wrap_pipelines() -> None:
+    for pipeline, counting in _pipelines():
+        counted = counting(pipeline.execute)
+        setattr(counted, _PATCHED, pipeline.execute)
+        pipeline.execute = counted
 
 
 def _counting(execute: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,12 +33,9 @@ _SHAPES: Final = ((_AFTER_KEY, 2, 1), (_KEYS, 1, 1), (_PAIRS_AFTER_KEY, 2, 2), (
 _ZADD_OPTIONS: Final = frozenset({"NX", "XX", "GT", "LT", "CH", "INCR"})
 
 _SERVER: Final = frozenset(
-    (
-        "ACL AUTH BGSAVE CLIENT CLUSTER COMMAND CONFIG DEBUG FUNCTION HELLO INFO LATENCY MEMORY "
-        "MODULE MONITOR PING PSUBSCRIBE PUBSUB ROLE SCRIPT SELECT SLOWLOG SUBSCRIBE TIME "
-        "UNSUBSCRIBE"
-    ).split()
-)
+    {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "HELLO", "INFO", "LATENCY",
+     "MEMORY", "MODULE", "PUBSUB", "ROLE", "SCRIPT", "SLOWLOG", "TIME"}
+)  # fmt: skip
 """Their replies describe the server, not a user's data."""
 
 _CURSOR_REPLY_LENGTH: Final = 2

@@ -12,7 +12,7 @@ from heatshield.counters import COUNTERS
 from heatshield.identity import Identity
 from heatshield.settings import ServiceSettings
 
-__all__ = ["NAME", "install"]
+__all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "starlette"
 
@@ -37,22 +37,31 @@ def install(
     Raises:
         ImportError: if Starlette is not installed.
     """
-    from starlette.applications import Starlette
-
-    classes: list[Any] = [Starlette]
-    try:
-        from fastapi import FastAPI
-
-        classes.append(FastAPI)
-    except ImportError:
-        pass
 
     def wrap(stack: Any) -> Any:
         serving()
         return _layers(stack, settings, identity, flush)
 
-    for cls in classes:
+    for cls in _applications():
         _patch(cls, wrap)
+
+
+def remove() -> None:
+    """Leave applications alone that start from now on."""
+    for cls in _applications():
+        built = cls.__dict__.get("build_middleware_stack")
+        if built is not None:
+            cls.build_middleware_stack = getattr(built, _PATCHED, built)
+
+
+def _applications() -> list[Any]:
+    from starlette.applications import Starlette
+
+    try:
+        from fastapi import FastAPI
+    except ImportError:
+        return [Starlette]
+    return [Starlette, FastAPI]
 
 
 def _patch(cls: Any, wrap: Callable[[Any], Any]) -> None:

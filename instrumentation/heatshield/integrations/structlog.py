@@ -17,7 +17,7 @@ from heatshield.counters import COUNTERS
 from heatshield.export.logs import ExcInfo, LogEvent, exception_attributes
 from heatshield.integrations.logging import NEVER_EXPORTED, current_ids, rendering
 
-__all__ = ["NAME", "install"]
+__all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "structlog"
 
@@ -90,6 +90,14 @@ def install(export: Callable[[LogEvent], None], *, console_ids: bool) -> None:
     ):
         setattr(function, _PATCHED, _original(BoundLoggerBase, name))
         setattr(BoundLoggerBase, name, function)
+
+
+def remove() -> None:
+    """Let events go where they went before."""
+    from structlog import BoundLoggerBase
+
+    for name in ("_process_event", "_proxy_to_logger"):
+        setattr(BoundLoggerBase, name, _original(BoundLoggerBase, name))
 
 
 def _original(cls: Any, name: str) -> Any:

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001  # a folder on PYTHONPATH, not a package
-"""Instruments the process that Python is about to run; then runs the sitecustomize it stands for."""
+"""Instruments the process that starts; then runs the sitecustomize that it stands before."""
 
 import sys
 from importlib.machinery import PathFinder
