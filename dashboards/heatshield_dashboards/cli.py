@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from heatshield.cli.errors import CliError
+from heatshield.cli.plugins import MARKUP
 from heatshield_dashboards.provision import DASHBOARDS, Places, as_object, write
 from heatshield_dashboards.push import push_all
 
@@ -13,7 +14,11 @@ __all__ = ["app"]
 
 USUAL: Final = Places()
 
-app = typer.Typer(no_args_is_help=True, help="Grafana dashboards over the collector's metrics.")
+app = typer.Typer(
+    rich_markup_mode=MARKUP,
+    no_args_is_help=True,
+    help="Grafana dashboards over the collector's metrics.",
+)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from heatshield.cli.doctor import doctor
 from heatshield.cli.errors import CliError
 from heatshield.cli.hot import hot
 from heatshield.cli.mode import mode
-from heatshield.cli.plugins import plugin_commands
+from heatshield.cli.plugins import MARKUP, plugin_commands
 from heatshield.cli.request import request
 from heatshield.cli.trip import trip
 from heatshield.settings import SettingsError
@@ -46,6 +46,7 @@ app = typer.Typer(
     name="heatshield",
     cls=Commands,
     no_args_is_help=True,
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     help="Finds the one user who is burning the platform, and trips a breaker around "
     "just that user's expensive call.",

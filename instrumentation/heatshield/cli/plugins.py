@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand
+from typer.main import get_command, get_group
 
 from heatshield.cli.errors import CliError
 
-__all__ = ["PluginCommand", "plugin_commands"]
+__all__ = ["MARKUP", "PluginCommand", "plugin_commands"]
 
 GROUP: Final = "heatshield.commands"
 
@@ -30,6 +31,10 @@ OWN_PACKAGES: Final = (
     "stickershop",
 )
 """What the one distribution always contains, extras or not."""
+
+
+MARKUP: Final = "markdown"
+"""How help texts are read: paragraphs flow, and ``[collector]`` is text, not a style of rich's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +76,20 @@ class PluginCommand(TyperCommand):
             return super().make_context(info_name, args, parent, **extra)
         with says_how_to_install(self._entry_point.name, self._extra):
             target = self._entry_point.load()
-        command = typer.main.get_command(self._app(target))
-        return command.make_context(info_name, args, parent, **extra)
+        return self._command(target).make_context(info_name, args, parent, **extra)
 
-    def _app(self, target: Callable[..., Any] | typer.Typer) -> typer.Typer:
+    def _command(self, target: Callable[..., Any] | typer.Typer) -> Any:
         if isinstance(target, typer.Typer):
-            target._add_completion = False  # noqa: SLF001  the outer command completes
-            return target
+            return get_group(target)
 
         @functools.wraps(target)
         def run(*args: Any, **kwargs: Any) -> Any:
             with says_how_to_install(self._entry_point.name, self._extra):
                 return target(*args, **kwargs)
 
-        app = typer.Typer(add_completion=False)
+        app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
         app.command(self._entry_point.name)(run)
-        return app
+        return get_command(app)
 
 
 def plugin_commands() -> Iterator[PluginCommand]:
