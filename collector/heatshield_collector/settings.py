@@ -29,7 +29,9 @@ class CollectorSettings:
     cold_start_s: float = _setting(120.0, "baseline seconds before a hot user may be tripped")
     hot_share: float = _setting(0.03, "share of a service's capacity at which a user is hot")
     hot_ratio: float = _setting(5.0, "times the user's own 5-minute baseline at which he is hot")
-    hot_floor: float = _setting(0.1, "least load of a hot user, in workers, however small a service")
+    hot_floor: float = _setting(
+        0.1, "least load of a hot user, in workers, however small a service"
+    )
 
     rules: tuple[str, ...] = _setting((), "Prometheus rule files beside the shipped ones")
     notify: tuple[str, ...] = _setting((), "apprise URLs told of firing and resolved alerts")

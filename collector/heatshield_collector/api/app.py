@@ -18,7 +18,7 @@ from heatshield_collector.api import (
     users,
     watch,
 )
-from heatshield_collector.api.errors import add_error_handlers
+from heatshield_collector.api.errors import add_error_handlers, documented
 from heatshield_collector.api.parts import Parts
 
 __all__ = ["create_app"]
@@ -38,6 +38,9 @@ AREAS: Final = (
 )
 """In the order of /docs."""
 
+MAX_BODY_BYTES: Final = 1024 * 1024
+"""Beyond it 413. The largest body is a client's report, some 100 bytes for each entry held."""
+
 
 def create_app(parts: Parts) -> FastAPI:
     """The collector's HTTP face; it starts nothing and owns nothing.
@@ -49,9 +52,11 @@ def create_app(parts: Parts) -> FastAPI:
         title="heatshield collector",
         version=version("heatshield"),
         description="Finds the one user who is burning the platform, and cuts just his call.",
+        responses=documented(_422="a parameter or a field is impossible; it says which and why"),
     )
+    # Routes are tried in order, and telemetry is most of what comes.
+    app.router.routes[:0] = parts.intake
     for area in AREAS:
-        app.include_router(area.router(parts))
-    app.router.routes.extend(parts.intake)
+        app.include_router(area.router(parts), max_body_size=MAX_BODY_BYTES)
     add_error_handlers(app)
     return app

@@ -18,6 +18,7 @@ def router(parts: Parts) -> APIRouter:
 
     @routes.get(
         "/api/events",
+        status_code=200,  # FastAPI can't learn it from EventStream's own signature
         response_class=EventStream,
         responses=documented(_503="too many listen, or the collector is shutting down"),
     )

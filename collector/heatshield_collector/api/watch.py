@@ -76,13 +76,9 @@ def router(parts: Parts) -> APIRouter:
         known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
         if wait and breakers.at().etag in known:
             await _changed(breakers, hub, known, wait)
-        state = breakers.snapshot()
-        headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
-        if state.at.etag in known:
-            return Response(status_code=304, headers=headers)
-        return JSONResponse(state.to_json(), headers=headers)
+        return _state_unless(known, breakers)
 
-    @routes.get(names.BREAKER_STREAM_PATH, response_class=EventStream)
+    @routes.get(names.BREAKER_STREAM_PATH, status_code=200, response_class=EventStream)
     async def stream_breakers(
         client: Annotated[Client, Depends()], request: Request
     ) -> EventStream:
@@ -128,6 +124,14 @@ async def _events(
         event, sent = next_event(breakers, sent)
         yield event
         await waker.wait(HEARTBEAT_S)
+
+
+def _state_unless(known: set[str], breakers: BreakerService) -> Response:
+    state = breakers.snapshot()
+    headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
+    if state.at.etag in known:
+        return Response(status_code=304, headers=headers)
+    return JSONResponse(state.to_json(), headers=headers)
 
 
 async def _changed(

@@ -25,7 +25,7 @@ UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's default where a sender names no service."""
 
 _JOINT: Final = pa.scalar(ESCAPE * 2, pa.string())
-"""Between keys and values of a resource: two escapes stand in neither, so the boundary is certain."""
+"""Between a resource's keys and values: two escapes stand in neither, so the boundary is sure."""
 
 _EMPTY: Final = pa.scalar("", pa.string())
 

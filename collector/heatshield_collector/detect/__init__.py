@@ -1,6 +1,7 @@
 """Sketches, loads and baselines -> findings."""
 
 from heatshield_collector.detect.detector import COSTS, Detector, Load, Rules
+from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import Finding, Key
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
@@ -9,6 +10,7 @@ __all__ = [
     "PANE_S",
     "WINDOWS_S",
     "Detector",
+    "Durations",
     "Finding",
     "Key",
     "Load",

@@ -13,14 +13,15 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.clip import PIECE, Clip, Evidence
-from heatshield_collector.detect.findings import Finding, Key
+from heatshield_collector.detect.findings import Finding, FindingClass, Key
 from heatshield_collector.detect.hot_user import FAST, SLOW, HotRule, Observation, judge
 from heatshield_collector.detect.sketch import Hitter
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
 from heatshield_collector.link import UNKNOWN
 
-__all__ = ["COSTS", "Detector", "Load", "Rules"]
+__all__ = ["COSTS", "Detector", "Load", "Profile", "Rules"]
 
 COSTS: Final = {"busy": ("busy_us", 1e-6), "calls": ("calls", 1.0), "elements": ("elements", 1.0)}
 """Cost to the charges' column and to its unit's size in seconds or pieces."""
@@ -39,6 +40,20 @@ class Load(NamedTuple):
     load: float
     lower: float
     upper: float
+
+
+class Profile(NamedTuple):
+    """What is known of one user on one call.
+
+    Attributes:
+        baseline: upper bound of his busy load over the five minutes before.
+        cost_per_call: busy seconds of one of his calls, over the last ten seconds.
+        trace_ids: his costliest recent requests, hexadecimal.
+    """
+
+    baseline: float
+    cost_per_call: float
+    trace_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,7 @@ class Detector:
         self._by_user = {cost: Windows() for cost in COSTS}
         self._by_call = {cost: Windows() for cost in (*COSTS, "errors")}
         self._evidence = Evidence()
+        self._active = ActiveUsers()
         self._lock = threading.Lock()
 
     def observe(self, charges: pa.Table, now_s: float) -> None:
@@ -107,6 +123,7 @@ class Detector:
                 self._by_user_call[cost].add(keys, by_key.column(column).to_pylist(), now_s)
                 self._by_user[cost].add(users, by_user.column(column).to_pylist(), now_s)
                 self._by_call[cost].add(calls, by_call.column(column).to_pylist(), now_s)
+            self._active.add(users, now_s)
             self._by_call["errors"].add(calls, by_call.column("errors").to_pylist(), now_s)
             self._clip(requests, now_s)
 
@@ -173,11 +190,15 @@ class Detector:
         return found
 
     def _finding(
-        self, klass: str, key: Key, window: WindowName, baseline: float, reason: str, now_s: float
+        self,
+        klass: FindingClass,
+        key: Key,
+        window: WindowName,
+        baseline: float,
+        reason: str,
+        now_s: float,
     ) -> Finding:
         seen = self._by_user_call["busy"].window(window, now_s).bounds(key.text)
-        recent = self._by_user_call["busy"].window("10s", now_s).bounds(key.text)
-        calls = self._by_user_call["calls"].window("10s", now_s).bounds(key.text)
         return Finding(
             klass=klass,
             key=key,
@@ -185,10 +206,14 @@ class Detector:
             window=window,
             load=seen.lower / 1e6 / WINDOWS_S[window],
             baseline=baseline,
-            cost_per_call=recent.estimate / 1e6 / max(1, calls.estimate),
             reason=reason,
             trace_ids=self._evidence.of(key.text),
         )
+
+    def _cost_per_call(self, key: str, now_s: float) -> float:
+        busy = self._by_user_call["busy"].window("10s", now_s).bounds(key)
+        calls = self._by_user_call["calls"].window("10s", now_s).bounds(key)
+        return busy.estimate / 1e6 / max(1, calls.estimate)
 
     def _baseline(self, key: str, now_s: float) -> float:
         sketch, covered_s = self._by_user_call["busy"].baseline(now_s)
@@ -210,10 +235,32 @@ class Detector:
             hitter = self._by_user_call["busy"].window(window, now_s).bounds(key.text)
         return _load(hitter, "busy", window)
 
-    def trace_of(self, key: Key) -> str | None:
-        """His costliest recent request there, hexadecimal."""
+    def describe(self, key: Key, now_s: float) -> Profile:
+        """What is known of a user on a call, whether or not he stands out."""
         with self._lock:
-            return next(iter(self._evidence.of(key.text)), None)
+            return Profile(
+                baseline=self._baseline(key.text, now_s),
+                cost_per_call=self._cost_per_call(key.text, now_s),
+                trace_ids=self._evidence.of(key.text),
+            )
+
+    def capacity_of(self, service: str) -> float:
+        """Workers of a service."""
+        return self._capacity(service)
+
+    def floor_of(self, service: str) -> float:
+        """The least load that is hot on a service, in workers."""
+        return self._trips[0].rule.floor(self._capacity(service))
+
+    def active_users(self) -> int:
+        """About how many users there were in the last minutes."""
+        with self._lock:
+            return self._active.count()
+
+    def traces_of(self, key: Key) -> list[str]:
+        """His costliest recent requests there, hexadecimal."""
+        with self._lock:
+            return self._evidence.of(key.text)
 
     def top(self, cost: str, window: WindowName, limit: int, now_s: float) -> list[Load]:
         """The heaviest (user, service, call) by a cost over a window."""

@@ -1,8 +1,11 @@
 """What a detector says, as it travels to alerts, to the journal and to people."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["Finding", "Key"]
+__all__ = ["Finding", "FindingClass", "Key"]
+
+FindingClass = Literal["hot", "heavy"]
 
 _SEPARATOR = "\x1f"
 
@@ -43,17 +46,15 @@ class Finding:
         window: the window that showed it.
         load: lower bound of that load, cost per second, not clipped.
         baseline: upper bound of his own load over the five minutes before.
-        cost_per_call: busy seconds of one of his calls, by which demand is reckoned once he is cut.
         reason: one sentence for people.
         trace_ids: hexadecimal, the costliest first.
     """
 
-    klass: str
+    klass: FindingClass
     key: Key
     cost: str
     window: str
     load: float
     baseline: float
-    cost_per_call: float
     reason: str
     trace_ids: list[str] = field(default_factory=list)

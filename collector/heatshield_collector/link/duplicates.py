@@ -61,7 +61,7 @@ class SeenSpans:
         seen |= ((self._old[byte] & bit) != 0).all(axis=0)
         first = np.zeros(len(keys), dtype=bool)
         first[np.unique(keys, return_index=True)[1]] = True
-        fresh = first & ~seen
+        fresh: npt.NDArray[np.bool_] = first & ~seen
         np.bitwise_or.at(self._young, byte[:, fresh], bit[:, fresh])
         count = int(fresh.sum())
         self._count += count

@@ -226,7 +226,8 @@ def _text_keys(texts: pa.Array) -> npt.NDArray[np.uint64]:
     """uint64[n]: a number for each text, the same in every batch."""
     distinct = texts.dictionary_encode()
     keys = [crc32(text.encode()) << 32 for text in distinct.dictionary.to_pylist()]
-    return np.array(keys, dtype=np.uint64)[distinct.indices.to_numpy()]
+    of_text: npt.NDArray[np.uint64] = np.array(keys, dtype=np.uint64)[distinct.indices.to_numpy()]
+    return of_text
 
 
 def _table_of(settled: list[Settled]) -> pa.Table:

@@ -1,0 +1,209 @@
+"""The composition root: makes every part of the collector and hands each what it needs."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from heatshield import names
+from heatshield.clock import Clock, SystemClock
+from heatshield.contract import PlatformMode
+from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_alerts.notify import Notifier
+from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file
+from heatshield_collector.api.app import create_app
+from heatshield_collector.api.parts import Alert, Parts
+from heatshield_collector.charging import Charging
+from heatshield_collector.commit import CommitLoop
+from heatshield_collector.control import Breakers, ControlLoop, Journal, Loads
+from heatshield_collector.detect import Detector, Durations, Rules
+from heatshield_collector.events import EventHub
+from heatshield_collector.intake.grpc import GrpcListener
+from heatshield_collector.intake.http import routes
+from heatshield_collector.link import Linker
+from heatshield_collector.self_metrics import SelfMetrics
+from heatshield_collector.settings import CollectorSettings
+from heatshield_collector.store import DuckDBStore, Limits, StoreError
+
+__all__ = ["Collector"]
+
+_log = logging.getLogger(__name__)
+
+RETENTION_INTERVAL_S: Final = 60.0
+"""Seconds between looks at what may be let go."""
+
+ASSUMED_CAPACITY: Final = 1.0
+"""Workers of a service none of whose instances has reported yet."""
+
+_MIB: Final = 2**20
+_GIB: Final = 2**30
+
+
+class Collector:
+    """A whole collector in one process.
+
+    Args:
+        settings: what it was told.
+        clock: where the time comes from.
+    """
+
+    def __init__(self, settings: CollectorSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self.events = EventHub()
+        self.grpc_port: int | None = None
+        self._app: ASGIApp | None = None
+        self._ended = threading.Event()
+
+    def asgi(self) -> ASGIApp:
+        """The ASGI application; it answers once :meth:`start` has returned."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            if self._app is None:
+                raise RuntimeError("the collector has not been started")
+            await self._app(scope, receive, send)
+
+        return serve
+
+    async def start(self) -> None:
+        """Open the store, start the threads, listen for gRPC. When it raises, nothing runs.
+
+        Raises:
+            StoreError: when the store can't be opened.
+            RuleError: when a rule file is wrong.
+            NotifyConfigError: when a notification's target is wrong.
+            OSError: when the address of gRPC can't be listened on.
+        """
+        settings = self._settings
+        rules = [load_file(Path(name)) for name in (str(SHIPPED_RULES), *settings.rules)]
+        self._store = await asyncio.to_thread(_open_store, settings)
+        try:
+            self._compose(RuleRunner([group for groups in rules for group in groups]))
+            self._notifier.start()
+            await self._listen_grpc()
+        except BaseException:
+            self._notifier.stop()
+            self._store.close()
+            raise
+        for part in (self._journal, self._commit, self._control):
+            part.start()
+        self._retention.start()
+
+    def _compose(self, runner: RuleRunner) -> None:
+        settings, clock = self._settings, self._clock
+        self._metrics = SelfMetrics()
+        self._journal = Journal(self._store)
+        self._breakers = Breakers(
+            BreakerControl(self._store.next_epoch(), PlatformMode(settings.mode)),
+            self.events,
+            self._journal,
+            self._metrics.rejected,
+            clock,
+        )
+        self._detector = Detector(
+            self._capacity,
+            Rules.tuned(
+                share=settings.hot_share, ratio=settings.hot_ratio, least=settings.hot_floor
+            ),
+        )
+        durations = Durations()
+        self._charging = Charging(
+            Linker(), self._detector, durations, self._breakers, self._metrics, clock
+        )
+        self._commit = CommitLoop(self._store, self._charging, clock, settings.queue_mib * _MIB)
+        self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
+        self._control = ControlLoop(
+            self._detector,
+            runner,
+            self._breakers,
+            self._journal,
+            self.events,
+            self._notifier,
+            clock,
+            settings.cold_start_s,
+        )
+        self._retention = threading.Thread(
+            target=self._expire, name="heatshield-retention", daemon=True
+        )
+        loads = Loads(
+            self._detector, durations, self._breakers, lambda: self._control.findings, clock
+        )
+        self._show_metrics()
+        limit_bytes = settings.payload_mib * _MIB
+        self._grpc = GrpcListener(self._commit, limit_bytes, self._metrics)
+        self._app = create_app(
+            Parts(
+                store=self._store,
+                loads=loads,
+                alerts=self._alerts,
+                breakers=self._breakers,
+                events=self.events,
+                ready=self._not_ready,
+                metrics=self._metrics.render,
+                clock=clock,
+                admin_token=settings.admin_token,
+                intake=routes(self._commit, limit_bytes, self._metrics),
+            )
+        )
+
+    def _show_metrics(self) -> None:
+        metrics = self._metrics
+        metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._commit.queued_bytes)
+        metrics.gauge(names.STORE_BYTES, lambda: self._store.sizes()["bytes"])
+        metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
+        metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._charging.dropped)
+        metrics.series(self._control.samples)
+
+    async def _listen_grpc(self) -> None:
+        if self._settings.grpc != "off":
+            self.grpc_port = await self._grpc.start(self._settings.grpc)
+
+    async def stop(self) -> None:
+        """Bring what was taken in to the disk and let go of everything."""
+        await self._grpc.stop()
+        self.events.close()
+        self._ended.set()
+        await asyncio.to_thread(self._stop_threads)
+
+    def _stop_threads(self) -> None:
+        # In the order in which they feed each other.
+        self._commit.stop()
+        self._control.stop()
+        self._notifier.stop()
+        self._journal.stop()
+        self._retention.join()
+        self._store.close()
+
+    def _capacity(self, service: str) -> float:
+        return self._breakers.capacities().get(service, ASSUMED_CAPACITY)
+
+    def _alerts(self) -> Sequence[Alert]:
+        offset_ns = self._control.offset_ns()
+        return [Alert(**alert.to_json(offset_ns)) for alert in self._control.alerts]
+
+    def _not_ready(self) -> Sequence[str]:
+        reasons = []
+        if not self._commit.alive:
+            reasons.append("the commit loop has ended")
+        if not self._control.alive:
+            reasons.append("the control loop has ended")
+        return reasons
+
+    def _expire(self) -> None:
+        while not self._ended.wait(RETENTION_INTERVAL_S):
+            try:
+                self._store.expire(self._clock.time_ns())
+            except StoreError:
+                _log.exception("retention failed; it is tried again in a minute")
+
+
+def _open_store(settings: CollectorSettings) -> DuckDBStore:
+    limits = Limits(
+        age_ns=round(settings.retention_hours * 3600e9),
+        size_bytes=round(settings.retention_gib * _GIB),
+    )
+    return DuckDBStore(Path(settings.data), limits)

@@ -1,0 +1,80 @@
+"""What happens to spans between decoding and storing: link, charge, measure.
+
+Detection is fed here, on the decode thread, before the disk has the spans.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from heatshield.clock import Clock
+from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.detect import Detector, Durations
+from heatshield_collector.link import Linker
+from heatshield_collector.red import groups_of
+from heatshield_collector.self_metrics import SelfMetrics
+
+__all__ = ["Charging"]
+
+
+class Charging:
+    """Implements :class:`heatshield_collector.commit.Commits`.
+
+    Args:
+        linker: owned by the thread that calls :meth:`charged`.
+        detector: told of charges.
+        durations: told of calls' durations.
+        breakers: told which instances live, where a service does not say so itself.
+        metrics: told of rates, errors and durations, and of what was committed.
+        clock: for the windows' time.
+    """
+
+    def __init__(
+        self,
+        linker: Linker,
+        detector: Detector,
+        durations: Durations,
+        breakers: Breakers,
+        metrics: SelfMetrics,
+        clock: Clock,
+    ) -> None:
+        self._linker = linker
+        self._detector = detector
+        self._durations = durations
+        self._breakers = breakers
+        self._metrics = metrics
+        self._clock = clock
+
+    def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
+        """Charge a batch; ``model.REQUEST_PARTS`` to be stored with it."""
+        now_s = self._clock.monotonic()
+        linked = self._linker.link(spans, now_ns)
+        self._detector.observe(linked.charges, now_s)
+        self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
+        self._durations.observe(spans, np.flatnonzero(linked.opens), now_s)
+        self._attend(spans)
+        return linked.parts
+
+    def committed(self, spans: int, logs: int, seconds: float) -> None:
+        """A group is durable."""
+        self._metrics.received(spans, logs)
+        self._metrics.committed(seconds)
+
+    def dropped(self) -> dict[str, float]:
+        """Charges that were let go, by cause."""
+        linker = self._linker
+        return {
+            "pending_traces": linker.pending.dropped["traces"],
+            "pending_spans": linker.pending.dropped["spans"],
+            "waiting_children": linker.tree.evicted,
+            "duplicate": linker.seen.duplicates,
+            "users_forgotten_early": linker.users.shortened,
+            "seen_forgotten_early": linker.seen.shortened,
+        }
+
+    def _attend(self, spans: pa.Table) -> None:
+        """Instances that send spans live, also those that watch no breakers."""
+        pairs = spans.select(["service", "instance"]).group_by(["service", "instance"])
+        watched = {(one.service, one.instance) for one in self._breakers.live()}
+        for row in pairs.aggregate([]).to_pylist():
+            if row["instance"] and (row["service"], row["instance"]) not in watched:
+                self._breakers.attend(row["service"], row["instance"], 1)

@@ -1,0 +1,8 @@
+"""Findings -> alerts -> breakers, every 250 ms: where heatshield decides and acts."""
+
+from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.journal import Journal
+from heatshield_collector.control.loads import Loads
+from heatshield_collector.control.loop import ControlLoop
+
+__all__ = ["Breakers", "ControlLoop", "Journal", "Loads"]

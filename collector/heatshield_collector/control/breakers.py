@@ -1,0 +1,196 @@
+"""The breaker state behind a lock, and everybody who must hear of a change of it.
+
+:class:`heatshield_alerts.breaker_control.BreakerControl` decides and is pure; this hands it the
+time and carries out what a change means: clients' streams wake, people's events, the audit.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from heatshield.clock import Clock
+from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield_alerts.breaker_changes import Change, ChangeKind
+from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_alerts.draft import Draft, Key
+from heatshield_alerts.instances import Instance
+from heatshield_alerts.policy import Decision
+from heatshield_collector.api.parts import TripRefusedError, TripRequest
+from heatshield_collector.control.journal import Journal
+from heatshield_collector.events import EventHub, Signal
+
+__all__ = ["Breakers"]
+
+CAPACITY_AGE_S: Final = 0.25
+"""Age at which capacities are counted anew: every batch asks, and there may be thousands of
+instances."""
+
+
+class Breakers:
+    """Implements :class:`heatshield_collector.api.parts.BreakerService`. Thread-safe.
+
+    Args:
+        control: the registry; nobody else may touch it.
+        events: hub that people listen to.
+        journal: where the audit goes.
+        rejected: told of (service, call, count) that clients report.
+        clock: for the registry's time and the audit's.
+    """
+
+    def __init__(
+        self,
+        control: BreakerControl,
+        events: EventHub,
+        journal: Journal,
+        rejected: Callable[[str, str, int], None],
+        clock: Clock,
+    ) -> None:
+        self._control = control
+        self._events = events
+        self._journal = journal
+        self._rejected = rejected
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._changed = Signal()
+        self._capacities: Mapping[str, float] = {}
+        self._counted_s = -math.inf
+
+    def at(self) -> StateVersion:
+        """The version the state is at."""
+        return self._control.at
+
+    def mode(self) -> PlatformMode:
+        """What the platform does with its entries."""
+        return self._control.mode
+
+    def snapshot(self) -> Snapshot:
+        """The whole state."""
+        with self._lock:
+            return self._control.snapshot()
+
+    def delta_since(self, base: StateVersion) -> Delta | None:
+        """The change from ``base`` to now; ``None`` if it is no version remembered here."""
+        with self._lock:
+            return self._control.delta_since(base)
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have ``wake`` called after each change of the version; returns what ends that."""
+        return self._changed.subscribe(wake)
+
+    def trip(self, request: TripRequest) -> BreakerEntry:
+        """Grant an entry for a person, or renew the one that has its key.
+
+        Raises:
+            TripRefusedError: when the policy does not allow it.
+        """
+        draft = Draft(**asdict(request))
+        with self._lock:
+            change = self._control.trip(draft, self._clock.monotonic())
+            self._tell(change)
+        if change.kind is ChangeKind.REFUSED or change.entry is None:
+            raise TripRefusedError(str(change.reason or change.text))
+        return change.entry
+
+    def clear(self, entry_id: str, by: str) -> BreakerEntry | None:
+        """Take an entry away for the person ``by``; ``None`` if there is no such entry."""
+        with self._lock:
+            change = self._control.clear(entry_id, by, self._clock.monotonic())
+            self._tell(change)
+        return None if change.kind is ChangeKind.REFUSED else change.entry
+
+    def set_mode(self, mode: PlatformMode, by: str) -> None:
+        """Change the mode for the person ``by``."""
+        with self._lock:
+            change = self._control.set_mode(mode, by, self._clock.monotonic())
+            if change:
+                self._tell(change)
+
+    def act(self, decision: Decision, active_users: int) -> None:
+        """Carry out what the policy decided about a firing alert."""
+        with self._lock:
+            self._tell(self._control.act(decision, self._clock.monotonic(), active_users))
+
+    def tick(self, loads: Mapping[Key, float]) -> None:
+        """Let time pass: cool, probe, close, lapse."""
+        with self._lock:
+            for change in self._control.tick(self._clock.monotonic(), loads):
+                self._tell(change)
+
+    def report(self, report: Report) -> None:
+        """Take in what a client enforces and refused; it also says that the client lives."""
+        for row in report.rejected:
+            self._rejected(row.service, row.call, row.count)
+        with self._lock:
+            arrived = self._control.report(report, self._clock.monotonic())
+        if arrived:
+            self._arrived(report.service, report.instance, report.workers)
+        if report.applied:
+            self._publish(
+                "applied",
+                {
+                    "service": report.service,
+                    "instance": report.instance,
+                    "applied": str(report.applied),
+                },
+            )
+
+    def attend(self, service: str, instance: str, workers: int) -> None:
+        """An instance is connected."""
+        with self._lock:
+            arrived = self._control.instances.attend(
+                service, instance, workers, self._clock.monotonic()
+            )
+        if arrived:
+            self._arrived(service, instance, workers)
+
+    def live(self) -> tuple[Instance, ...]:
+        """The instances that spoke lately."""
+        with self._lock:
+            return self._control.live_instances(self._clock.monotonic())
+
+    def capacities(self) -> Mapping[str, float]:
+        """Workers of each service that has live instances; up to a quarter of a second old."""
+        now_s = self._clock.monotonic()
+        if now_s - self._counted_s >= CAPACITY_AGE_S:
+            workers: dict[str, float] = {}
+            for one in self.live():
+                workers[one.service] = workers.get(one.service, 0.0) + one.workers
+            self._capacities, self._counted_s = workers, now_s
+        return self._capacities
+
+    def held(self) -> list[tuple[Key, str, BreakerEntry]]:
+        """(key, state, entry) of every breaker that is not closed."""
+        with self._lock:
+            return [(row.key, row.state.value, row.entry) for row in self._control.held]
+
+    def _arrived(self, service: str, instance: str, workers: int) -> None:
+        self._publish("instance", {"service": service, "instance": instance, "workers": workers})
+
+    def _tell(self, change: Change) -> None:
+        """Under the lock, so that everybody hears of changes in their order."""
+        if change.is_visible:
+            self._changed.fire()
+        if not change.is_recorded:
+            return
+        said = change.to_json()
+        if change.kind is ChangeKind.MODE:
+            self._publish("mode", {"mode": self._control.mode.value, **said})
+        else:
+            self._publish("breaker", said)
+        self._journal.write(
+            "audit",
+            {
+                "at_ns": self._clock.time_ns(),
+                "change": change.kind.value,
+                "entry_id": change.entry.id if change.entry else "",
+                "issuer": change.by,
+                "reason": change.text,
+                "version": str(change.at),
+                "entry": said["entry"] or {},
+            },
+        )
+
+    def _publish(self, name: str, data: dict[str, Any]) -> None:
+        self._events.publish(name, {**data, "at_ns": self._clock.time_ns()})

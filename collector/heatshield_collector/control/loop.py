@@ -1,0 +1,239 @@
+"""The loop that protects: every 250 ms findings become alerts, and alerts act on breakers."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from heatshield import names
+from heatshield.clock import Clock
+from heatshield_alerts.matchers import Matcher
+from heatshield_alerts.policy import Evidence, decide
+from heatshield_alerts.rules import Alert, AlertState, RuleRunner, Transition
+from heatshield_alerts.series import InstantSamples, Sample
+from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.journal import Journal
+from heatshield_collector.control.series import (
+    alert_samples,
+    breaker_samples,
+    call_load_samples,
+    capacity_samples,
+    finding_samples,
+    user_load_samples,
+)
+from heatshield_collector.detect import PANE_S, Detector, Finding, Key
+from heatshield_collector.events import EventHub
+
+__all__ = ["ControlLoop", "Notifies"]
+
+_log = logging.getLogger(__name__)
+
+QUIET_S: Final = 10.0
+"""A finding that comes back sooner is the same finding."""
+
+
+class Notifies(Protocol):
+    """Tells people of alerts; must not block."""
+
+    def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
+        """An alert went into another state."""
+        ...
+
+
+@dataclass(slots=True)
+class _Seen:
+    finding: Finding
+    last_s: float
+
+
+class ControlLoop:
+    """Evaluates, decides and acts on its own thread.
+
+    Args:
+        detector: asked for findings and loads.
+        runner: the rules.
+        breakers: what alerts act on.
+        journal, events: told of findings and alerts.
+        notifier: told of alerts.
+        clock: where the time comes from.
+        cold_start_s: seconds of baseline before a rule may trip.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        runner: RuleRunner,
+        breakers: Breakers,
+        journal: Journal,
+        events: EventHub,
+        notifier: Notifies,
+        clock: Clock,
+        cold_start_s: float,
+    ) -> None:
+        self._detector = detector
+        self._runner = runner
+        self._breakers = breakers
+        self._journal = journal
+        self._events = events
+        self._notifier = notifier
+        self._clock = clock
+        self._cold_start_s = cold_start_s
+        self._started_s = clock.monotonic()
+        self._seen: dict[tuple[str, Key], _Seen] = {}
+        self._findings: Sequence[Finding] = ()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
+        self.failures = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What detection said at the last round."""
+        return self._findings
+
+    @property
+    def alerts(self) -> Sequence[Alert]:
+        """Pending, firing and lately resolved alerts."""
+        return self._runner.alerts
+
+    def samples(self) -> Iterator[Sample]:
+        """Every series of this moment, for /metrics."""
+        now_s = self._clock.monotonic()
+        for make in self._makers().values():
+            yield from make(now_s)
+
+    def select(
+        self, name: str | None, matchers: Sequence[Matcher], at_s: float
+    ) -> Iterable[Sample]:
+        """The series of this moment, for rules: only those asked for are made.
+
+        Loads over minutes are merged from many sketches, which is too dear to do for nothing four
+        times a second.
+        """
+        makers = self._makers()
+        wanted = makers if name is None else {name: makers[name]} if name in makers else {}
+        made = [sample for make in wanted.values() for sample in make(at_s)]
+        return InstantSamples(made).select(name, matchers, at_s)
+
+    def _makers(self) -> Mapping[str, Callable[[float], Iterable[Sample]]]:
+        return {
+            names.FINDING: lambda _: finding_samples(self._findings),
+            names.USER_LOAD: lambda now_s: user_load_samples(self._detector, now_s),
+            names.CALL_LOAD: lambda now_s: call_load_samples(self._detector, now_s),
+            names.ALERTS: lambda _: alert_samples(self._runner.alerts),
+            names.BREAKERS: lambda _: breaker_samples(self._breakers),
+            names.SERVICE_CAPACITY: lambda _: capacity_samples(self._breakers),
+        }
+
+    def round(self) -> None:
+        """One evaluation: findings, rules, decisions, breakers."""
+        now_s = self._clock.monotonic()
+        self._findings = self._detector.evaluate(now_s)
+        for finding in self._findings:
+            self._note(finding, now_s)
+        self._forget(now_s)
+        evaluation = self._runner.evaluate(self, now_s)
+        for failure in evaluation.failures:
+            self.failures += 1
+            _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
+        for alert in self._runner.firing:
+            self._act(alert, now_s)
+        self._breakers.tick(
+            {
+                key: self._detector.load_of(Key(*key), "1s", now_s).load
+                for key, _, _ in self._breakers.held()
+            }
+        )
+        # People are told after the breakers were: what protects goes first.
+        for transition in evaluation.transitions:
+            self._tell(transition)
+
+    def _act(self, alert: Alert, now_s: float) -> None:
+        key = _key_of(alert)
+        known = self._detector.describe(key, now_s)
+        evidence = Evidence(
+            baseline_age_s=now_s - self._started_s,
+            cold_start_s=self._cold_start_s,
+            threshold=self._detector.floor_of(key.service),
+            cost_per_call=known.cost_per_call,
+            trace_ids=tuple(known.trace_ids),
+            figures={"baseline": known.baseline},
+        )
+        decision = decide(alert, evidence)
+        if decision is not None:
+            self._breakers.act(decision, self._detector.active_users())
+
+    def _note(self, finding: Finding, now_s: float) -> None:
+        """Write down and tell of a finding that is new."""
+        seen = self._seen.get((finding.klass, finding.key))
+        self._seen[finding.klass, finding.key] = _Seen(finding, now_s)
+        if seen is not None:
+            return
+        said = finding_json(finding, self._clock.time_ns())
+        self._events.publish("finding", said)
+        self._journal.write("findings", said)
+
+    def _forget(self, now_s: float) -> None:
+        for name, seen in list(self._seen.items()):
+            if now_s - seen.last_s > QUIET_S:
+                del self._seen[name]
+
+    def _tell(self, transition: Transition) -> None:
+        if transition.alert.state is AlertState.INACTIVE:
+            return
+        alert = transition.alert.to_json(self.offset_ns())
+        at_ns = self._clock.time_ns()
+        self._events.publish("alert", {**alert, "at_ns": at_ns})
+        row = {name: alert[name] for name in ("name", "state", "labels", "annotations", "value")}
+        self._journal.write("alerts", {**row, "at_ns": at_ns})
+        self._notifier.submit(transition.alert, self._detector.traces_of(_key_of(transition.alert)))
+
+    def offset_ns(self) -> int:
+        """The wall clock minus the monotonic one."""
+        return self._clock.time_ns() - round(self._clock.monotonic() * 1e9)
+
+    def _run(self) -> None:
+        while not self._ended.wait(PANE_S):
+            try:
+                self.round()
+            except Exception:
+                # A round that fails must not be the last one.
+                self.failures += 1
+                _log.exception("a round of evaluation failed")
+
+
+def _key_of(alert: Alert) -> Key:
+    labels = alert.labels
+    return Key(labels.get("user", ""), labels.get("service", ""), labels.get("call", ""))
+
+
+def finding_json(finding: Finding, at_ns: int) -> dict[str, Any]:
+    """A finding as the API, its events and the journal have it."""
+    return {
+        "id": f"f-{uuid.uuid4().hex[:12]}",
+        "class": finding.klass,
+        "user": finding.key.user,
+        "service": finding.key.service,
+        "call": finding.key.call,
+        "cost": finding.cost,
+        "window": finding.window,
+        "load": finding.load,
+        "at_ns": at_ns,
+        "trace_ids": finding.trace_ids,
+        "reason": finding.reason,
+    }

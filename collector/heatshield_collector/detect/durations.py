@@ -1,0 +1,66 @@
+"""Quantiles of each call's duration over the last half to whole minute.
+
+KLL sketches (Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", FOCS 2016) in Apache
+DataSketches' C++ implementation: with k = 200 a rank is off by at most 1.3 %, whatever the order.
+"""
+
+import threading
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasketches import kll_doubles_sketch
+
+__all__ = ["Durations"]
+
+K: Final = 200
+GENERATION_S: Final = 30.0
+
+CALLS_MOST: Final = 1_000
+"""Calls that quantiles are kept of; further ones have none."""
+
+
+class Durations:
+    """Keeps two generations of sketches a call. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._young: dict[tuple[str, str], kll_doubles_sketch] = {}
+        self._old: dict[tuple[str, str], kll_doubles_sketch] = {}
+        self._born_s = 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, spans: pa.Table, rows: npt.NDArray[np.int64], now_s: float) -> None:
+        """Take in the durations of some spans.
+
+        Args:
+            spans: ``model.SPANS``.
+            rows: which of them count.
+            now_s: monotonic seconds.
+        """
+        if not len(rows):
+            return
+        table = spans.select(["service", "name", "duration_ns"]).take(pa.array(rows))
+        groups = table.group_by(["service", "name"], use_threads=False)
+        lists = groups.aggregate([("duration_ns", "list")])
+        with self._lock:
+            if now_s - self._born_s >= GENERATION_S:
+                self._old, self._young, self._born_s = self._young, {}, now_s
+            for row in range(lists.num_rows):
+                call = (lists["service"][row].as_py(), lists["name"][row].as_py())
+                if call not in self._young and len(self._young) >= CALLS_MOST:
+                    continue
+                sketch = self._young.setdefault(call, kll_doubles_sketch(K))
+                values = lists["duration_ns_list"][row].values.to_numpy()
+                sketch.update(values.astype(np.float64) / 1e6)
+
+    def quantiles(self, service: str, call: str) -> tuple[float | None, float | None]:
+        """The median and the 99th percentile in milliseconds, if the call was seen lately."""
+        merged = kll_doubles_sketch(K)
+        with self._lock:
+            for generation in (self._old, self._young):
+                if found := generation.get((service, call)):
+                    merged.merge(found)
+        if merged.is_empty():
+            return None, None
+        return merged.get_quantile(0.5), merged.get_quantile(0.99)
