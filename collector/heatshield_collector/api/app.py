@@ -39,7 +39,8 @@ AREAS: Final = (
 """In the order of /docs."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-"""Beyond it 413. The largest body is a client's report, some 100 bytes for each entry held."""
+"""Beyond it 413, in plain text, for it is answered before we see the request. The largest
+body is a client's report, some 100 bytes for each entry held."""
 
 
 def create_app(parts: Parts) -> FastAPI:

@@ -1,8 +1,9 @@
 """The HTTP face over parts that live in memory, in process and behind a real server."""
 
 import asyncio
+import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,7 +54,7 @@ class MemoryStore:
     def logs_of(self, trace_id):
         return [row for row in self.logs if row["trace_id"] == trace_id]
 
-    def user_of(self, trace_id):
+    def user_of(self, _trace_id):
         return self.user
 
     def recent(self, table, limit):
@@ -68,9 +69,7 @@ class FixedLoads:
 
     def hot_users(self, cost, window, limit):
         self.asked = (cost, window, limit)
-        row = UserLoad(
-            "u-1", "shop", "POST /p", 2.0, 1.9, 2.1, 0.25, None, "hot", "b-1", "ab" * 16
-        )
+        row = UserLoad("u-1", "shop", "POST /p", 2.0, 1.9, 2.1, 0.25, None, "hot", "b-1", "ab" * 16)
         return HotUsersView(cost, window, START_NS, 8.0, [row])
 
     def calls(self, window, limit):
@@ -161,6 +160,10 @@ class Face:
     peer: str = "127.0.0.1"
     host: str = "127.0.0.1:4318"
 
+    @functools.cached_property
+    def app(self) -> Any:
+        return create_app(self.parts)
+
     @property
     def store(self) -> MemoryStore:
         return self.parts.store
@@ -175,7 +178,7 @@ class Face:
     def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(
-                create_app(self.parts), raise_app_exceptions=False, client=(self.peer, 5)
+                self.app, raise_app_exceptions=False, client=(self.peer, 5)
             )
             async with httpx.AsyncClient(
                 transport=transport, base_url=f"http://{self.host}"
@@ -223,7 +226,7 @@ def served(app: Any, hub: EventHub):
 @pytest.fixture
 def live(face):
     """(base URL, server) of the face on loopback."""
-    with served(create_app(face.parts), face.parts.events) as running:
+    with served(face.app, face.parts.events) as running:
         yield running
 
 
@@ -302,6 +305,3 @@ def span_row():
         return row | columns
 
     return make
-
-
-__all__: Sequence[str] = ()
