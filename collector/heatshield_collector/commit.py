@@ -7,8 +7,8 @@
                                                          not wait for disk)
 
 The two threads work on following groups at the same time: one is in Rust and C++ parsing and
-linking, the other in DuckDB. When a joint decode fails, the payloads are decoded one by one and only
-the bad ones are refused. A killed collector loses nothing that it acknowledged: what it had
+linking, the other in DuckDB. When a joint decode fails, the payloads are decoded one by one and
+only the bad ones are refused. A killed collector loses nothing that it acknowledged: what it had
 not, the senders send again.
 """
 
@@ -61,7 +61,11 @@ class Commits(Protocol):
     """What is told of commits; called on the commit threads, must be quick."""
 
     def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
-        """Spans (``model.SPANS``) were decoded: charge them; ``model.REQUEST_PARTS`` to be stored."""
+        """Spans (``model.SPANS``) were decoded: charge them.
+
+        Returns:
+            ``model.REQUEST_PARTS``, to be stored with them.
+        """
         ...
 
     def committed(self, spans: int, logs: int, seconds: float) -> None:
@@ -231,7 +235,7 @@ class CommitLoop:
                 group.tables["request_parts"] = [
                     self._commits.charged(pa.concat_tables(spans), now_ns)
                 ]
-            except Exception:
+            except Exception:  # noqa: BLE001 - see below
                 # Telemetry is kept even if it can't be charged: a bug there must not lose spans.
                 _log.exception("charging a batch of spans failed")
         return group
@@ -247,7 +251,7 @@ class CommitLoop:
             else:
                 self._release(rows)
                 rows[0].refuse(MalformedError(str(error)))
-        except Exception:
+        except Exception:  # noqa: BLE001 - the senders are told, and the loop goes on
             _log.exception("decoding %d payloads failed", len(rows))
             self._release(rows)
             for one in rows:

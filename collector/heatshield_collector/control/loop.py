@@ -211,7 +211,7 @@ class ControlLoop:
         while not self._ended.wait(PANE_S):
             try:
                 self.round()
-            except Exception:
+            except Exception:  # noqa: BLE001 - see below
                 # A round that fails must not be the last one.
                 self.failures += 1
                 _log.exception("a round of evaluation failed")

@@ -1,7 +1,8 @@
 """Quantiles of each call's duration over the last half to whole minute.
 
-KLL sketches (Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", FOCS 2016) in Apache
-DataSketches' C++ implementation: with k = 200 a rank is off by at most 1.3 %, whatever the order.
+KLL sketches (Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", FOCS 2016), in
+Apache DataSketches' C++ implementation: with k = 200 a rank is off by at most 1.3 %, whatever the
+order.
 """
 
 import threading

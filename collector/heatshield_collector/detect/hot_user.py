@@ -1,8 +1,8 @@
 """The hot-user rule: pure, values in and a verdict with its reason out.
 
 A user is hot on a call when the *lower bound* of his load there, over one second and with every
-request counted at most a quarter of the floor, reaches the floor (3 % of the service's capacity) and
-is more than five times his own load of the five minutes before. A slow companion looks at ten
+request counted at most a quarter of the floor, reaches the floor (3 % of the service's capacity)
+and is more than five times his own load of the five minutes before. A slow companion looks at ten
 seconds. Measured on normal Zipf traffic neither had a false alarm, where a threshold on a user's
 share had one in nearly every window: the top user of a skewed population always has a large share.
 """

@@ -1,10 +1,10 @@
 """Weighted heavy hitters with bounds for every key.
 
 The algorithm is Misra-Gries with weights, as Anderson, Bevin, Lang, Liberty, Rhodes and Thaler
-describe it in "A High-Performance Algorithm for Identifying Frequent Items in Data Streams" (IMC 2017),
-in Apache DataSketches' C++ implementation. Of a stream of total weight N, a sketch of 2**k slots
-answers each key's weight with an error of at most 3.5 / 2**k * N, and the bounds it gives hold
-whatever the order of updates and merges was.
+describe it in "A High-Performance Algorithm for Identifying Frequent Items in Data Streams" (IMC
+2017), in Apache DataSketches' C++ implementation. Of a stream of total weight N, a sketch of 2**k
+slots answers each key's weight with an error of at most 3.5 / 2**k * N, and the bounds it gives
+hold whatever the order of updates and merges was.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,8 +15,8 @@ from datasketches import frequent_items_error_type, frequent_strings_sketch
 __all__ = ["LG_SLOTS", "HeavyHitters", "Hitter"]
 
 LG_SLOTS: Final = 12
-"""4,096 slots: error at most 0.085 % of the total load, a third of the least floor's resolution on a
-service of a hundred workers, and at most 3,072 keys, some 200 KiB, a sketch."""
+"""4,096 slots: an error of at most 0.085 % of the total load, where a service's floor is 3 % of its
+capacity; at most 3,072 keys, some 200 KiB, a sketch."""
 
 WEIGHT_MOST: Final = 2**48
 """Weights are clamped here (nine years of microseconds): one absurd number must not wrap a sum."""
@@ -54,8 +54,8 @@ class HeavyHitters:
 
     def merge(self, other: "HeavyHitters") -> None:
         """Add everything another sketch has seen."""
-        if not other._sketch.is_empty():
-            self._sketch.merge(other._sketch)
+        if other.total:
+            self._sketch.merge(other._sketch)  # noqa: SLF001 - of its own kind
 
     def bounds(self, key: str) -> Hitter:
         """What is known of one key, seen or not."""

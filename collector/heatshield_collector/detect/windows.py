@@ -3,14 +3,14 @@
 ::
 
     now ─┐
-    [p][p][p][p]   panes of 250 ms; the last is filling          1 s  = the last 4 panes
-          [ s ][ s ] ... seconds that have closed               10 s  = 9 seconds + open panes
-                 [ t ][ t ] ... tens that have closed            1 m  = 5 tens + open seconds
-                                                                 5 m  = 29 tens + open seconds
+    [p][p][p][p]   panes of 250 ms; the last is filling        1 s  = the last 4 panes
+          [ s ][ s ] ... seconds that have closed             10 s  = 9 seconds + open panes
+                 [ t ][ t ] ... tens that have closed          1 m  = 5 tens + open seconds
+                                                               5 m  = 29 tens + open seconds
 
-A window ends now and is at most a pane, a second or ten seconds shorter than its name, never longer,
-and loads divide by the name: so a load is never overstated. The *baseline* is made of closed tens
-alone, so that a burst of the last seconds is not in what it is compared with.
+A window ends now and is at most a pane, a second or ten seconds shorter than its name, never
+longer, and loads divide by the name: so a load is never overstated. The *baseline* is made of
+closed tens alone, so that a burst of the last seconds is not in what it is compared with.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ _PANES_IN_ALL: Final = _TENS * _PANES_A_TEN
 
 
 class _Level:
-    """Closed stretches of one length: the number of each and its sketch; empty ones are left out."""
+    """Closed stretches of one length: the number of each and its sketch; no empty ones."""
 
     def __init__(self, panes: int, most: int) -> None:
         self.panes = panes

@@ -6,9 +6,9 @@ span is charged when its other side is a backend (``db.system``) that makes no s
 and not when it is a service that does.
 
 A charge names its (user, service, call), where the call is the innermost enclosing one that a
-breaker can refuse: the span says so (``heatshield.call``), or, from services that are instrumented by
-something else, it is the nearest server span above it. Where the time was spent in a backend, the
-charge also names that.
+breaker can refuse: the span says so (``heatshield.call``), or, from services that are instrumented
+by something else, it is the nearest server span above it. Where the time was spent in a backend,
+the charge also names that.
 
 Columns are NumPy and Arrow arrays throughout: a batch may be eight spans of an idle platform or
 twenty thousand of a busy one, and a data frame's fixed cost would be most of the former.

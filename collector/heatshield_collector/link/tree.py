@@ -24,6 +24,8 @@ CLIENT: Final = 3
 PRODUCER: Final = 4
 CONSUMER: Final = 5
 
+SPAN_ID_BYTES: Final = 8
+
 WAIT_NS: Final = 60 * 10**9
 """How long a child waits for its parent: as long as pending charges do."""
 
@@ -53,7 +55,7 @@ def trace_keys(trace_ids: pa.Array) -> Keys:
 def keys_of(traces: Keys, span_ids: pa.Array) -> tuple[Keys, npt.NDArray[np.bool_]]:
     """Keys of spans, and which have one at all (a root's parent has none)."""
     lengths = np.diff(_offsets(span_ids))
-    named = lengths == 8
+    named = lengths == SPAN_ID_BYTES
     words = np.zeros(len(span_ids), dtype=np.uint64)
     words[named] = _words(span_ids)
     keys: Keys = words * _SPAN_MIX ^ traces
@@ -134,8 +136,10 @@ class Tree:
 
         Args:
             keys: of the spans, in order of arrival.
-            parent_keys, has_parent: of their parents.
-            start_ns, duration_ns: of the spans.
+            parent_keys: of their parents.
+            has_parent: which spans have one at all.
+            start_ns: nanoseconds since the Unix epoch.
+            duration_ns: nanoseconds.
             kind: OTLP span kinds. A server's or consumer's parent is in another process, where
                 the client's span covers the time.
             now_ns: when the batch was received.

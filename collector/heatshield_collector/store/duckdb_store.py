@@ -19,8 +19,8 @@ __all__ = ["DuckDBStore"]
 FILE_NAME: Final = "heatshield.duckdb"
 
 CHECKPOINT_THRESHOLD: Final = "1GB"
-"""Log size at which DuckDB folds its write-ahead log into the file. At its default of 16 MB a steady
-80,000 spans/s would checkpoint three times a second, at 0.2 to 0.4 s each."""
+"""Log size at which DuckDB folds its write-ahead log into the file. At its default of 16 MB a
+steady 80,000 spans/s would checkpoint three times a second, at 0.2 to 0.4 s each."""
 
 _REQUESTS: Final = """
     SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) - min(start_ns) AS duration_ns,

@@ -63,12 +63,14 @@ class Store(Protocol):
 
     def requests(self, query: RequestQuery) -> Sequence[Row]:
         """Summaries: trace_id, start_ns, duration_ns, user, service, call, spans, errors, busy_ns,
-        elements, services (list of names)."""
+        elements, services (list of names).
+        """
         ...
 
     def spans_of(self, trace_id: bytes) -> Sequence[Row]:
         """Every span of a request once (re-deliveries removed), by start; SPANS' columns and
-        ``resource`` (attributes of the resource)."""
+        ``resource`` (attributes of the resource).
+        """
         ...
 
     def logs_of(self, trace_id: bytes) -> Sequence[Row]:
