@@ -204,24 +204,16 @@ def typed(attributes: Iterable[KeyValue]) -> dict[str, Any]:
 
 def value_of(value: AnyValue) -> Any:
     """A value as ``model.attributes_of`` gives it."""
-    match value.WhichOneof("value"):
-        case "string_value":
-            return value.string_value
-        case "int_value":
-            return value.int_value
-        case "double_value":
-            return value.double_value
-        case "bool_value":
-            return value.bool_value
-        case "bytes_value":
-            return {"bytes": value.bytes_value.hex()}
-        case "array_value":
-            return [as_json(value_of(item)) for item in value.array_value.values]
-        case "kvlist_value":
-            pairs = value.kvlist_value.values
-            return {pair.key: as_json(value_of(pair.value)) for pair in pairs}
-        case _:  # unset, or an index into a table that only profiles have
-            return None
+    kind = value.WhichOneof("value")
+    if kind in ("string_value", "int_value", "double_value", "bool_value"):
+        return getattr(value, kind)
+    if kind == "bytes_value":
+        return {"bytes": value.bytes_value.hex()}
+    if kind == "array_value":
+        return [as_json(value_of(item)) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return {pair.key: as_json(value_of(pair.value)) for pair in value.kvlist_value.values}
+    return None  # unset, or an index into a table that only profiles have
 
 
 def as_json(value: Any) -> Any:
