@@ -4,12 +4,16 @@ import http.server
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
@@ -34,6 +38,9 @@ VARIABLES = {
     "$window": "10s",
     "$service": ".*",
 }
+
+QUIET = (names.STREAMS_CUT_OFF,)
+"""What a collector that fares well does not expose: no listener of events was cut off."""
 
 DASHBOARD = as_object(hot_users())
 TARGETS = [
@@ -125,15 +132,136 @@ def canned_exposition():
         server.shutdown()
 
 
-SOURCES = {"canned": canned_exposition}
+class Traffic:
+    """A small platform that tells a collector what it does: many users, and one who burns it."""
+
+    TICK_S = 0.1
+    HOT_MS, ORDINARY_MS = 90, 2
+
+    def __init__(self, collector):
+        self.collector = collector
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._random = random.Random(7)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def post(self, path, body):
+        """POST it as JSON, if it is not bytes already; say the status."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.collector + path, content, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return response.status
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
+    def _run(self):
+        while not self._over.wait(self.TICK_S):
+            ordinary = [self._span(f"u-{n}", self.ORDINARY_MS) for n in range(20)]
+            hot = [self._span("u-hot", self.HOT_MS) for _ in range(4)]
+            self.post("/v1/traces", otlp("Spans", "spans", [*ordinary, *hot]))
+            self.post("/v1/logs", otlp("Logs", "logRecords", [self._log()]))
+            self.post("/v1/traces", b"no OTLP at all")
+            self._report()
+
+    def _span(self, user, duration_ms):
+        end_ns = time.time_ns()
+        return {
+            "traceId": self._random.randbytes(16).hex(),
+            "spanId": self._random.randbytes(8).hex(),
+            "name": "POST /purchases/{user}",
+            "kind": 2,
+            "startTimeUnixNano": str(end_ns - duration_ms * 1_000_000),
+            "endTimeUnixNano": str(end_ns),
+            "attributes": [attribute(names.ENDUSER_ID, user)],
+        }
+
+    def _log(self):
+        body = {"stringValue": "bought"}
+        return {"timeUnixNano": str(time.time_ns()), "severityNumber": 9, "body": body}
+
+    def _report(self):
+        row = {"id": "b-0", "count": 3, "user": "u-hot", "service": "shop", "call": "POST /p"}
+        self.post(
+            names.BREAKER_REPORT_PATH,
+            {
+                "service": "shop",
+                "instance": "i-1",
+                "workers": 4,
+                "applied": None,
+                "rejected": [row],
+            },
+        )
+
+
+def attribute(key, value):
+    return {"key": key, "value": {"stringValue": value}}
+
+
+def otlp(kind, records, rows):
+    """An OTLP/JSON payload of one resource and one scope."""
+    return {
+        f"resource{kind}": [
+            {
+                "resource": {
+                    "attributes": [
+                        attribute(names.SERVICE_NAME, "shop"),
+                        attribute(names.SERVICE_INSTANCE_ID, "i-1"),
+                    ]
+                },
+                f"scope{kind}": [{records: rows}],
+            }
+        ]
+    }
+
+
+@contextmanager
+def real_collector():
+    """`heatshield up` over an empty store, under traffic with one hot user; yields its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", "from heatshield.cli import main; main()", "up"),
+                *("--data", f"{folder}/data", "--http", "127.0.0.1:0", "--grpc", "off"),
+                *("--mode", "protect", "--cold-start-s", "0"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+        )
+        try:
+            said = process.stdout.readline()
+            address = re.search(r"http://[0-9.:]+", said)
+            assert address, said
+            with Traffic(address[0]):
+                yield address[0]
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+SOURCES = {"canned": canned_exposition, "collector": real_collector}
 """What Prometheus scrapes, each a context manager that yields the address of a collector."""
 
 
 class Prometheus:
     """Asks one over its HTTP API, as Grafana does."""
 
+    PATIENCE_S = 10.0
+    """A finding or an alert of the traffic may be a few scrapes away."""
+
     def __init__(self, port):
         self.url = f"http://127.0.0.1:{port}"
+        self.is_real = False
 
     def ask(self, path, **form):
         content = urllib.parse.urlencode(form).encode()
@@ -141,6 +269,24 @@ class Prometheus:
             answer = json.load(response)
         assert answer["status"] == "success"
         return answer["data"]
+
+    def series(self, query, over_s=None):
+        """What the query finds now, or over the last seconds; waits for there to be something."""
+        deadline = time.monotonic() + (0 if self.is_quiet(query) else self.PATIENCE_S)
+        while True:
+            now = time.time()
+            found = (
+                self.ask("query", query=query)
+                if over_s is None
+                else self.ask("query_range", query=query, start=now - over_s, end=now, step="1")
+            )["result"]
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
+    def is_quiet(self, query):
+        """Whether the query is about what has no series as long as nothing goes wrong."""
+        return self.is_real and any(metric in query for metric in QUIET)
 
     def scrapes(self):
         try:
@@ -197,6 +343,7 @@ def prometheus(request, tmp_path_factory):
         SOURCES[request.param]() as collector,
         prometheus_over(collector, tmp_path_factory.mktemp("prometheus")) as running,
     ):
+        running.is_real = request.param == "collector"
         yield running
 
 
@@ -204,19 +351,16 @@ def prometheus(request, tmp_path_factory):
 def test_a_panels_query_succeeds_and_finds_something(prometheus, target):
     """Asked as Grafana asks it: a table at this instant, a line over a range."""
     expression = substituted(target["expr"])
-    if target["instant"]:
-        found = prometheus.ask("query", query=expression)
-    else:
-        now = time.time()
-        found = prometheus.ask("query_range", query=expression, start=now - 10, end=now, step="1")
-    assert found["result"], f"nothing for {expression}"
+    found = prometheus.series(expression, over_s=None if target["instant"] else 10)
+    assert found or prometheus.is_quiet(expression), f"nothing for {expression}"
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_legend_names_labels_that_its_series_have(prometheus, target):
     wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
-    found = prometheus.ask("query", query=substituted(target["expr"]))["result"]
-    assert found
+    expression = substituted(target["expr"])
+    found = prometheus.series(expression)
+    assert found or prometheus.is_quiet(expression)
     assert all(wanted <= set(series["metric"]) for series in found)
 
 
@@ -235,16 +379,16 @@ def test_a_tables_columns_are_labels_of_its_series(prometheus):
     for panel in DASHBOARD["panels"]:
         if panel["type"] == "table":
             columns = panel["transformations"][0]["options"]["includeByName"]
-            found = prometheus.ask("query", query=substituted(panel["targets"][0]["expr"]))
-            assert set(columns) - {"Value"} <= set(found["result"][0]["metric"])
+            found = prometheus.series(substituted(panel["targets"][0]["expr"]))
+            assert set(columns) - {"Value"} <= set(found[0]["metric"])
 
 
 def test_the_service_variable_finds_services(prometheus):
     variable = next(v for v in DASHBOARD["templating"]["list"] if v["name"] == "service")
     metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]).groups()
-    found = prometheus.ask("query", query=f"group by ({label}) ({metric})")["result"]
-    assert all(series["metric"][label] for series in found)
+    found = prometheus.series(f"group by ({label}) ({metric})")
     assert found
+    assert all(series["metric"][label] for series in found)
 
 
 def test_promtool_accepts_the_provisioned_scrape_configuration(tmp_path):
