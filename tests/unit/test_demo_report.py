@@ -144,8 +144,9 @@ def test_evidence_is_taken_from_the_breaker_first_then_from_findings_about_the_h
         event("finding", 300, user="u-0002", trace_ids=["other"]),
         event("finding", 310, user=HOT_USER, trace_ids=["f1", "e1"]),
         opening(evidence={"trace_ids": ["e1", "e2"]}),
+        opening(500, service="gateway", evidence={"trace_ids": ["e3"]}),
     ]
-    assert reporting.evidence_candidates(events) == ["e1", "e2", "f1"]
+    assert reporting.evidence_candidates(events) == ["e1", "e2", "e3", "f1"]
 
 
 def met(shadow_rows, protect_rows, events):

@@ -162,14 +162,14 @@ def recovered_after_s(run: Run) -> float | None:
 
 def evidence_candidates(events: Iterable[Event]) -> list[str]:
     """Trace ids that the collector names as the reason for cutting the hot user, best first."""
-    found: list[str] = []
+    of_breakers: list[str] = []
+    of_findings: list[str] = []
     for event in events:
         if event.opens(HOT_USER):
-            evidence = event.data["entry"].get("evidence", {})
-            found[:0] = [*_texts(evidence.get("trace_ids")), *_texts([evidence.get("trace_id")])]
+            of_breakers += _texts(event.data["entry"].get("evidence", {}).get("trace_ids"))
         elif event.name == "finding" and event.data.get("user") == HOT_USER:
-            found += _texts(event.data.get("trace_ids"))
-    return list(dict.fromkeys(found))
+            of_findings += _texts(event.data.get("trace_ids"))
+    return list(dict.fromkeys(of_breakers + of_findings))
 
 
 def report(shadow: Run, protect: Run) -> dict[str, dict[str, Any]]:

@@ -171,13 +171,13 @@ async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
 async def _evidence(
     collector: httpx.AsyncClient, candidates: list[str]
 ) -> tuple[str | None, int | None]:
-    """The candidate that wrote the most elements, as the collector has linked it."""
+    """The first candidate that wrote elements, as the collector has linked it, and how many."""
     deadline = time.monotonic() + EVIDENCE_WITHIN_S
-    found: dict[str, int] = {}
-    while candidates and not found and time.monotonic() < deadline:
+    while candidates and time.monotonic() < deadline:
         for trace_id in candidates:
             answer = await collector.get(f"/api/requests/{trace_id}")
-            if answer.is_success:
-                found[trace_id] = int(answer.json()["cost"]["elements"])
+            elements = int(answer.json()["cost"]["elements"]) if answer.is_success else 0
+            if elements:
+                return trace_id, elements
         await asyncio.sleep(FRAME_S)
-    return max(found.items(), key=lambda item: item[1]) if found else (None, None)
+    return None, None
