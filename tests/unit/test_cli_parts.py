@@ -31,7 +31,10 @@ def test_a_lease_without_unit_or_beyond_its_limits_is_refused(text):
         lease_ms(text)
 
 
-@pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["127.0.0.1:4318", "ftp://host", "http://", "", "http://h:x", "http://h:99999", "http://["],
+)
 def test_an_address_that_is_no_url_is_a_wrong_call(endpoint):
     with pytest.raises(CliError) as caught:
         Collector(endpoint)

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from heatshield.cli.errors import ApiError, CliError, CollectorUnreachable
 
@@ -36,11 +36,8 @@ class Collector:
     """
 
     def __init__(self, endpoint: str, token: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CliError(f"{endpoint!r} is not the address of a collector: http://HOST:PORT", 2)
         self.endpoint = endpoint.rstrip("/")
-        self._parts = parts
+        self._parts = _url(endpoint)
         self._token = token
         self._timeout_s = timeout_s
 
@@ -112,6 +109,17 @@ class Collector:
         )
         assert self._parts.hostname is not None  # noqa: S101  checked when it was made
         return kind(self._parts.hostname, self._parts.port, timeout=self._timeout_s)
+
+
+def _url(endpoint: str) -> SplitResult:
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or a bracket that can't be
+        usable = False
+    if not usable:
+        raise CliError(f"{endpoint!r} is not the address of a collector: http://HOST:PORT", 2)
+    return parts
 
 
 def _message(status: int, content: bytes) -> str:
