@@ -245,7 +245,9 @@ def name_user(user: object) -> None:
 
 @fail_open("user", None)
 def _name_user(runtime: Runtime, user: object) -> BreakerOpen | None:
-    request = request_in() or start()
+    request = request_in()
+    if request is None or not request.call:
+        request = start()  # no server's: tasks side by side must not share it
     known_as = runtime.identity.name(request, user)
     if known_as is None:
         COUNTERS.drop("user_not_acceptable")

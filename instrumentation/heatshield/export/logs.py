@@ -75,7 +75,7 @@ class LogEvent(NamedTuple):
             time_ns,
             severity,
             text,
-            body[:MAX_BODY_LENGTH],
+            _encodable(body[:MAX_BODY_LENGTH]),
             plain,
             get_current_span().get_span_context(),
             request.user if request is not None else None,
@@ -105,9 +105,14 @@ def exception_attributes(exc_info: ExcInfo | None) -> dict[str, str]:
 
 def _plain(value: object) -> str | bool | int | float:
     if isinstance(value, str):
-        return value[:MAX_VALUE_LENGTH]
+        return _encodable(value[:MAX_VALUE_LENGTH])
     if isinstance(value, bool | float):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
-    return repr(value)[:MAX_VALUE_LENGTH]
+    return _encodable(repr(value)[:MAX_VALUE_LENGTH])
+
+
+def _encodable(text: str) -> str:
+    """File names may hold lone surrogates, which UTF-8 and so OTLP can't carry."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,55 @@
+"""A service that is instrumented in this process, with its threads left out."""
+
+import pytest
+
+from heatshield import runtime
+from heatshield.breakers.watch import Watch
+from heatshield.clock import ManualClock
+from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
+from heatshield.export.exporter import Exporter
+from heatshield.settings import ServiceSettings
+from heatshield.spans import rejection_as_no_error
+
+
+class Service:
+    """What an instrumented service sent, and the breakers that it holds."""
+
+    def __init__(self):
+        self.clock = ManualClock()
+        self.spans = []
+        self.logs = []
+        self._entries = []
+
+    @property
+    def runtime(self):
+        return runtime._RUNNING.get()
+
+    def trip(self, user, call, **more):
+        name = f"b-{len(self._entries) + 1}"
+        self._entries.append(BreakerEntry(name, user, "shop", call, **more))
+        at = StateVersion(1, len(self._entries))
+        snapshot = Snapshot(at, PlatformMode.PROTECT, tuple(self._entries))
+        self.runtime.table.apply(snapshot, self.clock.monotonic())
+        return name
+
+    def span(self, name):
+        (found,) = [span for span in self.spans if span.name == name]
+        return found
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """Call it with settings to instrument this process until the test ends."""
+    made = Service()
+    monkeypatch.setattr(Watch, "start", lambda _: None)
+    monkeypatch.setattr(
+        Exporter, "on_end", lambda _, span: made.spans.append(rejection_as_no_error(span))
+    )
+    monkeypatch.setattr(Exporter, "log", lambda _, event: made.logs.append(event))
+
+    def begin(**settings):
+        runtime.begin(ServiceSettings(service="shop", **settings), made.clock)
+        return made
+
+    yield begin
+    runtime.end()

@@ -1,0 +1,147 @@
+"""Who acts: what is accepted, where it is read, how it becomes a pseudonym and travels."""
+
+import base64
+import json
+
+import pytest
+from opentelemetry import context
+from opentelemetry.baggage import set_baggage
+from opentelemetry.trace import get_current_span
+
+from heatshield.current import Request, request_in, with_request
+from heatshield.identity import Identity, acceptable
+from heatshield.propagation import MAX_BAGGAGE_BYTES, RequestPropagator
+from heatshield.settings import ServiceSettings
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
+
+
+def identity(**settings):
+    return Identity(ServiceSettings(**settings))
+
+
+def extract(headers, **settings):
+    return RequestPropagator(identity(**settings)).extract(headers, context.Context())
+
+
+def inject(request, b3="multi", before=None):
+    headers = {}
+    here = with_request(request, before if before is not None else context.Context())
+    RequestPropagator(identity(), b3).inject(headers, here)
+    return headers
+
+
+def token(claims):
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
+    return b"Bearer e30." + payload + b".c2ln"
+
+
+@pytest.mark.parametrize("user", ["", "x" * 257, "a\nb", "a\x00", "\x7f", None, 1.5, b"u", []])
+def test_what_can_be_no_user_id_is_not_accepted(user):
+    assert acceptable(user) is None
+
+
+@pytest.mark.parametrize("user", ["u-1", "x" * 256, "Zoë 山", 42])
+def test_what_can_be_one_is(user):
+    assert acceptable(user) == str(user)
+
+
+def test_a_pseudonym_is_a_keyed_hash_of_128_bits():
+    known_as = identity(user_key="k").known_as("u-1")
+    assert known_as == "00d01e9947a7d9b071652f1faee0c6df"
+    assert known_as != identity(user_key="other").known_as("u-1")
+    assert "u-1" not in known_as
+
+
+def test_header_beats_token_beats_path_parameter():
+    settings = {"user_header": "X-User", "user_jwt_claim": "sub", "user_path_parameter": "user"}
+    reads = identity(**settings)
+    bearer = (b"authorization", token({"sub": "from-token"}))
+    header = (b"x-user", b"from-header")
+    path = {"user": "from-path"}
+    assert reads.named_by([header, bearer], path) == "from-header"
+    assert reads.named_by([bearer], path) == "from-token"
+    assert reads.named_by([], path) == "from-path"
+    assert reads.named_by([], {}) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"Bearer", b"Bearer a.b", b"Bearer a.!!.c", b"Basic eDp5", b"Bearer a.W10.c",
+     b"Bearer " + b"a" * 9000 + b".e30.c", token({"sub": ["list"]}), token({"sub": "a\nb"})],
+)  # fmt: skip
+def test_a_token_that_is_none_names_nobody(value):
+    assert identity(user_jwt_claim="sub").named_by([(b"authorization", value)], {}) is None
+
+
+def test_w3c_wins_over_b3_and_b3_serves_alone():
+    b3 = {"b3": "463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-1"}
+    both = extract({"traceparent": TRACEPARENT, **b3})
+    assert get_current_span(both).get_span_context().trace_id == TRACE_ID
+    alone = extract(b3)
+    assert get_current_span(alone).get_span_context().trace_id == 0x463AC35C9F6413AD48485A3953BB6124
+
+
+def test_zipkins_short_ids_in_many_headers_are_read():
+    found = extract({"x-b3-traceid": "a2fb4a1d1a96d312", "x-b3-spanid": "00f067aa0ba902b7"})
+    assert get_current_span(found).get_span_context().trace_id == 0xA2FB4A1D1A96D312
+
+
+def test_the_user_arrives_in_baggage():
+    assert request_in(extract({"baggage": "a=b,enduser.id=u%2D1"})).user == "u-1"
+
+
+@pytest.mark.parametrize(
+    "baggage",
+    ["enduser.id=" + "x" * 257, "enduser.id=a%0Ab", "enduser.id=", "enduser.id", "=,;;%%",
+     "enduser.id=u-1," + "p=" + "x" * MAX_BAGGAGE_BYTES],
+)  # fmt: skip
+def test_hostile_baggage_names_nobody_and_raises_nothing(baggage):
+    assert request_in(extract({"baggage": baggage})).user is None
+
+
+def test_an_edge_can_refuse_to_believe_baggage():
+    assert request_in(extract({"baggage": "enduser.id=victim"}, user_baggage=False)).user is None
+
+
+def test_with_a_key_a_pseudonym_from_another_service_is_kept_and_a_raw_id_is_not():
+    known_as = identity(user_key="k").known_as("u-1")
+    assert request_in(extract({"baggage": f"enduser.id={known_as}"}, user_key="k")).user == known_as
+    assert request_in(extract({"baggage": "enduser.id=u-1"}, user_key="k")).user == known_as
+
+
+def test_every_extraction_makes_a_request_of_its_own():
+    assert request_in(extract({})) is not request_in(extract({}))
+
+
+def test_the_user_leaves_in_baggage_beside_what_came():
+    before = set_baggage("theirs", "kept", set_baggage("enduser.id", "old", context.Context()))
+    sent = inject(Request(user="ü 1"), before=before)["baggage"]
+    assert sorted(sent.split(",")) == ["enduser.id=%C3%BC+1", "theirs=kept"]
+
+
+def test_a_user_nobody_believes_does_not_leave_again():
+    before = set_baggage("enduser.id", "victim", context.Context())
+    assert "baggage" not in inject(Request(user=None), before=before)
+
+
+@pytest.mark.parametrize(
+    ("b3", "expected"),
+    [
+        ("multi", {"x-b3-traceid", "x-b3-spanid", "x-b3-sampled"}),
+        ("single", {"b3"}),
+        ("off", set()),
+    ],
+)
+def test_b3_leaves_as_set(b3, expected):
+    before = extract({"traceparent": TRACEPARENT})
+    assert inject(Request(), b3, before).keys() == {"traceparent"} | expected
+
+
+def test_raw_ids_are_masked_where_a_pseudonym_is_in_use():
+    request = Request()
+    known_as = identity(user_key="k").name(request, "ann lee")
+    assert request.masked("/users/ann%20lee?x=ann lee") == f"/users/{known_as}?x={known_as}"
+    identity().name(request, "ann lee")
+    assert request.masked("/users/ann lee") == "/users/ann lee"
