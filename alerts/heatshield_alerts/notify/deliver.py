@@ -1,10 +1,11 @@
 """Delivery to one target through apprise: 100+ services, ``json://host/path`` for a webhook.
 
 A webhook gets a POST of ``{"version", "title", "message", "type", "attachments"}``, where ``type``
-is ``failure`` for firing and ``success`` for resolved. Apprise URLs carry secrets; none is ever
-written to a message, a log or an error.
+is ``failure`` for firing and ``success`` for resolved. Apprise URLs carry secrets: no message and
+no error here repeats one, and apprise's own log, which would, is silenced.
 """
 
+import logging
 from typing import Protocol
 
 from heatshield_alerts.notify.notice import Message, Status
@@ -45,6 +46,8 @@ class AppriseSender:
     def __init__(self, url: str) -> None:
         import apprise  # a tenth of a second to import, and only for those who notify
 
+        # It logs whole URLs: "Unparseable Telegram URL tgram://TOKEN/", and paths at debug level.
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
         self.scheme = url.partition("://")[0] if "://" in url else "?"
         self._types = {
             Status.FIRING: apprise.NotifyType.FAILURE,

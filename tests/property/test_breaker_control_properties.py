@@ -1,0 +1,219 @@
+"""What holds of the registry whatever is done to it, in any order, at any time."""
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from heatshield.contract import (
+    BreakerMode,
+    Delta,
+    PlatformMode,
+    Rejections,
+    Report,
+    Snapshot,
+    StateVersion,
+)
+from heatshield_alerts import (
+    BreakerControl,
+    BreakerState,
+    Change,
+    ChangeKind,
+    Draft,
+    Reason,
+    Refuse,
+    Trip,
+)
+from heatshield_alerts.breaker_states import TRANSITIONS
+from heatshield_alerts.caps import Caps
+from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S
+
+CAPS = Caps(entries=5, user_share=0.01, new_per_minute=4)
+"""Small, so that random histories reach them."""
+
+users = st.sampled_from(["a", "b", "c", "d", "unknown", "*", ""])
+drafts = st.builds(
+    Draft,
+    user=users,
+    service=st.sampled_from(["s", "t"]),
+    call=st.sampled_from(["x", "y"]),
+    issuer=st.sampled_from(["rule:R", "rule:S", "human:ann", "ingest"]),
+    mode=st.sampled_from(BreakerMode),
+    lease_ms=st.sampled_from([None, 1, 5_000, 900_000, 0, 900_001]),
+    rate_per_s=st.sampled_from([0.0, 2.0]),
+    threshold=st.sampled_from([0.0, 0.5, 3.0]),
+    cost_per_call=st.sampled_from([0.0, 0.1]),
+)
+active = st.sampled_from([0, 100, 250, 10_000])
+
+
+class Client:
+    """What a client makes of what it is sent: through the contract's own parser, nothing else."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.restart(snapshot)
+
+    def restart(self, snapshot: Snapshot) -> None:
+        snapshot = Snapshot.from_json(snapshot.to_json())
+        self.at, self.mode = snapshot.at, snapshot.mode
+        self.entries = {entry.id: entry for entry in snapshot.entries}
+
+    def follow(self, delta: Delta) -> None:
+        delta = Delta.from_json(delta.to_json())
+        assert delta.base == self.at
+        self.at, self.mode = delta.at, delta.mode
+        self.entries |= {entry.id: entry for entry in delta.upsert}
+        for entry_id in delta.remove:
+            del self.entries[entry_id]  # only what the client has is taken away
+
+
+class Registry(RuleBasedStateMachine):
+    @initialize(mode=st.sampled_from(PlatformMode))
+    def start(self, mode: PlatformMode):
+        self.now = 100.0
+        self.control = BreakerControl(7, mode, CAPS)
+        self.done: list[Change] = []
+        self.client = Client(self.control.snapshot())
+        self.version = self.control.at
+        self.human_keys: dict[tuple, float] = {}
+
+    def note(self, change: Change) -> Change:
+        """What is true of each change alone."""
+        self.done.append(change)
+        if change.is_visible:
+            assert change.at.version == self.version.version + 1
+            self.version = change.at
+        assert self.control.at == self.version
+        if change.event is not None:
+            assert change.after is TRANSITIONS[change.before][change.event]
+        return change
+
+    @rule(draft=drafts, active_users=active)
+    def trip(self, draft: Draft, active_users: int):
+        held = self.control.held_for(draft.key)
+        rules_cut = {row.draft.user for row in self.control.held if not row.draft.by_human}
+        change = self.note(self.control.act(Trip(draft), self.now, active_users))
+        if change.kind is ChangeKind.REFUSED:
+            assert change.reason is not None
+            return
+        assert draft.user not in ("", "unknown", "*")
+        assert draft.issuer != "ingest"
+        if held is None:
+            cleared_s = self.human_keys.get(draft.key, -HOLD_DOWN_S)
+            assert draft.by_human or self.now - cleared_s >= HOLD_DOWN_S
+            if not draft.by_human:
+                assert len(rules_cut | {draft.user}) <= CAPS.users(active_users)
+
+    @rule(draft=drafts)
+    def refuse(self, draft: Draft):
+        change = self.note(self.control.act(Refuse(Reason.COLD_START, draft), self.now))
+        assert change.kind is ChangeKind.REFUSED
+
+    @rule(index=st.integers(0, 10))
+    def clear(self, index: int):
+        entries = self.control.snapshot().entries
+        name = entries[index].id if index < len(entries) else "b-0-0"
+        change = self.note(self.control.clear(name, "ann", self.now))
+        if index < len(entries):
+            entry = entries[index]
+            self.human_keys[(entry.user, entry.service, entry.call)] = self.now
+            assert change.kind is ChangeKind.CLEARED
+
+    @rule(
+        seconds=st.sampled_from([0.0, 0.25, 1.0, 6.0, 11.0, 61.0, 601.0, 901.0]),
+        load=st.sampled_from([0.0, 0.3, 1.0, 5.0]),
+    )
+    def pass_time(self, seconds: float, load: float):
+        self.now += seconds
+        for change in self.control.tick(
+            self.now, {row.draft.key: load for row in self.control.held}
+        ):
+            self.version = StateVersion(7, self.version.version)
+            self.done.append(change)
+            assert change.at.version == self.version.version + 1
+            assert change.after is TRANSITIONS[change.before][change.event]
+            self.version = change.at
+
+    @rule(mode=st.sampled_from(PlatformMode))
+    def set_mode(self, mode: PlatformMode):
+        change = self.control.set_mode(mode, "human:ann", self.now)
+        if change is not None:
+            self.note(change)
+
+    @rule(count=st.integers(0, 50))
+    def report(self, count: int):
+        rows = tuple(
+            Rejections(entry.id, count, entry.user, entry.service, entry.call)
+            for entry in self.control.snapshot().entries
+        )
+        before = self.control.at
+        self.control.report(Report("s", "i", 1, self.client.at, rows), self.now)
+        assert self.control.at == before
+
+    @rule()
+    def follow(self):
+        """A client that asks now and then has what the server has, by deltas or a snapshot."""
+        if self.client.at != self.control.at:
+            delta = self.control.delta_since(self.client.at)
+            if delta is None:
+                self.client.restart(self.control.snapshot())
+            else:
+                self.client.follow(delta)
+        fresh = Client(self.control.snapshot())
+        assert vars(self.client) == vars(fresh)
+
+    @invariant()
+    def entries_are_within_their_cap_and_each_key_has_one(self):
+        held = self.control.held
+        assert len(held) <= CAPS.entries
+        assert len({row.entry.id for row in held}) == len(held)
+        assert all(row.state is not BreakerState.CLOSED for row in held)
+
+    @invariant()
+    def new_entries_are_within_their_cap_in_each_minute(self):
+        opened = [
+            row.at_s
+            for row in self.done
+            if row.kind is ChangeKind.OPENED and row.before is BreakerState.CLOSED
+        ]
+        for start in opened:
+            assert sum(start <= at_s <= start + 60.0 for at_s in opened) <= CAPS.new_per_minute
+
+    @invariant()
+    def no_key_moves_too_often(self):
+        recent = Counter(
+            row.entry.key
+            for row in self.done
+            if row.before is not row.after and self.now - row.at_s <= MOVES_WINDOW_S
+        )
+        assert all(count <= MAX_MOVES for count in recent.values())
+
+    @invariant()
+    def the_audit_has_one_record_for_each_change(self):
+        recorded = [row for row in self.done if row.is_recorded]
+        assert list(self.control.audit) == recorded[-1_000:]
+        assert all(row.is_recorded for row in self.done if row.is_visible)
+
+    @invariant()
+    def the_states_follow_from_the_recorded_changes(self):
+        """Replaying the audit gives what is held."""
+        entries = {}
+        for row in self.done:
+            if not row.is_visible or row.entry is None:
+                continue
+            if row.after is BreakerState.CLOSED:
+                del entries[row.entry.id]
+            else:
+                entries[row.entry.id] = (row.entry, row.after)
+        assert entries == {row.entry.id: (row.entry, row.state) for row in self.control.held}
+
+    @invariant()
+    def nothing_is_held_past_its_time(self):
+        for row in self.control.held:
+            assert row.entry.lease_ms <= 900_000
+            assert row.hold_s <= 900.0
+
+
+Registry.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRegistry = Registry.TestCase

@@ -1,0 +1,169 @@
+"""What an alert may do, and why not."""
+
+import pytest
+
+from heatshield.contract import MAX_LEASE_MS, BreakerMode
+from heatshield_alerts import (
+    Alert,
+    AlertState,
+    Draft,
+    Evidence,
+    Labels,
+    Reason,
+    Refuse,
+    Trip,
+    decide,
+)
+from heatshield_alerts.caps import Caps, Occupancy, cap
+from heatshield_alerts.draft import check
+
+LABELS = {
+    "alertname": "HotUser",
+    "user": "u-1",
+    "service": "shop",
+    "call": "POST /p",
+    "heatshield_action": "trip",
+}
+WARM = Evidence(
+    baseline_age_s=300.0, threshold=0.5, cost_per_call=0.1, trace_ids=("aa", "bb"), figures={"n": 1}
+)
+
+
+def alert(state: AlertState = AlertState.FIRING, **labels: str) -> Alert:
+    return Alert("HotUser", Labels({**LABELS, **labels}), state, 2.0, {"summary": "u-1 burns shop"})
+
+
+def test_a_firing_alert_that_asks_for_it_becomes_a_draft_with_its_evidence():
+    decision = decide(alert(), WARM)
+    assert isinstance(decision, Trip)
+    draft = decision.draft
+    assert draft.key == ("u-1", "shop", "POST /p")
+    assert (draft.issuer, draft.mode, draft.lease_ms) == ("rule:HotUser", BreakerMode.REJECT, None)
+    assert (draft.threshold, draft.cost_per_call) == (0.5, 0.1)
+    assert draft.reason == "u-1 burns shop"
+    assert draft.evidence == {
+        "n": 1,
+        "load": 2.0,
+        "threshold": 0.5,
+        "cost_per_call": 0.1,
+        "trace_ids": ["aa", "bb"],
+    }
+
+
+def test_without_a_known_threshold_the_load_at_the_trip_stands_for_it():
+    decision = decide(alert(), Evidence(baseline_age_s=300.0))
+    assert decision is not None
+    assert decision.draft.threshold == 2.0
+
+
+@pytest.mark.parametrize("state", [s for s in AlertState if s is not AlertState.FIRING])
+def test_an_alert_that_does_not_fire_asks_for_nothing(state):
+    assert decide(alert(state), WARM) is None
+
+
+@pytest.mark.parametrize("action", ["", "tell"])
+def test_an_alert_without_the_action_asks_for_nothing(action):
+    assert decide(alert(heatshield_action=action), WARM) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({"user": ""}, Reason.UNKNOWN_USER),
+        ({"user": "unknown"}, Reason.UNKNOWN_USER),
+        ({"service": ""}, Reason.MISSING_LABEL),
+        ({"call": ""}, Reason.MISSING_LABEL),
+        ({"user": "*"}, Reason.WILDCARD),
+        ({"call": "*"}, Reason.WILDCARD),
+        ({"heatshield_mode": "explode"}, Reason.BAD_LABEL),
+        ({"heatshield_rate_per_s": "fast"}, Reason.BAD_LABEL),
+        ({"heatshield_rate_per_s": "-1"}, Reason.BAD_LABEL),
+        ({"heatshield_rate_per_s": "inf"}, Reason.BAD_LABEL),
+    ],
+)
+def test_an_unfit_alert_is_refused_with_its_reason(labels, reason):
+    decision = decide(alert(**labels), WARM)
+    assert isinstance(decision, Refuse)
+    assert decision.reason is reason
+    assert not reason.systemic
+
+
+@pytest.mark.parametrize(("age_s", "trips"), [(0.0, False), (119.9, False), (120.0, True)])
+def test_in_a_cold_start_it_alerts_and_does_not_trip(age_s, trips):
+    decision = decide(alert(), Evidence(baseline_age_s=age_s))
+    assert isinstance(decision, Trip) is trips
+    assert trips or (isinstance(decision, Refuse) and decision.reason is Reason.COLD_START)
+
+
+def test_mode_and_rate_come_from_the_labels():
+    decision = decide(alert(heatshield_mode="trickle", heatshield_rate_per_s="2.5"), WARM)
+    assert isinstance(decision, Trip)
+    assert (decision.draft.mode, decision.draft.rate_per_s) == (BreakerMode.TRICKLE, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"issuer": "rule:X"}, None),
+        ({"issuer": "ingest"}, Reason.BAD_DRAFT),
+        ({"issuer": "human:"}, Reason.BAD_DRAFT),
+        ({"issuer": "robot:x"}, Reason.BAD_DRAFT),
+        ({"call": ""}, Reason.BAD_DRAFT),
+        ({"user": "unknown"}, Reason.UNKNOWN_USER),
+        ({"service": "*"}, Reason.WILDCARD),
+        ({"lease_ms": 0}, Reason.BAD_DRAFT),
+        ({"lease_ms": MAX_LEASE_MS}, None),
+        ({"lease_ms": MAX_LEASE_MS + 1}, Reason.BAD_DRAFT),
+        ({"rate_per_s": float("nan")}, Reason.BAD_DRAFT),
+        ({"rate_per_s": -1.0}, Reason.BAD_DRAFT),
+    ],
+)
+def test_a_draft_is_checked_whoever_wrote_it(fields, reason):
+    draft = Draft(**{"user": "u", "service": "s", "call": "c", "issuer": "human:ann", **fields})
+    assert check(draft) is reason
+
+
+def occupancy(**fields) -> Occupancy:
+    return Occupancy(
+        **{
+            "entries": 0,
+            "users_cut_by_rules": frozenset(),
+            "new_last_minute": 0,
+            "active_users": 1_000,
+            **fields,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "issuer", "reason"),
+    [
+        (occupancy(), "rule:R", None),
+        (occupancy(entries=99), "rule:R", None),
+        (occupancy(entries=100), "rule:R", Reason.TOO_MANY_ENTRIES),
+        (occupancy(entries=100), "human:ann", Reason.TOO_MANY_ENTRIES),
+        (occupancy(new_last_minute=19), "rule:R", None),
+        (occupancy(new_last_minute=20), "rule:R", Reason.TOO_MANY_NEW),
+        (occupancy(new_last_minute=20), "human:ann", Reason.TOO_MANY_NEW),
+        (occupancy(active_users=0), "rule:R", None),
+        (
+            occupancy(active_users=50, users_cut_by_rules=frozenset({"v"})),
+            "rule:R",
+            Reason.TOO_MANY_USERS,
+        ),
+        (occupancy(active_users=50, users_cut_by_rules=frozenset({"u"})), "rule:R", None),
+        (occupancy(active_users=50, users_cut_by_rules=frozenset({"v"})), "human:ann", None),
+        (occupancy(active_users=200, users_cut_by_rules=frozenset({"v"})), "rule:R", None),
+        (
+            occupancy(active_users=200, users_cut_by_rules=frozenset({"v", "w"})),
+            "rule:R",
+            Reason.TOO_MANY_USERS,
+        ),
+    ],
+)
+def test_a_cap_that_is_reached_refuses_and_says_that_it_is_systemic(held, issuer, reason):
+    """One user's second call is no second user; people are not bound by the share of users."""
+    found = cap(Draft("u", "s", "c", issuer), held, Caps())
+    assert found is reason
+    assert found is None or found.systemic
