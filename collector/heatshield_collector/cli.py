@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from heatshield import names
 from heatshield.cli.errors import CliError
 from heatshield.contract import PlatformMode
 from heatshield.settings import SettingsError, load
@@ -14,6 +15,8 @@ from heatshield_collector.settings import CollectorSettings
 __all__ = ["settings_of", "up"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+SERVICE: Final = "heatshield-collector"
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -56,8 +59,8 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
 ) -> None:
     """Start a collector on an embedded store; Ctrl-C stops it.
 
-    Every setting is also read from HEATSHIELD_COLLECTOR_<NAME> and from the section [collector] of
-    heatshield.toml; flags go first, then the environment, then the file.
+    Every setting is also read from `HEATSHIELD_COLLECTOR_<NAME>` and from the section [collector]
+    of heatshield.toml; flags go first, then the environment, then the file.
     """
     settings = settings_of(
         config,
@@ -90,20 +93,37 @@ def settings_of(config: Path | None, **flags: Any) -> CollectorSettings:
 def _run(settings: CollectorSettings) -> None:
     from heatshield_collector.app import Collector
     from heatshield_collector.server import StartError, address_of, listen, serve
-    from heatshield_collector.store.protocol import StoreError
 
     try:
         listener = listen(settings.http)
         address = address_of(listener)
-        serve(Collector(settings), listener, lambda: _announce(settings, address))
-    except (StartError, StoreError) as error:
+        _instrument(address)
+        collector = Collector(settings)
+        serve(collector, listener, lambda: _announce(settings, address, collector.grpc_port))
+    except StartError as error:
         raise CliError(str(error)) from error
     typer.echo("heatshield collector stopped; everything acknowledged is on the disk")
 
 
-def _announce(settings: CollectorSettings, address: str) -> None:
+def _instrument(address: str) -> None:
+    """The collector is a service too, and reports to itself.
+
+    What it takes in and what watches its breakers is left out: each payload would make the next.
+    It never refuses anybody: it would lose the evidence.
+    """
+    import heatshield
+
+    heatshield.instrument(
+        service=SERVICE,
+        endpoint=f"http://{address}",
+        enforce=False,
+        excluded_paths=(names.OTLP_TRACES_PATH, names.OTLP_LOGS_PATH, names.BREAKERS_PATH),
+    )
+
+
+def _announce(settings: CollectorSettings, address: str, grpc_port: int | None) -> None:
     typer.echo(f"heatshield collector on http://{address} (OTLP, API; documented at /docs)")
-    if settings.grpc != "off":
-        typer.echo(f"  OTLP/gRPC  {settings.grpc}")
+    if grpc_port is not None:
+        typer.echo(f"  OTLP/gRPC  {settings.grpc.rpartition(':')[0]}:{grpc_port}")
     typer.echo(f"  store      {Path(settings.data).resolve()}")
     typer.echo(f"  mode       {settings.mode}")

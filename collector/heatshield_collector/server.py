@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol
 
 import uvicorn
 
+from heatshield_alerts.notify import NotifyConfigError
+from heatshield_alerts.rules import RuleError
 from heatshield_collector.events import EventHub
 from heatshield_collector.store.protocol import StoreError
 
@@ -32,6 +34,9 @@ KEEP_ALIVE_S: Final = 75
 """Idle connections live longer than the pauses of exporters, which would else race our close."""
 
 BACKLOG: Final = 2_048
+
+START_FAILURES: Final = (OSError, StoreError, RuleError, NotifyConfigError)
+"""What an operator can put right; anything else is a defect and keeps its traceback."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -137,7 +142,7 @@ async def _serve(
 ) -> None:
     try:
         await collector.start()
-    except (OSError, StoreError) as error:
+    except START_FAILURES as error:
         raise StartError(str(error)) from error
     try:
         started()
