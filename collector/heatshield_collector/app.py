@@ -156,6 +156,11 @@ class Collector:
         metrics.gauge(names.STORE_BYTES, lambda: self._store.sizes()["bytes"])
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
         metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._charging.dropped)
+        metrics.causes(
+            names.STREAMS_CUT_OFF,
+            "Listeners of /api/events that fell behind.",
+            lambda: {"behind": self.events.cut_off},
+        )
         metrics.series(self._control.samples)
 
     async def _listen_grpc(self) -> None:

@@ -184,6 +184,9 @@ class CallMetrics(Collector):
                 durations.add_metric(key, totals.cumulative(), totals.duration_s)
         yield requests
         yield durations
+        yield CounterMetricFamily(
+            names.REQUESTS_COLLAPSED, "Requests counted under the call other.", self.collapsed
+        )
 
     def _totals_of(self, group: CallGroup) -> _Totals:
         key = (group.service, group.call)
