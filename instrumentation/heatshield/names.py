@@ -85,7 +85,11 @@ REQUESTS: Final = "heatshield_requests_total"
 """Counter by ``service``, ``call``, ``outcome`` (ok, error, rejected): RED's rate and errors."""
 
 REQUEST_DURATION: Final = "heatshield_request_duration_seconds"
-"""Histogram by ``service`` and ``call``: RED's duration, of server spans and guards."""
+"""Histogram by ``service`` and ``call``: RED's duration, of server spans and guards. Rejected
+requests are not in it: they would make a protected call look fast."""
+
+REQUESTS_COLLAPSED: Final = "heatshield_requests_collapsed_total"
+"""Counter: requests counted under the call ``other``, because too many calls have series."""
 
 SPANS_RECEIVED: Final = "heatshield_spans_received_total"
 LOGS_RECEIVED: Final = "heatshield_logs_received_total"
