@@ -54,6 +54,11 @@ class Charging:
         self._attend(spans)
         return linked.parts
 
+    def idle(self) -> None:
+        """Charge to nobody what has waited for its user, though no batch has come."""
+        overdue = self._linker.overdue(self._clock.time_ns())
+        self._detector.observe(overdue, self._clock.monotonic())
+
     def committed(self, spans: int, logs: int, seconds: float) -> None:
         """A group is durable."""
         self._metrics.received(spans, logs)

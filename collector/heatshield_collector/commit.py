@@ -47,6 +47,9 @@ platform's payloads come one by one."""
 HURRY_BYTES: Final = 256 * 1024
 """What is much: a group of this size is worth starting at once."""
 
+IDLE_S: Final = 1.0
+"""Seconds without a payload after which what waits for later spans is looked at all the same."""
+
 GROUPS_AHEAD: Final = 2
 """Decoded groups that wait for the disk; they still count as queued."""
 
@@ -66,6 +69,10 @@ class Commits(Protocol):
         Returns:
             ``model.REQUEST_PARTS``, to be stored with them.
         """
+        ...
+
+    def idle(self) -> None:
+        """No payload came for :data:`IDLE_S`; on the thread that calls :meth:`charged`."""
         ...
 
     def committed(self, spans: int, logs: int, seconds: float) -> None:
@@ -201,16 +208,27 @@ class CommitLoop:
         return await waiting.done
 
     def _decode_loop(self) -> None:
-        while taken := self._take():
+        while (taken := self._take()) is not None:
+            if not taken:
+                self._idle()
+                continue
             group = self._decoded(taken)
             if group.waiting:
                 self._groups.put(group)
         self._groups.put(None)
 
-    def _take(self) -> list[_Waiting]:
-        """The next group's payloads; none when the loop stops and all is done."""
+    def _idle(self) -> None:
+        try:
+            self._commits.idle()
+        except Exception:  # noqa: BLE001 - the loop goes on
+            _log.exception("settling charges failed")
+
+    def _take(self) -> list[_Waiting] | None:
+        """The next group's payloads, none if none came; ``None`` when all is done and it stops."""
         with self._arrived:
-            self._arrived.wait_for(lambda: self._queue or self._stopping)
+            self._arrived.wait_for(lambda: self._queue or self._stopping, timeout=IDLE_S)
+            if not self._queue:
+                return None if self._stopping else []
             self._arrived.wait_for(self._hurried, timeout=GROUP_INTERVAL_S)
             taken, size = 0, 0
             while taken < len(self._queue) and size < GROUP_BYTES:
