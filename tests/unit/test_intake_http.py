@@ -1,0 +1,306 @@
+"""The OTLP/HTTP endpoints: every status, its body, and what is counted, without a network."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Iterable
+
+import httpx
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from recording_committer import RecordingCommitter
+from starlette.applications import Starlette
+
+from heatshield_collector.intake.http import routes
+from heatshield_collector.intake.payload import Accepted, MalformedError, OverloadedError, Payload
+
+LIMIT = 100_000
+PROTOBUF = {"content-type": "application/x-protobuf"}
+JSON = {"content-type": "application/json"}
+ENCODINGS = [PROTOBUF, JSON]
+RESPONSES = {"traces": ExportTraceServiceResponse, "logs": ExportLogsServiceResponse}
+
+
+def ask(
+    committer: RecordingCommitter,
+    body: bytes = b"",
+    headers: dict[str, str] = PROTOBUF,
+    path: str = "/v1/traces",
+    method: str = "POST",
+) -> httpx.Response:
+    app = Starlette(routes=routes(committer, LIMIT, committer))
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
+            return await client.request(method, path, content=body, headers=headers)
+
+    return asyncio.run(send())
+
+
+def read(response: httpx.Response, kind: type):
+    """The body as a message, in the encoding that the response says it is in."""
+    if response.headers["content-type"] == "application/json":
+        return ParseDict(response.json(), kind())
+    assert response.headers["content-type"] == "application/x-protobuf"
+    return kind.FromString(response.content)
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_a_payload_is_committed_as_it_came(signal) -> None:
+    committer = RecordingCommitter()
+    response = ask(committer, b"payload", path=f"/v1/{signal}")
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-type"] == "application/x-protobuf"
+    assert committer.payloads == [Payload(signal, b"payload")]
+    assert committer.refused_causes == []
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_json_is_committed_as_protobuf_and_answered_in_json(signal) -> None:
+    committer = RecordingCommitter()
+    response = ask(committer, b'{"unknown": 1}', JSON, f"/v1/{signal}")
+    assert (response.status_code, response.content) == (200, b"{}")
+    assert response.headers["content-type"] == "application/json"
+    assert committer.payloads == [Payload(signal, b"")]
+
+
+@pytest.mark.parametrize(("headers", "body"), [(PROTOBUF, b""), (JSON, b"{}")])
+def test_an_empty_request_succeeds_without_partial_success(headers, body) -> None:
+    response = ask(RecordingCommitter(), body, headers)
+    assert response.status_code == 200
+    assert not read(response, ExportTraceServiceResponse).HasField("partial_success")
+
+
+@pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_partial_success_says_how_many_and_why(signal, headers) -> None:
+    committer = RecordingCommitter(Accepted(3, "3 ids were zero"))
+    response = ask(committer, b"{}" if headers is JSON else b"", headers, f"/v1/{signal}")
+    partial = read(response, RESPONSES[signal]).partial_success
+    rejected = partial.rejected_spans if signal == "traces" else partial.rejected_log_records
+    assert (response.status_code, rejected) == (200, 3)
+    assert partial.error_message == "3 ids were zero"
+
+
+def check_refusal(response, committer, http_status: int, code: int, cause: str) -> Status:
+    status = read(response, Status)
+    assert (response.status_code, status.code) == (http_status, code)
+    assert status.message
+    assert committer.refused_causes == [cause]
+    return status
+
+
+@pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
+def test_malformed_is_400(headers) -> None:
+    committer = RecordingCommitter(MalformedError("field 7 is broken"))
+    response = ask(committer, b"{}", headers)
+    status = check_refusal(response, committer, 400, 3, "malformed")
+    assert status.message == "field 7 is broken"
+    assert "retry-after" not in response.headers
+
+
+def test_json_that_is_none_is_400_in_json() -> None:
+    committer = RecordingCommitter()
+    check_refusal(ask(committer, b"{", JSON), committer, 400, 3, "malformed")
+    assert committer.payloads == []
+
+
+def test_a_broken_content_coding_is_400() -> None:
+    committer = RecordingCommitter()
+    response = ask(committer, b"not gzip", PROTOBUF | {"content-encoding": "gzip"})
+    check_refusal(response, committer, 400, 3, "malformed")
+
+
+@pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
+def test_over_the_limit_is_413(headers) -> None:
+    committer = RecordingCommitter()
+    response = ask(committer, bytes(LIMIT + 1), headers)
+    check_refusal(response, committer, 413, 8, "too_large")
+
+
+def test_exactly_the_limit_is_taken() -> None:
+    assert ask(RecordingCommitter(), bytes(LIMIT)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
+@pytest.mark.parametrize("size", [LIMIT + 1, 10 << 20], ids=["inline", "in a thread"])
+def test_over_the_limit_once_inflated_is_413(headers, size) -> None:
+    committer = RecordingCommitter()
+    body = gzip.compress(bytes(size))
+    response = ask(committer, body, headers | {"content-encoding": "gzip"})
+    check_refusal(response, committer, 413, 8, "too_large")
+    assert committer.payloads == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "text/plain"}, {}, PROTOBUF | {"content-encoding": "br"}],
+    ids=["content type", "no content type", "content encoding"],
+)
+def test_another_content_is_415(headers) -> None:
+    committer = RecordingCommitter()
+    check_refusal(ask(committer, b"abc", headers), committer, 415, 3, "unsupported")
+
+
+def test_an_answer_to_neither_encoding_is_json() -> None:
+    response = ask(RecordingCommitter(), b"abc", {"content-type": "text/plain"})
+    assert "text/plain" in json.loads(response.content)["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
+def test_another_method_is_405(method, headers) -> None:
+    response = ask(RecordingCommitter(), b"", headers, method=method)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert read(response, Status).code == 12
+
+
+@pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
+@pytest.mark.parametrize(("delay_s", "seconds"), [(0.0, "1"), (0.2, "1"), (7.5, "8")])
+def test_overload_is_503_with_the_time_to_come_again(headers, delay_s, seconds) -> None:
+    """Retry-After has whole seconds, and never 0; RetryInfo has the exact time."""
+    committer = RecordingCommitter(OverloadedError(delay_s, "the queue is full"))
+    response = ask(committer, b"{}", headers)
+    status = check_refusal(response, committer, 503, 14, "overload")
+    assert response.headers["retry-after"] == seconds
+    info = RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert info.retry_delay.ToNanoseconds() == delay_s * 1e9
+
+
+def test_a_fault_of_ours_is_retryable_and_says_nothing_of_the_inside() -> None:
+    committer = RecordingCommitter(RuntimeError("secret detail"))
+    response = ask(committer, b"x")
+    status = check_refusal(response, committer, 503, 14, "internal")
+    assert "retry-after" in response.headers
+    assert "secret" not in status.message
+
+
+# -- bodies in pieces, spoken in ASGI itself --------------------------------------------------
+
+
+class Sender:
+    """Sends a body in pieces and remembers how far it was read and what it was answered."""
+
+    def __init__(self, pieces: Iterable[bytes], *, hangs_up: bool = False) -> None:
+        self._pieces = iter(pieces)
+        self._hangs_up = hangs_up
+        self.read = 0
+        self.sent: list[dict] = []
+
+    async def receive(self) -> dict:
+        piece = next(self._pieces, None)
+        if piece is None:
+            kind = "http.disconnect" if self._hangs_up else "http.request"
+            return {"type": kind, "body": b"", "more_body": False}
+        self.read += len(piece)
+        return {"type": "http.request", "body": piece, "more_body": True}
+
+    async def send(self, message: dict) -> None:
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int:
+        return self.sent[0]["status"]
+
+
+def scope_of(**headers: str) -> dict:
+    pairs = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/traces",
+        "headers": [(b"content-type", b"application/x-protobuf"), *pairs],
+    }
+
+
+def endpoint_of(committer: RecordingCommitter):
+    return routes(committer, LIMIT, committer)[0].app
+
+
+def speak(endpoint, sender: Sender, **headers: str) -> None:
+    asyncio.run(endpoint(scope_of(**headers), sender.receive, sender.send))
+
+
+def test_a_body_in_pieces_is_put_together() -> None:
+    committer = RecordingCommitter()
+    sender = Sender([b"ab", b"", b"cd"])
+    speak(endpoint_of(committer), sender)
+    assert sender.status == 200
+    assert committer.payloads == [Payload("traces", b"abcd")]
+
+
+def test_a_body_without_end_is_refused_while_it_comes_in() -> None:
+    """Nothing says its size beforehand; reading stops at the first piece beyond the limit."""
+    committer = RecordingCommitter()
+    sender = Sender(bytes(1000) for _ in range(10**9))
+    speak(endpoint_of(committer), sender)
+    assert sender.status == 413
+    assert sender.read <= LIMIT + 1000
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+    sender = Sender([b"abc"])
+    speak(endpoint_of(RecordingCommitter()), sender, content_length=str(LIMIT + 1))
+    assert (sender.status, sender.read) == (413, 0)
+
+
+@pytest.mark.parametrize("length", ["", "-1", "x", "²", "99999999999999999999999"])
+def test_a_content_length_that_lies_is_not_believed(length) -> None:
+    sender = Sender([b"abc"])
+    speak(endpoint_of(RecordingCommitter()), sender, content_length=length)
+    assert sender.status in (200, 413)
+
+
+def test_a_sender_that_hangs_up_midway_commits_nothing() -> None:
+    committer = RecordingCommitter()
+    sender = Sender([b"half of a payload"], hangs_up=True)
+    speak(endpoint_of(committer), sender)
+    assert (sender.sent, committer.payloads, committer.refused_causes) == ([], [], [])
+
+
+def test_unfinished_bodies_have_bounded_room_together_and_give_it_back() -> None:
+    """Slow senders of large bodies get 503 beyond the room, and room is free once they end."""
+    committer = RecordingCommitter()
+    endpoint = endpoint_of(committer)
+
+    async def scene() -> None:
+        go_on, all_wait = asyncio.Event(), asyncio.Event()
+        waiting = 0
+
+        async def one(sender: Sender) -> None:
+            async def receive() -> dict:
+                nonlocal waiting
+                if sender.read:
+                    waiting += 1
+                    if waiting == len(slow):
+                        all_wait.set()
+                    await go_on.wait()
+                return await sender.receive()
+
+            await endpoint(scope_of(), receive, sender.send)
+
+        slow = [Sender([bytes(LIMIT)]) for _ in range(2)]
+        tasks = [asyncio.create_task(one(sender)) for sender in slow]
+        await all_wait.wait()
+        late = Sender([bytes(10)])
+        await one_now(endpoint, late)
+        assert late.status == 503
+        assert committer.refused_causes == ["overload"]
+        go_on.set()
+        await asyncio.gather(*tasks)
+        assert [sender.status for sender in slow] == [200, 200]
+        again = Sender([bytes(10)])
+        await one_now(endpoint, again)
+        assert again.status == 200
+
+    asyncio.run(scene())
+
+
+async def one_now(endpoint, sender: Sender) -> None:
+    await endpoint(scope_of(), sender.receive, sender.send)
