@@ -99,7 +99,8 @@ CHARGES_DROPPED: Final = "heatshield_charges_dropped_total"
 """Counter by ``cause``: charges the linker or a sketch had to let go."""
 
 PAYLOADS_REFUSED: Final = "heatshield_payloads_refused_total"
-"""Counter by ``cause`` (overload, malformed, too_large): payloads answered with 4xx or 5xx."""
+"""Counter by ``cause`` (overload, malformed, too_large, unsupported, internal): payloads answered
+with 4xx or 5xx."""
 
 COMMIT_SECONDS: Final = "heatshield_commit_seconds"
 """Histogram: from the moment a payload is queued until it is durable, or refused by the store."""
