@@ -50,61 +50,14 @@ def serve(collector, tmp_path, until):
 
     yield start
     for process in running:
-        process.kill()
-        process.wait()
+        process.terminate()  # not kill: a supervisor must get to end its workers
+        process.wait(20)
         process.stderr.close()
 
 
 def listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def buy(user: str):
-    return {"bought": user}
-"""
-BUY = "POST /purchases/{user}"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def serve(collector, tmp_path, until):
-    (tmp_path / "shop.py").write_text(APP)
-    running = []
-
-    def start(*options):
-        port = free_port()
-        base = {
-            **os.environ,
-            "HEATSHIELD_ENDPOINT": collector.endpoint,
-            "HEATSHIELD_SERVICE": "shop",
-            "HEATSHIELD_USER_PATH_PARAMETER": "user",
-        }
-        command = [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), *options]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(base), stderr=subprocess.PIPE
-        )
-        running.append(process)
-        until(lambda: listening(port), timeout_s=30)
-        return process, f"http://127.0.0.1:{port}"
-
-    yield start
-    for process in running:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def answers(address):
-    try:
-        return httpx.get(f"{address}/docs").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def buy(address, user):
