@@ -84,6 +84,7 @@ def test_instant_series_are_those_of_the_moment_and_duplicates_are_shown_once():
         Sample.of(names.SERVICE_CAPACITY, {"service": "shop"}, 4.0),
     ]
     samples = scrape(metrics)
+    assert metrics.render(OPENMETRICS)[0].count(f"\n{names.USER_LOAD}{{".encode()) == 1
     assert value(samples, names.USER_LOAD, user='a"b\n', cost="busy") == 1.5
     assert value(samples, names.SERVICE_CAPACITY, service="shop") == 4
     now.clear()
