@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from typing import Any, Final, Self
-
-import httpx
 
 from heatshield.names import BREAKER_HEADER
 from stickershop import arrivals, population
 from stickershop.arrivals import Arrival
+from stickershop.connections import Connections, NoAnswer
 
 __all__ = ["LoadSettings", "Sent", "main", "run"]
 
@@ -59,7 +59,7 @@ class Sent:
     @property
     def failed(self) -> bool:
         """No answer or a 5xx: what a user calls broken."""
-        return self.status == NO_ANSWER or self.status >= httpx.codes.INTERNAL_SERVER_ERROR
+        return self.status == NO_ANSWER or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     def to_line(self) -> str:
         """As one line of JSON."""
@@ -87,7 +87,7 @@ class LoadSettings:
 
     gateway: str
     seed: int = 1
-    rate_per_s: float = 60.0
+    rate_per_s: float = 45.0
     calm_s: float = 12.0
     hot_s: float = 12.0
     connections: int = 4
@@ -97,8 +97,8 @@ class LoadSettings:
 class _Sender:
     """Sends requests and hands on what became of them."""
 
-    def __init__(self, client: httpx.AsyncClient, record: Callable[[Sent], None]) -> None:
-        self._client = client
+    def __init__(self, gateway: Connections, record: Callable[[Sent], None]) -> None:
+        self._gateway = gateway
         self._record = record
         # Latencies come from the monotonic clock; only their origin is a wall-clock time.
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
@@ -106,11 +106,11 @@ class _Sender:
     async def send(self, arrival: Arrival, due: float) -> Sent:
         """Send one request that was due at that monotonic time, in seconds."""
         status, rejected_by = NO_ANSWER, None
-        with contextlib.suppress(httpx.TransportError):
-            response = await self._client.post(
-                arrival.path, json=arrival.body, headers={"x-user-id": arrival.user}
-            )
-            status, rejected_by = response.status_code, response.headers.get(BREAKER_HEADER)
+        headers = {"x-user-id": arrival.user, "content-type": "application/json"}
+        body = json.dumps(arrival.body).encode() if arrival.body else b""
+        with contextlib.suppress(NoAnswer):
+            answer = await self._gateway.post(arrival.path, headers, body)
+            status, rejected_by = answer.status, answer.headers.get(BREAKER_HEADER)
         sent = Sent(
             due_ns=self._epoch_ns + round(due * 1e9),
             latency_ms=round((time.monotonic() - due) * 1e3, 3),
@@ -126,11 +126,8 @@ class _Sender:
 
 async def run(settings: LoadSettings, record: Callable[[Sent], None]) -> None:
     """Send the whole load; ``record`` is handed each request as it ends."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(
-        base_url=settings.gateway, timeout=TIMEOUT_S, limits=limits, trust_env=False
-    ) as client:
-        sender = _Sender(client, record)
+    async with Connections(settings.gateway, TIMEOUT_S) as gateway:
+        sender = _Sender(gateway, record)
         start = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_ordinary_users(settings, sender, start, tasks))

@@ -20,6 +20,10 @@ SERVICES: Final = ("gateway", "talk", "capability", "shop")
 
 HOST: Final = "127.0.0.1"
 
+KEEP_ALIVE_S: Final = 30
+"""A server must keep idle connections for longer than its clients do (httpx: 5 s), or a request
+now and then meets a connection that is just being closed."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlatformSettings:
@@ -136,7 +140,8 @@ class Platform:
         app = f"stickershop.{service}:create_app"
         address = ["--host", host, "--port", port]
         quiet = ["--log-level", "warning", "--no-access-log"]
-        return [sys.executable, "-m", "uvicorn", "--factory", app, *address, *quiet]
+        patient = ["--timeout-keep-alive", str(KEEP_ALIVE_S)]
+        return [sys.executable, "-m", "uvicorn", "--factory", app, *address, *quiet, *patient]
 
 
 def _inherited() -> dict[str, str]:

@@ -41,8 +41,8 @@ WINDOW_NS: Final = SECOND_NS
 STEP_NS: Final = SECOND_NS // 20
 """The window slides by 50 ms."""
 
-ENOUGH_SAMPLES: Final = 30
-"""A window with fewer requests says nothing: half of what is due in a second on average."""
+ENOUGH_SAMPLES: Final = 20
+"""A window with fewer requests says nothing: half of what is due in a second, on average."""
 
 HARM: Final = 5.0
 """In shadow, others' p99 at least this many times what it was: else there is no story."""

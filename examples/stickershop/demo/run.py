@@ -31,7 +31,7 @@ HOT_SHARE: Final = 0.5
 """Of the seconds of a run."""
 
 FRAME_S: Final = 0.25
-LOADS_EVERY_S: Final = 0.5
+LOADS_EVERY_S: Final = 1.0
 
 EVIDENCE_WITHIN_S: Final = 3.0
 """Spans are stored within a second or so; evidence that is not there by then is missing."""
