@@ -5,8 +5,13 @@ describe it in "A High-Performance Algorithm for Identifying Frequent Items in D
 2017), in Apache DataSketches' C++ implementation. Of a stream of total weight N, a sketch of 2**k
 slots answers each key's weight with an error of at most 3.5 / 2**k * N, and the bounds it gives
 hold whatever the order of updates and merges was.
+
+That implementation takes a sketch that has let go of all its keys (as one slot's worth too many
+keys of equal weight make it do) for one that has seen nothing, and drops its error when it merges
+or serialises it. :class:`HeavyHitters` remembers weight and error of such sketches beside it.
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
@@ -22,6 +27,10 @@ WEIGHT_MOST: Final = 2**48
 """Weights are clamped here (nine years of microseconds): one absurd number must not wrap a sum."""
 
 
+_FORGOTTEN: Final = struct.Struct("<QQ")
+"""Weight and error of sketches that had let go of all their keys."""
+
+
 class Hitter(NamedTuple):
     """A key and what its weight surely lies between."""
 
@@ -34,16 +43,18 @@ class Hitter(NamedTuple):
 class HeavyHitters:
     """A mergeable, serialisable sketch of integer weights by key."""
 
-    __slots__ = ("_lg_slots", "_sketch")
+    __slots__ = ("_error", "_forgotten", "_lg_slots", "_sketch")
 
     def __init__(self, lg_slots: int = LG_SLOTS) -> None:
         self._lg_slots = lg_slots
         self._sketch = frequent_strings_sketch(lg_slots)
+        self._forgotten = 0
+        self._error = 0
 
     @property
     def total(self) -> int:
         """The weight of all updates."""
-        return int(self._sketch.total_weight)
+        return int(self._sketch.total_weight) + self._forgotten
 
     def update(self, keys: Iterable[str], weights: Iterable[int]) -> None:
         """Add weights; those that are not positive count for nothing."""
@@ -54,8 +65,20 @@ class HeavyHitters:
 
     def merge(self, other: "HeavyHitters") -> None:
         """Add everything another sketch has seen."""
-        if other.total:
-            self._sketch.merge(other._sketch)  # noqa: SLF001 - of its own kind
+        forgotten, error = other._set_aside()  # noqa: SLF001 - of its own kind
+        self._forgotten += forgotten
+        self._error += error
+        theirs = other._sketch  # noqa: SLF001 - of its own kind
+        if not theirs.is_empty():
+            self._sketch.merge(theirs)
+
+    def _set_aside(self) -> tuple[int, int]:
+        """Weight and error that the sketch itself would not pass on."""
+        if not self._sketch.is_empty():
+            return self._forgotten, self._error
+        # No key is in it, so any key's upper bound is the error.
+        error = self._error + int(self._sketch.get_upper_bound(""))
+        return self._forgotten + int(self._sketch.total_weight), error
 
     def bounds(self, key: str) -> Hitter:
         """What is known of one key, seen or not."""
@@ -63,17 +86,22 @@ class HeavyHitters:
             key,
             int(self._sketch.get_estimate(key)),
             int(self._sketch.get_lower_bound(key)),
-            int(self._sketch.get_upper_bound(key)),
+            int(self._sketch.get_upper_bound(key)) + self._error,
         )
 
     def top(self, limit: int) -> list[Hitter]:
         """The keys of highest estimate that may be heavier than the error, the heaviest first."""
         rows = self._sketch.get_frequent_items(frequent_items_error_type.NO_FALSE_NEGATIVES)
-        return [Hitter(*row) for row in rows[:limit]]
+        return [
+            Hitter(key, estimate, lower, upper + self._error)
+            for key, estimate, lower, upper in rows[:limit]
+        ]
 
     def to_bytes(self) -> bytes:
-        """In DataSketches' own format, which its other languages read too."""
-        return bytes(self._sketch.serialize())
+        """Weight and error set aside, two little-endian 64-bit numbers, then DataSketches' own
+        format, which its other languages read too.
+        """
+        return _FORGOTTEN.pack(*self._set_aside()) + bytes(self._sketch.serialize())
 
     @classmethod
     def from_bytes(cls, data: bytes, lg_slots: int = LG_SLOTS) -> Self:
@@ -84,8 +112,12 @@ class HeavyHitters:
         """
         made = cls(lg_slots)
         try:
-            made._sketch.merge(frequent_strings_sketch.deserialize(data))
-        except (RuntimeError, ValueError, IndexError) as error:
+            made._forgotten, made._error = _FORGOTTEN.unpack_from(data)
+            read = frequent_strings_sketch.deserialize(data[_FORGOTTEN.size :])
+            # A key that is no text is noticed only when it is asked for: better here than later.
+            read.get_frequent_items(frequent_items_error_type.NO_FALSE_NEGATIVES, 0)
+            made._sketch.merge(read)
+        except (RuntimeError, ValueError, IndexError, MemoryError, struct.error) as error:
             raise ValueError(f"not a serialised sketch: {error}") from error
         return made
 

@@ -30,7 +30,7 @@ WINDOWS_S: Final[dict[WindowName, float]] = {"1s": 1.0, "10s": 10.0, "1m": 60.0,
 _PANES_A_SECOND: Final = 4
 _PANES_A_TEN: Final = 40
 _TENS: Final = 30
-_PANES_IN_ALL: Final = _TENS * _PANES_A_TEN
+_PANES_IN_ALL: Final = (_TENS + 1) * _PANES_A_TEN
 
 
 class _Level:
