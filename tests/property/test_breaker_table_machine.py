@@ -67,29 +67,46 @@ class TableMachine(RuleBasedStateMachine):
         self.state = Snapshot(at, mode, entries)
         self.sent += [Delta(base, at, mode, upsert, remove), self.state]
 
+    @rule(
+        user=st.sampled_from(USERS), call=st.sampled_from(CALLS), lease=st.sampled_from(LEASES_MS)
+    )
+    def trip_while_connected(self, user, call, lease):
+        """The everyday case: granted, fetched at once, enforced."""
+        self.grant(user, call, lease, PlatformMode.PROTECT)
+        self.table.apply(self.state, self.now)
+        self.answered_at = max(self.answered_at, self.now)
+        self.seen.append(self.table.at)
+
     # -- the network and time --------------------------------------------------------------------
 
     @rule(data=st.data(), ago=st.floats(0, 20))
     def deliver(self, data, ago):
         """Any message ever sent arrives, perhaps late, perhaps again."""
         message = data.draw(st.sampled_from(self.sent))
-        before = self.table.at
-        if isinstance(message, Snapshot):
-            sent_at = self.now - ago
-            outcome = self.table.apply(message, sent_at)
-            if outcome in (Applied.CHANGED, Applied.RENEWED):
-                self.answered_at = max(self.answered_at, sent_at)
-        else:
-            outcome = self.table.apply(message, self.answered_at)
-            if outcome is Applied.CHANGED:
-                assert message.base == before, "invariant 4: a delta on another base"
+        held, whole = self.table.at, isinstance(message, Snapshot)
+        sent_at = self.now - ago if whole else self.answered_at
+        if held is not None and message.at <= held:
+            expected = Applied.RENEWED if whole and message.at == held else Applied.STALE
+        else:  # invariant 4: a delta on another base is a gap
+            expected = Applied.CHANGED if whole or message.base == held else Applied.GAP
+        assert self.table.apply(message, sent_at) is expected
+        if whole and expected is not Applied.STALE:
+            self.answered_at = max(self.answered_at, sent_at)
         self.seen.append(self.table.at)
 
     @rule(data=st.data(), ago=st.floats(0, 20))
     def renew(self, data, ago):
         at = data.draw(st.sampled_from([m.at for m in self.sent]))
-        if self.table.renewed(at, self.now - ago) is Applied.RENEWED:
+        expected = Applied.RENEWED if at == self.table.at else Applied.STALE
+        assert self.table.renewed(at, self.now - ago) is expected
+        if expected is Applied.RENEWED:
             self.answered_at = max(self.answered_at, self.now - ago)
+
+    @rule(data=st.data(), beyond=st.sampled_from((0.0, RAMP_S / 2, RAMP_S)))
+    def wait_for_an_edge(self, data, beyond):
+        """To where a lease or its ramp ends: that is where mistakes live."""
+        lease_s = data.draw(st.sampled_from(LEASES_MS)) / 1000
+        self.now = max(self.now, self.answered_at + lease_s + beyond)
 
     @rule(seconds=st.floats(0, 45))
     def wait(self, seconds):
@@ -166,4 +183,4 @@ class TableMachine(RuleBasedStateMachine):
 
 
 TestTableMachine = TableMachine.TestCase
-TestTableMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestTableMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
