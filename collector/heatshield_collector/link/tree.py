@@ -145,14 +145,14 @@ class Tree:
             now_ns: when the batch was received.
         """
         duration = np.minimum(duration_ns, LONGEST_NS)
-        order = np.argsort(keys, kind="stable")
+        # Zipkin gives both sides of a call one id: what ran inside belongs to the server's.
+        order = np.lexsort(((kind == CLIENT) | (kind == PRODUCER), keys))
         ordered = keys[order]
-        local = has_parent & (kind != SERVER) & (kind != CONSUMER)
+        # A span that names itself as its parent would be nobody's child and everybody's.
+        local = has_parent & (kind != SERVER) & (kind != CONSUMER) & (parent_keys != keys)
         parent = np.full(len(keys), -1, dtype=np.int64)
         rows = np.flatnonzero(local)
         parent[rows] = _find(ordered, order, parent_keys[rows])
-        # A span that names itself as its parent would be nobody's child and everybody's.
-        parent[parent == np.arange(len(keys))] = -1
         inside = np.flatnonzero(parent >= 0)
         end = start_ns + duration
         of_waiting = _find(ordered, order, self._waiting.parent)
