@@ -56,7 +56,9 @@ def test_keep_firing_for_bridges_a_gap_and_counts_from_its_start():
     assert states(tracker, [hot()], 15.9) == []
     assert states(tracker, [], 16.0) == []
     assert states(tracker, [], 20.75) == []
+    assert tracker.alerts[0].missing_since_s == 16.0
     assert states(tracker, [], 21.0) == ["firing→resolved"]
+    assert tracker.alerts[0].missing_since_s is None
 
 
 def test_resolved_is_kept_a_while_then_forgotten():

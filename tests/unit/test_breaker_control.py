@@ -221,6 +221,16 @@ def test_caps_refuse_and_are_recorded_once_a_minute():
     assert len(control.snapshot().entries) == 2
 
 
+def test_twenty_new_entries_a_minute_are_the_most_and_the_minute_is_whole():
+    control = BreakerControl(epoch=1)
+    for n in range(20):
+        assert control.trip(draft(f"u-{n}"), 0.0, USERS).kind is ChangeKind.OPENED
+    refused = control.trip(draft("one-more"), 60.0, USERS)
+    assert refused.reason is Reason.TOO_MANY_NEW
+    assert refused.reason.systemic
+    assert control.trip(draft("one-more"), 60.25, USERS).kind is ChangeKind.OPENED
+
+
 def test_a_refused_decision_is_recorded_and_grants_nothing():
     control = BreakerControl(epoch=1)
     change = control.act(Refuse(Reason.COLD_START, draft()), 0.0, USERS)

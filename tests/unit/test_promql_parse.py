@@ -80,6 +80,16 @@ def test_too_many_samples_are_an_error_not_a_stall():
         Evaluator(max_samples=10).evaluate(parse("a"), source, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("text", "side"), [("a + on(x) group_left b", "right"), ("b + on(x) group_right a", "left")]
+)
+def test_many_to_many_matching_is_refused_naming_the_side_and_the_series(text, side):
+    one = [Sample.of("b", {"x": "1", "n": n}, 1.0) for n in "12"]
+    source = InstantSamples([Sample.of("a", {"x": "1"}, 1.0), *one])
+    with pytest.raises(EvaluationError, match=f'{{x="1"}} on the {side} hand-side.*n="2".*n="1"'):
+        Evaluator().evaluate(parse(text), source, 0.0)
+
+
 def test_a_label_without_value_is_no_label():
     assert Labels({"a": "", "b": "1"}) == Labels({"b": "1"})
     assert Labels({"b": "1"}).updated({"b": ""}) == Labels()
