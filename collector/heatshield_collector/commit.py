@@ -7,8 +7,8 @@
                                                          not wait for disk)
 
 The two threads work on following groups at the same time: one is in Rust and C++ parsing and
-linking, the other in DuckDB. When a joint decode fails, the payloads are decoded one by one and
-only the bad ones are refused. A killed collector loses nothing that it acknowledged: what it had
+linking, the other in DuckDB. When a joint decode fails, the bad payloads alone are refused and the
+others are decoded. A killed collector loses nothing that it acknowledged: what it had
 not, the senders send again.
 """
 
@@ -260,16 +260,20 @@ class CommitLoop:
         return group
 
     def _decode(self, rows: list[_Waiting], signal: str, now_ns: int, group: _Group) -> None:
-        """Decode jointly; if that fails, one by one, and refuse those that are bad."""
+        """Decode jointly; if that fails, refuse the bad ones and decode the others."""
         try:
             decoded = _DECODERS[signal]([one.payload.body for one in rows], now_ns)
         except DecodeError as error:
-            if len(rows) > 1:
-                for one in rows:
-                    self._decode([one], signal, now_ns, group)
+            if error.bad or len(rows) == 1:
+                bad = error.bad or {0: str(error)}
+                self._release([rows[index] for index in bad])
+                for index, reason in bad.items():
+                    rows[index].refuse(MalformedError(reason))
+                rest = [[row for index, row in enumerate(rows) if index not in bad]]
             else:
-                self._release(rows)
-                rows[0].refuse(MalformedError(str(error)))
+                rest = [[row] for row in rows]
+            for some in filter(None, rest):
+                self._decode(some, signal, now_ns, group)
         except Exception:  # noqa: BLE001 - the senders are told, and the loop goes on
             _log.exception("decoding %d payloads failed", len(rows))
             self._release(rows)

@@ -110,11 +110,17 @@ def _parse(request: type[Message], payloads: Sequence[bytes]) -> pa.RecordBatch:
     ones, 2 kB compressed, overflow its stack and end the process. Protobuf stops at 100 levels,
     and 0.4 µs a span is little for that and for one notion of what a valid payload is.
     """
-    try:
-        for payload in payloads:
+    bad = {}
+    for index, payload in enumerate(payloads):
+        try:
             request.FromString(payload)
+        except ProtobufError as error:
+            bad[index] = str(error)
+    if bad:
+        raise DecodeError(next(iter(bad.values())), bad)
+    try:
         return _handler(request.DESCRIPTOR).list_to_record_batch(list(payloads))
-    except (ProtobufError, ValueError) as error:
+    except ValueError as error:
         raise DecodeError(str(error)) from error
 
 
