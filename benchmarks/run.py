@@ -1,0 +1,50 @@
+"""All benchmarks, or one: ``python benchmarks/run.py [--only NAME] [--quick] [--json FILE]``.
+
+Each prints its figures beside their targets. A figure that falls short is printed as it is; the
+exit status only says whether everything could be measured.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+import enforcement
+import ingest
+import instrumentation
+import stations
+import users
+from figures import CONSOLE, machine, show, write_json
+
+__all__ = ["BENCHMARKS", "main"]
+
+BENCHMARKS: Final = {
+    "ingest": ingest.run,
+    "users": users.run,
+    "enforcement": enforcement.run,
+    "instrumentation": instrumentation.run,
+    "stations": stations.run,
+}
+PART_OF_ANOTHER: Final = "stations"
+"""Runs within ``ingest``; alone only when it is asked for."""
+
+
+def main() -> None:
+    """Read the flags and run."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--only", choices=sorted(BENCHMARKS), help="one benchmark")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; noisier")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    flags = parser.parse_args()
+    here = machine()
+    CONSOLE.print(" · ".join(f"{name} {value}" for name, value in here.items()), highlight=False)
+    CONSOLE.print()
+    reports = []
+    for name in [flags.only] if flags.only else [n for n in BENCHMARKS if n != PART_OF_ANOTHER]:
+        reports.append(BENCHMARKS[name](quick=flags.quick))
+        show(reports[-1])
+        if flags.json:
+            write_json(flags.json, here, reports)
+
+
+if __name__ == "__main__":
+    main()
