@@ -1,6 +1,7 @@
 """``heatshield demo``: the sticker shop's story, first unprotected, then protected."""
 
 import json
+import os
 import shutil
 import signal
 import tempfile
@@ -23,6 +24,9 @@ SECONDS: Final = 24.0
 """Of load in each of the two runs: enough requests for a p99 on either side of the hot user."""
 
 FEWEST_SECONDS: Final = 12.0
+
+BUSY_SHARE: Final = 0.4
+"""Of all cores, in use before the demo starts: it needs about half of two for itself."""
 
 REPORT: Final = Path("demo-report.json")
 
@@ -50,7 +54,12 @@ def demo(
     directory = Path(tempfile.mkdtemp(prefix="heatshield-demo-"))
     # A polite kill must end the children too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    shadow, protect = _play_both(directory, Acts.of(seconds), seed, view_for(console))
+    try:
+        shadow, protect = _play_both(directory, Acts.of(seconds), seed, view_for(console))
+    except KeyboardInterrupt:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
     found = report(shadow, protect)
     report_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     checked = expectations(found)
@@ -70,6 +79,7 @@ def _play_both(directory: Path, acts: Acts, seed: int, view: View) -> tuple[Run,
         f"The hot-user rule's cold start is cut from 120 s to {COLD_START_S:g} s for this demo; "
         f"the first {WARM_UP_S:g} s of each run are not measured."
     )
+    _say_if_busy(view)
     try:
         shadow, protect = (
             play(mode, directory / mode, acts, seed, view) for mode in ("shadow", "protect")
@@ -77,6 +87,16 @@ def _play_both(directory: Path, acts: Acts, seed: int, view: View) -> tuple[Run,
     except (ChildFailed, DemoFailed) as error:
         raise CliError(f"{error}\nlogs and stores are in {directory}") from error
     return shadow, protect
+
+
+def _say_if_busy(view: View) -> None:
+    """Latencies on a machine that is busy anyway are that machine's, so people should know."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > BUSY_SHARE * cores:
+        view.say(
+            f"This machine is busy with something else (load average {load:.1f} on {cores} cores): "
+            "every latency below has that in it."
+        )
 
 
 def _say_where(console: Console, report_file: Path, directory: Path, trace_id: str | None) -> None:
