@@ -70,6 +70,7 @@ class Charging:
         return {
             "pending_traces": linker.pending.dropped["traces"],
             "pending_spans": linker.pending.dropped["spans"],
+            "pending_transfers": linker.pending.dropped["transfers"],
             "waiting_children": linker.tree.evicted,
             "duplicate": linker.seen.duplicates,
             "users_forgotten_early": linker.users.shortened,

@@ -59,6 +59,7 @@ CHARGES: Final = pa.schema(
         ("calls", pa.int64()),
         ("errors", pa.int64()),
         ("eligible", pa.bool_()),  # may count towards a trip
+        ("transferred", pa.bool_()),  # was charged to "unknown" before
         ("trace_id", pa.binary()),
     ]
 )
@@ -78,7 +79,8 @@ class Linked:
     Attributes:
         charges: rows of :data:`CHARGES`, every user known; duplicates left out.
         parts: ``model.REQUEST_PARTS``, one row a trace of the batch.
-        opens: bool[n], which spans of the batch open a call, for rates and durations.
+        opens: bool[n], which spans of the batch open a call, for rates and durations; duplicates
+            left out.
         errors: bool[n], which failed; a rejection is not a failure.
     """
 
@@ -120,15 +122,18 @@ class Linker:
         """
         columns = {name: _column(spans, name) for name in spans.column_names}
         batch = self._batch(columns, now_ns)
-        self._learn(columns["user"], batch, now_ns)
+        named = self._learn(columns["user"], batch, now_ns)
         fresh = self.seen.fresh(batch.identity, now_ns)
         elements = columns["elements"].to_numpy()
         worth = fresh & ((batch.busy_ns > 0) | (elements > 0) | batch.opens)
         charges = self._charge(columns, batch, np.flatnonzero(worth), now_ns)
+        settled = self.pending.give_up(now_ns) + self._resolve(named)
+        if settled:
+            charges = pa.concat_tables([charges, _table_of(settled)])
         parts = request_parts(
             columns, batch.traces, batch.roots, batch.rank, batch.errors, batch.busy_ns, now_ns
         )
-        return Linked(charges, parts, batch.opens, batch.errors)
+        return Linked(charges, parts, batch.opens & fresh, batch.errors)
 
     def overdue(self, now_ns: int) -> pa.Table:
         """Charges whose user nobody named, when no batch has come to say so."""
@@ -159,22 +164,32 @@ class Linker:
             busy_ns=np.where(elsewhere, 0, placed.self_ns),
         )
 
-    def _learn(self, named: pa.Array, batch: _Batch, now_ns: int) -> None:
-        rows = np.flatnonzero(_valid(named))
-        users = named.take(pa.array(rows)).to_pylist()
-        self.users.learn(
-            set(zip(batch.traces[rows].tolist(), users, batch.rank[rows].tolist(), strict=True)),
-            now_ns,
-        )
+    def _learn(self, users: pa.Array, batch: _Batch, now_ns: int) -> set[int]:
+        """Learn whose requests these are; the traces that this batch names a user of."""
+        rows = np.flatnonzero(_valid(users))
+        traces = batch.traces[rows].tolist()
+        named = users.take(pa.array(rows)).to_pylist()
+        self.users.learn(set(zip(traces, named, batch.rank[rows].tolist(), strict=True)), now_ns)
+        return set(traces)
+
+    def _resolve(self, named: set[int]) -> list[Settled]:
+        """Charges that waited for a user whom this batch names."""
+        settled: list[Settled] = []
+        if not len(self.pending):
+            return settled
+        for trace in named:
+            if who := self.users.of(trace):
+                settled += self.pending.resolve(trace, who.user, eligible=not who.conflict)
+        return settled
 
     def _charge(
         self, columns: dict[str, pa.Array], batch: _Batch, rows: Integers, now_ns: int
     ) -> pa.Table:
-        """Charge the spans of these rows, and what waited for their users."""
+        """Charge the spans of these rows whose users are known; the others wait."""
         traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
-        known = [(trace, self.users.of(trace)) for trace in traces.tolist()]
-        users = pa.array([who and who.user for _, who in known], pa.string())
-        eligible = pa.array([bool(who and not who.conflict) for _, who in known], pa.bool_())
+        known = [self.users.of(trace) for trace in traces.tolist()]
+        users = pa.array([who and who.user for who in known], pa.string())
+        eligible = pa.array([bool(who and not who.conflict) for who in known], pa.bool_())
         taken, by_trace = pa.array(rows), pa.array(of_row)
         charges = pa.table(
             [
@@ -189,24 +204,20 @@ class Linker:
                 pa.array(batch.opens[rows].astype(np.int64)),
                 pa.array((batch.errors & batch.opens)[rows].astype(np.int64)),
                 eligible.take(by_trace),
+                pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
                 columns["trace_id"].take(taken),
             ],
             schema=CHARGES,
         )
-        if users.null_count:
-            charges = self._hold(charges, now_ns)
-        settled = self.pending.give_up(now_ns)
-        if len(self.pending):
-            for trace, who in known:
-                if who:
-                    settled += self.pending.resolve(trace, who.user, eligible=not who.conflict)
-        return pa.concat_tables([charges, _table_of(settled)]) if settled else charges
+        return self._hold(charges, now_ns) if users.null_count else charges
 
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
+        """Put by what has no user yet; for what there is no room that is ``unknown``."""
         nameless = pc.is_null(charges.column("user"))
-        waiting = charges.filter(nameless).drop_columns(["user", "eligible"]).to_pylist()
-        self.pending.hold((Charge(**row) for row in waiting), now_ns)
-        return charges.filter(pc.invert(nameless))
+        unnamed = charges.filter(nameless).drop_columns(["user", "eligible", "transferred"])
+        settled = self.pending.hold((Charge(**row) for row in unnamed.to_pylist()), now_ns)
+        named = charges.filter(pc.invert(nameless))
+        return pa.concat_tables([named, _table_of(settled)]) if settled else named
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -232,6 +243,12 @@ def _text_keys(texts: pa.Array) -> npt.NDArray[np.uint64]:
 
 def _table_of(settled: list[Settled]) -> pa.Table:
     rows: list[dict[str, Any]] = [
-        {**one.charge._asdict(), "user": one.user, "eligible": one.eligible} for one in settled
+        {
+            **one.charge._asdict(),
+            "user": one.user,
+            "eligible": one.eligible,
+            "transferred": one.transferred,
+        }
+        for one in settled
     ]
     return pa.Table.from_pylist(rows, schema=CHARGES)

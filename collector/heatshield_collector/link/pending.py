@@ -18,7 +18,10 @@ PATIENCE_NS: Final = 2 * 10**9
 TRANSFER_NS: Final = 60 * 10**9
 TRACES_MOST: Final = 100_000
 CHARGES_MOST: Final = 1_000
-"""Charges of one trace; with the traces' bound 64 MiB in the worst case that was measured."""
+"""Charges of one trace."""
+
+CHARGES_IN_ALL: Final = 100_000
+"""Charges of all traces together: some 50 MiB, at 525 bytes each that were measured."""
 
 
 class Charge(NamedTuple):
@@ -37,11 +40,19 @@ class Charge(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A charge that found its user, late or never."""
+    """A charge that found its user, late or never.
+
+    Attributes:
+        charge: what it was.
+        user: to whom it is charged.
+        eligible: whether it may count towards a trip.
+        transferred: whether it was charged to ``unknown`` before.
+    """
 
     charge: Charge
     user: str
     eligible: bool
+    transferred: bool = False
 
 
 class _Held(NamedTuple):
@@ -53,54 +64,89 @@ class PendingCharges:
     """Holds charges by trace, oldest first.
 
     Attributes:
-        dropped: how many were let go, by cause: ``traces`` when there were too many, ``spans`` when
-            one trace had too many.
+        dropped: charges that could not be kept until their user was known, by cause: ``traces``
+            when there were too many in all, ``spans`` when one trace had too many (both are
+            charged to ``unknown`` early), ``transfers`` when they were let go after that.
     """
 
     def __init__(self, traces_most: int = TRACES_MOST) -> None:
         self._most = traces_most
         self._waiting: OrderedDict[int, _Held] = OrderedDict()
         self._given_up: OrderedDict[int, _Held] = OrderedDict()
-        self.dropped = {"traces": 0, "spans": 0}
+        self._charges = 0
+        self.dropped = {"traces": 0, "spans": 0, "transfers": 0}
 
-    def hold(self, charges: Iterable[Charge], now_ns: int) -> None:
-        """Keep charges until their user is known."""
+    def hold(self, charges: Iterable[Charge], now_ns: int) -> list[Settled]:
+        """Keep charges until their user is known; those there is no room for are settled."""
+        settled = []
         for charge in charges:
             held = self._waiting.get(charge.trace)
             if held is None:
                 held = self._waiting[charge.trace] = _Held(now_ns, [])
             if len(held.charges) < CHARGES_MOST:
                 held.charges.append(charge)
+                self._charges += 1
             else:
                 self.dropped["spans"] += 1
-        while len(self) > self._most:
-            if self._given_up:
-                self._given_up.popitem(last=False)
-            else:
-                self._waiting.popitem(last=False)
-                self.dropped["traces"] += 1
+                settled.append(Settled(charge, UNKNOWN, eligible=False))
+        while len(self) > self._most or self._charges > CHARGES_IN_ALL:
+            settled += self._evict()
+        return settled
 
     def resolve(self, trace: int, user: str, *, eligible: bool) -> list[Settled]:
         """The user of a trace is known: what waited for him."""
-        settled: list[Settled] = []
-        if held := self._waiting.pop(trace, None):
-            settled += [Settled(charge, user, eligible) for charge in held.charges]
-        if held := self._given_up.pop(trace, None):
-            settled += [Settled(charge, user, eligible=False) for charge in held.charges]
-        return settled
+        waited, moved = (self._take(held, trace) for held in (self._waiting, self._given_up))
+        return [
+            *(Settled(charge, user, eligible) for charge in waited),
+            *(Settled(charge, user, eligible=False, transferred=True) for charge in moved),
+        ]
 
     def give_up(self, now_ns: int) -> list[Settled]:
         """What has waited too long: charged to ``unknown``, kept for a transfer, then forgotten."""
         settled: list[Settled] = []
         for trace, held in _aged(self._waiting, now_ns - PATIENCE_NS):
-            settled += [Settled(charge, UNKNOWN, eligible=False) for charge in held.charges]
-            self._given_up[trace] = held
-        for _ in _aged(self._given_up, now_ns - TRANSFER_NS):
-            pass
+            settled += _unknown(held)
+            self._give_up(trace, held)
+        for _, held in _aged(self._given_up, now_ns - TRANSFER_NS):
+            self._charges -= len(held.charges)
+        return settled
+
+    def _give_up(self, trace: int, held: _Held) -> None:
+        """Keep for a transfer, with what was given up of this trace before."""
+        if earlier := self._given_up.pop(trace, None):
+            charges = earlier.charges + held.charges
+            excess = max(0, len(charges) - CHARGES_MOST)
+            self.dropped["transfers"] += excess
+            self._charges -= excess
+            held = held._replace(charges=charges[excess:])
+        self._given_up[trace] = held
+
+    def _take(self, held: OrderedDict[int, _Held], trace: int) -> list[Charge]:
+        found = held.pop(trace, None)
+        if found is None:
+            return []
+        self._charges -= len(found.charges)
+        return found.charges
+
+    def _evict(self) -> list[Settled]:
+        """Let go of the oldest; what is charged already goes first."""
+        if self._given_up:
+            _, held = self._given_up.popitem(last=False)
+            self.dropped["transfers"] += len(held.charges)
+            settled = []
+        else:
+            _, held = self._waiting.popitem(last=False)
+            self.dropped["traces"] += len(held.charges)
+            settled = _unknown(held)
+        self._charges -= len(held.charges)
         return settled
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._given_up)
+
+
+def _unknown(held: _Held) -> list[Settled]:
+    return [Settled(charge, UNKNOWN, eligible=False) for charge in held.charges]
 
 
 def _aged(held: OrderedDict[int, _Held], before_ns: int) -> Iterator[tuple[int, _Held]]:

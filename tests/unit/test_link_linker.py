@@ -1,0 +1,306 @@
+"""Who is charged for a span, with which call, and when."""
+
+import pytest
+from span_rows import CLIENT, CONSUMER, INTERNAL, MS, PRODUCER, SERVER, START_NS, span, table
+
+from heatshield_collector.link import CHARGES, UNKNOWN, Linker
+from heatshield_collector.link.pending import PATIENCE_NS, TRANSFER_NS
+from heatshield_collector.model import REQUEST_PARTS
+
+S = 10**9
+UNTIL_LATE_NS = PATIENCE_NS + 1
+
+
+@pytest.fixture
+def linker():
+    return Linker()
+
+
+def link(linker, rows, after_ns=0):
+    return linker.link(table(rows), START_NS + after_ns)
+
+
+def charges(linker, rows, after_ns=0):
+    """(user, service, call, busy milliseconds) of each charge."""
+    found = link(linker, rows, after_ns).charges
+    assert found.schema == CHARGES
+    return [brief(row) for row in found.to_pylist()]
+
+
+def brief(row):
+    return (row["user"], row["service"], row["call"], row["busy_us"] / 1_000)
+
+
+# -- which call ---------------------------------------------------------------------------------
+
+
+def test_a_server_span_is_charged_for_itself_alone_and_what_ran_inside_for_its_own_time(linker):
+    rows = [
+        span(1, user="u", duration_ns=10 * MS),
+        span(2, parent=1, kind=INTERNAL, name="price", duration_ns=4 * MS),
+    ]
+    assert charges(linker, rows) == [
+        ("u", "shop", "POST /p", 6.0),
+        ("u", "shop", "POST /p", 4.0),
+    ]
+
+
+def test_the_call_that_a_span_names_goes_before_what_encloses_it(linker):
+    rows = [
+        span(1, user="u", call="POST /p"),
+        span(2, parent=1, kind=INTERNAL, name="ownership.refresh", call="ownership.refresh"),
+        span(3, parent=2, kind=CLIENT, name="SADD", backend="redis", call="ownership.refresh"),
+    ]
+    found = charges(linker, rows)
+    assert [call for _, _, call, _ in found] == ["POST /p", *2 * ["ownership.refresh"]]
+
+
+def test_a_stock_service_s_spans_are_charged_to_the_nearest_server_span_above(linker):
+    rows = [
+        span(4, parent=3, kind=CLIENT, name="SADD", backend="redis", duration_ns=2 * MS),
+        span(3, parent=2, kind=INTERNAL, name="refresh", duration_ns=3 * MS),
+        span(2, parent=1, kind=SERVER, name="POST /inner", duration_ns=5 * MS),
+        span(1, user="u", kind=SERVER, name="POST /outer", service="gateway"),
+    ]
+    assert charges(linker, rows) == [
+        ("u", "shop", "POST /inner", 2.0),
+        ("u", "shop", "POST /inner", 1.0),
+        ("u", "shop", "POST /inner", 2.0),
+        ("u", "gateway", "POST /outer", 10.0),
+    ]
+
+
+def test_a_consumer_opens_a_call_too_and_a_lone_internal_span_is_its_own(linker):
+    rows = [
+        span(1, user="u", kind=CONSUMER, name="orders process"),
+        span(2, parent=1, kind=INTERNAL, name="book", duration_ns=MS),
+        span(3, trace=2, user="u", kind=INTERNAL, name="nightly"),
+    ]
+    found = link(linker, rows)
+    assert [row["call"] for row in found.charges.to_pylist()] == [
+        "orders process", "orders process", "nightly",
+    ]  # fmt: skip
+    assert found.opens.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("kind", [CLIENT, PRODUCER])
+def test_who_calls_an_instrumented_service_is_not_charged_for_its_time(linker, kind):
+    rows = [
+        span(1, user="u", duration_ns=10 * MS),
+        span(2, parent=1, kind=kind, name="GET", duration_ns=7 * MS),
+    ]
+    assert charges(linker, rows) == [("u", "shop", "POST /p", 3.0)]
+
+
+def test_a_backend_s_time_is_charged_to_the_enclosing_call_and_names_backend_and_operation(linker):
+    rows = [
+        span(1, user="u", duration_ns=10 * MS),
+        span(
+            2, parent=1, kind=CLIENT, name="SADD", backend="redis", duration_ns=8 * MS,
+            elements=20_000,
+        ),
+    ]  # fmt: skip
+    found = link(linker, rows).charges.to_pylist()
+    assert [(row["backend"], row["operation"]) for row in found] == [
+        (None, "POST /p"),
+        ("redis", "SADD"),
+    ]
+    assert [(row["busy_us"], row["elements"], row["calls"]) for row in found] == [
+        (2_000, 0, 1),
+        (8_000, 20_000, 0),
+    ]
+
+
+def test_spans_that_cost_nothing_are_not_charged_but_calls_are_counted(linker):
+    rows = [
+        span(1, user="u", duration_ns=0),
+        span(2, parent=1, kind=INTERNAL, duration_ns=0),
+    ]
+    found = link(linker, rows).charges.to_pylist()
+    assert [(row["calls"], row["busy_us"]) for row in found] == [(1, 0)]
+
+
+def test_guards_count_as_calls_and_their_failures_as_errors(linker):
+    rows = [
+        span(1, user="u", call="POST /p"),
+        span(2, parent=1, kind=INTERNAL, name="refresh", call="refresh", status=2),
+        span(3, parent=2, kind=INTERNAL, name="detail", call="refresh", status=2),
+    ]
+    found = link(linker, rows).charges.to_pylist()
+    assert [(row["calls"], row["errors"]) for row in found] == [(1, 0), (1, 1), (0, 0)]
+
+
+def test_a_rejected_call_is_no_error_of_it_or_of_its_request(linker):
+    rows = [
+        span(1, user="u", status=2),
+        span(2, trace=2, user="u", status=2, rejected="b-1-7"),
+    ]
+    found = link(linker, rows)
+    assert [row["errors"] for row in found.charges.to_pylist()] == [1, 0]
+    assert found.errors.tolist() == [True, False]
+    assert found.parts.column("errors").to_pylist() == [1, 0]
+
+
+# -- whose request ------------------------------------------------------------------------------
+
+
+def test_the_entry_span_s_user_goes_before_a_server_s_and_that_before_any_other_s(linker):
+    entry = span(1, user="entry", service="gateway")
+    server = span(2, parent=1, user="server")
+    other = span(3, parent=2, kind=INTERNAL, user="baggage", duration_ns=MS)
+    for rows, user in (
+        ([other, server, entry], "entry"),
+        ([other, server], "server"),
+        ([other], "baggage"),
+    ):
+        found = charges(Linker(), rows)
+        assert {name for name, *_ in found} == {user}
+
+
+def test_a_trace_whose_spans_disagree_is_charged_but_cannot_trip(linker):
+    rows = [span(1, user="a"), span(2, parent=1, user="b"), span(3, trace=2, user="a")]
+    found = link(linker, rows).charges.to_pylist()
+    assert [(row["user"], row["eligible"]) for row in found] == [
+        ("a", False),
+        ("a", False),
+        ("a", True),
+    ]
+
+
+def test_a_span_without_a_user_is_charged_to_whom_an_earlier_batch_named(linker):
+    link(linker, [span(1, user="u")])
+    found = link(linker, [span(2, parent=1)], 59 * S).charges.to_pylist()
+    assert [(row["user"], row["eligible"]) for row in found] == [("u", True)]
+
+
+def test_a_charge_waits_two_seconds_for_its_user_as_if_it_had_come_with_him(linker):
+    assert charges(linker, [span(2, parent=1, service="talk", duration_ns=5 * MS)]) == []
+    found = link(linker, [span(1, user="u")], PATIENCE_NS - 1).charges.to_pylist()
+    assert [(brief(row), row["eligible"], row["transferred"]) for row in found] == [
+        (("u", "shop", "POST /p", 10.0), True, False),
+        (("u", "talk", "POST /p", 5.0), True, False),
+    ]
+    assert link(linker, [span(9, trace=9, user="u")], 70 * S).charges.num_rows == 1
+
+
+def test_after_two_seconds_it_is_charged_to_unknown_and_cannot_trip(linker):
+    link(linker, [span(2, parent=1)])
+    found = link(linker, [span(9, trace=9, user="v")], PATIENCE_NS).charges.to_pylist()
+    assert [(row["user"], row["eligible"]) for row in found] == [("v", True), (UNKNOWN, False)]
+
+
+def test_it_is_charged_to_unknown_also_when_no_batch_comes(linker):
+    link(linker, [span(2, parent=1)])
+    assert linker.overdue(START_NS + PATIENCE_NS - 1).num_rows == 0
+    found = linker.overdue(START_NS + PATIENCE_NS).to_pylist()
+    assert [(row["user"], row["eligible"]) for row in found] == [(UNKNOWN, False)]
+    assert linker.overdue(START_NS + 100 * S).num_rows == 0
+
+
+def test_a_user_who_turns_up_within_a_minute_gets_a_transfer_that_cannot_trip(linker):
+    link(linker, [span(2, parent=1)])
+    linker.overdue(START_NS + PATIENCE_NS)
+    found = link(linker, [span(1, user="u")], TRANSFER_NS - 1).charges.to_pylist()
+    assert [(row["user"], row["eligible"], row["transferred"]) for row in found] == [
+        ("u", True, False),
+        ("u", False, True),
+    ]
+
+
+def test_a_user_who_turns_up_after_a_minute_gets_nothing_of_it(linker):
+    link(linker, [span(2, parent=1)])
+    linker.overdue(START_NS + PATIENCE_NS)
+    assert link(linker, [span(1, user="u")], TRANSFER_NS).charges.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "witness",
+    [
+        {"kind": CLIENT, "name": "GET"},  # its time is charged elsewhere
+        {"kind": INTERNAL, "duration_ns": 0},  # it costs nothing
+    ],
+)
+def test_a_span_that_is_not_charged_itself_can_still_say_whose_request_it_is(linker, witness):
+    link(linker, [span(2, parent=1)])
+    found = charges(linker, [span(3, parent=1, user="u", **witness)], S)
+    assert found == [("u", "shop", "POST /p", 10.0)]
+
+
+def test_a_duplicate_can_still_say_whose_request_it_is(linker):
+    twin = span(1, user="u")
+    link(linker, [twin])
+    linker.users = Linker().users  # forgotten for want of memory
+    link(linker, [span(2, parent=1)], S)
+    assert charges(linker, [twin], S) == [("u", "shop", "POST /p", 10.0)]
+
+
+# -- once ---------------------------------------------------------------------------------------
+
+
+def test_a_span_that_is_delivered_again_is_neither_charged_nor_counted_again(linker):
+    rows = [span(1, user="u"), span(2, parent=1, kind=INTERNAL, duration_ns=MS)]
+    assert len(charges(linker, rows)) == 2
+    again = link(linker, rows, S)
+    assert again.charges.num_rows == 0
+    assert not again.opens.any()
+    assert linker.seen.duplicates == 2
+
+
+def test_both_sides_of_a_call_that_share_an_id_are_two_spans(linker):
+    """Zipkin's shared spans: dedupe by trace, span, kind and service."""
+    rows = [
+        span(1, user="u", kind=CLIENT, name="SADD", backend="redis", service="gateway"),
+        span(1, user="u", kind=SERVER),
+        span(1, user="u", kind=SERVER, service="talk"),
+        span(1, user="u", kind=SERVER),
+    ]
+    assert len(charges(linker, rows)) == 3
+
+
+def test_an_empty_batch_is_no_error(linker):
+    found = link(linker, [])
+    assert (found.charges.num_rows, found.parts.num_rows) == (0, 0)
+    assert found.charges.schema == CHARGES
+
+
+# -- one row a request --------------------------------------------------------------------------
+
+
+def test_parts_sum_a_request_up_and_take_its_name_from_the_root(linker):
+    rows = [
+        span(2, parent=1, user="other", start_ns=START_NS + MS, duration_ns=4 * MS, elements=3),
+        span(1, user="u", service="gateway", name="GET /", duration_ns=9 * MS, status=2),
+        span(3, trace=2, parent=7, kind=CLIENT, name="GET", start_ns=START_NS + 5),
+    ]
+    parts = link(linker, rows, S).parts
+    assert parts.schema == REQUEST_PARTS
+    first, second = sorted(parts.to_pylist(), key=lambda row: row["trace_id"])
+    assert first == {
+        "trace_id": bytes(15) + b"\x01",
+        "start_ns": START_NS,
+        "end_ns": START_NS + 9 * MS,
+        "user": "u",
+        "user_rank": 0,
+        "service": "gateway",
+        "call": "GET /",
+        "spans": 2,
+        "errors": 1,
+        "busy_ns": 13 * MS,
+        "elements": 3,
+        "received_ns": START_NS + S,
+        "last_received_ns": START_NS + S,
+    }
+    assert (second["user"], second["user_rank"], second["service"]) == (None, 9, None)
+    assert (second["spans"], second["busy_ns"], second["start_ns"]) == (1, 0, START_NS + 5)
+
+
+def test_absurd_numbers_in_parts_saturate_instead_of_wrapping(linker):
+    most = 2**63 - 1
+    rows = [
+        span(number, user="u", start_ns=most - 1, duration_ns=most, elements=most)
+        for number in range(1, 9)
+    ]
+    (part,) = link(linker, rows).parts.to_pylist()
+    assert part["end_ns"] == most
+    assert 0 < part["elements"] <= most
+    assert 0 < part["busy_ns"] <= most
