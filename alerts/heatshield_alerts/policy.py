@@ -1,10 +1,6 @@
 """What an alert may do: a pure decision, with its reason.
 
-A firing alert asks for a trip with labels that its rule gives it::
-
-    heatshield_action: trip          anything else, or none: the alert only tells people
-    heatshield_mode: reject          reject (the default), trickle or flag
-    heatshield_rate_per_s: "2"       calls let through each second, for trickle
+A firing alert asks for a trip with the labels that its rule gives it, which stand below.
 
 :func:`decide` looks at the alert and at what is known of its user. What the platform can bear
 (:mod:`heatshield_alerts.caps`) breaker control asks before every entry, whoever wants it.
@@ -21,8 +17,15 @@ from heatshield_alerts.rules.state import Alert, AlertState
 __all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide"]
 
 ACTION_LABEL: Final = "heatshield_action"
+"""``trip`` asks for a breaker around the alert's ``user``, ``service`` and ``call``; anything else,
+or none, only tells people."""
+
 MODE_LABEL: Final = "heatshield_mode"
+"""What the breaker does to the user's calls: ``reject`` (the default), ``trickle`` or ``flag``."""
+
 RATE_LABEL: Final = "heatshield_rate_per_s"
+"""For ``trickle``: calls let through each second, in every instance; 0 unless it is given."""
+
 TRIP_ACTION: Final = "trip"
 
 COLD_START_S: Final = 120.0

@@ -16,10 +16,30 @@ from typing import Any, Final
 import orjson
 from fastapi.sse import format_sse_event
 
-__all__ = ["QUEUE_EVENTS", "EventHub", "HubClosedError", "Signal", "Subscription", "encode_event"]
+__all__ = [
+    "EVENTS",
+    "QUEUE_EVENTS",
+    "EventHub",
+    "HubClosedError",
+    "Signal",
+    "Subscription",
+    "encode_event",
+]
 
 QUEUE_EVENTS: Final = 1_024
 """Events kept for one subscriber: minutes of a busy platform, some 500 KiB."""
+
+EVENTS: Final = {
+    "finding": "a detector names a user and call; data as in `/api/findings`",
+    "alert": "an alert is pending, fires or is resolved; data as in `/api/alerts`",
+    "breaker": "a breaker was `opened`, `half_open`, `closed`, `cleared`, `renewed` with a change "
+    "that clients see, or `refused`: data has `change`, `entry`, `version`, `by`, `text`, `reason`",
+    "applied": "an instance enforces a version of the breaker state: `service`, `instance`, "
+    "`applied`",
+    "instance": "an instance spoke for the first time: `service`, `instance`, `workers`",
+    "mode": "somebody changed the platform's mode: `mode`, `by`",
+}
+"""What ``/api/events`` tells of, and what each event's data has beside ``at_ns``."""
 
 MAX_SUBSCRIBERS: Final = 256
 """Pages and scripts that may listen at once; what they hold is bounded by this."""
@@ -101,12 +121,14 @@ class Subscription:
 
     async def next(self, timeout_s: float) -> bytes | None:
         """The next event; ``None`` if there is none within ``timeout_s`` or ever."""
-        if not self._waiting and not self._closing:
-            self._wake.clear()
-            # Whoever publishes appends first and wakes after; so look again before the wait.
-            if not self._waiting and not self._closing:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                # A loop, for the wake of an event that was taken without waiting comes late.
+                while not self._waiting and not self._closing:
+                    self._wake.clear()
+                    # Whoever publishes appends first and wakes after; so look again before it.
+                    if not self._waiting and not self._closing:
+                        await self._wake.wait()
         return self._waiting.popleft() if self._waiting else None
 
     def offer(self, event: bytes) -> bool:
@@ -172,7 +194,7 @@ class EventHub:
         """Tell everyone. Never blocks.
 
         Args:
-            name: ``finding``, ``alert``, ``breaker``, ``applied``, ``instance`` or ``mode``.
+            name: one of :data:`EVENTS`.
             data: a JSON object with ``at_ns``.
         """
         with self._lock:

@@ -35,7 +35,11 @@ REJECTED: Final = "heatshield.rejected"
 # -- resource attributes ----------------------------------------------------------------------
 
 SERVICE_NAME: Final = "service.name"
+"""The service, as calls, loads and breakers name it."""
+
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
+"""One process of the service; a new id in every process."""
+
 WORKERS: Final = "heatshield.workers"
 """How many requests an instance can run at once on its processors: 1 for an asyncio process.
 A service's capacity is the sum over its live instances."""

@@ -131,3 +131,25 @@ def test_a_signal_wakes_everyone_until_they_unsubscribe():
     end_a()
     signal.fire()
     assert woken == ["a", "b", "b"]
+
+
+def test_the_wake_of_an_event_that_was_taken_without_waiting_does_not_end_the_next_wait():
+    """That wake arrives when the next wait has begun, and is no reason to answer `None`."""
+
+    async def scenario():
+        hub = EventHub()
+        subscription = hub.subscribe()
+        loop = asyncio.get_running_loop()
+
+        def publish_after(turns):
+            if turns:
+                loop.call_soon(publish_after, turns - 1)
+            else:
+                hub.publish("finding", {"n": 2})
+
+        hub.publish("finding", {"n": 1})
+        assert data_of(await subscription.next(5))[2] == {"n": 1}
+        publish_after(5)
+        assert data_of(await subscription.next(5))[2] == {"n": 2}
+
+    asyncio.run(scenario())
