@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from heatshield_collector.api import (
     alerts,
+    audit,
     breakers,
     calls,
     events,
@@ -29,6 +30,7 @@ AREAS: Final = (
     calls,
     findings,
     alerts,
+    audit,
     watch,
     breakers,
     mode,

@@ -13,7 +13,6 @@ from starlette.routing import BaseRoute
 
 from heatshield.clock import Clock
 from heatshield.contract import (
-    DEFAULT_LEASE_MS,
     MAX_LEASE_MS,
     BreakerEntry,
     BreakerMode,
@@ -31,6 +30,7 @@ __all__ = [
     "BreakerService",
     "CallLoad",
     "CostName",
+    "GroupName",
     "HotUsersView",
     "LoadReader",
     "Parts",
@@ -42,6 +42,7 @@ __all__ = [
 
 CostName = Literal["busy", "calls", "elements"]
 WindowName = Literal["1s", "10s", "1m", "5m"]
+GroupName = Literal["call", "user"]
 UserClass = Literal["hot", "heavy"]
 AlertState = Literal["inactive", "pending", "firing", "resolved"]
 
@@ -51,6 +52,7 @@ class UserLoad:
     """The load of one user on one call: cost per second, with the bounds of the sketch.
 
     Attributes:
+        service: where; empty, as ``call`` is, in an answer over all calls.
         load: the estimate; ``lower`` and ``upper`` hold the true value.
         share: of the service's capacity (busy) or of the service's whole load (else), 0 to 1.
         baseline: the user's own 5-minute load; null while it is unknown.
@@ -100,8 +102,10 @@ class CallLoad:
 class LoadReader(Protocol):
     """Answers from the sketches, at once. Called from worker threads."""
 
-    def hot_users(self, cost: CostName, window: WindowName, limit: int) -> HotUsersView:
-        """The ``limit`` users with the highest load."""
+    def hot_users(
+        self, cost: CostName, window: WindowName, limit: int, by: GroupName
+    ) -> HotUsersView:
+        """The ``limit`` users with the highest load, on a call each or over all their calls."""
         ...
 
     def calls(self, window: WindowName, limit: int) -> Sequence[CallLoad]:
@@ -132,6 +136,7 @@ class TripRequest:
     """A person's wish to cut one user off one call.
 
     Attributes:
+        lease_ms: when to end it; else it is held for the ceiling of 15 minutes.
         issuer: ``human:<name>``; nobody can pose as a rule here.
     """
 
@@ -139,7 +144,7 @@ class TripRequest:
     service: Annotated[str, _text("the service of the call")]
     call: Annotated[str, _text("the call: a server span's or a guard's name")]
     mode: BreakerMode = BreakerMode.REJECT
-    lease_ms: Annotated[int, Field(gt=0, le=MAX_LEASE_MS)] = DEFAULT_LEASE_MS
+    lease_ms: Annotated[int | None, Field(gt=0, le=MAX_LEASE_MS)] = None
     rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     reason: Annotated[str, Field(max_length=4096)] = ""
     issuer: Annotated[str, Field(pattern=r"^human:\S.*$", max_length=256)] = "human:api"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from heatshield_collector.api.parts import CostName, HotUsersView, Parts, WindowName
+from heatshield_collector.api.parts import CostName, GroupName, HotUsersView, Parts, WindowName
 
 __all__ = ["router"]
 
@@ -18,8 +18,11 @@ def router(parts: Parts) -> APIRouter:
         cost: Annotated[CostName, Query(description="what the load counts")] = "busy",
         window: Annotated[WindowName, Query(description="over how long")] = "10s",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
+        by: Annotated[
+            GroupName, Query(description="a row for each user and call, or for each user")
+        ] = "call",
     ) -> HotUsersView:
-        """Users by load, the highest first, one row for each user and call."""
-        return parts.loads.hot_users(cost, window, limit)
+        """Users by load, the highest first; ``by=user`` over all their calls."""
+        return parts.loads.hot_users(cost, window, limit, by)
 
     return routes

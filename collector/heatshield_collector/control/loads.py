@@ -3,9 +3,23 @@
 from collections.abc import Callable, Sequence
 
 from heatshield.clock import Clock
-from heatshield_collector.api.parts import CallLoad, CostName, HotUsersView, UserLoad, WindowName
+from heatshield_collector.api.parts import (
+    CallLoad,
+    CostName,
+    GroupName,
+    HotUsersView,
+    UserLoad,
+    WindowName,
+)
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.detect import Detector, Durations, Finding
+from heatshield_collector.detect import (
+    Detector,
+    Durations,
+    Finding,
+    FindingClass,
+    Key,
+    Load,
+)
 
 __all__ = ["Loads"]
 
@@ -35,36 +49,57 @@ class Loads:
         self._findings = findings
         self._clock = clock
 
-    def hot_users(self, cost: CostName, window: WindowName, limit: int) -> HotUsersView:
-        """The ``limit`` users with the highest load."""
+    def hot_users(
+        self, cost: CostName, window: WindowName, limit: int, by: GroupName
+    ) -> HotUsersView:
+        """The ``limit`` users with the highest load, on a call each or over all their calls."""
         now_s = self._clock.monotonic()
-        # Hot goes over heavy where a user is both.
-        classes = {
-            one.key: one.klass for one in sorted(self._findings(), key=lambda f: f.klass != "heavy")
-        }
-        cut = {key: entry.id for key, _, entry in self._breakers.held()}
-        live = self._breakers.live()
+        loads = self._detector.top(cost, window, limit, now_s, by=by)
         total = self._detector.total(cost, window, now_s)
-        users = []
-        for key, load, lower, upper in self._detector.top(cost, window, limit, now_s):
-            whole = self._detector.capacity_of(key.service) if cost == "busy" else total
-            users.append(
-                UserLoad(
-                    user=key.user,
-                    service=key.service,
-                    call=key.call,
-                    load=load,
-                    lower=lower,
-                    upper=upper,
-                    share=lower / whole if whole else 0.0,
-                    baseline=self._detector.baseline_of(key, now_s) if cost == "busy" else None,
-                    klass=classes.get(key),
-                    breaker=cut.get((key.user, key.service, key.call)),
-                    trace_id=next(iter(self._detector.traces_of(key)), None),
-                )
-            )
-        capacity = float(sum(instance.workers for instance in live))
+        capacity = sum(self._breakers.capacities().values())
+        row = self._on_a_call if by == "call" else self._over_all_calls
+        users = [row(one, cost, total, now_s) for one in loads]
         return HotUsersView(cost, window, self._clock.time_ns(), capacity, users)
+
+    def _on_a_call(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:
+        key = load.key
+        whole = self._detector.capacity_of(key.service) if cost == "busy" else total
+        cut = {key: entry.id for key, _, entry in self._breakers.held()}
+        return UserLoad(
+            user=key.user,
+            service=key.service,
+            call=key.call,
+            load=load.load,
+            lower=load.lower,
+            upper=load.upper,
+            share=load.lower / whole if whole else 0.0,
+            baseline=self._detector.baseline_of(key, now_s) if cost == "busy" else None,
+            klass=self._class(lambda found: found == key),
+            breaker=cut.get((key.user, key.service, key.call)),
+            trace_id=next(iter(self._detector.traces_of(key)), None),
+        )
+
+    def _over_all_calls(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:  # noqa: ARG002 - as above
+        capacity = sum(self._breakers.capacities().values())
+        whole = capacity if cost == "busy" else total
+        return UserLoad(
+            user=load.key.user,
+            service="",
+            call="",
+            load=load.load,
+            lower=load.lower,
+            upper=load.upper,
+            share=load.lower / whole if whole else 0.0,
+            baseline=None,
+            klass=self._class(lambda found: found.user == load.key.user),
+            breaker=None,
+            trace_id=None,
+        )
+
+    def _class(self, matches: Callable[[Key], bool]) -> FindingClass | None:
+        """What the last round found of a user; hot goes over heavy where he is both."""
+        classes = {one.klass for one in self._findings() if matches(one.key)}
+        return "hot" if "hot" in classes else "heavy" if classes else None
 
     def calls(self, window: WindowName, limit: int) -> Sequence[CallLoad]:
         """The ``limit`` calls with the highest busy load."""

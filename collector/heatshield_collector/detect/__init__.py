@@ -2,7 +2,7 @@
 
 from heatshield_collector.detect.detector import COSTS, Detector, Load, Rules
 from heatshield_collector.detect.durations import Durations
-from heatshield_collector.detect.findings import Finding, Key
+from heatshield_collector.detect.findings import Finding, FindingClass, Key
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Detector",
     "Durations",
     "Finding",
+    "FindingClass",
     "Key",
     "Load",
     "Rules",

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from heatshield_collector.detect.active_users import ActiveUsers
-from heatshield_collector.detect.clip import PIECE, Clip, Evidence
+from heatshield_collector.detect.clip import Clip, Evidence
 from heatshield_collector.detect.findings import Finding, FindingClass, Key
 from heatshield_collector.detect.hot_user import FAST, SLOW, HotRule, Observation, judge
 from heatshield_collector.detect.sketch import Hitter
@@ -26,8 +26,12 @@ __all__ = ["COSTS", "Detector", "Load", "Profile", "Rules"]
 COSTS: Final = {"busy": ("busy_us", 1e-6), "calls": ("calls", 1.0), "elements": ("elements", 1.0)}
 """Cost to the charges' column and to its unit's size in seconds or pieces."""
 
-CANDIDATES: Final = 100
-"""Keys that are judged at each evaluation: a breaker's cap on entries."""
+CANDIDATES: Final = 1_000
+"""Keys that are judged at each evaluation, the heaviest first. Each holds at least the smallest
+floor, so that of a small service is not crowded out by users of a large one."""
+
+EVIDENCE_PIECE: Final = 8
+"""Only pieces of at least this fraction (an eighth) of the clip are worth keeping as evidence."""
 
 HEAVY_SHARE: Final = 0.05
 """Part of a service's busy load over 10 s at which a user is heavy: worth a look, no more."""
@@ -144,7 +148,7 @@ class Detector:
             for one, limit, (keys, weights) in zip(self._trips, of_service, counted, strict=True):
                 keys.append(key)
                 weights.append(one.clip.counts(trace, key, busy_us, limit, now_s))
-            if busy_us * PIECE >= of_service[0]:
+            if busy_us * EVIDENCE_PIECE >= of_service[0]:
                 self._evidence.offer(key, busy_us, trace_id.hex(), now_s)
         for one, (keys, weights) in zip(self._trips, counted, strict=True):
             one.windows.add(keys, weights, now_s)
@@ -161,9 +165,9 @@ class Detector:
         found = []
         rule = trip.rule
         for hitter in trip.windows.window(rule.window, now_s).top(CANDIDATES):
-            # The cheapest test first: most candidates are ordinary users.
+            # They come by weight: who follows is an ordinary user too.
             if hitter.lower < rule.least * rule.window_s * 1e6:
-                continue
+                break
             key = Key.of(hitter.key)
             capacity = self._capacity(key.service)
             load = hitter.lower / 1e6 / rule.window_s
@@ -262,10 +266,24 @@ class Detector:
         with self._lock:
             return self._evidence.of(key.text)
 
-    def top(self, cost: str, window: WindowName, limit: int, now_s: float) -> list[Load]:
-        """The heaviest (user, service, call) by a cost over a window."""
+    def top(
+        self, cost: str, window: WindowName, limit: int, now_s: float, by: str = "call"
+    ) -> list[Load]:
+        """The heaviest users by a cost over a window.
+
+        Args:
+            cost: ``busy``, ``calls`` or ``elements``.
+            window: over how long.
+            limit: most rows.
+            now_s: monotonic seconds.
+            by: ``call`` for a row each (user, service, call), ``user`` for a row each user, whose
+                key then has no service and no call.
+        """
+        windows = self._by_user_call if by == "call" else self._by_user
         with self._lock:
-            hitters = self._by_user_call[cost].window(window, now_s).top(limit)
+            hitters = windows[cost].window(window, now_s).top(limit)
+        if by == "user":
+            hitters = [one._replace(key=Key(one.key, "", "").text) for one in hitters]
         return [_load(hitter, cost, window) for hitter in hitters]
 
     def total(self, cost: str, window: WindowName, now_s: float) -> float:
@@ -327,7 +345,11 @@ def _sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ())
 
 
 def _by_call(charges: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Sums by where the cost arose, and the keys of the rows."""
+    """Sums by where the cost arose, and the keys of the rows.
+
+    What is transferred to its user arose when it was charged to nobody.
+    """
+    charges = charges.filter(pc.invert(charges.column("transferred")))
     spent = charges.set_column(
         charges.column_names.index("service"),
         "service",

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from heatshield.cli.client import Collector
 from heatshield.cli.options import REFRESH_S, AsJson, Endpoint, Interval, collector
 
 __all__ = ["hot"]
@@ -18,6 +17,13 @@ class CostName(StrEnum):
     BUSY = "busy"
     CALLS = "calls"
     ELEMENTS = "elements"
+
+
+class Group(StrEnum):
+    """What makes a row."""
+
+    CALL = "call"
+    USER = "user"
 
 
 class Window(StrEnum):
@@ -35,6 +41,9 @@ def hot(
     cost: Annotated[CostName, typer.Option(help="Cost to rank by.")] = CostName.BUSY,
     window: Annotated[Window, typer.Option(help="Time a load is taken over.")] = Window.TEN_SECONDS,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Users to show.")] = 20,
+    by: Annotated[
+        Group, typer.Option(help="A row for each user and call, or for each user.")
+    ] = Group.CALL,
     interval: Interval = REFRESH_S,
     endpoint: Endpoint = None,
 ) -> None:
@@ -43,21 +52,23 @@ def hot(
     --json, or output that is no terminal, means --once.
     """
     source = collector(endpoint)
+
+    def ask() -> Any:
+        return source.get(
+            "/api/users/hot", cost=cost.value, window=window.value, limit=limit, by=by.value
+        )
+
     from heatshield.cli.terminal import console, print_json
 
     if as_json:
-        print_json(_ask(source, cost, window, limit))
+        print_json(ask())
         return
     from heatshield.cli.tables import hot_table
 
     screen = console()
     if once or not sys.stdout.isatty():
-        screen.print(hot_table(_ask(source, cost, window, limit)))
+        screen.print(hot_table(ask()))
         return
     from heatshield.cli.live import watch
 
-    watch(lambda: hot_table(_ask(source, cost, window, limit)), interval, screen)
-
-
-def _ask(source: Collector, cost: CostName, window: Window, limit: int) -> Any:
-    return source.get("/api/users/hot", cost=cost.value, window=window.value, limit=limit)
+    watch(lambda: hot_table(ask()), interval, screen)

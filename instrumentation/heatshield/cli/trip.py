@@ -7,7 +7,7 @@ import typer
 
 from heatshield.cli.errors import CliError
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
-from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerMode, PlatformMode
+from heatshield.contract import MAX_LEASE_MS, BreakerMode, PlatformMode
 from heatshield.names import BREAKERS_PATH
 
 __all__ = ["lease_ms", "trip"]
@@ -43,16 +43,16 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
         typer.Option("--rate", min=0, help="Calls let through a second and client, for trickle."),
     ] = None,
     lease: Annotated[
-        str,
-        typer.Option("--lease", help="Time a client may enforce it unrenewed."),
-    ] = f"{DEFAULT_LEASE_MS // 1000}s",
+        str | None,
+        typer.Option("--lease", help="End it after this, such as 30s or 5m; else after 15m."),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="One sentence for the audit.")] = "",
     as_json: AsJson = False,
     endpoint: Endpoint = None,
     token: Token = None,
 ) -> None:
     """Trip a breaker around one user's one call, in every instance of the service."""
-    wanted = _wanted(user, service, call, mode, rate, lease_ms(lease), reason)
+    wanted = _wanted(user, service, call, mode, rate, lease_ms(lease) if lease else None, reason)
     source = collector(endpoint, token)
     entry = source.post(BREAKERS_PATH, wanted)
     if as_json:
@@ -62,10 +62,11 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
         return
     from heatshield.cli.terminal import safe
 
+    held_s = (wanted["lease_ms"] or MAX_LEASE_MS) / 1e3
     typer.echo(
         safe(
             f"tripped {entry['id']}: {entry['mode']} {entry['call']} of {entry['service']}"
-            f" for user {entry['user']}, lease {entry['lease_ms'] / 1e3:g} s"
+            f" for user {entry['user']}, for {held_s:g} s or until it is cleared"
         )
     )
     if source.get("/api/mode")["mode"] == PlatformMode.SHADOW:
@@ -78,7 +79,7 @@ def _wanted(
     call: str,
     mode: BreakerMode,
     rate: float | None,
-    lease_ms: int,
+    lease_ms: int | None,
     reason: str,
 ) -> dict[str, Any]:
     """The body of the request.

@@ -67,7 +67,7 @@ class FixedLoads:
 
     asked: tuple = ()
 
-    def hot_users(self, cost, window, limit):
+    def hot_users(self, cost, window, limit, by):
         self.asked = (cost, window, limit)
         row = UserLoad("u-1", "shop", "POST /p", 2.0, 1.9, 2.1, 0.25, None, "hot", "b-1", "ab" * 16)
         return HotUsersView(cost, window, START_NS, 8.0, [row])
@@ -112,7 +112,7 @@ class MemoryBreakers:
             service=request.service,
             call=request.call,
             mode=request.mode,
-            lease_ms=request.lease_ms,
+            lease_ms=request.lease_ms or 30_000,
             issuer=request.issuer,
             reason=request.reason,
             rate_per_s=request.rate_per_s,
