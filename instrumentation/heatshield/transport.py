@@ -4,6 +4,7 @@ Used by background threads only. Its calls are never traced: the threads run wit
 suppressed.
 """
 
+import encodings.idna  # noqa: F401  # see below
 import http.client
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 __all__ = ["Answer", "Connection", "Unreachable", "connect", "retry_after_s"]
+
+# Looking up a host imports the codec above on first use. A background thread must not be the first:
+# a process that forked meanwhile would inherit an import lock that nobody ever releases.
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """No answer of a collector is larger; more is not read."""
