@@ -39,7 +39,11 @@ _KINDS: Final = {
     "kvlist_value": "j",
 }
 _LETTERS: Final = "nsidbxj"
+_MASKS: Final = {kinds: np.array([letter in kinds for letter in _LETTERS]) for kinds in ("s", "si")}
+"""By kinds that are asked for, bool[7]: which of the letters are among them."""
 _JOINT: Final = pa.scalar(SEPARATOR, pa.string())
+_TRUE: Final = pa.scalar("true", pa.string())
+_FALSE: Final = pa.scalar("false", pa.string())
 """Typed once: to guess the type of a Python value, pyarrow goes looking for modules each time."""
 _RANDOM: Final = np.random.default_rng(secrets.randbits(64))
 
@@ -99,14 +103,16 @@ class Attributes:
             empty = np.empty(0, dtype=np.int64)
             return empty, empty
         found = np.flatnonzero(self.key == wanted)
-        rows, first = np.unique(self.row[found], return_index=True)
-        return rows, found[first]
+        rows = self.row[found]
+        first = np.ones(len(rows), dtype=bool)
+        first[1:] = rows[1:] != rows[:-1]
+        return rows[first], found[first]
 
     def texts_of(self, name: str, kinds: str = "s") -> pa.Array:
         """The values of one attribute: string[rows], null where a row has none of these kinds."""
         rows, at = self.first_of(name)
         index = np.full(self.rows, -1, dtype=np.int64)
-        wanted = np.isin(self.kind[at], [_LETTERS.index(kind) for kind in kinds])
+        wanted = _MASKS[kinds][self.kind[at]]
         index[rows[wanted]] = at[wanted]
         taken = self.text.take(pa.array(index, mask=index < 0))
         return _unescaped(taken) if len(rows) else taken
@@ -164,8 +170,11 @@ def any_value_texts(values: pa.StructArray) -> tuple[pa.Array, np.ndarray]:
         string[n] without nulls and not yet escaped, and uint8[n], index into ``nsidbxj``.
     """
     kind = np.zeros(len(values), dtype=np.uint8)
-    text = values.field("string_value")
     kind[_present(values, "string_value")] = _LETTERS.index("s")
+    # Texts of all kinds one after the other, then each row takes its own: one pass for all of
+    # them, where a replacement under a mask costs one for each kind.
+    parts, total = [values.field("string_value")], len(values)
+    taken = np.arange(total)
     for name, cast in (
         ("int_value", _integer_text),
         ("double_value", _double_text),
@@ -178,9 +187,10 @@ def any_value_texts(values: pa.StructArray) -> tuple[pa.Array, np.ndarray]:
         if present.any():
             kind[present] = _LETTERS.index(_KINDS[name])
             at = np.flatnonzero(present)
-            text = pc.replace_with_mask(
-                text, pa.array(present), cast(values.field(name).take(pa.array(at)))
-            )
+            parts.append(cast(values.field(name).take(pa.array(at))))
+            taken[at] = np.arange(total, total + len(at))
+            total += len(at)
+    text = parts[0] if len(parts) == 1 else pa.concat_arrays(parts).take(pa.array(taken))
     return pc.fill_null(text, ""), kind
 
 
@@ -201,7 +211,7 @@ def _double_text(values: pa.Array) -> pa.Array:
 
 
 def _bool_text(values: pa.Array) -> pa.Array:
-    return pc.if_else(values, "true", "false")
+    return pc.if_else(values, _TRUE, _FALSE)
 
 
 def _bytes_text(values: pa.Array) -> pa.Array:
