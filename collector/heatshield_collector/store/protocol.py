@@ -85,8 +85,8 @@ class Store(Protocol):
         """The newest rows of ``findings``, ``alerts`` or ``audit``, newest first."""
         ...
 
-    def next_epoch(self) -> int:
-        """A number greater than any this store has given before, durable on return."""
+    def next_epoch(self, at_least: int) -> int:
+        """A number of at least this that is greater than any given before, durable on return."""
         ...
 
     def sizes(self) -> Mapping[str, int]:

