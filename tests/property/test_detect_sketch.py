@@ -91,6 +91,15 @@ def test_top_leaves_out_nobody_who_is_surely_heavier_than_the_error(rows):
     assert {key for key, weight in truth.items() if weight > error} <= named
 
 
+@given(pieces, st.integers(1, 2_000))
+def test_surely_over_names_exactly_those_whose_lower_bound_is(parts, weight):
+    sketch = HeavyHitters.merged([sketch_of(part) for part in parts], SMALL)
+    found = sketch.surely_over(weight)
+    everybody = [sketch.bounds(f"k{number}") for number in range(41)]
+    assert sorted(found) == sorted(one for one in everybody if one.lower > weight)
+    assert [row.lower for row in found] == sorted((row.lower for row in found), reverse=True)
+
+
 @given(updates, updates)
 def test_bounds_survive_serialisation_and_merging_after_it(rows, more):
     read = HeavyHitters.from_bytes(sketch_of(rows).to_bytes(), SMALL)

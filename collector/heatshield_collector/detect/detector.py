@@ -26,10 +26,6 @@ __all__ = ["COSTS", "Detector", "Load", "Profile", "Rules"]
 COSTS: Final = {"busy": ("busy_us", 1e-6), "calls": ("calls", 1.0), "elements": ("elements", 1.0)}
 """Cost to the charges' column and to its unit's size in seconds or pieces."""
 
-CANDIDATES: Final = 1_000
-"""Keys that are judged at each evaluation, the heaviest first. Each holds at least the smallest
-floor, so that of a small service is not crowded out by users of a large one."""
-
 EVIDENCE_PIECE: Final = 8
 """Only pieces of at least this fraction (an eighth) of the clip are worth keeping as evidence."""
 
@@ -164,10 +160,9 @@ class Detector:
     def _hot(self, trip: _Trip, now_s: float) -> list[Finding]:
         found = []
         rule = trip.rule
-        for hitter in trip.windows.window(rule.window, now_s).top(CANDIDATES):
-            # They come by weight: who follows is an ordinary user too.
-            if hitter.lower < rule.least * rule.window_s * 1e6:
-                break
+        # The smallest floor there is: most users are under it, and need no further look.
+        least = round(rule.least * rule.window_s * 1e6)
+        for hitter in trip.windows.window(rule.window, now_s).surely_over(least - 1):
             key = Key.of(hitter.key)
             capacity = self._capacity(key.service)
             load = hitter.lower / 1e6 / rule.window_s
@@ -183,9 +178,7 @@ class Detector:
         busy = self._by_user_call["busy"].window("10s", now_s)
         least = max(HEAVY_SHARE * busy.total, FAST.least * 10 * 1e6)
         found = []
-        for hitter in busy.top(CANDIDATES):
-            if hitter.lower < least:
-                break
+        for hitter in busy.surely_over(round(least) - 1):
             key = Key.of(hitter.key)
             if key.user != UNKNOWN:
                 reason = f"{hitter.lower / busy.total:.0%} of all busy time over 10s is his"

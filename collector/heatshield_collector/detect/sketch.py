@@ -92,9 +92,17 @@ class HeavyHitters:
     def top(self, limit: int) -> list[Hitter]:
         """The keys of highest estimate that may be heavier than the error, the heaviest first."""
         rows = self._sketch.get_frequent_items(frequent_items_error_type.NO_FALSE_NEGATIVES)
+        return self._hitters(rows[:limit])
+
+    def surely_over(self, weight: int) -> list[Hitter]:
+        """The keys whose lower bound is over this positive weight, the heaviest first."""
+        none_below = frequent_items_error_type.NO_FALSE_POSITIVES
+        return self._hitters(self._sketch.get_frequent_items(none_below, weight))
+
+    def _hitters(self, rows: list[tuple[str, int, int, int]]) -> list[Hitter]:
         return [
             Hitter(key, estimate, lower, upper + self._error)
-            for key, estimate, lower, upper in rows[:limit]
+            for key, estimate, lower, upper in rows
         ]
 
     def to_bytes(self) -> bytes:
