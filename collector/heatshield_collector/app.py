@@ -112,7 +112,13 @@ class Collector:
         )
         durations = Durations()
         self._charging = Charging(
-            Linker(), self._detector, durations, self._breakers, self._metrics, clock
+            Linker(),
+            self._detector,
+            durations,
+            self._breakers,
+            self._metrics,
+            clock,
+            may_be_hot=lambda: self._control.wake(),
         )
         self._commit = CommitLoop(self._store, self._charging, clock, settings.queue_mib * _MIB)
         self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)

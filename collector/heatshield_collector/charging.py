@@ -3,6 +3,8 @@
 Detection is fed here, on the decode thread, before the disk has the spans.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 
@@ -26,6 +28,7 @@ class Charging:
         breakers: told which instances live, where a service does not say so itself.
         metrics: told of rates, errors and durations, and of what was committed.
         clock: for the windows' time.
+        may_be_hot: called when a batch has a request so costly that evaluation should not wait.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Charging:
         breakers: Breakers,
         metrics: SelfMetrics,
         clock: Clock,
+        may_be_hot: Callable[[], None],
     ) -> None:
         self._linker = linker
         self._detector = detector
@@ -43,12 +47,14 @@ class Charging:
         self._breakers = breakers
         self._metrics = metrics
         self._clock = clock
+        self._may_be_hot = may_be_hot
 
     def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
         """Charge a batch; ``model.REQUEST_PARTS`` to be stored with it."""
         now_s = self._clock.monotonic()
         linked = self._linker.link(spans, now_ns)
-        self._detector.observe(linked.charges, now_s)
+        if self._detector.observe(linked.charges, now_s):
+            self._may_be_hot()
         self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
         self._durations.observe(spans, np.flatnonzero(linked.opens), now_s)
         self._attend(spans)

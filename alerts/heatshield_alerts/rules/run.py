@@ -65,17 +65,19 @@ class RuleRunner:
         """The alerts that fire."""
         return tuple(alert for alert in self.alerts if alert.state is AlertState.FIRING)
 
-    def evaluate(self, source: InstantSource, at_s: float) -> Evaluation:
+    def evaluate(self, source: InstantSource, at_s: float, *, early: bool = False) -> Evaluation:
         """Evaluate the groups whose interval has passed.
 
         Args:
             source: the samples of this instant.
             at_s: seconds on a clock that never goes back.
+            early: evaluate every group now, because something happened; their next regular
+                evaluations stay where they are.
         """
         transitions: list[Transition] = []
         failures: list[RuleFailure] = []
         for row in self._groups:
-            if not row.is_due(at_s):
+            if not row.is_due(at_s) and not early:
                 continue
             for tracker in row.trackers:
                 try:

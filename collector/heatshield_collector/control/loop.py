@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from heatshield_collector.events import EventHub
 __all__ = ["ControlLoop", "Notifies"]
 
 _log = logging.getLogger(__name__)
+
+EARLY_GAP_S: Final = 0.05
+"""Least time after a round that did not wait its 250 ms. With many users a round costs 5 ms."""
 
 QUIET_S: Final = 10.0
 """A finding that comes back sooner is the same finding."""
@@ -83,7 +87,8 @@ class ControlLoop:
         self._started_s = clock.monotonic()
         self._seen: dict[tuple[str, Key], _Seen] = {}
         self._findings: Sequence[Finding] = ()
-        self._ended = threading.Event()
+        self._ended = False
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
         self.failures = 0
 
@@ -93,8 +98,13 @@ class ControlLoop:
 
     def stop(self) -> None:
         """End the thread."""
-        self._ended.set()
+        self._ended = True
+        self._woken.set()
         self._thread.join()
+
+    def wake(self) -> None:
+        """Somebody may be hot: evaluate at once instead of at the next 250 ms. Never blocks."""
+        self._woken.set()
 
     @property
     def alive(self) -> bool:
@@ -140,14 +150,18 @@ class ControlLoop:
             names.SERVICE_CAPACITY: lambda _: capacity_samples(self._breakers),
         }
 
-    def round(self) -> None:
-        """One evaluation: findings, rules, decisions, breakers."""
+    def round(self, *, early: bool = False) -> None:
+        """One evaluation: findings, rules, decisions, breakers.
+
+        Args:
+            early: it comes between the rules' intervals, which it doesn't shift.
+        """
         now_s = self._clock.monotonic()
         self._findings = self._detector.evaluate(now_s)
         for finding in self._findings:
             self._note(finding, now_s)
         self._forget(now_s)
-        evaluation = self._runner.evaluate(self, now_s)
+        evaluation = self._runner.evaluate(self, now_s, early=early)
         for failure in evaluation.failures:
             self.failures += 1
             _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
@@ -208,13 +222,20 @@ class ControlLoop:
         return self._clock.time_ns() - round(self._clock.monotonic() * 1e9)
 
     def _run(self) -> None:
-        while not self._ended.wait(PANE_S):
+        while True:
+            early = self._woken.wait(PANE_S)
+            self._woken.clear()
+            if self._ended:
+                return
             try:
-                self.round()
+                self.round(early=early)
             except Exception:  # noqa: BLE001 - see below
                 # A round that fails must not be the last one.
                 self.failures += 1
                 _log.exception("a round of evaluation failed")
+            if early:
+                # A platform on fire wakes this with every batch.
+                time.sleep(EARLY_GAP_S)
 
 
 def _key_of(alert: Alert) -> Key:

@@ -108,10 +108,14 @@ class Detector:
         self._active = ActiveUsers()
         self._lock = threading.Lock()
 
-    def observe(self, charges: pa.Table, now_s: float) -> None:
-        """Take in charges (``link.CHARGES``) that were received at ``now_s``, monotonic seconds."""
+    def observe(self, charges: pa.Table, now_s: float) -> bool:
+        """Take in charges (``link.CHARGES``) that were received at ``now_s``, monotonic seconds.
+
+        Returns:
+            Whether a request among them was as costly as one may count: then somebody may be hot.
+        """
         if not charges.num_rows:
-            return
+            return False
         requests = _by_request(charges)
         by_key = _sums(requests, ["user", "service", "call"])
         keys = [Key(*row).text for row in _rows(by_key, "user", "service", "call")]
@@ -125,10 +129,15 @@ class Detector:
                 self._by_call[cost].add(calls, by_call.column(column).to_pylist(), now_s)
             self._active.add(users, now_s)
             self._by_call["errors"].add(calls, by_call.column("errors").to_pylist(), now_s)
-            self._clip(requests, now_s)
+            return self._clip(requests, now_s)
 
-    def _clip(self, requests: pa.Table, now_s: float) -> None:
-        """Feed the trips' windows: each request counts at most its rule's clip."""
+    def _clip(self, requests: pa.Table, now_s: float) -> bool:
+        """Feed the trips' windows: each request counts at most its rule's clip.
+
+        Returns:
+            Whether one reached it.
+        """
+        reached = False
         counted: list[tuple[list[str], list[int]]] = [([], []) for _ in self._trips]
         limits: dict[str, list[int]] = {}
         columns = ("trace", "user", "service", "call", "busy_us", "trace_id")
@@ -146,8 +155,10 @@ class Detector:
                 weights.append(one.clip.counts(trace, key, busy_us, limit, now_s))
             if busy_us * EVIDENCE_PIECE >= of_service[0]:
                 self._evidence.offer(key, busy_us, trace_id.hex(), now_s)
+            reached = reached or busy_us >= of_service[0]
         for one, (keys, weights) in zip(self._trips, counted, strict=True):
             one.windows.add(keys, weights, now_s)
+        return reached
 
     def evaluate(self, now_s: float) -> list[Finding]:
         """Who is hot or heavy now; one finding a key and class."""
