@@ -110,17 +110,6 @@ class Collector:
                 share=settings.hot_share, ratio=settings.hot_ratio, least=settings.hot_floor
             ),
         )
-        durations = Durations()
-        self._charging = Charging(
-            Linker(),
-            self._detector,
-            durations,
-            self._breakers,
-            self._metrics,
-            clock,
-            may_be_hot=lambda: self._control.wake(),
-        )
-        self._commit = CommitLoop(self._store, self._charging, clock, settings.queue_mib * _MIB)
         self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
         self._control = ControlLoop(
             self._detector,
@@ -132,6 +121,17 @@ class Collector:
             clock,
             settings.cold_start_s,
         )
+        durations = Durations()
+        self._charging = Charging(
+            Linker(),
+            self._detector,
+            durations,
+            self._breakers,
+            self._metrics,
+            clock,
+            may_be_hot=self._control.wake,
+        )
+        self._commit = CommitLoop(self._store, self._charging, clock, settings.queue_mib * _MIB)
         self._retention = threading.Thread(
             target=self._expire, name="heatshield-retention", daemon=True
         )
