@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint run bench format
+.PHONY: setup demo test lint run bench format docs
 
 setup: $(STAMP)
 
@@ -36,3 +36,6 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: setup
+	$(BIN)/python docs/generate.py

@@ -216,7 +216,7 @@ def _route(described: dict[str, Any], route: str, operation: dict[str, Any]) -> 
         if status not in EXPLAINED and answer["description"] != HTTPStatus(int(status)).phrase
     )
     who = "admin" if "401" in answers else "anyone"
-    what = operation["description"].partition("\n\n")[0].rstrip(".")
+    what = inventory.markdown(operation["description"]).partition("\n\n")[0].rstrip(".")
     return _code(route), who, ", ".join(_inputs(described, operation)), what + known
 
 
