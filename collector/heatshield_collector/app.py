@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -81,14 +82,13 @@ class Collector:
         settings = self._settings
         rules = [load_file(Path(name)) for name in (str(SHIPPED_RULES), *settings.rules)]
         self._store = await asyncio.to_thread(_open_store, settings)
-        try:
+        async with AsyncExitStack() as undo:
+            undo.callback(self._store.close)
             self._compose(RuleRunner([group for groups in rules for group in groups]))
+            undo.callback(self._notifier.stop)
             self._notifier.start()
             await self._listen_grpc()
-        except BaseException:
-            self._notifier.stop()
-            self._store.close()
-            raise
+            undo.pop_all()
         for part in (self._journal, self._commit, self._control):
             part.start()
         self._retention.start()
