@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.clip import Clip, Evidence
-from heatshield_collector.detect.findings import Finding, FindingClass, Key
+from heatshield_collector.detect.findings import Finding, FindingClass, Key, key_texts
 from heatshield_collector.detect.hot_user import FAST, SLOW, HotRule, Observation, judge
 from heatshield_collector.detect.sketch import Hitter
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
@@ -117,8 +117,8 @@ class Detector:
         if not charges.num_rows:
             return False
         requests = _by_request(charges)
-        by_key = _sums(requests, ["user", "service", "call"])
-        keys = [Key(*row).text for row in _rows(by_key, "user", "service", "call")]
+        by_key = _sums(requests, ["key"])
+        keys = by_key.column("key").to_pylist()
         by_user = _sums(requests, ["user"])
         users = by_user.column("user").to_pylist()
         by_call, calls = _by_call(charges)
@@ -137,28 +137,30 @@ class Detector:
         Returns:
             Whether one reached it.
         """
-        reached = False
-        counted: list[tuple[list[str], list[int]]] = [([], []) for _ in self._trips]
-        limits: dict[str, list[int]] = {}
-        columns = ("trace", "user", "service", "call", "busy_us", "trace_id")
-        for trace, user, service, call, busy_us, trace_id in _rows(
-            requests.filter(pc.field("eligible")), *columns
-        ):
-            of_service = limits.get(service)
-            if of_service is None:
-                capacity = self._capacity(service)
-                of_service = [round(one.rule.clip_s(capacity) * 1e6) for one in self._trips]
-                limits[service] = of_service
-            key = Key(user, service, call).text
-            for one, limit, (keys, weights) in zip(self._trips, of_service, counted, strict=True):
-                keys.append(key)
-                weights.append(one.clip.counts(trace, key, busy_us, limit, now_s))
-            if busy_us * EVIDENCE_PIECE >= of_service[0]:
-                self._evidence.offer(key, busy_us, trace_id.hex(), now_s)
-            reached = reached or busy_us >= of_service[0]
-        for one, (keys, weights) in zip(self._trips, counted, strict=True):
+        eligible = requests.filter(pc.field("eligible"))
+        keys, traces, services, busy = (
+            eligible.column(name).to_pylist() for name in ("key", "trace", "service", "busy_us")
+        )
+        limits = {service: self._limits_us(service) for service in set(services)}
+        for at, one in enumerate(self._trips):
+            counts = one.clip.counts
+            weights = [
+                counts(trace, key, busy_us, limits[service][at], now_s)
+                for trace, key, service, busy_us in zip(traces, keys, services, busy, strict=True)
+            ]
             one.windows.add(keys, weights, now_s)
+        reached = False
+        for row, (service, busy_us) in enumerate(zip(services, busy, strict=True)):
+            if busy_us * EVIDENCE_PIECE >= limits[service][0]:
+                trace_id = eligible.column("trace_id")[row].as_py().hex()
+                self._evidence.offer(keys[row], busy_us, trace_id, now_s)
+                reached = reached or busy_us >= limits[service][0]
         return reached
+
+    def _limits_us(self, service: str) -> list[int]:
+        """What a request to this service may count, by trip."""
+        capacity = self._capacity(service)
+        return [round(one.rule.clip_s(capacity) * 1e6) for one in self._trips]
 
     def evaluate(self, now_s: float) -> list[Finding]:
         """Who is hot or heavy now; one finding a key and class."""
@@ -333,9 +335,11 @@ _COLUMNS: Final = ["busy_us", "elements", "calls", "errors"]
 
 
 def _by_request(charges: pa.Table) -> pa.Table:
-    """One row a (trace, user, service, call)."""
+    """One row a (trace, user, service, call), with the key that the sketches know it by."""
     keys = ["trace", "user", "service", "call", "eligible"]
-    return _sums(charges, keys, [("trace_id", "first")])
+    rows = _sums(charges, keys, [("trace_id", "first")])
+    texts = key_texts(*(rows.column(name) for name in ("user", "service", "call")))
+    return rows.append_column("key", texts)
 
 
 def _sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:

@@ -3,11 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Finding", "FindingClass", "Key"]
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["Finding", "FindingClass", "Key", "key_texts"]
 
 FindingClass = Literal["hot", "heavy"]
 
 _SEPARATOR = "\x1f"
+_JOINT = pa.scalar(_SEPARATOR, pa.string())
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,14 @@ class Key:
         """Read it back. A user's name may hold the separator."""
         user, service, call = text.rsplit(_SEPARATOR, 2)
         return cls(user, service, call)
+
+
+def key_texts(
+    users: pa.ChunkedArray, services: pa.ChunkedArray, calls: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """:attr:`Key.text` of each row."""
+    names = (pc.replace_substring(column, _SEPARATOR, "") for column in (services, calls))
+    return pc.binary_join_element_wise(users, *names, _JOINT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class HeavyHitters:
         update = self._sketch.update
         for key, weight in zip(keys, weights, strict=True):
             if weight > 0:
-                update(key, min(weight, WEIGHT_MOST))
+                update(key, weight if weight < WEIGHT_MOST else WEIGHT_MOST)  # noqa: FURB136 - twice as fast
 
     def merge(self, other: "HeavyHitters") -> None:
         """Add everything another sketch has seen."""
