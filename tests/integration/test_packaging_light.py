@@ -1,0 +1,120 @@
+"""A plain ``pip install heatshield``: what an extra brings is absent, and nothing misses it."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import distribution, distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+PLAIN_ONLY = """
+import sys
+for name in sys.argv.pop(1).split(","):
+    sys.modules[name] = None  # Python's way of saying: not to be found
+"""
+
+COMMAND_LINE = PLAIN_ONLY + "from heatshield.cli import main; main()"
+
+INSTRUMENT = """
+import heatshield
+heatshield.instrument(service="shop")
+heatshield.user("u-1")
+heatshield.cost(elements=1)
+with heatshield.guard("call"):
+    pass
+states = heatshield.status()["integrations"]
+print(*(f"{name}={state}" for name, state in sorted(states.items())))
+heatshield.shutdown()
+"""
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def closure(name, seen):
+    """A distribution with all that its plain install brings."""
+    if normal(name) in seen:
+        return seen
+    seen.add(normal(name))
+    for row in distribution(name).requires or ():
+        wanted = Requirement(row)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+            closure(wanted.name, seen)
+    return seen
+
+
+def modules(one):
+    """The module names that a distribution brings, down to the second level."""
+    for file in one.files or ():
+        if file.suffix in {".py", ".so"} and file.parts[0] != "..":
+            parts = (*file.parts[:-1], file.name.partition(".")[0])
+            yield from (parts[0], ".".join(parts[:2]))
+
+
+@pytest.fixture(scope="module")
+def absent():
+    """Modules of this environment that a plain install would not have, comma-separated.
+
+    Of a namespace package (google, opentelemetry) only the parts.
+    """
+    plain = closure("heatshield", set())
+    theirs, others = set(), set()
+    for one in distributions():
+        found = theirs if normal(one.metadata["Name"]) in plain else others
+        found.update(modules(one))
+    names = {name for name in others - theirs if name.replace(".", "").isidentifier()}
+    assert {"duckdb", "fastapi", "pyarrow", "uvicorn", "grpc", "structlog", "yaml"} <= names
+    assert "typer" not in names
+    return ",".join(sorted(names - {"heatshield"}))
+
+
+def run(absent, code, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", code, absent, *arguments],
+        cwd=cwd,
+        env={name: text for name, text in os.environ.items() if "HEATSHIELD" not in name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_service_is_instrumented(absent, tmp_path):
+    done = run(absent, PLAIN_ONLY + INSTRUMENT, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [
+        "httpx=absent",
+        "logging=active",
+        "redis=absent",
+        "starlette=absent",
+        "structlog=absent",
+    ]
+
+
+def test_help_lists_every_command(absent, tmp_path):
+    done = run(absent, COMMAND_LINE, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("up", "run", "demo", "dashboards", "hot", "doctor"):
+        assert re.search(rf"\b{name}\b", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("up", "collector"), ("demo", "demo"), ("dashboards", "dashboards")]
+)
+def test_a_command_of_an_extra_says_what_installs_it(absent, tmp_path, command, extra):
+    done = run(absent, COMMAND_LINE, command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    line = rf"heatshield: `heatshield {command}` needs \w+: pip install 'heatshield\[{extra}\]'\n"
+    assert re.fullmatch(line, done.stderr)
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_the_commands_that_need_no_extra_work(absent, tmp_path):
+    """Without a collector they say so, and how to start one."""
+    done = run(absent, COMMAND_LINE, "hot", "--endpoint", "http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("heatshield: no collector answers at http://127.0.0.1:9")
