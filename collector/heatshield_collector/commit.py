@@ -31,7 +31,8 @@ from heatshield_collector.intake.payload import (
     OverloadedError,
     Payload,
 )
-from heatshield_collector.store import Store, StoreError, StoreFullError
+from heatshield_collector.link.requests import unlinked_parts
+from heatshield_collector.store import Store, StoreFullError
 
 __all__ = ["CommitLoop", "Commits"]
 
@@ -248,16 +249,17 @@ class CommitLoop:
             rows = [one for one in taken if one.payload.signal == signal]
             if rows:
                 self._decode(rows, signal, now_ns, group)
-        spans = group.tables.get("spans")
-        if spans:
-            try:
-                group.tables["request_parts"] = [
-                    self._commits.charged(pa.concat_tables(spans), now_ns)
-                ]
-            except Exception:  # noqa: BLE001 - see below
-                # Telemetry is kept even if it can't be charged: a bug there must not lose spans.
-                _log.exception("charging a batch of spans failed")
+        if tables := group.tables.get("spans"):
+            group.tables["request_parts"] = [self._charged(pa.concat_tables(tables), now_ns)]
         return group
+
+    def _charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
+        try:
+            return self._commits.charged(spans, now_ns)
+        except Exception:  # noqa: BLE001 - see below
+            # Telemetry is kept even if it can't be charged: a bug there must not lose spans.
+            _log.exception("charging a batch of %d spans failed", spans.num_rows)
+            return unlinked_parts(spans, now_ns)
 
     def _decode(self, rows: list[_Waiting], signal: str, now_ns: int, group: _Group) -> None:
         """Decode jointly; if that fails, refuse the bad ones and decode the others."""
@@ -301,22 +303,28 @@ class CommitLoop:
                 self._commit(group)
 
     def _commit(self, group: _Group) -> None:
-        tables = group.joined()
         try:
+            tables = group.joined()
             self._store.append(tables)
-        except StoreError as error:
-            full = isinstance(error, StoreFullError)
+        except Exception as error:  # noqa: BLE001 - the senders are told, and the loop goes on
             _log.exception("a group of %d payloads was not stored", len(group.waiting))
+            retry_s = FULL_RETRY_S if isinstance(error, StoreFullError) else BUSY_RETRY_S
             self._release(group.waiting)
             for one in group.waiting:
-                one.refuse(OverloadedError(FULL_RETRY_S if full else BUSY_RETRY_S, str(error)))
+                one.refuse(OverloadedError(retry_s, str(error)))
             return
         self._release(group.waiting)
         for one, answer in zip(group.waiting, group.answers, strict=True):
             one.accept(answer)
+        self._count(group, tables)
+
+    def _count(self, group: _Group, tables: dict[str, pa.Table]) -> None:
         rows = {name: table.num_rows for name, table in tables.items()}
         waited_s = self._clock.monotonic() - min(one.since_s for one in group.waiting)
-        self._commits.committed(rows.get("spans", 0), rows.get("logs", 0), waited_s)
+        try:
+            self._commits.committed(rows.get("spans", 0), rows.get("logs", 0), waited_s)
+        except Exception:  # noqa: BLE001 - the group is durable, and the loop goes on
+            _log.exception("counting a commit failed")
 
     def _release(self, rows: Sequence[_Waiting]) -> None:
         with self._arrived:

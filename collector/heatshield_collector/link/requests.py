@@ -9,7 +9,7 @@ import pyarrow as pa
 from heatshield_collector.link.identity import RANK_UNNAMED
 from heatshield_collector.model import REQUEST_PARTS
 
-__all__ = ["request_parts"]
+__all__ = ["request_parts", "unlinked_parts"]
 
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ def request_parts(
     begin = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(begin, of_span, start)
     end = np.zeros(count, dtype=np.int64)
-    np.maximum.at(end, of_span, start + np.minimum(duration, np.iinfo(np.int64).max - start))
+    np.maximum.at(end, of_span, _end(start, duration))
     root = np.full(count, _NONE)
     root[of_span[roots]] = np.flatnonzero(roots)
     witness = _witness(columns["user"], of_span, rank, count)
@@ -70,6 +70,54 @@ def request_parts(
         ],
         schema=REQUEST_PARTS,
     )
+
+
+def unlinked_parts(spans: pa.Table, now_ns: int) -> pa.Table:
+    """What can be said of a batch that could not be linked: which requests it has spans of.
+
+    The store finds the spans of a request through its parts.
+
+    Args:
+        spans: ``model.SPANS``.
+        now_ns: when the batch was received.
+
+    Returns:
+        ``model.REQUEST_PARTS``.
+    """
+    start, duration = (spans.column(name).to_numpy() for name in ("start_ns", "duration_ns"))
+    ends = pa.array(_end(start, duration))
+    times = spans.select(["trace_id", "start_ns"]).append_column("end_ns", ends)
+    by_trace = times.group_by("trace_id", use_threads=False).aggregate(
+        [("start_ns", "min"), ("end_ns", "max"), ("start_ns", "count")]
+    )
+    count = by_trace.num_rows
+    known = {
+        "trace_id": by_trace.column("trace_id"),
+        "start_ns": by_trace.column("start_ns_min"),
+        "end_ns": by_trace.column("end_ns_max"),
+        "user_rank": np.full(count, RANK_UNNAMED, dtype=np.int8),
+        "spans": by_trace.column("start_ns_count").cast(pa.int32()),
+        "received_ns": np.full(count, now_ns),
+        "last_received_ns": np.full(count, now_ns),
+    }
+    columns = [
+        known[name] if name in known else _nothing(name, count) for name in REQUEST_PARTS.names
+    ]
+    return pa.table(columns, schema=REQUEST_PARTS)
+
+
+def _nothing(name: str, count: int) -> pa.Array:
+    """A column of which nothing is known: texts are null, numbers zero."""
+    kind = REQUEST_PARTS.field(name).type
+    if pa.types.is_string(kind):
+        return pa.nulls(count, kind)
+    return pa.repeat(pa.scalar(0, kind), count)
+
+
+def _end(start: Integers, duration: Integers) -> Integers:
+    """int64[n]: ends of spans, saturating."""
+    ends: Integers = start + np.minimum(duration, np.iinfo(np.int64).max - start)
+    return ends
 
 
 def _witness(users: pa.Array, of_span: Integers, rank: Integers, count: int) -> Integers:

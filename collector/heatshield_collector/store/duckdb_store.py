@@ -2,7 +2,8 @@
 
 import errno
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,8 +58,12 @@ class DuckDBStore:
                 str(folder / FILE_NAME),
                 config={"threads": threads, "checkpoint_threshold": CHECKPOINT_THRESHOLD},
             )
-            migrate(self._database)
         except (OSError, duckdb.Error) as error:
+            raise StoreError(f"can't open the store in {folder}: {error}") from error
+        try:
+            migrate(self._database)
+        except (StoreError, duckdb.Error) as error:
+            self._database.close()
             raise StoreError(f"can't open the store in {folder}: {error}") from error
         self._writing = threading.Lock()
         self._writer = self._database.cursor()
@@ -67,31 +72,41 @@ class DuckDBStore:
     def append(self, tables: Mapping[str, pa.Table]) -> None:
         """Write rows into the named tables in one transaction; durable on return."""
         fresh = self._fresh_resources(tables.get("resources"))
+        with self._transaction():
+            for name, rows in {**tables, "resources": fresh}.items():
+                if rows is not None and rows.num_rows:
+                    self._insert(name, rows)
+        if fresh is not None:
+            self._resources.update(fresh.column("resource_id").to_pylist())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of what is written in it, or nothing.
+
+        Raises:
+            StoreError: whatever went wrong; the next transaction starts clean.
+        """
         with self._writing:
             try:
                 self._writer.begin()
-                for name, rows in {**tables, "resources": fresh}.items():
-                    if rows is not None and rows.num_rows:
-                        self._insert(name, rows)
+                yield
                 self._writer.commit()
-            except (duckdb.Error, OSError, MemoryError) as error:
+            except Exception as error:
                 self._abandon()
                 raise _store_error(error) from error
-        if fresh is not None:
-            self._resources.update(fresh.column("resource_id").to_pylist())
 
     def _insert(self, name: str, rows: pa.Table) -> None:
         if name not in TABLES:
             raise StoreError(f"there is no table {name!r}")
         self._writer.register("incoming", rows)
-        try:
-            self._writer.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM incoming')  # noqa: S608 - a known table's name
-        finally:
-            self._writer.unregister("incoming")
+        self._writer.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM incoming')  # noqa: S608 - a known table's name
+        self._writer.unregister("incoming")
 
     def _abandon(self) -> None:
         try:
             self._writer.rollback()
+            # Not before: in a transaction that failed this fails too, and would hide why.
+            self._writer.unregister("incoming")
         except duckdb.Error:
             # DuckDB ends some transactions itself; a new cursor starts clean in either case.
             self._writer = self._database.cursor()
@@ -99,8 +114,11 @@ class DuckDBStore:
     def _fresh_resources(self, rows: pa.Table | None) -> pa.Table | None:
         if rows is None:
             return None
-        fresh = [row not in self._resources for row in rows.column("resource_id").to_pylist()]
-        return rows.filter(pa.array(fresh, pa.bool_()))
+        first: dict[int, int] = {}
+        for row, resource_id in enumerate(rows.column("resource_id").to_pylist()):
+            if resource_id not in self._resources:
+                first.setdefault(resource_id, row)
+        return rows.take(pa.array(first.values(), pa.int64()))
 
     def requests(self, query: RequestQuery) -> Sequence[Row]:
         """Summaries of requests, newest first."""
@@ -173,13 +191,11 @@ class DuckDBStore:
 
     def next_epoch(self, at_least: int) -> int:
         """A number of at least this that is greater than any given before, durable on return."""
-        with self._writing:
-            self._writer.begin()
+        with self._transaction():
             found = self._writer.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
             epoch = max(at_least, int(found[0]) + 1 if found else 1)
             self._writer.execute("DELETE FROM meta WHERE name = 'epoch'")
             self._writer.execute("INSERT INTO meta VALUES ('epoch', ?)", [epoch])
-            self._writer.commit()
         return epoch
 
     def sizes(self) -> Mapping[str, int]:

@@ -1,6 +1,7 @@
 """What the embedded store lets go of, and when."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -16,7 +17,8 @@ SLICE: Final = 10
 """A store that is too large gives up this fraction (one tenth) of its time span at once."""
 
 AGED: Final = ("spans", "logs", "request_parts")
-"""Tables that retention by size and age applies to; journals are small and kept twice as long."""
+"""Tables that retention by size and age applies to; journals are small, and kept ten times as
+long."""
 
 JOURNALS: Final = ("findings", "alerts", "audit")
 
@@ -44,8 +46,20 @@ def count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
 
 def used_bytes(cursor: duckdb.DuckDBPyConnection) -> int:
     """Bytes of the file that hold something, and of its write-ahead log."""
-    found = cursor.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchone()
-    return int(found[0]) if found else 0
+    found = cursor.execute(
+        "SELECT path, block_size * used_blocks "
+        "FROM duckdb_databases() JOIN pragma_database_size() USING (database_name) "
+        "WHERE NOT internal AND path IS NOT NULL"
+    ).fetchone()
+    return int(found[1]) + _file_bytes(Path(f"{found[0]}.wal")) if found else 0
+
+
+def _file_bytes(path: Path) -> int:
+    """Size of a file that may be folded away at any moment."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def fold_requests(cursor: duckdb.DuckDBPyConnection, now_ns: int) -> None:
@@ -88,7 +102,12 @@ def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> in
 
 
 def _delete_oldest_slice(cursor: duckdb.DuckDBPyConnection) -> int:
-    found = cursor.execute("SELECT min(received_ns), max(received_ns) FROM spans").fetchone()
+    """Whichever of them fills the disk: a sender of logs alone must not fill it for good."""
+    extents = " UNION ALL ".join(
+        f"SELECT min(received_ns) AS oldest, max(received_ns) AS newest FROM {name}"  # noqa: S608 - this file's own names
+        for name in AGED
+    )
+    found = cursor.execute(f"SELECT min(oldest), max(newest) FROM ({extents})").fetchone()  # noqa: S608 - as above
     if not found or found[0] is None:
         return 0
     oldest, newest = found
