@@ -35,6 +35,8 @@ OTHER: Final = "other"
 
 OUTCOMES: Final = ("ok", "error", "rejected")
 
+_COLUMNS: Final = ["service", "name", "rejected", "start_ns", "duration_ns", "trace_id"]
+
 
 @dataclass(frozen=True, slots=True)
 class CallGroup:
@@ -69,7 +71,7 @@ def groups_of(
     rows = np.flatnonzero(opens)
     if not len(rows):
         return []
-    calls = spans.take(pa.array(rows))
+    calls = spans.select(_COLUMNS).take(pa.array(rows))
     group, pairs = _pairs(calls)
     rejected = np.asarray(calls.column("rejected").combine_chunks().is_valid())
     outcome = np.where(rejected, 2, errors[rows].astype(np.int64))
