@@ -14,6 +14,7 @@ not, the senders send again.
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -42,9 +43,12 @@ GROUP_BYTES: Final = 8 * 2**20
 """Most payload bytes decoded at once: some 20,000 spans, 0.2 s of work."""
 
 GROUP_INTERVAL_S: Final = 0.05
-"""How long a group gathers, unless much waits: it has a fixed cost of some 10 ms of processor time,
-and an idle platform's payloads come one by one. So an idle collector takes a fifth of a core at
-most, and detection, at its 250 ms, loses 50 ms."""
+"""Least time between the starts of two groups, unless much or something urgent waits: a group has a
+fixed cost of some 10 ms of processor time, and an idle platform's payloads come one by one. So an
+idle collector takes a fifth of a core at most."""
+
+URGENT_INTERVAL_S: Final = 0.01
+"""The same for what its sender calls urgent; a bound, for senders may call everything so."""
 
 HURRY_BYTES: Final = 256 * 1024
 """What is much: a group of this size is worth starting at once."""
@@ -159,6 +163,7 @@ class CommitLoop:
         self._queue: list[_Waiting] = []
         self._bytes = 0
         self._stopping = False
+        self._group_began_s = -math.inf
         self._groups: queue.Queue[_Group | None] = queue.Queue(GROUPS_AHEAD)
         self._threads = [
             threading.Thread(target=self._decode_loop, name="heatshield-decode", daemon=True),
@@ -231,7 +236,7 @@ class CommitLoop:
             self._arrived.wait_for(lambda: self._queue or self._stopping, timeout=IDLE_S)
             if not self._queue:
                 return None if self._stopping else []
-            self._arrived.wait_for(self._hurried, timeout=GROUP_INTERVAL_S)
+            self._gather()
             taken, size = 0, 0
             while taken < len(self._queue) and size < GROUP_BYTES:
                 size += len(self._queue[taken].payload.body)
@@ -239,8 +244,16 @@ class CommitLoop:
             group, self._queue = self._queue[:taken], self._queue[taken:]
             return group
 
-    def _hurried(self) -> bool:
-        return self._stopping or self._bytes >= HURRY_BYTES
+    def _gather(self) -> None:
+        """Let more payloads come until the next group is due."""
+        while not self._stopping and self._bytes < HURRY_BYTES:
+            urgent = any(one.payload.urgent for one in self._queue)
+            interval_s = URGENT_INTERVAL_S if urgent else GROUP_INTERVAL_S
+            left_s = self._group_began_s + interval_s - self._clock.monotonic()
+            if left_s <= 0:
+                break
+            self._arrived.wait(left_s)
+        self._group_began_s = self._clock.monotonic()
 
     def _decoded(self, taken: list[_Waiting]) -> _Group:
         group = _Group()

@@ -50,6 +50,10 @@ BREAKER_HEADER: Final = "heatshield-breaker"
 """On a 503 or UNAVAILABLE: the id of the entry that refused the call. Marked so, a rejection is
 never retried and never counted as a failure."""
 
+URGENT_HEADER: Final = "heatshield-urgent"
+"""On an export, ``1``: a span in it costs far more than its call usually does, so the collector
+should look at it at once instead of gathering more."""
+
 # -- routes of the collector ------------------------------------------------------------------
 
 OTLP_TRACES_PATH: Final = "/v1/traces"

@@ -130,7 +130,8 @@ class _Endpoint:
             body = self._protobuf(media, coding, body)
         else:
             body = await asyncio.to_thread(self._protobuf, media, coding, body)
-        return media, await self.committer.submit(Payload(self.signal, body))
+        urgent = headers.get(names.URGENT_HEADER) == "1"
+        return media, await self.committer.submit(Payload(self.signal, body, urgent))
 
     def _protobuf(self, media: Media, coding: str | None, body: bytes) -> bytes:
         plain = inflate(body, coding, self.limit_bytes)

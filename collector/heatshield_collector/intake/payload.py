@@ -38,10 +38,12 @@ class Payload:
     Attributes:
         signal: which of OTLP's export requests it is.
         body: the request as protobuf bytes, not yet parsed when the sender sent protobuf.
+        urgent: its sender says that a span in it is far costlier than usual.
     """
 
     signal: Signal
     body: bytes
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from heatshield.export.delivery import Delivered, Drop, after_answer, after_sile
 from heatshield.export.encode import Payload, encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import Urgency
-from heatshield.names import COST_ELEMENTS
+from heatshield.names import COST_ELEMENTS, URGENT_HEADER
 from heatshield.settings import ServiceSettings
 from heatshield.transport import Connection, Unreachable
 
@@ -33,6 +33,9 @@ R = TypeVar("R")
 MIN_BETWEEN_BATCHES_S: Final = 0.05
 """However many spans are urgent, at most 20 batches leave a second: a hot user must not make the
 service spend its time on telling so."""
+
+_ORDINARY: Final = {"content-type": "application/x-protobuf"}
+_URGENT: Final = {**_ORDINARY, URGENT_HEADER: "1"}
 
 SHUTDOWN_S: Final = 2.0
 """Seconds that leaving a process may wait for the collector."""
@@ -66,6 +69,7 @@ class Exporter(SpanProcessor):
         self._urgency = Urgency()
         self._arrived = threading.Event()
         self._now = threading.Event()
+        self._urgent = False
         self._stopping = threading.Event()
         self._idle = False
         self._sent_at = float("-inf")
@@ -103,6 +107,7 @@ class Exporter(SpanProcessor):
         if len(queue) >= self._settings.queue_records and _take(queue, 1):
             COUNTERS.drop("queue_full")
         queue.append(record)
+        self._urgent = self._urgent or urgent
         if urgent or len(queue) >= self._settings.batch_records:
             self._now.set()
         if self._idle:
@@ -158,7 +163,8 @@ class Exporter(SpanProcessor):
             while not self._stopping.is_set():
                 self._wait()
                 flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
-                self._send_all()
+                urgent, self._urgent = self._urgent, False
+                self._send_all(_URGENT if urgent else _ORDINARY)
                 for done in flushes:
                     done.set()
 
@@ -175,22 +181,19 @@ class Exporter(SpanProcessor):
         self._now.clear()
         self._sent_at = self._clock.monotonic()
 
-    def _send_all(self) -> None:
+    def _send_all(self, headers: Mapping[str, str]) -> None:
         for _ in range(1 + self._pending // self._settings.batch_records):
             spans = _take(self._spans, self._settings.batch_records)
             logs = _take(self._logs, self._settings.batch_records)
             for payload in encode(spans, logs, self._resource()):
-                self._deliver(payload)
+                self._deliver(payload, headers)
 
-    def _deliver(self, payload: Payload) -> None:
+    def _deliver(self, payload: Payload, headers: Mapping[str, str]) -> None:
         first_at = self._clock.monotonic()
         for attempt in count(1):
             try:
                 answer = self._connection.request(
-                    "POST",
-                    payload.path,
-                    body=payload.body,
-                    headers={"content-type": "application/x-protobuf"},
+                    "POST", payload.path, body=payload.body, headers=headers
                 )
                 outcome = after_answer(answer, attempt)
             except Unreachable:
