@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from heatshield_collector.model import TABLES
-from heatshield_collector.store import Store, StoreError
+from heatshield_collector.store import Store
 
 __all__ = ["Journal"]
 
@@ -77,6 +77,6 @@ class Journal:
                     for table, found in by_table.items()
                 }
             )
-        except StoreError:
+        except Exception:  # noqa: BLE001 - whatever a row held, the next ones are written
             self.dropped += len(rows)
             _log.exception("%d journal rows were not stored", len(rows))
