@@ -31,10 +31,10 @@ from collector_process import HOST, RealCollector, clean_environment
 from figures import Report, Target, quantile
 from heatshield.breakers.gate import Gate
 from heatshield.breakers.table import BreakerTable
-from stickershop.redis_server import redis_server_path
 from heatshield.clock import SystemClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
 from stickershop.processes import free_port
+from stickershop.redis_server import redis_server_path
 from variant import KEY, OWNED, PATHS, VARIANTS, Round
 
 __all__ = ["run"]

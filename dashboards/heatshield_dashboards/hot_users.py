@@ -170,9 +170,10 @@ def _collector() -> Iterator[Panel]:
     )
     yield lines(
         "Telemetry refused and dropped",
-        "Payloads answered with an error, charges let go, listeners of events that were too slow. "
-        "All should be zero.",
-        [queries.REFUSED, queries.DROPPED, queries.CUT_OFF],
+        "Payloads answered with an error, charges let go, listeners of events that were too slow, "
+        "requests that share the series of others because there are too many calls. All should be "
+        "zero.",
+        [queries.REFUSED, queries.DROPPED, queries.CUT_OFF, queries.COLLAPSED],
         unit="cps",
         width=8,
     )

@@ -88,6 +88,9 @@ DROPPED: Final = Query(
 CUT_OFF: Final = Query(
     f"sum by (cause) (rate({names.STREAMS_CUT_OFF}{RATE}))", "streams cut off: {{cause}}"
 )
+COLLAPSED: Final = Query(
+    f"sum(rate({names.REQUESTS_COLLAPSED}{RATE}))", "requests without a series"
+)
 _COMMITS: Final = f"rate({names.COMMIT_SECONDS}_bucket{RATE})"
 COMMIT_P50: Final = Query(f"histogram_quantile(0.50, sum by (le) ({_COMMITS}))", "p50")
 COMMIT_P99: Final = Query(f"histogram_quantile(0.99, sum by (le) ({_COMMITS}))", "p99")

@@ -91,6 +91,7 @@ def canned_registry():
         counter(names.CHARGES_DROPPED, cause="pending_full"),
         counter(names.PAYLOADS_REFUSED, cause="overload"),
         counter(names.STREAMS_CUT_OFF, cause="behind"),
+        counter(names.REQUESTS_COLLAPSED),
     ]
     duration = Histogram(names.REQUEST_DURATION, "canned", list(call), registry=registry)
     durations = duration.labels(**call)

@@ -68,7 +68,7 @@ class FixedLoads:
     asked: tuple = ()
 
     def hot_users(self, cost, window, limit, by):
-        self.asked = (cost, window, limit)
+        self.asked = (cost, window, limit, by)
         row = UserLoad("u-1", "shop", "POST /p", 2.0, 1.9, 2.1, 0.25, None, "hot", "b-1", "ab" * 16)
         return HotUsersView(cost, window, START_NS, 8.0, [row])
 

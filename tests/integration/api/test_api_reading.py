@@ -154,7 +154,7 @@ def test_unknown_paths_and_methods_are_json_errors_too(face):
 
 def test_hot_users_have_the_documented_shape(face):
     answer = face.get("/api/users/hot?cost=elements&window=1s&limit=3").json()
-    assert face.parts.loads.asked == ("elements", "1s", 3)
+    assert face.parts.loads.asked == ("elements", "1s", 3, "call")
     assert answer == {
         "cost": "elements",
         "window": "1s",
