@@ -41,7 +41,9 @@ class DuckDBStore:
     Args:
         folder: where the file lives; made if it is absent.
         limits: how long and how much is kept.
-        threads: processors that DuckDB may use.
+        threads: processors that DuckDB may use for one statement. A second one makes a commit of
+            12,000 spans dearer and slower (2.9 against 2.1 µs a span), and takes what decoding
+            needs; queries of several people at once use as many processors in either case.
 
     Raises:
         StoreError: when the folder can't be written, another process has the file, or it was
@@ -49,7 +51,7 @@ class DuckDBStore:
     """
 
     def __init__(
-        self, folder: Path, limits: retention.Limits | None = None, threads: int = 2
+        self, folder: Path, limits: retention.Limits | None = None, threads: int = 1
     ) -> None:
         self._limits = limits or retention.Limits()
         try:
