@@ -72,6 +72,11 @@ class RealCollector:
     ) -> None:
         self.close()
 
+    def log_tail(self) -> str:
+        """The last lines that it printed."""
+        assert self._child is not None
+        return self._child.tail()
+
     def cpu_s(self) -> float:
         """Processor seconds it has used, user and system."""
         times = self.process.cpu_times()

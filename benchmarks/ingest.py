@@ -36,7 +36,7 @@ SECONDS: Final = 40.0
 """At 60,000 spans/s enough for the first checkpoint, which comes after a gigabyte of log."""
 QUICK_SECONDS: Final = 4.0
 
-CONNECTIONS: Final = 32
+CONNECTIONS: Final = 64
 """Instances that send. A fleet of 80,000 spans/s is at least this many."""
 
 _SAMPLE_S: Final = 0.1
@@ -82,6 +82,8 @@ def run(*, quick: bool = False) -> Report:
             with _Watcher(collector) as seen:
                 sent = generator.send(QUICK_SECONDS if quick else SECONDS)
             cpu_s, idle_s = collector.cpu_s() - cpu_s, psutil.cpu_times().idle - idle_s
+        if not sent.spans:
+            raise RuntimeError(f"nothing was acknowledged:\n{collector.log_tail()}")
         after_mib = collector.process.memory_info().rss / _MIB
         collector.end()
         stored = collector.stored_spans()
