@@ -28,8 +28,8 @@ S = 10**9
 
 batches = st.lists(
     st.tuples(
-        st.integers(0, 200 * S),  # pause before it
-        st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 20), max_size=20),
+        st.sampled_from([0, 1, 100 * S, HORIZON_NS - 1, HORIZON_NS]),  # pause before it
+        st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=8),
     ),
     max_size=20,
 )
@@ -63,6 +63,13 @@ def test_a_span_that_comes_twice_in_one_batch_is_fresh_where_it_stands_first():
     seen = SeenSpans(log2_bits=20)
     assert fresh(seen, [5, 7, 5, 5, 7], START_NS) == [True, True, False, False, False]
     assert fresh(seen, [7, 8, 5], START_NS) == [False, True, False]
+
+
+def test_a_span_is_remembered_when_its_generation_is_closed():
+    seen = SeenSpans(log2_bits=20)
+    assert fresh(seen, [4], START_NS) == [True]
+    assert fresh(seen, [5], START_NS + HORIZON_NS - 1) == [True]
+    assert fresh(seen, [4, 5], START_NS + HORIZON_NS) == [False, False]
 
 
 def test_a_span_is_forgotten_after_two_horizons():

@@ -149,6 +149,15 @@ def test_a_child_waits_a_minute_for_its_parent_and_no_longer():
         assert tree.evicted == evicted
 
 
+def test_children_that_found_their_parent_wait_no_longer():
+    tree = Tree()
+    place(tree, [span(2, parent=1, kind=1)])
+    place(tree, [span(1)])
+    assert len(tree._waiting.parent) == 0
+    place(tree, [span(9, trace=3)], NOW_NS + WAIT_NS)
+    assert tree.evicted == 0
+
+
 def test_too_many_waiting_children_let_go_of_the_oldest_and_count_them():
     tree = Tree(waiting_most=3)
     for number in range(5):

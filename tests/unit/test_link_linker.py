@@ -55,6 +55,12 @@ def test_the_call_that_a_span_names_goes_before_what_encloses_it(linker):
     assert [call for _, _, call, _ in found] == ["POST /p", *2 * ["ownership.refresh"]]
 
 
+def test_a_span_that_names_its_call_needs_nothing_above_it(linker):
+    """What encloses it comes in a later batch, or never."""
+    rows = [span(3, parent=2, kind=INTERNAL, name="price", call="GET /prices", user="u")]
+    assert charges(linker, rows) == [("u", "shop", "GET /prices", 10.0)]
+
+
 def test_a_stock_service_s_spans_are_charged_to_the_nearest_server_span_above(linker):
     rows = [
         span(4, parent=3, kind=CLIENT, name="SADD", backend="redis", duration_ns=2 * MS),
@@ -292,6 +298,17 @@ def test_parts_sum_a_request_up_and_take_its_name_from_the_root(linker):
     }
     assert (second["user"], second["user_rank"], second["service"]) == (None, 9, None)
     assert (second["spans"], second["busy_ns"], second["start_ns"]) == (1, 0, START_NS + 5)
+
+
+def test_a_part_names_the_most_credible_user_wherever_his_span_stands(linker):
+    entry, server, other = (
+        span(1, user="entry"),
+        span(2, parent=1, user="server"),
+        span(3, parent=2, kind=INTERNAL, user="other"),
+    )
+    for rows in ([entry, server, other], [other, server, entry], [server, entry, other]):
+        (part,) = link(Linker(), rows).parts.to_pylist()
+        assert (part["user"], part["user_rank"]) == ("entry", 0)
 
 
 def test_absurd_numbers_in_parts_saturate_instead_of_wrapping(linker):
