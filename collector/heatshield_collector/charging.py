@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from heatshield.clock import Clock
+from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detector, Durations
 from heatshield_collector.link import Linker
@@ -57,7 +58,7 @@ class Charging:
             self._may_be_hot()
         self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
         self._durations.observe(spans, np.flatnonzero(linked.opens), now_s)
-        self._attend(spans)
+        self._attend(spans, now_s)
         return linked.parts
 
     def idle(self) -> None:
@@ -83,10 +84,14 @@ class Charging:
             "seen_forgotten_early": linker.seen.shortened,
         }
 
-    def _attend(self, spans: pa.Table) -> None:
-        """Instances that send spans live, also those that watch no breakers."""
+    def _attend(self, spans: pa.Table, now_s: float) -> None:
+        """Instances that send spans live, also those that watch no breakers; who watches has said
+        how many workers it has.
+        """
         pairs = spans.select(["service", "instance"]).group_by(["service", "instance"])
-        watched = {(one.service, one.instance) for one in self._breakers.live()}
+        known = {(one.service, one.instance): one for one in self._breakers.live()}
         for row in pairs.aggregate([]).to_pylist():
-            if row["instance"] and (row["service"], row["instance"]) not in watched:
-                self._breakers.attend(row["service"], row["instance"], 1)
+            service, instance = row["service"], row["instance"]
+            one = known.get((service, instance))
+            if instance and (one is None or now_s - one.seen_s >= RENEW_S):
+                self._breakers.attend(service, instance, one.workers if one else 1)

@@ -227,6 +227,18 @@ def test_a_user_who_is_cut_stays_cut_while_his_calls_keep_being_refused():
     assert platform.rejected[0] == ("shop", "POST /p", 10)
 
 
+def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
+    platform = Platform().warm()
+    platform.burn(1.0)
+    told = []
+    monkeypatch.setattr(platform.breakers, "tick", told.append)
+    platform.step(workers=2.0)
+    now_s = platform.clock.monotonic()
+    load = platform.detector.load_of(Key(*HOT), "1s", now_s).load
+    assert told == [{HOT: load}]
+    assert load > 1.0
+
+
 def test_a_finding_that_pauses_for_a_moment_is_the_same_and_later_a_new_one():
     platform = Platform().warm()
     platform.burn(1.0)

@@ -1,0 +1,132 @@
+"""What becomes of a decoded batch beside being stored: linked, charged, measured."""
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from span_rows import INTERNAL, START_NS, span, table
+
+from heatshield import names
+from heatshield.clock import ManualClock
+from heatshield.contract import PlatformMode
+from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_collector.charging import Charging
+from heatshield_collector.control import Breakers
+from heatshield_collector.detect import Detector, Durations
+from heatshield_collector.link import UNKNOWN, Linker
+from heatshield_collector.link.pending import PATIENCE_NS
+from heatshield_collector.self_metrics import SelfMetrics
+
+
+class Heard:
+    def __init__(self):
+        self.events = []
+
+    def publish(self, name, data):
+        self.events.append((name, data["instance"]))
+
+
+class Rig:
+    """Real parts on a manual clock."""
+
+    def __init__(self):
+        self.clock, self.events, self.metrics = ManualClock(), Heard(), SelfMetrics()
+        self.breakers = Breakers(
+            BreakerControl(3, PlatformMode.PROTECT), self.events, None, lambda *_: None, self.clock
+        )
+        self.detector = Detector(lambda _: 4.0)
+        self.durations, self.woken = Durations(), []
+        self.charging = Charging(
+            Linker(),
+            self.detector,
+            self.durations,
+            self.breakers,
+            self.metrics,
+            self.clock,
+            may_be_hot=lambda: self.woken.append(1),
+        )
+
+    def charge(self, *rows):
+        return self.charging.charged(table(rows), self.clock.time_ns())
+
+    def top(self):
+        found = self.detector.top("busy", "10s", 9, self.clock.monotonic())
+        return {one.key.user: round(one.load * 10, 6) for one in found}
+
+    def requests(self):
+        """Requests by outcome, as /metrics has them."""
+        text = self.metrics.render("application/openmetrics-text")[0].decode()
+        return {
+            sample.labels["outcome"]: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == names.REQUESTS
+        }
+
+
+def test_a_batch_is_charged_measured_and_summed_up():
+    rig = Rig()
+    parts = rig.charge(span(1, user="u"), span(2, trace=2, user="v", status=2))
+    assert parts.num_rows == 2
+    assert rig.top() == {"u": 0.01, "v": 0.01}
+    assert rig.requests() == {"ok": 1, "error": 1, "rejected": 0}
+    p50, p99 = rig.durations.quantiles("shop", "POST /p")
+    assert p50 == p99 == 10.0
+    assert rig.durations.quantiles("shop", "GET /") == (None, None)
+
+
+def test_a_batch_that_is_delivered_again_changes_no_load_rate_or_duration():
+    rig = Rig()
+    rows = [span(1, user="u"), span(2, trace=2, user="v", rejected="b-1", duration_ns=1)]
+    for _ in range(3):
+        rig.charge(*rows)
+    assert rig.top() == {"u": 0.01}
+    assert rig.requests() == {"ok": 1, "error": 0, "rejected": 1}
+    assert rig.charging.dropped()["duplicate"] == 4
+
+
+def test_what_nobody_came_for_is_charged_to_nobody_also_when_no_batch_comes():
+    rig = Rig()
+    rig.charge(span(1, trace=7, parent=9))
+    rig.clock.advance(PATIENCE_NS / 1e9)
+    rig.charging.idle()
+    assert rig.top() == {UNKNOWN: 0.01}
+    rig.charging.idle()
+    assert rig.top() == {UNKNOWN: 0.01}
+
+
+def test_a_costly_request_asks_for_an_evaluation_at_once_and_an_ordinary_one_does_not():
+    rig = Rig()
+    rig.charge(span(1, user="u", duration_ns=10**6))
+    assert rig.woken == []
+    rig.charge(span(2, trace=2, user="u", duration_ns=10**9))
+    assert rig.woken == [1]
+
+
+def test_an_instance_that_only_sends_spans_lives_for_as_long_as_it_does_and_appears_once():
+    """Stock OpenTelemetry reports no workers and watches no breakers."""
+    rig = Rig()
+    for second in range(300):
+        rig.charge(span(second + 1, trace=second + 1, user="u"), span(second + 1_000, instance=""))
+        assert rig.breakers.capacities() == {"shop": 1.0}
+        rig.clock.advance(1)
+    assert rig.events.events == [("instance", "i-1")]
+    rig.clock.advance(31)
+    assert rig.breakers.capacities() == {}
+
+
+def test_an_instance_that_watches_keeps_the_workers_it_reported():
+    rig = Rig()
+    rig.charge(span(1, user="u"))
+    rig.breakers.attend("shop", "i-1", 8)
+    for second in range(60):
+        rig.charge(span(second + 2, trace=second + 2, user="u"))
+        rig.clock.advance(1)
+        assert rig.breakers.capacities() == {"shop": 8.0}
+
+
+def test_every_cause_of_a_lost_charge_is_reported():
+    rig = Rig()
+    rig.charge(span(1, parent=99, kind=INTERNAL, start_ns=START_NS))
+    causes = rig.charging.dropped()
+    linker = rig.charging._linker
+    assert {f"pending_{cause}" for cause in linker.pending.dropped} <= causes.keys()
+    assert not any(causes.values())
+    assert {"waiting_children", "users_forgotten_early", "seen_forgotten_early"} <= causes.keys()
