@@ -370,6 +370,24 @@ def test_a_store_that_is_too_large_lets_go_of_the_oldest_and_keeps_the_newest(tm
     store.close()
 
 
+def test_many_resources_go_with_the_last_span_and_log_that_is_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("heatshield_collector.store.retention.RESOURCES_MANY", 2)
+    store = DuckDBStore(tmp_path, Limits(age_ns=HOUR_NS))
+    ids = (1, 2, 3, 4)
+    rows = [{"resource_id": n, "attribute_keys": "", "attribute_values": ""} for n in ids]
+    resources = pa.Table.from_pylist(rows, schema=RESOURCES)
+    store.append({"resources": resources})
+    put(store, [span(1, resource_id=1)], START_NS)
+    put(store, [span(2, trace=2, resource_id=2)], START_NS + 2 * HOUR_NS)
+    put_logs(store, [log(1, resource_id=3, received_ns=START_NS + 2 * HOUR_NS)])
+    store.expire(START_NS + 2 * HOUR_NS)
+    kept = {row[0] for row in store._select("SELECT resource_id FROM resources")}
+    assert kept == {2, 3}
+    store.append({"resources": resources})  # and those that went may come again
+    assert store.sizes()["resources"] == 4
+    store.close()
+
+
 def test_a_store_within_its_limits_lets_go_of_nothing(store):
     put(store, [span(1)])
     assert store.expire(START_NS + S) == 0

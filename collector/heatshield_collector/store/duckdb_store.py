@@ -73,8 +73,8 @@ class DuckDBStore:
 
     def append(self, tables: Mapping[str, pa.Table]) -> None:
         """Write rows into the named tables in one transaction; durable on return."""
-        fresh = self._fresh_resources(tables.get("resources"))
         with self._transaction():
+            fresh = self._fresh_resources(tables.get("resources"))
             for name, rows in {**tables, "resources": fresh}.items():
                 if rows is not None and rows.num_rows:
                     self._insert(name, rows)
@@ -212,9 +212,14 @@ class DuckDBStore:
             cursor = self._database.cursor()
             try:
                 retention.fold_requests(cursor, now_ns)
-                return retention.expire(cursor, self._limits, now_ns)
+                gone = retention.expire(cursor, self._limits, now_ns)
+                if gone and len(self._resources) > retention.RESOURCES_MANY:
+                    self._resources = retention.keep_used_resources(cursor)
             except duckdb.Error as error:
                 raise _store_error(error) from error
+            finally:
+                cursor.close()
+        return gone
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of it."""

@@ -8,7 +8,15 @@ import duckdb
 
 from heatshield_collector.model import TABLES
 
-__all__ = ["Limits", "count", "expire", "fold_requests", "used_bytes"]
+__all__ = [
+    "RESOURCES_MANY",
+    "Limits",
+    "count",
+    "expire",
+    "fold_requests",
+    "keep_used_resources",
+    "used_bytes",
+]
 
 FOLD_AFTER_NS: Final = 60 * 10**9
 """A request is quiet after a minute: pending charges are kept no longer either."""
@@ -21,6 +29,10 @@ AGED: Final = ("spans", "logs", "request_parts")
 long."""
 
 JOURNALS: Final = ("findings", "alerts", "audit")
+
+RESOURCES_MANY: Final = 10_000
+"""Resources from which on it is worth a look over all spans and logs which are still used: there is
+one a process, unless a sender makes them up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,15 @@ def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> in
         gone += _delete_oldest_slice(cursor)
         cursor.execute("CHECKPOINT")
     return gone
+
+
+def keep_used_resources(cursor: duckdb.DuckDBPyConnection) -> set[int]:
+    """Let go of resources that no span or log is of; the ids that are left."""
+    cursor.execute(
+        "DELETE FROM resources WHERE resource_id NOT IN "
+        "(SELECT resource_id FROM spans UNION SELECT resource_id FROM logs)"
+    )
+    return {row[0] for row in cursor.execute("SELECT resource_id FROM resources").fetchall()}
 
 
 def _delete_oldest_slice(cursor: duckdb.DuckDBPyConnection) -> int:
