@@ -3,7 +3,8 @@
 **Others** are all users but the hot one. **Before** are their requests that were due after the
 warm-up and had ended when the hot user sent his first request. **During** are all that were due
 from then to the end of the load: in protect too, so the moment before the breaker counts.
-**After enforcement** are those due once every service process had acknowledged the breaker.
+**After enforcement** are those due a second after every service process had acknowledged the
+breaker: what the hot user had running when it opened ends first, and *during* has that too.
 
 A percentile is the nearest rank: a latency that was measured. A latency counts from when the
 request was due, so waiting behind others is in it. An error is a 5xx or no answer.
@@ -43,6 +44,9 @@ STEP_NS: Final = SECOND_NS // 20
 
 ENOUGH_SAMPLES: Final = 20
 """A window with fewer requests says nothing: half of what is due in a second, on average."""
+
+DRAIN_NS: Final = SECOND_NS
+"""A breaker refuses what begins; a handful of purchases that had begun end within this."""
 
 HARM: Final = 5.0
 """In shadow, others' p99 at least this many times what it was: else there is no story."""
@@ -223,7 +227,7 @@ def _protection(run: Run) -> dict[str, Any]:
     first = run.first_hot_ns
     opening = opened(run.events, first)
     enforced = enforced_everywhere_ns(run.events, opening) if opening else None
-    after = run.others(enforced) if enforced else []
+    after = run.others(enforced + DRAIN_NS) if enforced else []
     return {
         "others_p99_ms_after_enforcement": _rounded(_p99(after)),
         "others_requests_after_enforcement": len(after),
