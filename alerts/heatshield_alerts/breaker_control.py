@@ -6,7 +6,7 @@ that never goes back. The states and their meaning stand in :mod:`heatshield_ale
 the caps in :mod:`heatshield_alerts.caps`.
 
 A restart begins with no entries at a higher epoch: what the old process granted ends with its
-leases, and a user who is still hot trips again within a second.
+leases, and a user who is still hot trips again once the detector has a baseline.
 """
 
 from collections import deque

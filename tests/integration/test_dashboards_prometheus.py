@@ -4,7 +4,6 @@ import http.server
 import itertools
 import json
 import os
-import random
 import re
 import shutil
 import socket
@@ -17,6 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -26,6 +26,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from heatshield import names
 from heatshield_dashboards.hot_users import hot_users
 from heatshield_dashboards.provision import Places, as_object, files
+from stickershop.platform import Platform, PlatformSettings
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
@@ -130,124 +131,53 @@ def canned_exposition():
         server.shutdown()
 
 
-class Traffic:
-    """A small platform that tells a collector what it does: many users, and one who burns it."""
-
-    TICK_S = 0.1
-    HOT_MS, ORDINARY_MS = 90, 2
-
-    def __init__(self, collector):
-        self.collector = collector
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._random = random.Random(7)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def post(self, path, body):
-        """POST it as JSON, if it is not bytes already; say the status."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.collector + path, content, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=5) as response:
-                return response.status
-        except urllib.error.HTTPError as refused:
-            return refused.code
-
-    def _run(self):
-        while not self._over.wait(self.TICK_S):
-            ordinary = [self._span(f"u-{n}", self.ORDINARY_MS) for n in range(20)]
-            hot = [self._span("u-hot", self.HOT_MS) for _ in range(4)]
-            self.post("/v1/traces", otlp("Spans", "spans", [*ordinary, *hot]))
-            self.post("/v1/logs", otlp("Logs", "logRecords", [self._log()]))
-            self.post("/v1/traces", b"no OTLP at all")
-            self._report()
-
-    def _span(self, user, duration_ms):
-        end_ns = time.time_ns()
-        return {
-            "traceId": self._random.randbytes(16).hex(),
-            "spanId": self._random.randbytes(8).hex(),
-            "name": "POST /purchases/{user}",
-            "kind": 2,
-            "startTimeUnixNano": str(end_ns - duration_ms * 1_000_000),
-            "endTimeUnixNano": str(end_ns),
-            "attributes": [attribute(names.ENDUSER_ID, user)],
-        }
-
-    def _log(self):
-        body = {"stringValue": "bought"}
-        return {"timeUnixNano": str(time.time_ns()), "severityNumber": 9, "body": body}
-
-    def _report(self):
-        row = {"id": "b-0", "count": 3, "user": "u-hot", "service": "shop", "call": "POST /p"}
-        self.post(
-            names.BREAKER_REPORT_PATH,
-            {
-                "service": "shop",
-                "instance": "i-1",
-                "workers": 4,
-                "applied": None,
-                "rejected": [row],
-            },
-        )
+def ask(method, url, body=None):
+    """What an address answers, whatever its status."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.read().decode()
 
 
-def attribute(key, value):
-    return {"key": key, "value": {"stringValue": value}}
-
-
-def otlp(kind, records, rows):
-    """An OTLP/JSON payload of one resource and one scope."""
-    return {
-        f"resource{kind}": [
-            {
-                "resource": {
-                    "attributes": [
-                        attribute(names.SERVICE_NAME, "shop"),
-                        attribute(names.SERVICE_INSTANCE_ID, "i-1"),
-                    ]
-                },
-                f"scope{kind}": [{records: rows}],
-            }
-        ]
-    }
+def until_refused(collector):
+    """Wait until a service has reported that it refused the hot user."""
+    deadline = time.monotonic() + 45
+    while f"{names.BREAKER_REJECTED}{{" not in ask("GET", f"{collector}/metrics"):
+        assert time.monotonic() < deadline, "nobody was refused"
+        time.sleep(0.2)
 
 
 @contextmanager
-def real_collector():
-    """`heatshield up` over an empty store, under traffic with one hot user; yields its address."""
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
+def stickershop():
+    """The example's platform while a user with 20,000 stickers keeps buying; its collector.
+
+    He is cut off first, for the panels that show refusals, and then let through in shadow, for
+    those that show who is hot.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Platform(PlatformSettings(Path(folder), "protect", cold_start_s=0.0, seed=1)) as platform,
+    ):
+        load = subprocess.Popen(
             [
-                *(sys.executable, "-c", "from heatshield.cli import main; main()", "up"),
-                *("--data", f"{folder}/data", "--http", "127.0.0.1:0", "--grpc", "off"),
-                *("--mode", "protect", "--cold-start-s", "0"),
+                *(sys.executable, "-m", "stickershop.load", "--gateway", platform.gateway_url),
+                *("--seed", "1", "--calm-s", "2", "--hot-s", "120"),
             ],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=folder,
+            stdout=subprocess.DEVNULL,
         )
         try:
-            said = process.stdout.readline()
-            address = re.search(r"http://[0-9.:]+", said)
-            assert address, said
-            with Traffic(address[0]):
-                yield address[0]
+            until_refused(platform.collector_url)
+            ask("POST", f"{platform.collector_url}/v1/traces", b"no OTLP at all")
+            ask("PUT", f"{platform.collector_url}/api/mode", b'{"mode": "shadow"}')
+            yield platform.collector_url
         finally:
-            process.terminate()
-            process.wait(20)
+            load.kill()
+            load.wait()
 
 
-SOURCES = {"canned": canned_exposition, "collector": real_collector}
+SOURCES = {"canned": canned_exposition, "stickershop": stickershop}
 """What Prometheus scrapes, each a context manager that yields the address of a collector."""
 
 
@@ -259,7 +189,6 @@ class Prometheus:
 
     def __init__(self, port):
         self.url = f"http://127.0.0.1:{port}"
-        self.is_real = False
 
     def ask(self, path, **form):
         content = urllib.parse.urlencode(form).encode()
@@ -337,7 +266,6 @@ def prometheus(request, tmp_path_factory):
         SOURCES[request.param]() as collector,
         prometheus_over(collector, tmp_path_factory.mktemp("prometheus")) as running,
     ):
-        running.is_real = request.param == "collector"
         yield running
 
 
