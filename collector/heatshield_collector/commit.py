@@ -56,8 +56,11 @@ HURRY_BYTES: Final = 256 * 1024
 IDLE_S: Final = 1.0
 """Seconds without a payload after which what waits for later spans is looked at all the same."""
 
-GROUPS_AHEAD: Final = 2
-"""Decoded groups that wait for the disk; they still count as queued."""
+GROUPS_AHEAD: Final = 100
+"""Decoded groups that may wait for the disk: five seconds of a quiet platform's. While the store
+folds its log into its file it takes nothing for a second or more, and hot users must be found
+meanwhile. Groups that wait still count as queued, so those of a busy platform are bounded in bytes.
+"""
 
 FULL_RETRY_S: Final = 5.0
 BUSY_RETRY_S: Final = 1.0

@@ -369,3 +369,26 @@ def test_groups_that_pile_up_behind_the_disk_are_written_together(rig):
     rig.run(test)
     assert len(rig.store.transactions) == 2
     assert rig.store.rows() == [1, 2, 3]
+
+
+def test_charging_goes_on_while_the_disk_stands_still(rig):
+    """While the store folds its log, for a second or more, hot users must be found."""
+    charged = []
+    charge = rig.charges.charged
+    rig.charges.charged = lambda spans, now_ns: charged.append(spans) or charge(spans, now_ns)
+
+    async def test():
+        rig.store.gate.clear()
+        tasks = []
+        for number in range(1, 9):
+            tasks.append(rig.submit(traces([number])))
+            deadline = time.monotonic() + 10
+            while len(charged) < number:
+                assert time.monotonic() < deadline, "charging waits for the disk"
+                await asyncio.sleep(0.001)
+        assert not any(task.done() for task in tasks)
+        rig.store.gate.set()
+        assert await rig.gathered(*tasks) == [Accepted()] * 8
+
+    rig.run(test)
+    assert rig.store.rows() == list(range(1, 9))
