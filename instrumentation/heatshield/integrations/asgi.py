@@ -13,11 +13,12 @@ import anyio.to_thread
 from opentelemetry.trace import Span, get_current_span
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.breakers.rejection import UNAVAILABLE, BreakerOpen, refusal_in
+from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import request_in
 from heatshield.identity import Identity
 from heatshield.integrations.routes import NOTHING, Found, call_name, find_route
+from heatshield.names import BREAKER_HEADER
 from heatshield.spans import stamp_user
 
 __all__ = ["Enforcement", "Entry", "Refusals", "describe", "name_user"]
@@ -125,6 +126,8 @@ class Refusals:
         async def watching(message: Message) -> None:
             nonlocal started
             started = True
+            if message.get("status") == UNAVAILABLE:
+                _mark_answer(message)
             await send(message)
 
         try:
@@ -150,10 +153,23 @@ class Enforcement(Refusals):
         await super()._serve(scope, receive, send)
 
 
+@fail_open("refusal", None)
+def _mark_answer(message: Message) -> None:
+    """A service may answer a rejection in its own words; the header says that it is one."""
+    header = BREAKER_HEADER.encode()
+    for name, value in message.get("headers", ()):
+        if name.lower() == header:
+            _mark(value.decode("latin-1")[:MAX_ID_LENGTH])
+
+
+def _mark(entry_id: str) -> None:
+    request = request_in()
+    mark_rejected(request.span if request is not None else get_current_span(), entry_id)
+
+
 async def _answer(refusal: BreakerOpen, scope: Scope, send: Send) -> None:
     """503 with the marks of a rejection; a WebSocket is closed before it is accepted."""
-    request = request_in()
-    mark_rejected(request.span if request is not None else get_current_span(), refusal.entry_id)
+    _mark(refusal.entry_id)
     prefix = "http"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in scope.get("extensions", {}):

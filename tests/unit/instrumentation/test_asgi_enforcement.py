@@ -142,6 +142,21 @@ def test_a_downstream_rejection_travels_on_with_its_id(service):
     assert shop_service.span(BUY).attributes[REJECTED] == "b-99"
 
 
+def test_a_rejection_that_the_service_answers_in_its_own_words_is_marked_too(service):
+    shop_service = service()
+    app = shop(lambda _: (_ for _ in ()).throw(heatshield.BreakerOpen("b-99")))
+
+    @app.exception_handler(heatshield.BreakerOpen)
+    async def refused(_, error):
+        return PlainTextResponse("come back later", 503, error.headers)
+
+    response = ask(app)
+    assert (response.status_code, response.text) == (503, "come back later")
+    span = shop_service.span(BUY)
+    assert span.attributes[REJECTED] == "b-99"
+    assert span.status.status_code is StatusCode.UNSET
+
+
 def test_a_guard_that_refuses_in_a_task_group_is_answered_alike(service):
     shop_service = service(user_path_parameter="user")
     entry_id = shop_service.trip("u-1", "refresh")
