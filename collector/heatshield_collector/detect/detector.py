@@ -6,18 +6,19 @@ guards the sketches and is held for a few milliseconds at most.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.clip import Clip, Evidence
-from heatshield_collector.detect.findings import Finding, FindingClass, Key, key_texts
+from heatshield_collector.detect.findings import Finding, FindingClass, Key
 from heatshield_collector.detect.hot_user import FAST, SLOW, HotRule, Observation, judge
 from heatshield_collector.detect.sketch import Hitter
+from heatshield_collector.detect.sums import by_call, by_request, call_of, sums
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
 from heatshield_collector.link import UNKNOWN
 
@@ -30,7 +31,7 @@ EVIDENCE_PIECE: Final = 8
 """Only pieces of at least this fraction (an eighth) of the clip are worth keeping as evidence."""
 
 HEAVY_SHARE: Final = 0.05
-"""Part of a service's busy load over 10 s at which a user is heavy: worth a look, no more."""
+"""Part of all busy load over 10 s at which a user is heavy: worth a look, no more."""
 
 
 class Load(NamedTuple):
@@ -116,19 +117,19 @@ class Detector:
         """
         if not charges.num_rows:
             return False
-        requests = _by_request(charges)
-        by_key = _sums(requests, ["key"])
+        requests = by_request(charges)
+        by_key = sums(requests, ["key"])
         keys = by_key.column("key").to_pylist()
-        by_user = _sums(requests, ["user"])
+        by_user = sums(requests, ["user"])
         users = by_user.column("user").to_pylist()
-        by_call, calls = _by_call(charges)
+        summed, calls = by_call(charges)
         with self._lock:
             for cost, (column, _) in COSTS.items():
                 self._by_user_call[cost].add(keys, by_key.column(column).to_pylist(), now_s)
                 self._by_user[cost].add(users, by_user.column(column).to_pylist(), now_s)
-                self._by_call[cost].add(calls, by_call.column(column).to_pylist(), now_s)
+                self._by_call[cost].add(calls, summed.column(column).to_pylist(), now_s)
             self._active.add(users, now_s)
-            self._by_call["errors"].add(calls, by_call.column("errors").to_pylist(), now_s)
+            self._by_call["errors"].add(calls, summed.column("errors").to_pylist(), now_s)
             return self._clip(requests, now_s)
 
     def _clip(self, requests: pa.Table, now_s: float) -> bool:
@@ -314,7 +315,7 @@ class Detector:
         seconds = WINDOWS_S[window]
         return [
             (
-                *_call_of(key),
+                *call_of(key),
                 {
                     cost: value * COSTS.get(cost, ("", 1.0))[1] / seconds
                     for cost, value in of.items()
@@ -329,53 +330,3 @@ def _load(hitter: Hitter, cost: str, window: WindowName) -> Load:
     return Load(
         Key.of(hitter.key), hitter.estimate * unit, hitter.lower * unit, hitter.upper * unit
     )
-
-
-_COLUMNS: Final = ["busy_us", "elements", "calls", "errors"]
-
-
-def _by_request(charges: pa.Table) -> pa.Table:
-    """One row a (trace, user, service, call), with the key that the sketches know it by."""
-    keys = ["trace", "user", "service", "call", "eligible"]
-    rows = _sums(charges, keys, [("trace_id", "first")])
-    texts = key_texts(*(rows.column(name) for name in ("user", "service", "call")))
-    return rows.append_column("key", texts)
-
-
-def _sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
-    # "first" is defined for one thread only; the groups are small in any case.
-    sums = rows.group_by(keys, use_threads=False).aggregate(
-        [(name, "sum") for name in _COLUMNS] + list(more)
-    )
-    return sums.rename_columns(
-        [name.removesuffix("_sum").removesuffix("_first") for name in sums.column_names]
-    )
-
-
-def _by_call(charges: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Sums by where the cost arose, and the keys of the rows.
-
-    What is transferred to its user arose when it was charged to nobody.
-    """
-    charges = charges.filter(pc.invert(charges.column("transferred")))
-    spent = charges.set_column(
-        charges.column_names.index("service"),
-        "service",
-        pc.coalesce(charges.column("backend"), charges.column("service")),
-    )
-    at = pc.if_else(
-        pc.is_valid(charges.column("backend")), charges.column("operation"), charges.column("call")
-    )
-    sums = _sums(
-        spent.set_column(spent.column_names.index("call"), "call", at), ["service", "call"]
-    )
-    return sums, [f"{service}\x1f{call}" for service, call in _rows(sums, "service", "call")]
-
-
-def _call_of(key: str) -> tuple[str, str]:
-    service, _, call = key.partition("\x1f")
-    return service, call
-
-
-def _rows(table: pa.Table, *names: str) -> Any:
-    return zip(*(table.column(name).to_pylist() for name in names), strict=True)
