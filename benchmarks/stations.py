@@ -29,7 +29,7 @@ from payloads import SPANS_PER_REQUEST, Template, zipf_users
 __all__ = ["measure", "run"]
 
 GROUP_PAYLOADS: Final = 24
-"""Payloads of 512 spans in a group of the commit loop, as it is with 64 senders."""
+"""Payloads of 512 spans in a group of the commit loop, which is usual with 160 senders."""
 GROUPS: Final = 24
 QUICK_GROUPS: Final = 6
 
