@@ -5,12 +5,11 @@ thread-safe: whoever drives it does so under one lock or on one loop. Times are 
 that never goes back. The states and their meaning stand in :mod:`heatshield_alerts.breaker_states`,
 the caps in :mod:`heatshield_alerts.caps`.
 
-A restart begins with no entries at a higher epoch: what the old process granted ends with its
-leases, and a user who is still hot trips again once the detector has a baseline.
+A restart begins at a higher epoch; :meth:`BreakerControl.restore` holds on what was held.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -126,6 +125,19 @@ class BreakerControl:
         if reason is not None:
             return self._refuse(reason, draft, now)
         return self._open(draft, now) if held is None else self._renew(held, draft, now)
+
+    def restore(self, drafts: Iterable[Draft], now: float) -> list[Change]:
+        """Hold on what an earlier process held, from :func:`heatshield_alerts.restart.held_drafts`.
+
+        The caps were asked when these were granted; only the cap on entries is asked again.
+        """
+        return [
+            self._open(draft, now)
+            for draft in drafts
+            if check(draft) is None
+            and draft.key not in self._held
+            and len(self._held) < self._caps.entries
+        ]
 
     def clear(self, entry_id: str, by: str, now: float) -> Change:
         """Close a breaker because a person says so; rules may not trip it again for a while.

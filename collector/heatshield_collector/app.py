@@ -15,6 +15,7 @@ from heatshield.clock import Clock, SystemClock
 from heatshield.contract import PlatformMode
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.notify import Notifier
+from heatshield_alerts.restart import AUDIT_ROWS, held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file
 from heatshield_collector.api.app import create_app
 from heatshield_collector.api.parts import Alert, Parts
@@ -103,6 +104,9 @@ class Collector:
             self._journal,
             self._metrics.rejected,
             clock,
+        )
+        self._breakers.restore(
+            held_drafts(self._store.recent("audit", AUDIT_ROWS), clock.time_ns())
         )
         self._detector = Detector(
             self._capacity,

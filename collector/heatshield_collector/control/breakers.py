@@ -6,7 +6,7 @@ time and carries out what a change means: clients' streams wake, people's events
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -105,6 +105,12 @@ class Breakers:
         with self._lock:
             change = self._control.set_mode(mode, by, self._clock.monotonic())
             if change:
+                self._tell(change)
+
+    def restore(self, drafts: Iterable[Draft]) -> None:
+        """Hold on what the collector held when it ended."""
+        with self._lock:
+            for change in self._control.restore(drafts, self._clock.monotonic()):
                 self._tell(change)
 
     def act(self, decision: Decision, active_users: int) -> None:

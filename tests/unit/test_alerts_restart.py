@@ -1,0 +1,73 @@
+"""What was held when a collector ended is held on by the next."""
+
+import json
+from dataclasses import asdict
+
+from heatshield.contract import BreakerMode
+from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_alerts.draft import Draft
+from heatshield_alerts.restart import held_drafts
+
+SECOND_NS = 10**9
+NOW_NS = 1_700_000_000 * SECOND_NS
+
+
+def draft(user="u-1", issuer="rule:HotUser", **more):
+    figures = {"threshold": 0.1, "cost_per_call": 0.2}
+    more = {"evidence": figures, **figures, **more}
+    return Draft(user=user, service="shop", call="POST /p", issuer=issuer, **more)
+
+
+def audit_of(changes, at_ns=NOW_NS):
+    """The rows a collector's audit has of these changes, a millisecond apart, newest first."""
+    return [
+        {
+            "at_ns": at_ns + number * 1_000_000,
+            "change": change.kind.value,
+            "entry_id": change.entry.id,
+            "entry": json.dumps(asdict(change.entry)),
+        }
+        for number, change in enumerate(changes)
+    ][::-1]
+
+
+def test_an_open_entry_is_held_on_with_its_evidence_at_the_new_epoch():
+    before, after = BreakerControl(epoch=7), BreakerControl(epoch=8)
+    rows = audit_of([before.trip(draft(), 0.0)])
+    after.restore(held_drafts(rows, NOW_NS + SECOND_NS), 0.0)
+    (entry,) = after.snapshot().entries
+    assert (entry.user, entry.mode, entry.issuer) == ("u-1", BreakerMode.REJECT, "rule:HotUser")
+    assert after.at.epoch == 8
+    assert after.held[0].demand.threshold == 0.1
+    assert after.held[0].demand.cost_per_call == 0.2
+
+
+def test_what_was_cleared_or_closed_is_not_held_on():
+    control = BreakerControl(epoch=1)
+    opened = control.trip(draft(), 0.0)
+    cleared = control.clear(opened.entry.id, "ann", 1.0)
+    assert held_drafts(audit_of([opened, cleared]), NOW_NS + SECOND_NS) == []
+
+
+def test_a_half_open_entry_is_held_on_as_it_was_opened():
+    control = BreakerControl(epoch=1)
+    opened = control.trip(draft(), 0.0)
+    changes = [opened]
+    for at_s in (1.0, 12.0):
+        changes += control.tick(at_s, {})
+    assert [change.kind.value for change in changes] == ["opened", "half_open"]
+    (held,) = held_drafts(audit_of(changes), NOW_NS + SECOND_NS)
+    assert held.mode is BreakerMode.REJECT
+
+
+def test_what_was_granted_too_long_ago_has_ended_and_a_persons_trip_keeps_its_end():
+    control = BreakerControl(epoch=1)
+    rows = audit_of([control.trip(draft(issuer="human:ann"), 0.0)])
+    (held,) = held_drafts(rows, NOW_NS + 300 * SECOND_NS)
+    assert held.lease_ms == 600_000
+    assert held_drafts(rows, NOW_NS + 900 * SECOND_NS) == []
+
+
+def test_a_row_that_cannot_be_read_is_left_out():
+    row = {"at_ns": NOW_NS, "change": "opened", "entry_id": "b-1", "entry": "{}"}
+    assert held_drafts([row, {**row, "entry": "no JSON"}], NOW_NS) == []
