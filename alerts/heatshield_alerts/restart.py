@@ -30,22 +30,29 @@ def held_drafts(audit: Iterable[Mapping[str, Any]], now_ns: int) -> list[Draft]:
         now_ns: nanoseconds since the Unix epoch. What was granted longer ago than the ceiling of 15
             minutes has ended by now, and a row that can't be read is left out.
     """
-    held: dict[str, tuple[int, str]] = {}
+    held: dict[tuple[str, ...], tuple[int, BreakerEntry]] = {}
     for row in sorted(audit, key=lambda row: row["at_ns"]):
+        entry = _entry(row["entry"])
+        if entry is None:
+            continue
+        # By what is cut, not by the entry's id: an earlier restart gave it another.
         if row["change"] in _GRANTS:
-            held[row["entry_id"]] = (row["at_ns"], row["entry"])
+            held[entry.key] = (row["at_ns"], entry)
         elif row["change"] in _ENDS:
-            held.pop(row["entry_id"], None)
+            held.pop(entry.key, None)
     drafts = (_draft(entry, now_ns - at_ns) for at_ns, entry in held.values())
     return [draft for draft in drafts if draft is not None]
 
 
-def _draft(text: str, age_ns: int) -> Draft | None:
-    left_ms = MAX_LEASE_MS - age_ns // 1_000_000
+def _entry(text: str) -> BreakerEntry | None:
     try:
-        entry = BreakerEntry.from_json(json.loads(text))
+        return BreakerEntry.from_json(json.loads(text))
     except (ContractError, ValueError):
         return None
+
+
+def _draft(entry: BreakerEntry, age_ns: int) -> Draft | None:
+    left_ms = MAX_LEASE_MS - age_ns // 1_000_000
     if not 0 < left_ms <= MAX_LEASE_MS:
         return None
     by_human = entry.issuer.startswith("human:")

@@ -49,6 +49,15 @@ def test_what_was_cleared_or_closed_is_not_held_on():
     assert held_drafts(audit_of([opened, cleared]), NOW_NS + SECOND_NS) == []
 
 
+def test_what_was_cleared_after_an_earlier_restart_stays_cleared():
+    first, second = BreakerControl(epoch=1), BreakerControl(epoch=2)
+    rows = audit_of([first.trip(draft(), 0.0)])
+    (again,) = second.restore(held_drafts(rows, NOW_NS + SECOND_NS), 0.0)
+    cleared = second.clear(again.entry.id, "ann", 1.0)
+    later = audit_of([again, cleared], NOW_NS + SECOND_NS)
+    assert held_drafts([*later, *rows], NOW_NS + 2 * SECOND_NS) == []
+
+
 def test_a_half_open_entry_is_held_on_as_it_was_opened():
     control = BreakerControl(epoch=1)
     opened = control.trip(draft(), 0.0)
