@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from heatshield.contract import RENEW_S
+from heatshield.contract import MAX_REJECTIONS, RENEW_S
 
 __all__ = ["CLEAR_FRACTION", "REJECTION_WINDOW_S", "Demand"]
 
@@ -39,9 +39,9 @@ class Demand:
     _rejected: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_MAX_REPORTS))
 
     def reject(self, count: int, now: float) -> None:
-        """A client reports that it refused so many calls."""
+        """A client reports that it refused so many calls; more than can be count as the most."""
         if count > 0:
-            self._rejected.append((now, count))
+            self._rejected.append((now, min(count, MAX_REJECTIONS)))
 
     def rejected_per_s(self, now: float) -> float:
         """Calls refused each second, over the last :data:`REJECTION_WINDOW_S`."""

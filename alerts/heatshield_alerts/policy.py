@@ -38,7 +38,7 @@ class Evidence:
     """What the detector knows of an alert's user and call at this time.
 
     Attributes:
-        baseline_age_s: seconds of traffic the detector has seen.
+        baseline_age_s: seconds the detector has watched.
         cold_start_s: seconds it needs before it may trip.
         threshold: the load at which the user counts as hot here; 0: not known, the alert's value
             stands for it.

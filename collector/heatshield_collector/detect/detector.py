@@ -176,7 +176,7 @@ class Detector:
         rule = trip.rule
         # The smallest floor there is: most users are under it, and need no further look.
         least = round(rule.least * rule.window_s * 1e6)
-        for hitter in trip.windows.window(rule.window, now_s).surely_over(least - 1):
+        for hitter in trip.windows.window(rule.window, now_s).surely_over(max(1, least - 1)):
             key = Key.of(hitter.key)
             capacity = self._capacity(key.service)
             load = hitter.lower / 1e6 / rule.window_s
@@ -229,11 +229,6 @@ class Detector:
     def _baseline(self, key: str, now_s: float) -> float:
         sketch, covered_s = self._by_user_call["busy"].baseline(now_s)
         return sketch.bounds(key).upper / 1e6 / covered_s if covered_s else 0.0
-
-    def baseline_s(self, now_s: float) -> float:
-        """Seconds of baseline there are: how far the cold start is."""
-        with self._lock:
-            return self._by_user_call["busy"].baseline(now_s)[1]
 
     def baseline_of(self, key: Key, now_s: float) -> float:
         """Upper bound of a user's busy load on a call over the five minutes before."""
