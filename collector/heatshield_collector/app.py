@@ -125,11 +125,11 @@ class Collector:
             clock,
             settings.cold_start_s,
         )
-        durations = Durations()
+        self._durations = Durations()
         self._charging = Charging(
             Linker(),
             self._detector,
-            durations,
+            self._durations,
             self._breakers,
             self._metrics,
             clock,
@@ -139,22 +139,30 @@ class Collector:
         self._retention = threading.Thread(
             target=self._expire, name="heatshield-retention", daemon=True
         )
-        loads = Loads(
-            self._detector, durations, self._breakers, lambda: self._control.findings, clock
-        )
         self._show_metrics()
+        self._compose_face()
+
+    def _compose_face(self) -> None:
+        """What takes in and what answers."""
+        settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
         self._grpc = GrpcListener(self._commit, limit_bytes, self._metrics)
         self._app = create_app(
             Parts(
                 store=self._store,
-                loads=loads,
+                loads=Loads(
+                    self._detector,
+                    self._durations,
+                    self._breakers,
+                    lambda: self._control.findings,
+                    self._clock,
+                ),
                 alerts=self._alerts,
                 breakers=self._breakers,
                 events=self.events,
                 ready=self._not_ready,
                 metrics=self._metrics.render,
-                clock=clock,
+                clock=self._clock,
                 admin_token=settings.admin_token,
                 intake=routes(self._commit, limit_bytes, self._metrics),
             )
