@@ -143,6 +143,7 @@ class _Outlet(SpanProcessor):
         provider.add_span_processor(self)
         self._attached = True
 
+    @fail_open("span start", None)
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Stamp user and call."""
         runtime = _RUNNING.get()
@@ -151,6 +152,7 @@ class _Outlet(SpanProcessor):
             if not runtime.watch.started:
                 runtime.watch.start()
 
+    @fail_open("span end", None)
     def on_end(self, span: ReadableSpan) -> None:
         """Export."""
         runtime = _RUNNING.get()

@@ -29,7 +29,7 @@ from heatshield.contract import (
     StateVersion,
     decode,
 )
-from heatshield.counters import COUNTERS
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.names import BREAKER_REPORT_PATH, BREAKERS_PATH
 from heatshield.transport import Connection, Unreachable
 
@@ -47,6 +47,10 @@ REQUEST_TIMEOUT_S: Final = 2.0
 MIN_RECONNECT_S: Final = 0.1
 MAX_RECONNECT_S: Final = 5.0
 """Full jitter between these, the bound doubling with each failure."""
+
+RESTART_S: Final = 10.0
+"""Seconds before another try when the thread could not be started: a process that is out of
+descriptors or threads stays so for a while, and each request that begins would try again."""
 
 NOT_MODIFIED: Final = 304
 
@@ -87,6 +91,7 @@ class Watch:
 
     def _reset(self) -> None:
         self._thread: threading.Thread | None = None
+        self._start_at = float("-inf")
         self._stopping = threading.Event()
         self._connection = Connection(self._endpoint, REQUEST_TIMEOUT_S)
         self._failures = 0
@@ -101,13 +106,30 @@ class Watch:
         return self._thread is not None
 
     def start(self) -> None:
-        """Start the thread; once is enough, more does nothing."""
+        """Start the thread; once is enough, more does nothing.
+
+        Never raises: where the system has no descriptors or threads left, that is counted, and
+        tried again by whoever asks after ``RESTART_S``.
+        """
         with self._lock:
-            if self._thread is not None or self._stopping.is_set():
+            now = self._clock.monotonic()
+            if self._thread is not None or self._stopping.is_set() or now < self._start_at:
                 return
-            self._waker, self._wake = socket.socketpair()
-            self._thread = threading.Thread(target=self._run, name="heatshield-watch", daemon=True)
-            self._thread.start()
+            self._start_at = now + RESTART_S
+            self._launch()
+
+    @fail_open("watch start", None)
+    def _launch(self) -> None:
+        waker, wake = socket.socketpair()
+        thread = threading.Thread(target=self._run, name="heatshield-watch", daemon=True)
+        self._waker, self._wake = waker, wake
+        try:
+            thread.start()
+        except BaseException:
+            waker.close()
+            wake.close()
+            raise
+        self._thread = thread
 
     def stop(self) -> None:
         """End the thread; what the table holds lapses with its leases."""
