@@ -5,7 +5,7 @@ non-blocking and its bytes go through the codecs of :mod:`heatshield.breakers.st
 """
 
 import http.client
-import select
+import selectors
 import socket
 import ssl
 from typing import Final, Protocol
@@ -77,12 +77,18 @@ class Feed:
             Unreachable: if the stream has ended or broken.
             ContractError: if it is not a stream of events.
         """
-        if not self._unread:
-            readable, _, _ = select.select([self._sock, wake], [], [], max(0.0, timeout_s))
-            if self._sock not in readable:
-                return []
+        if not self._unread and not self._readable(timeout_s, wake):
+            return []
         payload, self._unread = self._unread, b""
         return self._events.feed(self._decoded(payload or self._receive()))
+
+    def _readable(self, timeout_s: float, wake: Wakeable) -> bool:
+        # Not select.select(): it refuses descriptors from 1,024 on, and a busy service has those.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            selector.register(wake, selectors.EVENT_READ)
+            ready = selector.select(max(0.0, timeout_s))
+        return any(key.fileobj is self._sock for key, _ in ready)
 
     def _receive(self) -> bytes:
         parts = []

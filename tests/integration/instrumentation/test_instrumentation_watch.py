@@ -1,10 +1,14 @@
 """The thread that keeps the breaker table true, against a real stream."""
 
+import os
+import resource
+import socket
 import time
 
 import pytest
 
 from heatshield import runtime
+from heatshield.breakers.feed import Feed
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import SystemClock
@@ -103,6 +107,47 @@ def test_stopping_does_not_wait(watch, until):
     watch.stop()
     assert time.monotonic() - started < 1.0
     assert not watch._thread.is_alive()
+
+
+class HighDescriptor:
+    """A socket under a number that ``select()`` refuses."""
+
+    def __init__(self, sock, number):
+        self._number = os.dup2(sock.fileno(), number)
+
+    def fileno(self):
+        return self._number
+
+    def close(self):
+        os.close(self._number)
+
+
+@pytest.fixture
+def many_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 2_048:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2_048, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_stream_is_waited_on_under_descriptors_that_select_refuses(collector):
+    waker, wake = socket.socketpair()
+    with waker, wake:
+        high = HighDescriptor(wake, 1_500)
+        feed = Feed(collector.endpoint, {"service": "shop"}, None)
+        try:
+            heard = [event for _ in range(3) for event in feed.wait(5.0, high)]
+            assert heard[0].name == "snapshot"
+            waker.send(b"!")
+            started = time.monotonic()
+            while feed.wait(5.0, high):
+                pass
+            assert time.monotonic() - started < 1.0
+        finally:
+            feed.close()
+            high.close()
 
 
 def test_no_collector_at_all_is_no_trouble():
