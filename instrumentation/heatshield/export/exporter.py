@@ -17,7 +17,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from heatshield.clock import Clock
-from heatshield.counters import COUNTERS
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.delivery import Delivered, Drop, after_answer, after_silence
 from heatshield.export.encode import Payload, encode
 from heatshield.export.logs import LogEvent
@@ -96,8 +96,9 @@ class Exporter(SpanProcessor):
         except Exception:  # noqa: BLE001  # telemetry must not fail the service
             COUNTERS.error("export")
 
+    @fail_open("export", None)
     def log(self, event: LogEvent) -> None:
-        """Queue a log record; never blocks."""
+        """Queue a log record; never blocks, never raises."""
         self._offer(self._logs, event, urgent=False)
 
     def _offer(self, queue: deque[R], record: R, *, urgent: bool) -> None:
@@ -118,10 +119,9 @@ class Exporter(SpanProcessor):
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and not self._stopping.is_set():
-                self._thread = threading.Thread(
-                    target=self._run, name="heatshield-export", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="heatshield-export", daemon=True)
+                thread.start()
+                self._thread = thread  # only now: one that could not start is tried again
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is queued now; ``False`` if that took longer than the time given."""
@@ -161,12 +161,21 @@ class Exporter(SpanProcessor):
     def _run(self) -> None:
         with suppress_instrumentation():
             while not self._stopping.is_set():
-                self._wait()
-                flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
-                urgent, self._urgent = self._urgent, False
-                self._send_all(_URGENT if urgent else _ORDINARY)
-                for done in flushes:
-                    done.set()
+                try:
+                    self._round()
+                except Exception:  # noqa: BLE001  # the thread must outlive whatever comes
+                    COUNTERS.error("export")
+                    self._stopping.wait(MIN_BETWEEN_BATCHES_S)
+
+    def _round(self) -> None:
+        self._wait()
+        flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+        urgent, self._urgent = self._urgent, False
+        try:
+            self._send_all(_URGENT if urgent else _ORDINARY)
+        finally:
+            for done in flushes:
+                done.set()
 
     def _wait(self) -> None:
         self._idle = True

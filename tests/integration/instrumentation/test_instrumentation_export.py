@@ -45,6 +45,18 @@ def test_a_full_batch_does_not_wait(begin, collector, until):
     until(lambda: len(collector.spans) == 8)
 
 
+def test_the_thread_outlives_a_round_that_fails(begin, collector, until, monkeypatch):
+    running = begin(flush_interval_s=0.01)
+    failures = COUNTERS.errors.get("export", 0)
+    with monkeypatch.context() as broken:
+        broken.setattr("heatshield.export.exporter.encode", None)
+        tracer().start_span("lost").end()
+        until(lambda: COUNTERS.errors.get("export", 0) > failures)
+    assert running.exporter.force_flush(2_000)
+    tracer().start_span("sent").end()
+    until(lambda: [span.name for _, span in collector.spans] == ["sent"])
+
+
 def test_an_urgent_span_does_not_wait(begin, collector, until):
     import heatshield
 
