@@ -33,6 +33,8 @@ __all__ = [
     "DEFAULT_TENANT",
     "HEARTBEAT_S",
     "MAX_LEASE_MS",
+    "MAX_REJECTIONS",
+    "MAX_WORKERS",
     "RAMP_S",
     "RENEW_S",
     "SILENCE_S",
@@ -54,6 +56,14 @@ DEFAULT_LEASE_MS = 30_000
 
 MAX_LEASE_MS = 15 * 60_000
 """No grant outlives this without a human asking again."""
+
+MAX_REJECTIONS = 1_000_000_000
+"""Refused calls that one row of a report may count: more than a process refuses in a day, and few
+enough that sums of them stay exact as floats."""
+
+MAX_WORKERS = 4_096
+"""Workers that one instance may claim: more than a process has processors to use. Capacity decides
+who is hot, so the claim of one instance must not hide everybody."""
 
 RENEW_S = 10.0
 """Seconds between a client's renewals: a third of the default lease."""
@@ -300,7 +310,8 @@ class Report:
         """Check and read a report.
 
         Raises:
-            ContractError: if it does not follow the contract.
+            ContractError: if it does not follow the contract. Counts and workers out of range are
+                brought into it.
         """
         fields = _object(value, "report")
         applied = fields.get("applied")
@@ -310,11 +321,11 @@ class Report:
         return cls(
             service=_text(fields, "service"),
             instance=_text(fields, "instance"),
-            workers=max(0, _integer(fields, "workers", 1)),
+            workers=_within(_integer(fields, "workers", 1), MAX_WORKERS),
             applied=StateVersion.parse(_text(fields, "applied")) if applied is not None else None,
             rejected=tuple(
                 Rejections(
-                    count=max(0, _integer(row, "count")),
+                    count=_within(_integer(row, "count"), MAX_REJECTIONS),
                     **{name: _text(row, name) for name in ("id", "user", "service", "call")},
                 )
                 for row in (_object(row, "report.rejected") for row in rows)
@@ -352,6 +363,10 @@ def _integer(fields: Mapping[str, Any], name: str, default: int | None = None) -
     if isinstance(value, bool) or not isinstance(value, int):
         raise ContractError(f"{name} is not an integer: {value!r}")
     return value
+
+
+def _within(value: int, most: int) -> int:
+    return min(max(0, value), most)
 
 
 def _version(fields: Mapping[str, Any]) -> StateVersion:

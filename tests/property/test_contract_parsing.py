@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from heatshield.contract import (
     MAX_LEASE_MS,
+    MAX_REJECTIONS,
+    MAX_WORKERS,
     BreakerEntry,
     BreakerMode,
     ContractError,
@@ -70,6 +72,23 @@ json_values = st.recursive(
 @given(snapshots | deltas | reports)
 def test_what_is_written_reads_back(value):
     assert type(value).from_json(decode(json.dumps(value.to_json()))) == value
+
+
+@given(reports, st.integers(), st.integers())
+def test_a_report_s_counts_and_workers_are_brought_into_their_range(report, count, workers):
+    row = {"id": "b", "user": "u", "service": "s", "call": "c", "count": count}
+    read = Report.from_json({**report.to_json(), "workers": workers, "rejected": [row]})
+    assert read.workers == min(max(workers, 0), MAX_WORKERS)
+    assert read.rejected[0].count == min(max(count, 0), MAX_REJECTIONS)
+
+
+@pytest.mark.parametrize("field", ["workers", "count"])
+def test_a_number_of_hundreds_of_digits_is_brought_into_its_range(field):
+    row = {"id": "b", "user": "u", "service": "s", "call": "c", "count": 1}
+    document = {"service": "s", "instance": "i", "workers": 1, "rejected": [row]}
+    (document if field == "workers" else row)[field] = 10**400
+    read = Report.from_json(document)
+    assert (read.workers, read.rejected[0].count) in {(MAX_WORKERS, 1), (1, MAX_REJECTIONS)}
 
 
 @given(json_values, st.sampled_from([Snapshot, Delta, Report, BreakerEntry]))

@@ -91,6 +91,13 @@ def test_rejected_calls_count_as_demand_so_a_user_who_keeps_coming_stays_cut():
     assert kinds(run(control, 60.0, 40.0)) == ["half_open", "closed"]
 
 
+def test_an_absurd_count_of_refused_calls_does_not_end_the_ticking():
+    control = BreakerControl(epoch=1)
+    control.trip(draft(), 0.0, USERS)
+    rejected(control, 10**400, 0.0)
+    assert run(control, 0.0, 1.0) == []
+
+
 def test_a_load_between_a_third_and_the_threshold_neither_cools_nor_reheats():
     control = BreakerControl(epoch=1)
     control.trip(draft(), 0.0, USERS)

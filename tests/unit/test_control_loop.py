@@ -303,6 +303,19 @@ def test_all_series_for_a_scrape_name_each_set_of_labels_once():
     assert hot[0] > 1.0
 
 
+def test_people_are_told_of_alerts_even_if_the_breakers_fail(monkeypatch):
+    platform = Platform().warm()
+
+    def failing(loads):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(platform.breakers, "tick", failing)
+    for _ in range(4):
+        with pytest.raises(RuntimeError):
+            platform.step(workers=2.0)
+    assert [state for state, _, _ in platform.notifier.alerts] == ["pending", "firing"]
+
+
 def test_a_round_that_fails_is_counted_and_not_the_last(monkeypatch):
     platform = Platform()
     rounds = []

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from heatshield import names
 from heatshield.contract import (
     HEARTBEAT_S,
+    MAX_WORKERS,
     BreakerEntry,
     ContractError,
     PlatformMode,
@@ -46,7 +47,7 @@ class Client:
 
     service: Annotated[str, Query(max_length=256)] = ""
     instance: Annotated[str, Query(max_length=256)] = ""
-    workers: Annotated[int, Query(ge=0, le=1_000_000)] = 1
+    workers: Annotated[int, Query(ge=0, le=MAX_WORKERS)] = 1
 
     def attend(self, breakers: BreakerService) -> None:
         """Say that it lives."""

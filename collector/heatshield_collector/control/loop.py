@@ -165,6 +165,15 @@ class ControlLoop:
         for failure in evaluation.failures:
             self.failures += 1
             _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
+        try:
+            self._protect(now_s)
+        finally:
+            # People are told after the breakers were: what protects goes first. They are told all
+            # the more if that fails, and a transition is not seen again in the next round.
+            for transition in evaluation.transitions:
+                self._tell(transition)
+
+    def _protect(self, now_s: float) -> None:
         for alert in self._runner.firing:
             self._act(alert, now_s)
         self._breakers.tick(
@@ -173,9 +182,6 @@ class ControlLoop:
                 for key, _, _ in self._breakers.held()
             }
         )
-        # People are told after the breakers were: what protects goes first.
-        for transition in evaluation.transitions:
-            self._tell(transition)
 
     def _act(self, alert: Alert, now_s: float) -> None:
         key = _key_of(alert)
