@@ -18,6 +18,7 @@ import heatshield
 import inventory
 from heatshield import names
 from heatshield.cli.app import app
+from heatshield.settings import number_range
 from heatshield_alerts import policy
 from heatshield_collector.events import EVENTS
 
@@ -153,9 +154,14 @@ def _setting_rows(section: str, cls: Any) -> Iterator[tuple[str, ...]]:
             _code(field.name),
             _default(field.default),
             _code(inventory.environment_variable(section, field.name)),
-            _one_of(choices) or KINDS.get(kinds[field.name], LIST),
+            (_one_of(choices) or KINDS.get(kinds[field.name], LIST)) + _range(field.metadata),
             field.metadata["help"],
         )
+
+
+def _range(metadata: Any) -> str:
+    least, most = metadata.get("least"), metadata.get("most")
+    return "" if least is None and most is None else f", {number_range(least, most)}"
 
 
 def _commands() -> Iterator[str]:

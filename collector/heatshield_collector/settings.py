@@ -1,38 +1,64 @@
 """What the collector can be told: section ``collector``, environment ``HEATSHIELD_COLLECTOR_*``."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
+
+from heatshield.contract import MAX_WORKERS
+from heatshield.settings import setting
 
 __all__ = ["CollectorSettings"]
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+_SMALLEST: Final = 0.001
+"""For what must be more than nothing: 3.6 s of an age in hours, a mebibyte in GiB."""
+
+_LONGEST_H: Final = 10 * 365 * 24
+"""Ten years: some records are kept ten times as long, and nanoseconds are 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectorSettings:
     """Settings of ``heatshield up``."""
 
-    data: str = _setting("./heatshield-data", "folder of the embedded store")
-    http: str = _setting("127.0.0.1:4318", "address of the one HTTP listener")
-    grpc: str = _setting("127.0.0.1:4317", "address of OTLP/gRPC, or off")
-    mode: str = _setting("protect", "protect, or shadow: decide and record, enforce nothing")
-    admin_token: str = _setting("", "bearer token asked of whoever changes breakers or the mode")
+    data: str = setting("./heatshield-data", "folder of the embedded store")
+    http: str = setting("127.0.0.1:4318", "address of the one HTTP listener")
+    grpc: str = setting("127.0.0.1:4317", "address of OTLP/gRPC, or off")
+    mode: str = setting("protect", "protect, or shadow: decide and record, enforce nothing")
+    admin_token: str = setting("", "bearer token asked of whoever changes breakers or the mode")
 
-    queue_mib: int = _setting(64, "MiB of payloads waiting for the disk; beyond it senders get 503")
-    payload_mib: int = _setting(64, "largest payload after decompression, MiB; beyond it 413")
-
-    retention_hours: float = _setting(72.0, "age at which telemetry is let go")
-    retention_gib: float = _setting(20.0, "size of the store at which the oldest is let go, GiB")
-
-    cold_start_s: float = _setting(120.0, "baseline seconds before a hot user may be tripped")
-    hot_share: float = _setting(0.03, "share of a service's capacity at which a user is hot")
-    hot_ratio: float = _setting(5.0, "times the user's own 5-minute baseline at which he is hot")
-    hot_floor: float = _setting(
-        0.1, "least load of a hot user, in workers, however small a service"
+    queue_mib: int = setting(
+        64, "MiB of payloads waiting for the disk; beyond it senders get 503", least=1, most=65_536
+    )
+    payload_mib: int = setting(
+        64, "largest payload after decompression, MiB; beyond it 413", least=1, most=1_024
     )
 
-    rules: tuple[str, ...] = _setting((), "Prometheus rule files beside the shipped ones")
-    notify: tuple[str, ...] = _setting((), "apprise URLs told of firing and resolved alerts")
-    public_url: str = _setting("", "address of this collector as people reach it, for links")
+    retention_hours: float = setting(
+        72.0, "age at which telemetry is let go", least=_SMALLEST, most=_LONGEST_H
+    )
+    retention_gib: float = setting(
+        20.0,
+        "size of the store at which the oldest is let go, GiB",
+        least=_SMALLEST,
+        most=1_048_576,
+    )
+
+    cold_start_s: float = setting(
+        120.0, "baseline seconds before a hot user may be tripped", least=0, most=86_400
+    )
+    hot_share: float = setting(
+        0.03, "share of a service's capacity at which a user is hot", least=_SMALLEST, most=1
+    )
+    hot_ratio: float = setting(
+        5.0, "times the user's own 5-minute baseline at which he is hot", least=1, most=1_000_000
+    )
+    hot_floor: float = setting(
+        0.1,
+        "least load of a hot user, in workers, however small a service",
+        least=0,
+        most=MAX_WORKERS,
+    )
+
+    rules: tuple[str, ...] = setting((), "Prometheus rule files beside the shipped ones")
+    notify: tuple[str, ...] = setting((), "apprise URLs told of firing and resolved alerts")
+    public_url: str = setting("", "address of this collector as people reach it, for links")

@@ -9,6 +9,7 @@ nearest known one, because a misspelt setting that is silently ignored protects 
 
 import dataclasses
 import difflib
+import math
 import os
 import tomllib
 import types
@@ -18,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from heatshield.contract import MAX_WORKERS
 from heatshield.names import DEFAULT_ENDPOINT
 
-__all__ = ["ServiceSettings", "SettingsError", "load"]
+__all__ = ["ServiceSettings", "SettingsError", "load", "number_range", "setting"]
 
 FILE_NAME: Final = "heatshield.toml"
 ENVIRONMENT_PREFIX: Final = "HEATSHIELD_"
@@ -33,40 +35,71 @@ T = TypeVar("T")
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or has a value of the wrong kind; says which, where and what to do."""
+    """A setting is unknown or has a wrong value; says which, where and what to do."""
 
 
-def _setting(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices})
+def setting(
+    default: Any,
+    text: str,
+    choices: tuple[str, ...] = (),
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: its value when nothing is said.
+        text: what it does, for people.
+        choices: the only values of a text, if there are some.
+        least: smallest number allowed, if there is a bound.
+        most: largest number allowed, if there is a bound.
+    """
+    known = {"help": text, "choices": choices, "least": least, "most": most}
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """What an instrumented service can set; ``heatshield.instrument(**these)``."""
 
-    service: str = _setting("", "name of this service; OTEL_SERVICE_NAME counts too")
-    endpoint: str = _setting(DEFAULT_ENDPOINT, "address of the collector")
-    tenant: str = _setting("default", "whose platform this service belongs to")
-    enabled: bool = _setting(True, "false: instrument() does nothing at all")
-    enforce: bool = _setting(True, "local kill switch: false refuses no call, whatever is granted")
-    workers: int = _setting(1, "requests this process can compute at once; its share of capacity")
-    user_header: str = _setting("", "request header that names the acting user, e.g. x-user-id")
-    user_path_parameter: str = _setting("", "path parameter that names the acting user")
-    user_jwt_claim: str = _setting("", "claim of a bearer token that names the user (unverified)")
-    user_baggage: bool = _setting(
+    service: str = setting("", "name of this service; OTEL_SERVICE_NAME counts too")
+    endpoint: str = setting(DEFAULT_ENDPOINT, "address of the collector")
+    tenant: str = setting("default", "whose platform this service belongs to")
+    enabled: bool = setting(True, "false: instrument() does nothing at all")
+    enforce: bool = setting(True, "local kill switch: false refuses no call, whatever is granted")
+    workers: int = setting(
+        1,
+        "requests this process can compute at once; its share of capacity",
+        least=1,
+        most=MAX_WORKERS,
+    )
+    user_header: str = setting("", "request header that names the acting user, e.g. x-user-id")
+    user_path_parameter: str = setting("", "path parameter that names the acting user")
+    user_jwt_claim: str = setting("", "claim of a bearer token that names the user (unverified)")
+    user_baggage: bool = setting(
         True, "false (at the edge): believe no user that an incoming baggage header names"
     )
-    user_key: str = _setting("", "key of HMAC-SHA256 pseudonyms; with it no raw user id leaves")
-    b3: str = _setting("multi", "B3 headers sent beside W3C's", choices=("multi", "single", "off"))
-    excluded_paths: tuple[str, ...] = _setting((), "request paths that make no spans, by prefix")
-    disabled: tuple[str, ...] = _setting((), "integrations to leave out, e.g. redis,httpx")
-    console_ids: bool = _setting(False, "add trace id and user to console log lines too")
-    flush_interval_s: float = _setting(0.2, "seconds after which a batch goes out")
-    batch_records: int = _setting(512, "records that send a batch before its time")
-    queue_records: int = _setting(
-        8_192, "records kept while the collector is away; more are dropped"
+    user_key: str = setting("", "key of HMAC-SHA256 pseudonyms; with it no raw user id leaves")
+    b3: str = setting("multi", "B3 headers sent beside W3C's", choices=("multi", "single", "off"))
+    excluded_paths: tuple[str, ...] = setting((), "request paths that make no spans, by prefix")
+    disabled: tuple[str, ...] = setting((), "integrations to leave out, e.g. redis,httpx")
+    console_ids: bool = setting(False, "add trace id and user to console log lines too")
+    flush_interval_s: float = setting(
+        0.2, "seconds after which a batch goes out", least=0.001, most=3_600
     )
-    export_timeout_s: float = _setting(5.0, "seconds to wait for the collector's answer")
+    batch_records: int = setting(
+        512, "records that send a batch before its time", least=1, most=65_536
+    )
+    queue_records: int = setting(
+        8_192,
+        "records kept while the collector is away; more are dropped",
+        least=1,
+        most=10_000_000,
+    )
+    export_timeout_s: float = setting(
+        5.0, "seconds to wait for the collector's answer", least=0.01, most=600
+    )
 
 
 def load(
@@ -88,7 +121,7 @@ def load(
             file that is named must exist.
 
     Raises:
-        SettingsError: on an unknown key or a value of the wrong kind.
+        SettingsError: on an unknown key, a value of the wrong kind, or a number out of its range.
     """
     environ = os.environ if environ is None else environ
     kinds = typing.get_type_hints(cls)
@@ -104,12 +137,35 @@ def load(
             if name not in kinds:
                 raise SettingsError(f"{where}: {_unknown(name, kinds)}")
             values[name] = _convert(value, kinds[name], f"{where}: {name}")
-            choices = fields[name].metadata.get("choices", ())
-            if choices and values[name] not in choices:
-                raise SettingsError(
-                    f"{where}: {name} is one of {', '.join(choices)}, not {value!r}"
-                )
+            complaint = _complaint(values[name], fields[name].metadata)
+            if complaint:
+                raise SettingsError(f"{where}: {name} is {complaint}, not {value!r}")
     return cls(**values)
+
+
+def _complaint(value: Any, metadata: Mapping[str, Any]) -> str:
+    """What a value of the right kind should be instead; nothing if it is good."""
+    choices = metadata.get("choices", ())
+    if choices and value not in choices:
+        return f"one of {', '.join(choices)}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    least, most = metadata.get("least"), metadata.get("most")
+    good = (
+        math.isfinite(value)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+    )
+    return "" if good else number_range(least, most)
+
+
+def number_range(least: float | None, most: float | None) -> str:
+    """A range of numbers in words."""
+    if least is not None and most is not None:
+        return f"from {least} to {most}"
+    if least is not None:
+        return f"at least {least}"
+    return f"at most {most}" if most is not None else "a finite number"
 
 
 def _from_file(
@@ -174,7 +230,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
             rows = value.split(",") if isinstance(value, str) else value
             return tuple(str(row).strip() for row in rows if str(row).strip())
         return _number_or_text(value, kind)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # the last: int of infinity
         name = getattr(kind, "__name__", None) or str(kind)
         raise SettingsError(f"{where}: {value!r} is not a {name}") from error
 

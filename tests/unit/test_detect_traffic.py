@@ -8,6 +8,7 @@ import pytest
 from charge_rows import Traffic, charge, charge_table
 
 from heatshield_collector.detect import PANE_S, Detector, Key
+from heatshield_collector.detect.detector import Rules
 from heatshield_collector.link import UNKNOWN
 
 CAPACITY = 8.0
@@ -68,6 +69,13 @@ def test_exactly_the_user_who_burns_some_of_eight_workers_is_named_within_a_seco
     assert found_s is not None
     assert found_s <= within_s
     assert named == {HOT}
+
+
+def test_a_floor_of_nothing_is_allowed_and_finds_no_fewer():
+    rules = Rules.tuned(share=0.001, ratio=5.0, least=0.0)
+    detector = Detector(lambda _: CAPACITY, rules)
+    detector.observe(charge_table([charge(HOT, 50, trace=n) for n in range(1, 20)]), START_S)
+    assert hot_users(detector, START_S + PANE_S) == {HOT}
 
 
 def quiet():
