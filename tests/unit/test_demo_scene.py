@@ -80,6 +80,13 @@ def test_a_breaker_is_held_from_its_opening_until_it_is_closed_and_times_count_f
     assert stage.breakers == {}
 
 
+def test_a_refusal_that_names_no_entry_changes_nothing():
+    stage = scene()
+    stage.add_event(opened())
+    assert stage.add_event(event("breaker", 500, change="refused", entry=None)) is None
+    assert set(stage.breakers) == {"b-1"}
+
+
 def test_enforcement_everywhere_is_a_headline_once_the_last_process_acknowledges():
     stage = scene()
     stage.add_sent(request(0, hot=True))

@@ -112,8 +112,10 @@ class Scene:
             event.at_ns, f"alert {event.data['name']} {event.data['state']} {user}"
         )
 
-    def _breaker(self, event: Event) -> str:
+    def _breaker(self, event: Event) -> str | None:
         entry, change = event.data["entry"], event.data["change"]
+        if entry is None:  # what was refused was never held
+            return None
         if change in ("closed", "cleared", "refused"):
             self.breakers.pop(entry["id"], None)
         else:
