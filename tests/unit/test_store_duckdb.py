@@ -200,6 +200,22 @@ def test_logs_that_differ_in_anything_a_reader_sees_are_not_the_same(store):
     assert len(store.logs_of(trace_id(1))) == 5
 
 
+def test_services_are_looked_for_only_where_parts_of_the_requests_came_in(store):
+    """So few row groups of spans are read: a span that no part knows of is not seen."""
+    put(store, [span(1), span(2, parent=1, service="talk")], START_NS)
+    put(store, [span(3, parent=1, service="redis")], START_NS + HOUR_NS)
+    store.append({"spans": table([span(4, service="x", received_ns=START_NS + 2 * HOUR_NS)])})
+    assert [row["services"] for row in found(store)] == [["redis", "shop", "talk"]]
+
+
+def test_logs_are_looked_for_within_a_minute_of_the_request_s_parts(store):
+    put(store, [span(1)], START_NS)
+    put(store, [span(2, parent=1)], START_NS + HOUR_NS)
+    times = (-61 * S, -60 * S, HOUR_NS + 60 * S, HOUR_NS + 61 * S)
+    put_logs(store, [log(n, received_ns=START_NS + at) for n, at in enumerate(times)])
+    assert [row["body"] for row in store.logs_of(trace_id(1))] == ["line 1", "line 2"]
+
+
 def test_the_user_of_lowest_rank_is_whose_request_it_is(store):
     put(store, [span(3, parent=2, kind=1, user="baggage")])
     assert store.user_of(trace_id(1)) == ("baggage", 2)
@@ -311,6 +327,40 @@ def test_folding_keeps_what_requests_say_in_one_row_each(store):
     assert store.user_of(trace_id(1)) == ("u", 2)
     put(store, [span(5, parent=4, kind=1)], START_NS + HOUR_NS, linker)  # after all
     assert len(store.spans_of(trace_id(1))) == 5
+
+
+def parts_of(store):
+    """(trace, spans) of each row of ``request_parts``."""
+    rows = store._select("SELECT trace_id, spans FROM request_parts")
+    return sorted((int.from_bytes(trace, "big"), spans) for trace, spans in rows)
+
+
+def test_each_part_is_looked_at_by_one_folding_only(store):
+    """What came of a request after its first parts were folded is a row of its own."""
+    linker = Linker()
+    put(store, [span(1, user="u")], START_NS, linker)
+    put(store, [span(2, parent=1)], START_NS + 1, linker)
+    store.expire(START_NS + FOLD_AFTER_NS + 1)
+    assert parts_of(store) == [(1, 2)]
+    for number in (3, 4):
+        put(store, [span(number, parent=1)], START_NS + number, linker)
+    before = found(store)
+    store.expire(START_NS + FOLD_AFTER_NS + 4)
+    assert parts_of(store) == [(1, 2), (1, 2)]
+    assert found(store) == before
+    assert before[0]["spans"] == 4
+
+
+def test_after_a_restart_parts_of_the_last_hour_are_folded_and_older_ones_stay(tmp_path):
+    store = DuckDBStore(tmp_path)
+    for trace, received_ns in ((1, START_NS), (2, START_NS + HOUR_NS)):
+        for number in (1, 2):
+            put(store, [span(number, trace=trace)], received_ns + number)
+    store.close()
+    again = DuckDBStore(tmp_path)
+    again.expire(START_NS + HOUR_NS + FOLD_AFTER_NS + 2)
+    assert parts_of(again) == [(1, 1), (1, 1), (2, 2)]
+    again.close()
 
 
 def test_what_is_too_old_is_let_go_and_journals_later(tmp_path):

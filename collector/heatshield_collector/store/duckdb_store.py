@@ -17,6 +17,8 @@ from heatshield_collector.store.schema import migrate
 
 __all__ = ["DuckDBStore"]
 
+INT64_MAX: Final = 2**63 - 1
+
 FILE_NAME: Final = "heatshield.duckdb"
 
 CHECKPOINT_THRESHOLD: Final = "256MB"
@@ -29,16 +31,19 @@ MEMORY_LIMIT: Final = "1GB"
 """Most memory for DuckDB's buffers. By default it keeps what it has read and written until it has
 80 % of the machine's memory; beyond this limit it reads again, or spills beside the file."""
 
-_REQUESTS: Final = """
-    SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) - min(start_ns) AS duration_ns,
-           arg_min("user", user_rank) FILTER ("user" IS NOT NULL) AS "user",
-           any_value(service) AS service, any_value(call) AS call,
-           sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
-           sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements
+_REQUESTS: Final = f"""
+    SELECT trace_id, max(end_ns) - min(start_ns) AS duration_ns, {retention.SUMMED}
     FROM request_parts
     WHERE start_ns BETWEEN $since AND $until
     GROUP BY trace_id
-"""
+"""  # noqa: S608 - composed of the store's own texts
+
+_INTERNAL: Final = ("end_ns", "user_rank", "received_ns", "last_received_ns")
+"""Sums over parts that are not for readers."""
+
+LOGS_AROUND_NS: Final = 60 * 10**9
+"""Log records of a request come in at most this long before and after its spans: they are sent
+apart, by other exporters with other delays."""
 
 
 class DuckDBStore:
@@ -79,6 +84,7 @@ class DuckDBStore:
             raise StoreError(f"can't open the store in {folder}: {error}") from error
         self._writing = threading.Lock()
         self._writer = self._database.cursor()
+        self._folded_ns = 0
         self._resources = {row[0] for row in self._select("SELECT resource_id FROM resources")}
 
     def append(self, tables: Mapping[str, pa.Table]) -> None:
@@ -136,16 +142,8 @@ class DuckDBStore:
         """Summaries of requests, newest first."""
         where, more = _request_conditions(query)
         rows = self._rows(
-            f"""
-            WITH found AS (
-                SELECT * FROM ({_REQUESTS}) WHERE {where}
-                ORDER BY start_ns DESC LIMIT $limit
-            )
-            SELECT found.*, list_sort(list_distinct((
-                SELECT list(spans.service) FROM spans WHERE spans.trace_id = found.trace_id
-            ))) AS services
-            FROM found ORDER BY start_ns DESC
-            """,  # noqa: S608 - composed of this file's own texts, every value is bound
+            f"SELECT * FROM ({_REQUESTS}) WHERE {where} "  # noqa: S608 - composed of this file's own texts, every value is bound
+            "ORDER BY start_ns DESC, trace_id LIMIT $limit",
             {
                 "since": query.since_ns,
                 "until": query.until_ns,
@@ -153,7 +151,12 @@ class DuckDBStore:
                 **more,
             },
         )
-        return [{**row, "services": row["services"] or []} for row in rows]
+        services = self._services_of(rows)
+        return [
+            {name: value for name, value in row.items() if name not in _INTERNAL}
+            | {"services": services.get(row["trace_id"], [])}
+            for row in rows
+        ]
 
     def spans_of(self, trace_id: bytes) -> Sequence[Row]:
         """Every span of a request once, by start, with its resource's attributes."""
@@ -177,10 +180,15 @@ class DuckDBStore:
 
     def logs_of(self, trace_id: bytes) -> Sequence[Row]:
         """Every log record of a request, by time."""
+        since, until = self._received(trace_id)
+        if since > until:  # no span has come
+            since, until = 0, INT64_MAX
+        else:
+            since, until = since - LOGS_AROUND_NS, until + LOGS_AROUND_NS
         return self._rows(
             "SELECT DISTINCT ON (time_ns, span_id, service, body, attribute_values) * FROM logs "
-            "WHERE trace_id = $trace_id ORDER BY time_ns",
-            {"trace_id": trace_id},
+            "WHERE received_ns BETWEEN $since AND $until AND trace_id = $trace_id ORDER BY time_ns",
+            {"since": since, "until": until, "trace_id": trace_id},
         )
 
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
@@ -221,7 +229,7 @@ class DuckDBStore:
         with self._writing:
             cursor = self._database.cursor()
             try:
-                retention.fold_requests(cursor, now_ns)
+                self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now_ns)
                 gone = retention.expire(cursor, self._limits, now_ns)
                 if gone and len(self._resources) > retention.RESOURCES_MANY:
                     self._resources = retention.keep_used_resources(cursor)
@@ -236,6 +244,25 @@ class DuckDBStore:
         with self._writing:
             self._writer.close()
             self._database.close()
+
+    def _services_of(self, requests: Sequence[Row]) -> dict[bytes, list[str]]:
+        """Which services have spans of each request, sorted.
+
+        One range of receive times for all, as a constant: only then few row groups are read.
+        """
+        if not requests:
+            return {}
+        found = self._select(
+            "SELECT trace_id, list_sort(list(DISTINCT service)) FROM spans "
+            "WHERE received_ns BETWEEN $since AND $until "
+            "AND trace_id IN (SELECT unnest($traces)) GROUP BY trace_id",
+            {
+                "since": min(row["received_ns"] for row in requests),
+                "until": max(row["last_received_ns"] for row in requests),
+                "traces": [row["trace_id"] for row in requests],
+            },
+        )
+        return dict(found)
 
     def _received(self, trace_id: bytes) -> tuple[int, int]:
         """When parts of a request came in, so that few row groups of spans are read."""

@@ -10,6 +10,7 @@ from heatshield_collector.model import TABLES
 
 __all__ = [
     "RESOURCES_MANY",
+    "SUMMED",
     "Limits",
     "count",
     "expire",
@@ -20,6 +21,21 @@ __all__ = [
 
 FOLD_AFTER_NS: Final = 60 * 10**9
 """A request is quiet after a minute: pending charges are kept no longer either."""
+
+FOLD_AT_ONCE_NS: Final = 3600 * 10**9
+"""How far back parts are looked for that are not folded yet, such as after a restart. What is older
+stays in several rows, which read the same."""
+
+SUMMED: Final = """
+    min(start_ns) AS start_ns, max(end_ns) AS end_ns,
+    arg_min("user", user_rank) FILTER ("user" IS NOT NULL) AS "user",
+    min(user_rank) AS user_rank,
+    any_value(service) AS service, any_value(call) AS call,
+    sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
+    sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements,
+    min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns
+"""
+"""What the parts of one request say together, as columns of ``request_parts``."""
 
 SLICE: Final = 10
 """A store that is too large gives up this fraction (one tenth) of its time span at once."""
@@ -74,28 +90,38 @@ def _file_bytes(path: Path) -> int:
         return 0
 
 
-def fold_requests(cursor: duckdb.DuckDBPyConnection, now_ns: int) -> None:
-    """Make one row of the parts of each request that has been quiet for a minute."""
+def fold_requests(cursor: duckdb.DuckDBPyConnection, since_ns: int, now_ns: int) -> int:
+    """Make one row of what came of each request in a span of time that ended a minute ago.
+
+    Each part is looked at once, so this takes as long however much is kept. A request of which
+    more comes later has a row more.
+
+    Args:
+        cursor: on the store.
+        since_ns: what the last call returned, 0 for the first.
+        now_ns: the time.
+
+    Returns:
+        What was received until then is folded, in nanoseconds since the Unix epoch.
+    """
+    quiet_ns = now_ns - FOLD_AFTER_NS
+    times = {"since": max(since_ns, quiet_ns - FOLD_AT_ONCE_NS), "quiet": quiet_ns}
     cursor.begin()
     cursor.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE folded AS
-        SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns,
-               arg_min("user", user_rank) FILTER ("user" IS NOT NULL) AS "user",
-               min(user_rank) AS user_rank,
-               any_value(service) AS service, any_value(call) AS call,
-               sum(spans)::INTEGER AS spans, sum(errors)::INTEGER AS errors,
-               sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements,
-               min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns
-        FROM request_parts GROUP BY trace_id
-        HAVING count(*) > 1 AND max(last_received_ns) < $quiet
-        """,
-        {"quiet": now_ns - FOLD_AFTER_NS},
+        f"CREATE OR REPLACE TEMP TABLE folded AS SELECT trace_id, {SUMMED} FROM request_parts "  # noqa: S608 - this file's own text
+        "WHERE received_ns > $since AND received_ns <= $quiet "
+        "GROUP BY trace_id HAVING count(*) > 1",
+        times,
     )
-    cursor.execute("DELETE FROM request_parts WHERE trace_id IN (SELECT trace_id FROM folded)")
+    cursor.execute(
+        "DELETE FROM request_parts WHERE received_ns > $since AND received_ns <= $quiet "
+        "AND trace_id IN (SELECT trace_id FROM folded)",
+        times,
+    )
     cursor.execute("INSERT INTO request_parts BY NAME SELECT * FROM folded")
     cursor.execute("DROP TABLE folded")
     cursor.commit()
+    return quiet_ns
 
 
 def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> int:
