@@ -129,6 +129,20 @@ def test_an_invalid_payload_is_refused_as_protobuf_does(payload: bytes) -> None:
         decode_traces([one_span(), payload], RECEIVED_NS)
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [nested(1) * 10_001, nested(1, nested(2) * 10_001), nested(1, nested(2) * 2) * 5_001],
+    ids=["resources", "scopes of one", "scopes of several"],
+)
+@pytest.mark.parametrize("decode", [decode_traces, decode_logs])
+def test_a_payload_of_too_many_resources_or_scopes_alone_is_bad(decode, payload: bytes) -> None:
+    """Millions of them fit into a few kilobytes compressed, and would stall the decode thread."""
+    allowed = nested(1, nested(2)) * 10_000
+    with pytest.raises(DecodeError, match="more than 10000 resources or scopes") as raised:
+        decode([allowed, payload], RECEIVED_NS)
+    assert list(raised.value.bad) == [1]
+
+
 def test_of_two_kinds_in_one_value_the_later_defined_stands() -> None:
     """A known difference: protobuf takes the later written. No encoder writes both."""
     payload = one_span(attribute(b"k", integer(5) + text(b"s")))

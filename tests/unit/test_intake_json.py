@@ -176,3 +176,19 @@ def test_an_id_that_is_not_hexadecimal_is_malformed(bad) -> None:
 def test_a_time_that_is_not_an_unsigned_integer_is_malformed(bad) -> None:
     with pytest.raises(MalformedError):
         span_of(startTimeUnixNano=bad)
+
+
+@pytest.mark.parametrize(
+    "resources",
+    ["{}," * 10_000 + "{}", '{"scopeSpans":[' + "{}," * 10_000 + "{}]}"],
+    ids=["resources", "scopes"],
+)
+def test_too_many_resources_or_scopes_are_malformed(resources) -> None:
+    with pytest.raises(MalformedError, match="more than 10000 resources or scopes"):
+        protobuf_from_json("traces", f'{{"resourceSpans":[{resources}]}}'.encode())
+
+
+def test_as_many_resources_as_a_request_may_have_are_taken() -> None:
+    text = '{"resourceSpans":[' + "{}," * 9_999 + "{}]}"
+    body = protobuf_from_json("traces", text.encode())
+    assert len(ExportTraceServiceRequest.FromString(body).resource_spans) == 10_000

@@ -19,7 +19,11 @@ from heatshield_collector.decode.attributes import flatten
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.model import ESCAPE, RESOURCES
 
-__all__ = ["Decoded", "Records", "read", "valid_ids"]
+__all__ = ["MAX_RESOURCES", "Decoded", "Records", "read", "valid_ids"]
+
+MAX_RESOURCES: Final = 10_000
+"""Most resources of one payload, and most scopes in all of them. A sender has one resource, a relay
+a few hundred; millions of empty ones, two bytes each, would hold up all others for seconds."""
 
 UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's default where a sender names no service."""
@@ -83,7 +87,7 @@ def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Reco
     """
     outer = "resource_spans" if signal == "spans" else "resource_logs"
     inner = "scope_spans" if signal == "spans" else "scope_logs"
-    batch = _parse(request, payloads)
+    batch = _parse(request, payloads, outer, inner)
     by_payload = batch.column(outer)
     by_resource = by_payload.values.field(inner)
     by_scope = by_resource.values.field(signal)
@@ -103,7 +107,9 @@ def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Reco
     )
 
 
-def _parse(request: type[Message], payloads: Sequence[bytes]) -> pa.RecordBatch:
+def _parse(
+    request: type[Message], payloads: Sequence[bytes], outer: str, inner: str
+) -> pa.RecordBatch:
     """One row a payload, once protobuf's own parser has accepted each of them.
 
     ptars parses groups, which OTLP doesn't have, by recursion without a limit: 400 kB of nested
@@ -113,15 +119,24 @@ def _parse(request: type[Message], payloads: Sequence[bytes]) -> pa.RecordBatch:
     bad = {}
     for index, payload in enumerate(payloads):
         try:
-            request.FromString(payload)
+            message = request.FromString(payload)
         except ProtobufError as error:
             bad[index] = str(error)
+        else:
+            if _has_too_many(getattr(message, outer), inner):
+                bad[index] = f"more than {MAX_RESOURCES} resources or scopes in one request"
     if bad:
         raise DecodeError(next(iter(bad.values())), bad)
     try:
         return _handler(request.DESCRIPTOR).list_to_record_batch(list(payloads))
     except ValueError as error:
         raise DecodeError(str(error)) from error
+
+
+def _has_too_many(resources: Sequence[Message], inner: str) -> bool:
+    if len(resources) > MAX_RESOURCES:
+        return True
+    return sum(len(getattr(resource, inner)) for resource in resources) > MAX_RESOURCES
 
 
 @cache

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from heatshield_collector.decode.records import MAX_RESOURCES
 from heatshield_collector.intake.payload import MalformedError, Signal
 
 __all__ = ["protobuf_from_json"]
@@ -43,7 +44,8 @@ def protobuf_from_json(signal: Signal, text: bytes) -> bytes:
     """The export request that ``text`` is, as protobuf bytes.
 
     Raises:
-        MalformedError: no JSON, or not the JSON of that signal's request.
+        MalformedError: no JSON, or not the JSON of that signal's request, or one of more resources
+            or scopes than a request may have.
     """
     try:
         document = orjson.loads(text)
@@ -64,10 +66,13 @@ def protobuf_from_json(signal: Signal, text: bytes) -> bytes:
 
 
 def _records(signal: Signal, document: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    level: Iterable[dict[str, Any]] = (document,)
-    for names in _RECORDS[signal]:
+    level: list[dict[str, Any]] = [document]
+    *above, records = _RECORDS[signal]
+    for names in above:
         level = [child for parent in level for child in _objects(parent, names)]
-    return level
+        if len(level) > MAX_RESOURCES:
+            raise MalformedError(f"more than {MAX_RESOURCES} resources or scopes in one request")
+    return [child for parent in level for child in _objects(parent, records)]
 
 
 def _objects(parent: dict[str, Any], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
