@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Iterable
 
 import httpx
@@ -15,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from recording_committer import RecordingCommitter
 from starlette.applications import Starlette
 
+from heatshield_collector.intake import http
 from heatshield_collector.intake.http import routes
 from heatshield_collector.intake.payload import Accepted, MalformedError, OverloadedError, Payload
 
@@ -304,3 +306,87 @@ def test_unfinished_bodies_have_bounded_room_together_and_give_it_back() -> None
 
 async def one_now(endpoint, sender: Sender) -> None:
     await endpoint(scope_of(), sender.receive, sender.send)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_json_has_a_limit_of_its_own(monkeypatch, coding) -> None:
+    monkeypatch.setattr(http, "_JSON_BYTES", 1_000)
+    headers = {"content-encoding": coding}
+    for size, status in ((1_000, 200), (1_001, 413)):
+        text = b"{}".ljust(size)
+        body = gzip.compress(text) if coding == "gzip" else text
+        assert ask(RecordingCommitter(), body, JSON | headers).status_code == status
+    assert ask(RecordingCommitter(), bytes(1_001), PROTOBUF).status_code == 200
+
+
+class Crowd:
+    """Stands in for work on a thread: notes how many are at it at once, until told to go on."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.go_on = threading.Event()
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def work(self, *_: object) -> bytes:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self.began.set()
+        self.go_on.wait(10)
+        with self._lock:
+            self._now -= 1
+        return b""
+
+
+async def together(crowd: Crowd, endpoint, scope: dict, senders: list[Sender], meanwhile) -> None:
+    """All of them send; ``meanwhile`` is done while the first threads are at work."""
+    tasks = [asyncio.create_task(endpoint(scope, one.receive, one.send)) for one in senders]
+    assert await asyncio.to_thread(crowd.began.wait, 10)
+    # Work that is let through at all has begun by the time another thread has come and gone.
+    for _ in range(len(senders)):
+        await asyncio.to_thread(int)
+    await meanwhile()
+    crowd.go_on.set()
+    await asyncio.gather(*tasks)
+
+
+async def nothing() -> None:
+    """Nothing is done meanwhile."""
+
+
+@pytest.mark.parametrize(
+    ("headers", "work", "most"),
+    [
+        ({"content_encoding": "gzip"}, "inflate", 2),
+        ({"content_type": "application/json"}, "protobuf_from_json", 1),
+    ],
+    ids=["inflating", "converting"],
+)
+def test_few_bodies_are_worked_on_at_once(monkeypatch, headers, work, most) -> None:
+    """What they become is bounded by their number, and conversions would starve other threads."""
+    crowd = Crowd()
+    monkeypatch.setattr(http, work, crowd.work)
+    scope = scope_of(**headers)
+    scope["headers"].reverse()  # the content type given here goes before the usual one
+    senders = [Sender([bytes(9_000)]) for _ in range(4)]
+    endpoint = endpoint_of(RecordingCommitter())
+    asyncio.run(together(crowd, endpoint, scope, senders, nothing))
+    assert crowd.most == most
+    assert [sender.status for sender in senders] == [200] * 4
+
+
+def test_bodies_that_wait_to_be_inflated_still_hold_their_room(monkeypatch) -> None:
+    crowd = Crowd()
+    monkeypatch.setattr(http, "inflate", crowd.work)
+    endpoint = endpoint_of(RecordingCommitter())
+    late = Sender([bytes(10)])
+    senders = [Sender([bytes(LIMIT)]) for _ in range(2)]
+    scope = scope_of(content_encoding="gzip")
+    asyncio.run(together(crowd, endpoint, scope, senders, lambda: one_now(endpoint, late)))
+    assert late.status == 503
+    assert [sender.status for sender in senders] == [200, 200]
+    again = Sender([bytes(10)])
+    asyncio.run(one_now(endpoint, again))
+    assert again.status == 200

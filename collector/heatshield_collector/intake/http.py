@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from google.protobuf import json_format
 from google.rpc import code_pb2
@@ -37,12 +37,22 @@ from heatshield_collector.intake.payload import (
 __all__ = ["routes"]
 
 _INLINE_BYTES: Final = 8 * 1024
-"""Bodies up to this size are inflated and converted on the event loop, in about the time that
-handing over to a thread takes. Longer ones, and what they inflate to, would hold up everybody."""
+"""Bodies up to this size are inflated or converted on the event loop, in about the time that
+handing over to a thread takes. Longer ones, and JSON that inflates to who knows what, would hold up
+everybody."""
 
 _BODIES_HELD: Final = 2
-"""Unfinished bodies may together hold this many times the limit of one; beyond it, 503. Otherwise
-many slow senders of large bodies fill the memory before the bounded queue ever sees them."""
+"""Bodies that are unfinished, or wait to be inflated or converted, may together hold this many
+times the limit of one; beyond it, 503. Otherwise many slow senders of large bodies fill the memory
+before the bounded queue ever sees them."""
+
+_INFLATING: Final = 2
+"""Most bodies inflated at once, each to the limit of one at most. What they inflate to is handed to
+the commit queue, which has its own bound, before the next one begins."""
+
+_JSON_BYTES: Final = 8 * 2**20
+"""Most JSON in one request, inflated: its conversion is pure Python, which takes seconds for a few
+MiB and slows down all other threads meanwhile. For the same reason one is converted at a time."""
 
 _FULL_RETRY_S: Final = 1.0
 
@@ -64,7 +74,7 @@ def routes(committer: Committer, limit_bytes: int, counters: Counters) -> list[B
         limit_bytes: largest body, as sent and once inflated.
         counters: told of every payload that is answered with 4xx or 5xx.
     """
-    shared = _Room(_BODIES_HELD * limit_bytes)
+    shared = _Room(_BODIES_HELD * limit_bytes, asyncio.Semaphore(_INFLATING), asyncio.Lock())
     paths: dict[str, Signal] = {names.OTLP_TRACES_PATH: "traces", names.OTLP_LOGS_PATH: "logs"}
     return [
         Route(
@@ -83,9 +93,35 @@ class _DisconnectedError(Exception):
 
 @dataclass(slots=True)
 class _Room:
-    """Bytes that unfinished bodies may hold together."""
+    """What all requests share.
+
+    Attributes:
+        free_bytes: what bodies may still hold together until they go to the committer.
+        inflating: held by each body that is inflated in a thread.
+        converting: held by the JSON that is converted in a thread.
+    """
 
     free_bytes: int
+    inflating: asyncio.Semaphore
+    converting: asyncio.Lock
+
+
+@dataclass(slots=True)
+class _Held:
+    """The share of the room that one body holds; given back on leaving the ``with`` block."""
+
+    room: _Room
+    size: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.room.free_bytes += self.size
+
+    def grow(self, size: int) -> None:
+        self.size += size
+        self.room.free_bytes -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,38 +160,41 @@ class _Endpoint:
 
     async def _take(self, headers: Headers, receive: Receive) -> tuple[Media, Accepted]:
         media = media_of(headers.get("content-type"))
-        body = await self._read(headers, receive)
-        coding = headers.get("content-encoding")
-        if len(body) <= _INLINE_BYTES or (media is Media.PROTOBUF and is_plain(coding)):
-            body = self._protobuf(media, coding, body)
-        else:
-            body = await asyncio.to_thread(self._protobuf, media, coding, body)
+        with _Held(self.room) as held:
+            body = await self._read(headers, receive, held)
+            body = await self._undone(media, headers.get("content-encoding"), body)
+        # From here on the committer's bound counts: nothing is awaited in between.
         urgent = headers.get(names.URGENT_HEADER) == "1"
         return media, await self.committer.submit(Payload(self.signal, body, urgent))
 
-    def _protobuf(self, media: Media, coding: str | None, body: bytes) -> bytes:
-        plain = inflate(body, coding, self.limit_bytes)
-        return plain if media is Media.PROTOBUF else protobuf_from_json(self.signal, plain)
+    async def _undone(self, media: Media, coding: str | None, body: bytes) -> bytes:
+        """The body as protobuf, on a thread where that takes long."""
+        small, plain = len(body) <= _INLINE_BYTES, is_plain(coding)
+        if (small or plain) if media is Media.PROTOBUF else (small and plain):
+            return self._protobuf(media, coding, body)
+        async with self.room.inflating if media is Media.PROTOBUF else self.room.converting:
+            return await asyncio.to_thread(self._protobuf, media, coding, body)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+    def _protobuf(self, media: Media, coding: str | None, body: bytes) -> bytes:
+        if media is Media.PROTOBUF:
+            return inflate(body, coding, self.limit_bytes)
+        plain = inflate(body, coding, min(self.limit_bytes, _JSON_BYTES))
+        return protobuf_from_json(self.signal, plain)
+
+    async def _read(self, headers: Headers, receive: Receive, held: _Held) -> bytes:
         """The whole body, its size checked before and while it comes in."""
         self._check_size(_declared_bytes(headers))
         chunks: list[bytes] = []
-        size = 0
-        try:
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _DisconnectedError
-                chunk = message.get("body", b"")
-                more = message.get("more_body", False)
-                size += len(chunk)
-                self.room.free_bytes -= len(chunk)
-                self._check_size(size)
-                chunks.append(chunk)
-        finally:
-            self.room.free_bytes += size
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _DisconnectedError
+            chunk = message.get("body", b"")
+            more = message.get("more_body", False)
+            held.grow(len(chunk))
+            self._check_size(held.size)
+            chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _check_size(self, size: int) -> None:
