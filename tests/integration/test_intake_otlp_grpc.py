@@ -1,5 +1,7 @@
 """OTLP/gRPC over a real socket, with OpenTelemetry's own exporters and with bare stubs."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -18,6 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from recording_committer import RecordingCommitter
 from stock_telemetry import log_names, some_logs, some_spans, span_names
 
+from heatshield_collector.intake import grpc as grpc_module
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.payload import Accepted, MalformedError, OverloadedError, Payload
 
@@ -143,6 +146,30 @@ def test_over_the_limit_is_refused_also_once_inflated(channel, committer, compre
     error = refusal(channel, bytes(LIMIT + 1), compression=compression)
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert committer.payloads == []
+
+
+def test_exports_in_flight_are_bounded_in_number(monkeypatch, thread, committer) -> None:
+    """Each holds a message before the bounded queue sees it."""
+    monkeypatch.setattr(grpc_module, "_MOST_EXPORTS", 1)
+    arrived, go_on = threading.Event(), threading.Event()
+
+    async def slow(payload):
+        arrived.set()
+        await asyncio.to_thread(go_on.wait, 10)
+        return Accepted()
+
+    committer.submit = slow
+    with (
+        grpc_listener(thread, committer, LIMIT) as address,
+        grpc.insecure_channel(address) as channel,
+    ):
+        first = TraceServiceStub(channel).Export.future(ExportTraceServiceRequest())
+        assert arrived.wait(10)
+        with pytest.raises(grpc.RpcError) as raised:
+            TraceServiceStub(channel).Export(ExportTraceServiceRequest(), timeout=10)
+        go_on.set()
+        first.result(timeout=10)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_another_method_is_unimplemented(channel) -> None:

@@ -32,6 +32,11 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STOP_GRACE_S: Final = 2.0
 """Exports in flight get this long to be committed and answered when the listener stops."""
 
+_MOST_EXPORTS: Final = 64
+"""Exports in flight at once; gRPC answers more with RESOURCE_EXHAUSTED. Each holds a message that
+is read and inflated before the bounded queue sees it, so without a bound many senders fill the
+memory."""
+
 _Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
 _logger = logging.getLogger(__name__)
@@ -64,7 +69,8 @@ class GrpcListener:
                 ("grpc.max_receive_message_length", self._limit_bytes),
                 # Without it a second collector would silently share the port of the first.
                 ("grpc.so_reuseport", 0),
-            ]
+            ],
+            maximum_concurrent_rpcs=_MOST_EXPORTS,
         )
         server.add_generic_rpc_handlers(
             tuple(
