@@ -31,6 +31,28 @@ def brief(row):
     return (row["user"], row["service"], row["call"], row["busy_us"] / 1_000)
 
 
+# -- texts without end ---------------------------------------------------------------------------
+
+
+def test_a_user_too_long_to_keep_is_nobody(linker):
+    """Cut short he might be somebody else; the longest that is kept is kept whole."""
+    rows = [span(1, trace=1, user="ü" * 256), span(2, trace=2, user="ü" * 257)]
+    linked = link(linker, rows)
+    assert linked.charges.column("user").to_pylist() == ["ü" * 256]
+    assert linked.parts.column("user").to_pylist() == ["ü" * 256, None]
+
+
+@pytest.mark.parametrize("column", ["service", "name", "call", "backend"])
+def test_other_texts_are_cut_to_what_is_kept_and_the_span_keeps_what_came(linker, column):
+    spans = table([span(1, user="u", **{column: "ü" * 300}), span(2, parent=1, user="u")])
+    linked = linker.link(spans, START_NS)
+    charge, part = linked.charges.to_pylist()[0], linked.parts.to_pylist()[0]
+    assert "ü" * 256 in charge.values()
+    assert max(len(row[name] or "") for row in (charge, part) for name in row
+               if isinstance(row[name], str)) <= 256  # fmt: skip
+    assert spans.column(column)[0].as_py() == "ü" * 300
+
+
 # -- which call ---------------------------------------------------------------------------------
 
 

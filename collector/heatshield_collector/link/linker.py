@@ -65,6 +65,11 @@ CHARGES: Final = pa.schema(
 )
 """One row a span that cost anything."""
 
+LONGEST: Final = 256
+"""Characters of a user, service, call or backend that linking keeps in memory: senders choose them.
+A longer user is nobody, for two that begin alike must not be charged as one; the others are cut.
+"""
+
 _ERROR: Final = 2
 _KIND_MIX: Final = np.uint64(0x2545F4914F6CDD1D)
 
@@ -120,7 +125,7 @@ class Linker:
             spans: ``model.SPANS``.
             now_ns: when it was received, nanoseconds since the Unix epoch.
         """
-        columns = {name: _column(spans, name) for name in spans.column_names}
+        columns = _bounded({name: _column(spans, name) for name in spans.column_names})
         batch = self._batch(columns, now_ns)
         named = self._learn(columns["user"], batch, now_ns)
         fresh = self.seen.fresh(batch.identity, now_ns)
@@ -231,6 +236,22 @@ class Linker:
 def _column(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _bounded(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """The same columns, no text in what linking remembers longer than :data:`LONGEST`."""
+    bounded = dict(columns)
+    for name in ("user", "service", "name", "call", "backend"):
+        texts = columns[name]
+        # Characters are never more than bytes, whose count needs no look at the text.
+        if (pc.max(pc.binary_length(texts)).as_py() or 0) <= LONGEST:
+            continue
+        if name == "user":
+            short = pc.less_equal(pc.utf8_length(texts), pa.scalar(LONGEST, pa.int32()))
+            bounded[name] = pc.if_else(short, texts, pa.scalar(None, pa.string()))
+        else:
+            bounded[name] = pc.utf8_slice_codeunits(texts, 0, LONGEST)
+    return bounded
 
 
 def _valid(values: pa.Array) -> Booleans:
