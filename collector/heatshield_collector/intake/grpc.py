@@ -32,10 +32,10 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STOP_GRACE_S: Final = 2.0
 """Exports in flight get this long to be committed and answered when the listener stops."""
 
-_MOST_EXPORTS: Final = 64
-"""Exports in flight at once; gRPC answers more with RESOURCE_EXHAUSTED. Each holds a message that
-is read and inflated before the bounded queue sees it, so without a bound many senders fill the
-memory."""
+_MOST_EXPORTS: Final = 512
+"""Exports in flight at once; gRPC answers more with RESOURCE_EXHAUSTED, which not every exporter
+sends again, so it is far more than a second's batches of any number of instances. Each holds a
+message before the bounded queue sees it; without a bound many senders fill the memory."""
 
 _Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
