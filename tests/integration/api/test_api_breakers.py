@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from heatshield.contract import Delta, Snapshot, StateVersion
+from heatshield.contract import MAX_WORKERS, Delta, Snapshot, StateVersion
 from heatshield_collector.api.admin import is_loopback
 from heatshield_collector.api.parts import TripRequest
 
@@ -293,3 +293,10 @@ def test_long_poll_returns_the_state_as_soon_as_it_changes(face, live):
 def test_long_poll_that_sees_no_change_is_304_after_its_wait(face):
     answer = face.get("/v1/breakers?wait=0.01", headers={"If-None-Match": '"3.17"'})
     assert answer.status_code == 304
+
+
+def test_nobody_claims_more_workers_than_a_report_may(face):
+    most = f"/v1/breakers?service=shop&instance=i-1&workers={MAX_WORKERS}"
+    assert face.get(most).status_code == 200
+    beyond = f"/v1/breakers?service=shop&instance=i-1&workers={MAX_WORKERS + 1}"
+    assert face.get(beyond).status_code == 422
