@@ -249,7 +249,7 @@ class CommitLoop:
 
     def _gather(self) -> None:
         """Let more payloads come until the next group is due."""
-        while not self._stopping and self._bytes < HURRY_BYTES:
+        while not self._stopping and self._gathered_bytes() < HURRY_BYTES:
             urgent = any(one.payload.urgent for one in self._queue)
             interval_s = URGENT_INTERVAL_S if urgent else GROUP_INTERVAL_S
             left_s = self._group_began_s + interval_s - self._clock.monotonic()
@@ -257,6 +257,10 @@ class CommitLoop:
                 break
             self._arrived.wait(left_s)
         self._group_began_s = self._clock.monotonic()
+
+    def _gathered_bytes(self) -> int:
+        """What has come; not what waits for the disk, or each payload then made a group."""
+        return sum(len(one.payload.body) for one in self._queue)
 
     def _decoded(self, taken: list[_Waiting]) -> _Group:
         group = _Group()

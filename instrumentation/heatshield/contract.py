@@ -74,6 +74,9 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 6.0
 """Seconds without a heartbeat after which a client reconnects: three were lost."""
 
+MOST_DIGITS = 20
+"""Of an epoch or a version as text: as many as 64 bits have. Python refuses to read thousands."""
+
 RAMP_S = 10.0
 """Seconds over which a lapsed grant opens up, so a collector's death is no thundering herd."""
 
@@ -117,9 +120,7 @@ class StateVersion(NamedTuple):
             ContractError: if it is anything else.
         """
         epoch, dot, version = text.strip().removeprefix("W/").strip('"').partition(".")
-        if not (
-            dot and epoch.isascii() and version.isascii() and epoch.isdigit() and version.isdigit()
-        ):
+        if not (dot and _is_number(epoch) and _is_number(version)):
             raise ContractError(f"a state version is epoch.version, not {text!r}")
         return cls(int(epoch), int(version))
 
@@ -331,6 +332,10 @@ class Report:
                 for row in (_object(row, "report.rejected") for row in rows)
             ),
         )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def decode(text: str | bytes) -> object:

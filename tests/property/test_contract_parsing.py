@@ -139,3 +139,8 @@ def test_a_version_is_two_numbers_or_an_error(text):
 def test_bytes_that_are_no_json_are_a_contract_error(text):
     with pytest.raises(ContractError):
         decode(text)
+
+
+def test_a_version_of_thousands_of_digits_is_refused_as_a_contract_error():
+    with pytest.raises(ContractError):
+        StateVersion.parse(f"{'9' * 5_000}.1")
