@@ -41,6 +41,9 @@ RETENTION_INTERVAL_S: Final = 60.0
 ASSUMED_CAPACITY: Final = 1.0
 """Workers of a service none of whose instances has reported yet."""
 
+FAILED_ROUNDS: Final = 4
+"""Rounds in a row, a second of them, after which a collector that evaluates nothing says so."""
+
 _MIB: Final = 2**20
 _GIB: Final = 2**30
 
@@ -222,6 +225,10 @@ class Collector:
             reasons.append("the commit loop has ended")
         if not self._control.alive:
             reasons.append("the control loop has ended")
+        if not self._journal.alive:
+            reasons.append("the journal has ended: nothing is audited")
+        if self._control.failed_in_a_row >= FAILED_ROUNDS:
+            reasons.append(f"evaluation failed {self._control.failed_in_a_row} times in a row")
         return reasons
 
     def _expire(self) -> None:

@@ -37,6 +37,11 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="heatshield-journal", daemon=True)
         self.dropped = 0
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start writing."""
         self._thread.start()

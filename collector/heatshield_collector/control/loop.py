@@ -91,6 +91,7 @@ class ControlLoop:
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
         self.failures = 0
+        self.failed_in_a_row = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -227,18 +228,24 @@ class ControlLoop:
         """The wall clock minus the monotonic one."""
         return self._clock.time_ns() - round(self._clock.monotonic() * 1e9)
 
+    def attempt(self, *, early: bool = False) -> None:
+        """A round that may fail: it must not be the last one, and it must not go unseen."""
+        try:
+            self.round(early=early)
+        except Exception:  # noqa: BLE001 - counted, logged, and /readyz says so
+            self.failures += 1
+            self.failed_in_a_row += 1
+            _log.exception("a round of evaluation failed")
+        else:
+            self.failed_in_a_row = 0
+
     def _run(self) -> None:
         while True:
             early = self._woken.wait(PANE_S)
             self._woken.clear()
             if self._ended:
                 return
-            try:
-                self.round(early=early)
-            except Exception:  # noqa: BLE001 - see below
-                # A round that fails must not be the last one.
-                self.failures += 1
-                _log.exception("a round of evaluation failed")
+            self.attempt(early=early)
             if early:
                 # A platform on fire wakes this with every batch.
                 time.sleep(EARLY_GAP_S)
