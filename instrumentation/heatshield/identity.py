@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from heatshield.current import Request
@@ -35,6 +35,9 @@ def acceptable(user: object) -> str | None:
 class Identity:
     """Reads users as the settings say.
 
+    Attributes:
+        headers: lower-case names of the request headers that :meth:`from_headers` looks at.
+
     With a key, every raw id becomes an HMAC-SHA256 pseudonym before anything else sees it; the
     owner of the key can compute whose it is, nobody else can.
     """
@@ -45,7 +48,9 @@ class Identity:
         self._path_parameter = settings.user_path_parameter
         self._claim = settings.user_jwt_claim
         self._believe_baggage = settings.user_baggage
-        self.reads_requests = bool(self._header or self._path_parameter or self._claim)
+        self.headers = frozenset(
+            name for name in (self._header, b"authorization" if self._claim else b"") if name
+        )
 
     def known_as(self, user: object) -> str | None:
         """How services call this user on the wire, or ``None`` if the id is not acceptable."""
@@ -70,19 +75,18 @@ class Identity:
             request.raw_user = str(user) if self._key else ""
         return known_as
 
-    def named_by(
-        self, headers: Iterable[tuple[bytes, bytes]], path_params: Mapping[str, Any]
-    ) -> object:
-        """The raw user that a request itself names: by header, else token, else path parameter."""
-        if self._header or self._claim:
-            for name, value in headers:
-                user: object = None
-                if name == self._header:
-                    user = value.decode("latin-1").strip()
-                elif self._claim and name == b"authorization":
-                    user = _claim(value, self._claim)
-                if acceptable(user) is not None:
-                    return user
+    def from_headers(self, headers: Mapping[bytes, bytes]) -> object:
+        """The raw user that a request's headers name, by :attr:`headers`: header, else token."""
+        if self._header in headers:
+            user = headers[self._header].decode("latin-1").strip()
+            if acceptable(user) is not None:
+                return user
+        if self._claim and b"authorization" in headers:
+            return _claim(headers[b"authorization"], self._claim)
+        return None
+
+    def from_path(self, path_params: Mapping[str, Any]) -> object:
+        """The raw user that a path parameter names."""
         return path_params.get(self._path_parameter) if self._path_parameter else None
 
 

@@ -1,15 +1,17 @@
 """How a request's identity crosses processes: W3C trace context and baggage, and B3.
 
-In: ``traceparent`` wins over B3, so a mesh that sends both yields one trace. Baggage is capped
-before it is parsed; the user in it is validated. Out: W3C, baggage with the user, and B3.
+In: ``traceparent`` wins over B3, so a mesh that sends both yields one trace; 64-bit B3 ids are
+padded. Baggage is capped before it is parsed and its members are validated; the user in it is taken
+out. At an edge nothing of all that is believed. Out: W3C, baggage with the user, and B3.
 """
 
-from typing import Any, Final
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote_plus
 
-from opentelemetry.baggage import get_baggage, remove_baggage, set_baggage
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.baggage import get_all, set_baggage
 from opentelemetry.context import Context, get_current
-from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -18,20 +20,73 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.trace import get_current_span
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import get_current_span, set_span_in_context
 
 from heatshield.counters import COUNTERS
 from heatshield.current import Request, request_in, with_request
 from heatshield.identity import Identity
 from heatshield.names import ENDUSER_ID
+from heatshield.tracing.span import RemoteSpan, ids_of
 
-__all__ = ["RequestPropagator"]
+__all__ = ["HEADERS", "Inbound", "RequestPropagator"]
 
 MAX_BAGGAGE_BYTES: Final = 8_192
-"""W3C's limit; unbounded baggage has been a way to exhaust services."""
+MAX_BAGGAGE_MEMBERS: Final = 64
+"""W3C's limits; unbounded baggage has been a way to exhaust services."""
 
-_B3_HEADERS: Final = ("b3", "x-b3-traceid")
+MAX_STATE_LENGTH: Final = 512
+"""Characters of ``tracestate`` that W3C asks to be handed on."""
+
+HEADERS: Final = (
+    "traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid",
+)  # fmt: skip
+"""What :meth:`RequestPropagator.read` asks for."""
+
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?"
+)
+_B3_SINGLE: Final = re.compile(r"([0-9a-f]{16}|[0-9a-f]{32})-([0-9a-f]{16})(-.*)?")
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
+_SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+"""A baggage key: a token of RFC 7230."""
+
+_NOWHERE: Final = (0, 0)
+_NO_MEMBERS: Final[Mapping[str, str]] = {}
+
+
+class Inbound(NamedTuple):
+    """What a message says of the request it belongs to.
+
+    Attributes:
+        trace_id: 0 if it names no trace.
+        span_id: the caller's span.
+        state: W3C's ``tracestate``, as it came.
+        user: whom the caller names in baggage, a pseudonym where those are in use.
+        baggage: its other members.
+    """
+
+    trace_id: int = 0
+    span_id: int = 0
+    state: str = ""
+    user: str | None = None
+    baggage: Mapping[str, str] = _NO_MEMBERS
+
+    def request(self) -> Request:
+        """The request as this process gets to know it."""
+        return Request(user=self.user)
+
+    def context(self, request: Request, base: Context | None = None) -> Context:
+        """The context in which the request is served: its parent span, its user, its baggage."""
+        context = with_request(request, base)
+        for name, value in self.baggage.items():
+            context = set_baggage(name, value, context)
+        if not self.trace_id:
+            return context
+        return set_span_in_context(RemoteSpan(self.trace_id, self.span_id, self.state), context)
+
+
+_NOTHING: Final = Inbound()
 
 
 class RequestPropagator(TextMapPropagator):
@@ -40,15 +95,35 @@ class RequestPropagator(TextMapPropagator):
     Args:
         identity: reads users.
         b3: which B3 headers go out: ``multi``, ``single`` or ``off``. Both are always read.
+        edge: believe nothing that comes in.
     """
 
-    def __init__(self, identity: Identity, b3: str = "multi") -> None:
+    def __init__(self, identity: Identity, b3: str = "multi", *, edge: bool = False) -> None:
         self._identity = identity
-        self._w3c = TraceContextTextMapPropagator()
-        self._baggage = W3CBaggagePropagator()
-        self._b3_in = B3MultiFormat()
-        formats = {"multi": B3MultiFormat(), "single": B3SingleFormat(), "off": None}
-        self._b3_out = formats[b3]
+        self._b3 = b3
+        self._edge = edge
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def read(self, header: Callable[[str], str | None]) -> Inbound:
+        """What a message says, by a function from one of :data:`HEADERS` to its value.
+
+        Never fails.
+        """
+        if self._edge:
+            return _NOTHING
+        try:
+            trace_id, span_id = _parent(header)
+            state = (header("tracestate") or "")[:MAX_STATE_LENGTH] if trace_id else ""
+            baggage = header("baggage")
+            if not baggage:
+                return Inbound(trace_id, span_id, state)
+            members = _members(baggage)
+            user = self._identity.from_baggage(members.pop(ENDUSER_ID, None))
+            return Inbound(trace_id, span_id, state, user, members)
+        except Exception:  # noqa: BLE001  # a hostile header must not fail the request
+            COUNTERS.error("extract")
+            return _NOTHING
 
     def extract(
         self,
@@ -56,35 +131,16 @@ class RequestPropagator(TextMapPropagator):
         context: Context | None = None,
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
-        """Read the trace and who acts; never fails."""
-        context = get_current() if context is None else context
-        try:
-            context = self._trace(carrier, context, getter)
-            context = self._with_baggage(carrier, context, getter)
-        except Exception:  # noqa: BLE001  # a hostile header must not fail the request
-            COUNTERS.error("extract")
-        user = self._identity.from_baggage(get_baggage(ENDUSER_ID, context))
-        return with_request(Request(user=user), context)
+        """Read the trace and who acts, as OpenTelemetry's API has it; never fails."""
 
-    def _trace(self, carrier: CarrierT, context: Context, getter: Getter[CarrierT]) -> Context:
-        found = self._w3c.extract(carrier, context, getter)
-        if get_current_span(found).get_span_context().is_valid:
-            return found
-        if any(getter.get(carrier, name) for name in _B3_HEADERS):
-            return self._b3_in.extract(carrier, context, getter)
-        return found
+        def header(name: str) -> str | None:
+            values = getter.get(carrier, name)
+            return ",".join(values) if values else None
 
-    def _with_baggage(
-        self, carrier: CarrierT, context: Context, getter: Getter[CarrierT]
-    ) -> Context:
-        members = getter.get(carrier, "baggage")
-        if not members:
-            return context
-        if sum(len(member) for member in members) > MAX_BAGGAGE_BYTES:
-            COUNTERS.drop("baggage_too_large")
-            return context
-        joined = {"baggage": ",".join(members)}
-        return self._baggage.extract(joined, context)
+        found = self.read(header)
+        return found.context(found.request(), context)
+
+    # -- out -------------------------------------------------------------------------------------
 
     def inject(
         self,
@@ -93,27 +149,83 @@ class RequestPropagator(TextMapPropagator):
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the trace and who acts; never fails."""
-        context = get_current() if context is None else context
         try:
-            self._w3c.inject(carrier, context, setter)
-            self._baggage.inject(carrier, _with_user(context), setter)
-            if self._b3_out is not None:
-                self._b3_out.inject(carrier, context, setter)
+            for name, value in self.headers(get_current() if context is None else context).items():
+                setter.set(carrier, name, value)
         except Exception:  # noqa: BLE001  # an odd carrier must not fail the call
             COUNTERS.error("inject")
+
+    def headers(self, context: Context) -> dict[str, str]:
+        """The headers of an outgoing message."""
+        headers: dict[str, str] = {}
+        trace_id, span_id, state = ids_of(get_current_span(context))
+        if trace_id:
+            trace, span = f"{trace_id:032x}", f"{span_id:016x}"
+            headers["traceparent"] = f"00-{trace}-{span}-01"
+            if state:
+                headers["tracestate"] = state
+            if self._b3 == "multi":
+                headers["x-b3-traceid"], headers["x-b3-spanid"] = trace, span
+                headers["x-b3-sampled"] = "1"
+            elif self._b3 == "single":
+                headers["b3"] = f"{trace}-{span}-1"
+        baggage = _written(context)
+        if baggage:
+            headers["baggage"] = baggage
+        return headers
 
     @property
     def fields(self) -> set[str]:
         """The headers that :meth:`inject` may set."""
-        b3: set[Any] = self._b3_out.fields if self._b3_out is not None else set()
-        return {*self._w3c.fields, *self._baggage.fields, *b3}
+        b3 = {"multi": {"x-b3-traceid", "x-b3-spanid", "x-b3-sampled"}, "single": {"b3"}}
+        return {"traceparent", "tracestate", "baggage", *b3.get(self._b3, set())}
 
 
-def _with_user(context: Context) -> Context:
-    """The context with the acting user in its baggage, replacing whatever the caller sent."""
+def _parent(header: Callable[[str], str | None]) -> tuple[int, int]:
+    """Trace id and span id of the caller; zeros if it names none that is valid."""
+    text = header("traceparent")
+    if text:
+        found = _TRACEPARENT.fullmatch(text)
+        if found is not None and (found[3] is None or not text.startswith("00")):
+            return _valid(found[1], found[2])
+    text = header("b3")
+    if text:
+        found = _B3_SINGLE.fullmatch(text.lower())
+        return _valid(found[1], found[2]) if found is not None else _NOWHERE
+    text = header("x-b3-traceid")
+    if text and _TRACE_ID.fullmatch(text.lower()):
+        span = (header("x-b3-spanid") or "").lower()
+        return _valid(text, span) if _SPAN_ID.fullmatch(span) else _NOWHERE
+    return _NOWHERE
+
+
+def _valid(trace: str, span: str) -> tuple[int, int]:
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    return (trace_id, span_id) if trace_id and span_id else _NOWHERE
+
+
+def _members(baggage: str) -> dict[str, str]:
+    """The members of a baggage header that are well-formed, without their properties."""
+    if len(baggage) > MAX_BAGGAGE_BYTES:
+        COUNTERS.drop("baggage_too_large")
+        return {}
+    found: dict[str, str] = {}
+    for member in baggage.split(",", MAX_BAGGAGE_MEMBERS)[:MAX_BAGGAGE_MEMBERS]:
+        name, _, value = member.partition(";")[0].partition("=")
+        name, value = name.strip(), unquote_plus(value.strip())
+        if _TOKEN.fullmatch(name) and value.isprintable():
+            found[name] = value
+    return found
+
+
+def _written(context: Context) -> str:
+    """The baggage header: the acting user in place of whatever the caller sent, and the rest."""
     request = request_in(context)
-    if request is None:
-        return context
-    if request.user is None:
-        return remove_baggage(ENDUSER_ID, context)
-    return set_baggage(ENDUSER_ID, request.user, context)
+    members = dict(get_all(context))
+    if request is not None:
+        members.pop(ENDUSER_ID, None)
+        if request.user is not None:
+            members[ENDUSER_ID] = request.user
+    if not members:
+        return ""
+    return ",".join(f"{name}={quote(str(value), safe='')}" for name, value in members.items())

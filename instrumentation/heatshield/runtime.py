@@ -1,18 +1,13 @@
 """What ``instrument()`` sets in motion, and what ends it. One :class:`Runtime` a process."""
 
 import atexit
-import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.propagate import set_global_textmap
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.rejection import BreakerOpen
@@ -23,19 +18,16 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import call_in, request_in, start
 from heatshield.export.exporter import Exporter
 from heatshield.identity import Identity
+from heatshield.integrations.arming import Armed
+from heatshield.integrations.equipment import Equipment
 from heatshield.propagation import RequestPropagator
 from heatshield.resource import Instance
 from heatshield.settings import ServiceSettings
-from heatshield.spans import StampProcessor, stamp_user
+from heatshield.spans import stamp_user
+from heatshield.tracing.joining import settle
+from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "status"]
-
-MAX_ATTRIBUTE_LENGTH: Final = 4_096
-"""Characters of a span attribute: a statement or URL beyond this tells nothing more."""
-
-ACTIVE: Final = "active"
-
-_LOGGER: Final = logging.getLogger("heatshield")
 
 
 class Runtime:
@@ -61,108 +53,60 @@ class Runtime:
             instance=lambda: self.instance.id,
             workers=settings.workers,
         )
-        self.integrations: dict[str, str] = {}
-        self._removers: dict[str, Callable[[], None]] = {}
+        self.propagator = RequestPropagator(self.identity, settings.b3, edge=settings.edge)
+        self.integrations = Armed(
+            Equipment(
+                settings=settings,
+                identity=self.identity,
+                propagator=self.propagator,
+                log=self.exporter.log,
+                serving=self.watch.start,
+                flush=self.exporter.drain,
+            )
+        )
 
     def install(self) -> None:
         """Hook into OpenTelemetry and into every library that is there. Starts no thread yet."""
-        set_global_textmap(RequestPropagator(self.identity, self.settings.b3))
-        _OUTLET.attach(self)
+        set_global_textmap(self.propagator)
+        settle(_export, _seen)
+        PROVIDER.outlet = self.finished
         GATE.install(self.table, self.clock)
-        for name, (installer, remover) in self._parts().items():
-            self.integrations[name] = self._try(name, installer)
-            if self.integrations[name] == ACTIVE:
-                self._removers[name] = remover
+        self.integrations.arm()
 
-    def _try(self, name: str, step: Callable[[], None]) -> str:
-        """Put one integration in or out; says whether it is active, or why not."""
-        if name in self.settings.disabled:
-            return "disabled"
-        try:
-            step()
-        except ImportError:
-            return "absent"
-        except Exception as error:
-            COUNTERS.error(name)
-            _LOGGER.warning("heatshield could not instrument %s", name, exc_info=True)
-            return f"failed: {error!r}"
-        return ACTIVE
-
-    def _parts(self) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-        """How to put in and take out each integration, by name."""
-        from heatshield.integrations import httpx, logging, redis, starlette, structlog
-
-        def serve() -> None:
-            starlette.install(
-                self.settings, self.identity, serving=self.watch.start, flush=self.exporter.drain
-            )
-
-        log, ids = self.exporter.log, self.settings.console_ids
-        return {
-            starlette.NAME: (serve, starlette.remove),
-            httpx.NAME: (httpx.install, httpx.remove),
-            redis.NAME: (redis.install, redis.remove),
-            logging.NAME: (lambda: logging.install(log, console_ids=ids), logging.remove),
-            structlog.NAME: (lambda: structlog.install(log, console_ids=ids), structlog.remove),
-        }
+    def finished(self, span: Any) -> None:
+        """Export a span that ended; never blocks, never raises."""
+        self.exporter.on_end(span)
+        if not self.watch.started:
+            self.watch.start()
 
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
-        for name, remover in self._removers.items():
-            self._try(name, remover)
+        self.integrations.disarm()
         self.exporter.shutdown()
+        PROVIDER.outlet = None
         self.watch.stop()
 
     def after_fork(self) -> None:
         """Become another instance, with empty queues and threads of one's own."""
         self.instance.renew()
+        self.integrations.after_fork()
         self.exporter.after_fork()
         self.watch.after_fork()
 
 
-class _Outlet(SpanProcessor):
-    """Stands in the tracer provider, which outlives runtimes, and leads to the current one."""
+def _export(span: Any) -> None:
+    """Export a span of the service's own provider."""
+    runtime = _RUNNING.get()
+    if runtime is not None:
+        runtime.finished(span)
 
-    def __init__(self) -> None:
-        self._stamp = StampProcessor()
-        self._attached = False
 
-    def attach(self, runtime: Runtime) -> None:
-        """Join the provider that is set globally, or set one."""
-        if self._attached:
-            return
-        provider = trace.get_tracer_provider()
-        if not isinstance(provider, TracerProvider):
-            provider = TracerProvider(
-                resource=Resource.create(dict(runtime.instance.attributes)),
-                span_limits=SpanLimits(max_span_attribute_length=MAX_ATTRIBUTE_LENGTH),
-                shutdown_on_exit=False,
-            )
-            trace.set_tracer_provider(provider)
-        provider.add_span_processor(self)
-        self._attached = True
-
-    @fail_open("span start", None)
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Stamp user and call."""
-        runtime = _RUNNING.get()
-        if runtime is not None:
-            self._stamp.on_start(span, parent_context)
-            if not runtime.watch.started:
-                runtime.watch.start()
-
-    @fail_open("span end", None)
-    def on_end(self, span: ReadableSpan) -> None:
-        """Export."""
-        runtime = _RUNNING.get()
-        if runtime is not None:
-            runtime.exporter.on_end(span)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Export what is queued now."""
-        runtime = _RUNNING.get()
-        return runtime is None or runtime.exporter.force_flush(timeout_millis)
+def _seen() -> None:
+    """A span of the service's own provider starts."""
+    runtime = _RUNNING.get()
+    if runtime is not None and not runtime.watch.started:
+        runtime.watch.start()
 
 
 class _Running:
@@ -204,7 +148,6 @@ class _Running:
 
 
 _RUNNING: Final = _Running()
-_OUTLET: Final = _Outlet()
 
 
 def begin(settings: ServiceSettings, clock: Clock | None = None) -> None:
@@ -273,7 +216,7 @@ def status() -> dict[str, Any]:
         "instance": runtime.instance.id,
         "endpoint": runtime.settings.endpoint,
         "enforce": runtime.table.enforce,
-        "integrations": dict(runtime.integrations),
+        "integrations": runtime.integrations.states(),
         "breakers": {
             "applied": str(applied) if applied is not None else None,
             "mode": runtime.table.mode.value,

@@ -77,6 +77,10 @@ class ServiceSettings:
     user_header: str = setting("", "request header that names the acting user, e.g. x-user-id")
     user_path_parameter: str = setting("", "path parameter that names the acting user")
     user_jwt_claim: str = setting("", "claim of a bearer token that names the user (unverified)")
+    edge: bool = setting(
+        False,
+        "true (where strangers call): begin own traces, believe no trace context and no baggage",
+    )
     user_baggage: bool = setting(
         True, "false (at the edge): believe no user that an incoming baggage header names"
     )

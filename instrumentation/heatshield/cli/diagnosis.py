@@ -16,7 +16,13 @@ BAD: Final = ("✗ ", "red")
 NEITHER: Final = ("· ", "dim")
 """Absent, and that is no fault."""
 
-MARKS: Final = {"active": GOOD, "available": NEITHER, "absent": NEITHER, "disabled": NEITHER}
+MARKS: Final = {
+    "active": GOOD,
+    "ready": GOOD,
+    "available": NEITHER,
+    "absent": NEITHER,
+    "disabled": NEITHER,
+}
 """Of an integration by its state; what is not here failed."""
 
 HTTP_OK: Final = 200

@@ -1,8 +1,10 @@
 """``heatshield doctor``: why nothing arrives, or why nothing is cut."""
 
+import importlib
 import importlib.metadata
 import platform
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -12,18 +14,9 @@ import heatshield
 from heatshield.cli.client import Collector
 from heatshield.cli.errors import CollectorUnreachable
 from heatshield.cli.options import AsJson, Endpoint, collector
+from heatshield.integrations.catalogue import CATALOGUE
 
 __all__ = ["Diagnosis", "Integration", "Probe", "diagnose", "doctor"]
-
-LIBRARIES: Final = {
-    "starlette": "starlette",
-    "httpx": "httpx",
-    "redis": "redis",
-    "structlog": "structlog",
-    "logging": None,
-}
-"""Each integration with the distribution it instruments; FastAPI is Starlette, logging is Python's
-own."""
 
 DISTRIBUTIONS: Final = ("heatshield", "opentelemetry-sdk", "opentelemetry-instrumentation")
 """Whose versions a report of a problem needs."""
@@ -45,8 +38,8 @@ class Integration:
 
     Attributes:
         version: of its library; ``None`` where that is absent or is Python itself.
-        state: ``active``, ``disabled``, ``absent``, ``available`` (nothing is instrumented here),
-            or ``failed: why``.
+        state: ``active``, ``ready`` (as soon as it is imported), ``disabled``, ``absent``,
+            ``available`` (nothing is instrumented here), or ``failed: why``.
     """
 
     name: str
@@ -105,6 +98,7 @@ def doctor(as_json: AsJson = False, endpoint: Endpoint = None) -> None:
 def diagnose(source: Collector) -> Diagnosis:
     """Ask the collector and look around in this interpreter."""
     probes, error = _probe(source)
+    _import_libraries()
     status = heatshield.status()
     states = status.pop("integrations", {})
     status.pop("python", None)  # stands among the versions
@@ -115,13 +109,20 @@ def diagnose(source: Collector) -> Diagnosis:
         instrumented=status.pop("instrumented"),
         instrumentation=status,
         integrations=tuple(
-            _integration(name, library, states.get(name)) for name, library in LIBRARIES.items()
+            _integration(one.name, one.distribution, states.get(one.name)) for one in CATALOGUE
         ),
         versions={
             "python": f"{platform.python_version()} {sys.executable}",
             **{name: _version(name) for name in DISTRIBUTIONS},
         },
     )
+
+
+def _import_libraries() -> None:
+    """Import what a service may import, so that integrations show what would come of it."""
+    for module in {module for one in CATALOGUE for module in one.modules}:
+        with suppress(Exception):  # absent, or broken by itself: its state says so
+            importlib.import_module(module)
 
 
 def _probe(source: Collector) -> tuple[tuple[Probe, ...], str | None]:

@@ -10,11 +10,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
@@ -24,6 +22,7 @@ from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import Urgency
 from heatshield.names import COST_ELEMENTS, URGENT_HEADER
 from heatshield.settings import ServiceSettings
+from heatshield.spans import attributes_of
 from heatshield.transport import Connection, Unreachable
 
 __all__ = ["Exporter"]
@@ -41,7 +40,7 @@ SHUTDOWN_S: Final = 2.0
 """Seconds that leaving a process may wait for the collector."""
 
 
-class Exporter(SpanProcessor):
+class Exporter:
     """Queue and thread; the thread starts with the first record.
 
     Args:
@@ -63,7 +62,7 @@ class Exporter(SpanProcessor):
         self._reset()
 
     def _reset(self) -> None:
-        self._spans: deque[ReadableSpan] = deque()
+        self._spans: deque[Any] = deque()
         self._logs: deque[LogEvent] = deque()
         self._flushes: deque[threading.Event] = deque()
         self._urgency = Urgency()
@@ -78,19 +77,13 @@ class Exporter(SpanProcessor):
 
     # -- what request threads call ---------------------------------------------------------------
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing to do; another processor stamps."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span; never blocks, never raises."""
+    def on_end(self, span: Any) -> None:
+        """Queue a span, ours or the SDK's; never blocks, never raises."""
         try:
-            context = span.get_span_context()
-            if context is None or not context.trace_flags.sampled:
-                return
-            elements = (span.attributes or {}).get(COST_ELEMENTS, 0)
-            duration_s = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+            elements = attributes_of(span).get(COST_ELEMENTS, 0)
+            duration_s = (span.end_time - span.start_time) / 1e9
             urgent = self._urgency.judge(
-                span.name, duration_s, elements if isinstance(elements, int) else 0
+                span.name, duration_s, elements if type(elements) is int else 0
             )
             self._offer(self._spans, span, urgent=urgent)
         except Exception:  # noqa: BLE001  # telemetry must not fail the service

@@ -1,8 +1,10 @@
-"""The server side: one span a request, the user on it, and refusal before the handler runs.
+"""The server side over ASGI: one span a request, the user on it, refusal before the handler runs.
 
-Layers, from the outside in: :class:`Entry`, OpenTelemetry's ASGI middleware, Starlette's error
-handling, :class:`Refusals`, the service's own middleware, :class:`Enforcement`, the routes. The
-service's own middleware runs before enforcement, because it may be what names the user.
+From the outside in: :class:`Door` (around the application: span, user), the framework's error
+handling, :class:`Refusals`, the service's own middleware, :class:`Refusals` again, the router, and
+:class:`Threshold` (around each route's handler: the call's name, refusal). The service's own
+middleware runs before the threshold, because it may be what names the user; and the router has
+chosen by then, so no route is looked for twice.
 """
 
 import json
@@ -10,18 +12,20 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import anyio.to_thread
-from opentelemetry.trace import Span, get_current_span
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
-from heatshield.counters import COUNTERS, fail_open
-from heatshield.current import request_in
-from heatshield.identity import Identity
-from heatshield.integrations.routes import NOTHING, Found, call_name, find_route
-from heatshield.names import BREAKER_HEADER
-from heatshield.spans import stamp_user
+from heatshield.counters import fail_open
+from heatshield.current import Request, request_in
+from heatshield.integrations.equipment import Equipment
+from heatshield.names import BREAKER_HEADER, COST_BYTES
+from heatshield.propagation import HEADERS
+from heatshield.spans import attributes_of, stamp_user
+from heatshield.tracing.provider import PROVIDER
 
-__all__ = ["Enforcement", "Entry", "Refusals", "describe", "name_user"]
+__all__ = ["KEY", "Door", "Refusals", "Served", "Threshold"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,45 +33,123 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SCOPE_KEY: Final = "heatshield.route"
-"""Where a request's route stands in its ASGI scope; its presence says that a span is open."""
+KEY: Final = "heatshield"
+"""Where a request's :class:`Served` stands in its ASGI scope."""
+
+FASTAPI_TELEMETRY: Final = "fastapi.telemetry"
+"""Its presence in a scope tells FastAPI that somebody else traces this request."""
 
 TRY_AGAIN_LATER: Final = 1013
 """WebSocket close code of RFC 6455's registry."""
 
+SERVER_ERROR: Final = 500
+
+METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
+)
+"""Any other is named ``HTTP``, as OpenTelemetry does: methods are chosen by the caller and must not
+make names."""
+
+_TRACER: Final = PROVIDER.get_tracer("heatshield.asgi")
+_HEADER: Final = BREAKER_HEADER.encode()
 _ENDS: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+_KINDS: Final = frozenset({"http", "websocket"})
 
 
-class Entry:
-    """Decides whether a request gets a span; sends what is queued when the server shuts down.
+class Served:
+    """One request on its way through an application.
 
-    Args:
-        app: OpenTelemetry's middleware around ``inner``.
-        inner: the application's own stack.
-        excluded_paths: prefixes of paths that make no spans.
-        flush: sends what is queued, blocking for at most a short while.
+    Attributes:
+        request: what this process knows of it.
+        method: the first word of its call's name.
+        prefix: the templates of the mounts it has come through.
+        named: it named its user itself.
+        span: the server span, ours or another instrumentation's.
+        status: of the answer; 0 before there is one.
+        body_bytes: sent so far.
     """
 
-    def __init__(
-        self,
-        app: App,
-        inner: App,
-        excluded_paths: tuple[str, ...],
-        flush: Callable[[], object],
-    ) -> None:
-        self.app = app
-        self._inner = inner
-        self._excluded_paths = excluded_paths
-        self._flush = flush
+    __slots__ = ("body_bytes", "method", "named", "prefix", "request", "span", "status")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, request: Request, method: str, span: Span) -> None:
+        self.request, self.method, self.span = request, method, span
+        self.prefix = ""
+        self.named = False
+        self.status = self.body_bytes = 0
+
+
+class Door:
+    """Opens the span of each request that comes in, and ends it.
+
+    Args:
+        equipment: of the runtime.
+    """
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._read = equipment.propagator.read
+        self._identity = equipment.identity
+        self._excluded_paths = equipment.settings.excluded_paths
+        self._flush = equipment.flush
+        own = (b"content-length", b"user-agent", *(name.encode() for name in HEADERS))
+        self._wanted = equipment.identity.headers.union(own)
+
+    async def enter(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or the lifespan."""
-        if scope["type"] == "lifespan":
-            await self._inner(scope, receive, self._flushing(send))
-        elif SCOPE_KEY in scope or scope.get("path", "").startswith(self._excluded_paths or "\0"):
-            await self._inner(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        kind = scope["type"]
+        if kind == "lifespan":
+            await app(scope, receive, self._flushing(send))
+            return
+        if KEY in scope or kind not in _KINDS:
+            await app(scope, receive, send)
+            return
+        scope[FASTAPI_TELEMETRY] = None
+        if self._is_excluded(scope):
+            await app(scope, receive, send)
+            return
+        served = self._open(scope)
+        if served is None:
+            await app(scope, receive, send)
+            return
+        token = attach(served[1])
+        try:
+            await app(scope, receive, _watching(served[0], send))
+        except Exception as error:
+            _note(served[0].span, error)
+            raise
+        finally:
+            detach(token)
+            _close(served[0])
+
+    def _is_excluded(self, scope: Scope) -> bool:
+        excluded = self._excluded_paths
+        return bool(excluded) and str(scope.get("path", "")).startswith(excluded)
+
+    @fail_open("asgi", None)
+    def _open(self, scope: Scope) -> tuple[Served, Any]:
+        headers: dict[bytes, bytes] = {}
+        wanted = self._wanted
+        for name, value in scope["headers"]:
+            if name in wanted:
+                headers[name] = headers[name] + b"," + value if name in headers else value
+
+        def header(name: str) -> str | None:
+            value = headers.get(name.encode())
+            return None if value is None else value.decode("latin-1")
+
+        inbound = self._read(header)
+        request = inbound.request()
+        method = _method(scope)
+        context = inbound.context(request)
+        span = _TRACER.open(method, SpanKind.SERVER, _attributes(scope, headers), context)
+        if not request.call:
+            request.enter(method, span)  # where the service's own sampler made no span
+        served = Served(request, method, span)
+        scope[KEY] = served
+        if self._identity.headers:
+            user = self._identity.from_headers(headers)
+            served.named = user is not None and self._identity.name(request, user) is not None
+            stamp_user(span, request)
+        return served, set_span_in_context(span, context)
 
     def _flushing(self, send: Send) -> Send:
         async def flush_before_end(message: Message) -> None:
@@ -79,32 +161,130 @@ class Entry:
         return flush_before_end
 
 
-def describe(scope: Scope) -> tuple[str, dict[str, str]]:
-    """The span's name and first attributes, for OpenTelemetry's middleware."""
-    try:
-        found = find_route(getattr(scope.get("app"), "routes", ()), scope)
-    except Exception:  # noqa: BLE001  # a route of the service's own making may do anything
-        COUNTERS.error("route")
-        found = NOTHING
-    scope[SCOPE_KEY] = found
-    attributes = {"http.route": found.template} if found.template else {}
-    return call_name(scope, found.template), attributes
+def _method(scope: Scope) -> str:
+    if scope["type"] != "http":
+        return "WS"
+    method = scope.get("method", "")
+    return method if method in METHODS else "HTTP"
 
 
-def name_user(identity: Identity) -> Callable[[Span, Scope], None] | None:
-    """A hook that reads the user from a request as the settings say; ``None`` if they don't."""
-    if not identity.reads_requests:
-        return None
+def _attributes(scope: Scope, headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The first attributes of a server span, by OpenTelemetry's stable conventions for HTTP."""
+    attributes: dict[str, Any] = {
+        "http.request.method": scope.get("method", "GET"),
+        "url.scheme": scope.get("scheme", "http"),
+        "url.path": scope.get("path", ""),
+    }
+    if query := scope.get("query_string"):
+        attributes["url.query"] = query.decode("latin-1")
+    if agent := headers.get(b"user-agent"):
+        attributes["user_agent.original"] = agent.decode("latin-1")
+    if client := scope.get("client"):
+        attributes["client.address"] = client[0]
+    length = headers.get(b"content-length", b"")
+    if length.isdigit():
+        attributes["http.request.body.size"] = int(length)
+    return attributes
 
-    @fail_open("identity", None)
-    def hook(span: Span, scope: Scope) -> None:
-        found: Found = scope.get(SCOPE_KEY, NOTHING)
-        user = identity.named_by(scope.get("headers", ()), found.path_params)
-        request = request_in()
-        if request is not None and identity.name(request, user) is not None:
-            stamp_user(span, request)
 
-    return hook
+def _watching(served: Served, send: Send) -> Send:
+    async def watched(message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            served.body_bytes += len(message.get("body", b""))
+        elif kind == "http.response.start":
+            served.status = message["status"]
+            if served.status == UNAVAILABLE:
+                _mark_answer(served.request, message)
+        await send(message)
+
+    return watched
+
+
+@fail_open("refusal", None)
+def _mark_answer(request: Request, message: Message) -> None:
+    """A service may answer a rejection in its own words; the header says that it is one."""
+    for name, value in message.get("headers", ()):
+        if name.lower() == _HEADER:
+            mark_rejected(request.span, value.decode("latin-1")[:MAX_ID_LENGTH])
+
+
+@fail_open("asgi", None)
+def _note(span: Span, error: Exception) -> None:
+    span.record_exception(error)
+    span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+
+
+@fail_open("asgi", None)
+def _close(served: Served) -> None:
+    span = served.span
+    if span.is_recording():
+        attributes = attributes_of(span)
+        if served.status:
+            span.set_attribute("http.response.status_code", served.status)
+            span.set_attribute("http.response.body.size", served.body_bytes)
+            if served.status >= SERVER_ERROR:
+                span.set_status(StatusCode.ERROR)
+        moved = served.body_bytes + attributes.get("http.request.body.size", 0)
+        if moved:
+            span.set_attribute(COST_BYTES, moved + attributes.get(COST_BYTES, 0))
+    span.end()
+
+
+class Threshold:
+    """Stands before a route's handler: names the call, and refuses it to a tripped user.
+
+    Args:
+        equipment: of the runtime.
+    """
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._identity = equipment.identity
+
+    def pass_mount(self, scope: Scope, template: str) -> None:
+        """Note that the request goes on into a mounted application."""
+        served = self._served(scope)
+        if served is not None:
+            served.prefix += template
+
+    @fail_open("asgi", None)
+    def cross(self, scope: Scope, template: str) -> BreakerOpen | None:
+        """The refusal of the request; ``None`` lets its handler run."""
+        served = self._served(scope)
+        if served is None or served.request.entered:
+            return None
+        request, template = served.request, served.prefix + template
+        call = f"{served.method} {template}"
+        request.call = call
+        served.span.set_attribute("http.route", template)
+        served.span.update_name(call)
+        if not served.named:
+            self._name(served, scope)
+        refusal = GATE.refusal(call, request.user)
+        if refusal is None:
+            request.entered = True
+        else:
+            mark_rejected(request.span, refusal.entry_id)
+        return refusal
+
+    def _served(self, scope: Scope) -> Served | None:
+        served: Served | None = scope.get(KEY)
+        if served is None:  # another instrumentation opened the span; its propagator is ours
+            request = request_in()
+            if request is None:
+                return None
+            served = scope[KEY] = Served(request, _method(scope), request.span)
+            headers = dict(scope["headers"])
+            user = self._identity.from_headers(headers) if self._identity.headers else None
+            served.named = user is not None and self._identity.name(request, user) is not None
+            stamp_user(request.span, request)
+        return served
+
+    def _name(self, served: Served, scope: Scope) -> None:
+        user = self._identity.from_path(scope.get("path_params", {}))
+        if user is not None and self._identity.name(served.request, user) is not None:
+            served.named = True
+            stamp_user(served.span, served.request)
 
 
 class Refusals:
@@ -115,19 +295,14 @@ class Refusals:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in _KINDS:
             await self.app(scope, receive, send)
             return
-        await self._serve(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def watching(message: Message) -> None:
             nonlocal started
             started = True
-            if message.get("status") == UNAVAILABLE:
-                _mark_answer(message)
             await send(message)
 
         try:
@@ -136,40 +311,13 @@ class Refusals:
             refusal = refusal_in(error)
             if refusal is None or started:
                 raise
-            await _answer(refusal, scope, send)
+            await answer(refusal, scope, send)
 
 
-class Enforcement(Refusals):
-    """Refuses a tripped user's call before its handler runs; the innermost middleware."""
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = request_in()
-        if request is not None and request.call:
-            refusal = GATE.refusal(request.call, request.user)
-            if refusal is not None:
-                await _answer(refusal, scope, send)
-                return
-            request.entered = True
-        await super()._serve(scope, receive, send)
-
-
-@fail_open("refusal", None)
-def _mark_answer(message: Message) -> None:
-    """A service may answer a rejection in its own words; the header says that it is one."""
-    header = BREAKER_HEADER.encode()
-    for name, value in message.get("headers", ()):
-        if name.lower() == header:
-            _mark(value.decode("latin-1")[:MAX_ID_LENGTH])
-
-
-def _mark(entry_id: str) -> None:
-    request = request_in()
-    mark_rejected(request.span if request is not None else get_current_span(), entry_id)
-
-
-async def _answer(refusal: BreakerOpen, scope: Scope, send: Send) -> None:
+async def answer(refusal: BreakerOpen, scope: Scope, send: Send) -> None:
     """503 with the marks of a rejection; a WebSocket is closed before it is accepted."""
-    _mark(refusal.entry_id)
+    request = request_in()
+    mark_rejected(request.span if request is not None else get_current_span(), refusal.entry_id)
     prefix = "http"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in scope.get("extensions", {}):

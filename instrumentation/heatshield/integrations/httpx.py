@@ -7,6 +7,7 @@ from opentelemetry.trace import Span
 from heatshield.breakers.gate import mark_rejected
 from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE
 from heatshield.counters import fail_open
+from heatshield.integrations.equipment import Equipment
 from heatshield.names import BREAKER_HEADER
 
 __all__ = ["NAME", "install", "remove"]
@@ -14,12 +15,13 @@ __all__ = ["NAME", "install", "remove"]
 NAME: Final = "httpx"
 
 
-def install() -> None:
+def install(equipment: Equipment) -> None:
     """Instrument every client.
 
     Raises:
         ImportError: if httpx is not installed.
     """
+    del equipment
     import httpx  # noqa: F401  # absent: say so before the instrumentation logs an error
     from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 

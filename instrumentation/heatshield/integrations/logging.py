@@ -16,6 +16,7 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import request_in
 from heatshield.export.logs import LogEvent, exception_attributes
+from heatshield.integrations.equipment import Equipment
 
 __all__ = ["NAME", "current_ids", "install", "remove", "rendering"]
 
@@ -33,13 +34,9 @@ _reached: ContextVar[list[bool] | None] = ContextVar("heatshield-rendering", def
 _original: Final = logging.Logger.callHandlers
 
 
-def install(export: Callable[[LogEvent], None], *, console_ids: bool) -> None:
-    """Tee every record into ``export``; replaces an earlier tee.
-
-    Args:
-        export: takes an event; never blocks.
-        console_ids: also append the ids to what the console shows.
-    """
+def install(equipment: Equipment) -> None:
+    """Tee every record into the export; replaces an earlier tee."""
+    export, console_ids = equipment.log, equipment.settings.console_ids
 
     def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
         rendering_of = _reached.get()

@@ -10,6 +10,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, get_current_span
 
 from heatshield.counters import fail_open
+from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.redis_elements import elements_read, elements_written
 from heatshield.spans import add_cost
 
@@ -29,12 +30,13 @@ MAX_PIPELINE_NAMES: Final = 4
 _NO_NAMES: Final[tuple[str, ...]] = ()
 
 
-def install() -> None:
+def install(equipment: Equipment) -> None:
     """Instrument every client.
 
     Raises:
         ImportError: if redis-py is not installed.
     """
+    del equipment
     import redis  # noqa: F401  # absent: say so before the instrumentation logs an error
     from opentelemetry.instrumentation.redis import RedisInstrumentor
 

@@ -1,116 +1,117 @@
-"""Starlette and FastAPI: every application that builds its middleware gets heatshield's layers.
+"""Starlette: every application, whether it was made before or after ``instrument()``.
 
-The method that builds the stack is patched, not an application, so it does not matter whether an
-application was made before or after ``instrument()``: the stack is built at the first message.
+Classes are patched, not applications: ``__call__`` for the span, the routes' ``handle`` for the
+call's name and refusal, and ``build_middleware_stack``, which runs at an application's first
+message, for the answer to a :class:`~heatshield.breakers.rejection.BreakerOpen`.
 """
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from heatshield.counters import COUNTERS
-from heatshield.identity import Identity
-from heatshield.settings import ServiceSettings
+from heatshield.integrations.asgi import Door, Refusals, Threshold, answer
+from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.patching import Patches
 
-__all__ = ["NAME", "install", "remove"]
+__all__ = ["NAME", "handling", "install", "install_application", "remove"]
 
 NAME: Final = "starlette"
 
-_PATCHED: Final = "_heatshield_original"
+_PATCHES: Final = Patches()
 
 
-def install(
-    settings: ServiceSettings,
-    identity: Identity,
-    *,
-    serving: Callable[[], object],
-    flush: Callable[[], object],
-) -> None:
-    """Patch Starlette, and FastAPI where it builds its own stack; replaces an earlier patch.
-
-    Args:
-        settings: which paths make no spans.
-        identity: reads users from requests.
-        serving: called when an application starts to serve.
-        flush: called when a server shuts down.
+def install(equipment: Equipment) -> None:
+    """Patch Starlette's applications and routes; replaces an earlier patch.
 
     Raises:
         ImportError: if Starlette is not installed.
     """
+    from starlette.applications import Starlette
+    from starlette.routing import Host, Mount, Route, WebSocketRoute
 
-    def wrap(stack: Any) -> Any:
-        serving()
-        return _layers(stack, settings, identity, flush)
-
-    for cls in _applications():
-        _patch(cls, wrap)
+    _PATCHES.undo()
+    threshold = Threshold(equipment)
+    install_application(Starlette, equipment, _PATCHES)
+    for route in (Route, WebSocketRoute):
+        _PATCHES.wrap(route, "handle", handling(threshold, lambda one, _: one.path_format))
+    for mount in (Mount, Host):
+        _PATCHES.wrap(mount, "handle", _mounting(threshold))
 
 
 def remove() -> None:
-    """Leave applications alone that start from now on."""
-    for cls in _applications():
-        built = cls.__dict__.get("build_middleware_stack")
-        if built is not None:
-            cls.build_middleware_stack = getattr(built, _PATCHED, built)
+    """Take all of it out again."""
+    _PATCHES.undo()
 
 
-def _applications() -> list[Any]:
-    from starlette.applications import Starlette
+def install_application(cls: Any, equipment: Equipment, patches: Patches) -> None:
+    """Patch a class of applications."""
+    door = Door(equipment)
 
-    try:
-        from fastapi import FastAPI
-    except ImportError:
-        return [Starlette]
-    return [Starlette, FastAPI]
+    def calling(original: Callable[..., Any]) -> Callable[..., Any]:
+        async def called(app: Any, scope: Any, receive: Any, send: Any) -> None:
+            async def inner(scope: Any, receive: Any, send: Any) -> None:
+                await original(app, scope, receive, send)
 
+            await door.enter(inner, scope, receive, send)
 
-def _patch(cls: Any, wrap: Callable[[Any], Any]) -> None:
-    built = cls.__dict__.get("build_middleware_stack")
-    if built is None:
-        return
-    original = getattr(built, _PATCHED, built)
+        return wraps(original)(called)
 
-    @wraps(original)
-    def build_middleware_stack(app: Any) -> Any:
-        if getattr(app, "_heatshield_building", False):
-            return original(app)  # FastAPI's method may call Starlette's
-        app._heatshield_building = True  # noqa: SLF001  # our own mark
-        kept = app.user_middleware
-        try:
-            app.user_middleware = _around(kept)
-            stack = original(app)
-        finally:
-            app.user_middleware = kept
-            del app._heatshield_building  # noqa: SLF001  # our own mark
-        try:
-            return wrap(stack)
-        except Exception:  # noqa: BLE001  # the service must start without us, too
-            COUNTERS.error("starlette")
-            return stack
-
-    setattr(build_middleware_stack, _PATCHED, original)
-    cls.build_middleware_stack = build_middleware_stack
+    patches.wrap(cls, "__call__", calling)
+    patches.wrap(cls, "build_middleware_stack", _building(equipment.serving))
 
 
-def _around(user_middleware: list[Any]) -> list[Any]:
-    from starlette.middleware import Middleware
+def _building(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def build_middleware_stack(app: Any) -> Any:
+            from starlette.middleware import Middleware
 
-    from heatshield.integrations.asgi import Enforcement, Refusals
+            serving()
+            kept = app.user_middleware
+            if any(middleware.cls is Refusals for middleware in kept):
+                return original(app)  # FastAPI's method may call Starlette's
+            try:
+                app.user_middleware = [Middleware(Refusals), *kept, Middleware(Refusals)]
+                return original(app)
+            finally:
+                app.user_middleware = kept
 
-    return [Middleware(Refusals), *user_middleware, Middleware(Enforcement)]
+        return build_middleware_stack
+
+    return wrap
 
 
-def _layers(
-    stack: Any, settings: ServiceSettings, identity: Identity, flush: Callable[[], object]
-) -> Any:
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+def handling(
+    threshold: Threshold, template_of: Callable[[Any, Any], str]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wraps a route's ``handle``: the request crosses the threshold, or is answered as refused."""
 
-    from heatshield.integrations.asgi import Entry, describe, name_user
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        async def handle(route: Any, scope: Any, receive: Any, send: Any) -> None:
+            refusal = threshold.cross(scope, template_of(route, scope))
+            if refusal is not None:
+                await answer(refusal, scope, send)
+                return
+            await original(route, scope, receive, send)
 
-    traced = OpenTelemetryMiddleware(
-        stack,
-        default_span_details=describe,
-        server_request_hook=name_user(identity),
-        exclude_spans=["send", "receive"],
-    )
-    return Entry(traced, stack, settings.excluded_paths, flush)
+        return handle
+
+    return wrap
+
+
+def _mounting(threshold: Threshold) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        async def handle(mount: Any, scope: Any, receive: Any, send: Any) -> None:
+            threshold.pass_mount(scope, getattr(mount, "path", ""))
+            if not getattr(mount, "routes", ()):  # no router of ours inside: this is the call
+                refusal = threshold.cross(scope, "/{path}")
+                if refusal is not None:
+                    await answer(refusal, scope, send)
+                    return
+            await original(mount, scope, receive, send)
+
+        return handle
+
+    return wrap

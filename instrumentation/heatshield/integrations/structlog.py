@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from heatshield.counters import COUNTERS
 from heatshield.export.logs import ExcInfo, LogEvent, exception_attributes
+from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.logging import NEVER_EXPORTED, current_ids, rendering
 
 __all__ = ["NAME", "install", "remove"]
@@ -52,18 +53,15 @@ class _Bound:
     _context: Any
 
 
-def install(export: Callable[[LogEvent], None], *, console_ids: bool) -> None:
-    """Export every event through ``export``; replaces an earlier installation.
-
-    Args:
-        export: takes an event; never blocks.
-        console_ids: also add the ids to what is rendered.
+def install(equipment: Equipment) -> None:
+    """Export every event; replaces an earlier installation.
 
     Raises:
         ImportError: if structlog is not installed.
     """
     from structlog import BoundLoggerBase
 
+    export, console_ids = equipment.log, equipment.settings.console_ids
     process = _original(BoundLoggerBase, "_process_event")
     proxy = _original(BoundLoggerBase, "_proxy_to_logger")
 

@@ -8,7 +8,7 @@ from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
 from heatshield.export.exporter import Exporter
 from heatshield.settings import ServiceSettings
-from heatshield.spans import rejection_as_no_error
+from heatshield.tracing.span import Span
 
 
 class Service:
@@ -43,7 +43,9 @@ def service(monkeypatch):
     made = Service()
     monkeypatch.setattr(Watch, "start", lambda _: None)
     monkeypatch.setattr(
-        Exporter, "on_end", lambda _, span: made.spans.append(rejection_as_no_error(span))
+        Exporter, "on_end", lambda _, span: made.spans.append(
+            span if isinstance(span, Span) else Span.read(span)
+        )
     )
     monkeypatch.setattr(Exporter, "log", lambda _, event: made.logs.append(event))
 

@@ -65,7 +65,7 @@ def test_a_rejection_is_marked_on_the_span_and_is_no_error(service):
     assert span.attributes[REJECTED] == entry_id
     assert span.attributes[ENDUSER_ID] == "u-1"
     assert span.status.status_code is StatusCode.UNSET
-    assert span.attributes["http.status_code"] == 503
+    assert span.attributes["http.response.status_code"] == 503
     assert span.events == ()
 
 

@@ -124,7 +124,8 @@ def test_payloads_say_which_process_they_come_from():
 
 def test_one_span_that_cannot_be_encoded_costs_itself_only():
     before = COUNTERS.dropped.get("not_encodable", 0)
-    payloads = encode(spans({"a": 1}, {"name": "\ud800"}, {"a": 2}), [], RESOURCE)
+    first, last = spans({"a": 1}, {"a": 2})
+    payloads = encode([first, object(), last], [], RESOURCE)
     assert sum(payload.records for payload in payloads) == 2
     assert COUNTERS.dropped["not_encodable"] == before + 1
 

@@ -1,0 +1,36 @@
+"""All integrations: which there are, and the import of which library brings each in.
+
+An integration ``flask`` is the file ``heatshield/integrations/flask.py`` with the functions
+``install(equipment)`` and ``remove()``. It is imported when one of its ``modules`` is imported, not
+before: fifty services that each use five of these libraries must not pay for the others, and a
+process that uses none of them (``python -c``) pays for none.
+"""
+
+from typing import Final, NamedTuple
+
+__all__ = ["CATALOGUE", "Integration"]
+
+
+class Integration(NamedTuple):
+    """One integration.
+
+    Attributes:
+        name: of its file, and what ``disabled`` calls it.
+        modules: importing one of these installs it.
+        distribution: whose version the doctor shows; ``None`` for what is Python's own.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    distribution: str | None
+
+
+CATALOGUE: Final = (
+    Integration("starlette", ("starlette.applications",), "starlette"),
+    Integration("fastapi", ("fastapi.applications",), "fastapi"),
+    Integration("httpx", ("httpx",), "httpx"),
+    Integration("redis", ("redis",), "redis"),
+    Integration("logging", ("logging",), None),
+    Integration("structlog", ("structlog",), "structlog"),
+)
+"""Servers first, then clients, data stores, queues, logs."""

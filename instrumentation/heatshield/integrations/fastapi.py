@@ -1,0 +1,46 @@
+"""FastAPI: what :mod:`heatshield.integrations.starlette` does, where FastAPI goes its own ways.
+
+It overrides ``__call__``, ``build_middleware_stack`` and the handling of its routes; an included
+router's routes are known by their effective context, which has the whole template. FastAPI traces
+by itself where a tracer provider is set; it stands back where a request is traced already.
+"""
+
+from typing import Any, Final
+
+from heatshield.integrations.asgi import Threshold
+from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.patching import Patches
+from heatshield.integrations.starlette import handling, install_application
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "fastapi"
+
+_PATCHES: Final = Patches()
+
+
+def install(equipment: Equipment) -> None:
+    """Patch FastAPI's applications and routes; replaces an earlier patch.
+
+    Raises:
+        ImportError: if FastAPI is not installed.
+    """
+    from fastapi import FastAPI
+    from fastapi.routing import APIRoute
+
+    _PATCHES.undo()
+    install_application(FastAPI, equipment, _PATCHES)
+    if "handle" in vars(APIRoute):
+        _PATCHES.wrap(APIRoute, "handle", handling(Threshold(equipment), _template))
+
+
+def remove() -> None:
+    """Take all of it out again."""
+    _PATCHES.undo()
+
+
+def _template(route: Any, scope: Any) -> str:
+    effective = scope.get("fastapi", {}).get("effective_route_context")
+    if effective is not None and effective.original_route is route:
+        return str(effective.path_format)
+    return str(route.path_format)

@@ -1,0 +1,95 @@
+"""Where the service has, or later sets, a tracer provider of its own: join it, don't replace it.
+
+OpenTelemetry lets a provider be set once. Under ``heatshield run`` ours would be first, and the
+service's own would be refused with a warning and its exporters would fall silent. So ours can be
+succeeded: the service's provider takes its place, tracers that were handed out already lead to it,
+and heatshield reads along as one more span processor.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import trace
+from opentelemetry.util._once import Once
+
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.tracing.provider import PROVIDER
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["settle"]
+
+_PROXY: Final = trace.ProxyTracerProvider
+
+
+class _Succession(Once):
+    """Lets one more provider be set, and tells when it was."""
+
+    def do_once(self, func: Callable[[], None]) -> bool:
+        if not super().do_once(func):
+            return False
+        _join(trace.get_tracer_provider())
+        return True
+
+
+def settle(outlet: "Callable[[ReadableSpan], object]", seen: Callable[[], object]) -> None:
+    """Be the tracer provider, or join the one that is there.
+
+    Args:
+        outlet: takes each span of a provider of the service's that ended.
+        seen: called when one of its spans starts.
+    """
+    _Reader.outlet, _Reader.seen = staticmethod(outlet), staticmethod(seen)
+    current = trace.get_tracer_provider()
+    if current is PROVIDER or _READERS.get(id(current)) is current:
+        return
+    if isinstance(current, _PROXY):
+        trace.set_tracer_provider(PROVIDER)
+        trace._TRACER_PROVIDER_SET_ONCE = _Succession()  # noqa: SLF001  # nothing public undoes it
+    else:
+        _join(current)
+
+
+class _Reader:
+    """Makes the span processor; the SDK is imported only where it is in use."""
+
+    outlet: Any = None
+    seen: Any = None
+
+    @classmethod
+    def processor(cls) -> Any:
+        from opentelemetry.sdk.trace import SpanProcessor
+
+        from heatshield.spans import stamp
+
+        class Reader(SpanProcessor):
+            """Stamps and exports what the service's own provider makes."""
+
+            @fail_open("span start", None)
+            def on_start(self, span: Any, parent_context: Any = None) -> None:
+                stamp(span, parent_context)
+                cls.seen()
+
+            @fail_open("span end", None)
+            def on_end(self, span: "ReadableSpan") -> None:
+                cls.outlet(span)
+
+        return Reader()
+
+
+_READERS: Final[dict[int, object]] = {}
+"""Providers that are joined already, by identity."""
+
+
+def _join(provider: trace.TracerProvider) -> None:
+    PROVIDER.successor = provider
+    if "opentelemetry.sdk.trace" not in sys.modules or id(provider) in _READERS:
+        return
+    try:
+        provider.add_span_processor(_Reader.processor())  # type: ignore[attr-defined]
+        _READERS[id(provider)] = provider
+    except Exception:  # noqa: BLE001  # a provider that is not the SDK's can't be read
+        COUNTERS.error("foreign tracer provider")
+        PROVIDER.successor = None

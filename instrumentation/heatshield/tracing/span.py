@@ -1,0 +1,349 @@
+"""One span, from its start on the request's way to its encoding in the export thread.
+
+It implements OpenTelemetry's span API, so every instrumentation works with it, and reads like the
+SDK's ``ReadableSpan``, so every exporter does. What makes it cheap: plain slots; ids as integers;
+no lock, for only the code that runs a span writes to it; a context object only if somebody asks;
+and user and call are looked up in the :class:`~heatshield.current.Request` when it is encoded.
+"""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter_ns, time_ns
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from heatshield.breakers.rejection import BreakerOpen
+from heatshield.current import Request
+from heatshield.names import CALL, ENDUSER_ID, REJECTED
+from heatshield.tracing.ids import new_span_id
+from heatshield.tracing.values import MAX_ATTRIBUTES, plain
+
+__all__ = ["ENTRY_KINDS", "Event", "Link", "RemoteSpan", "Scope", "Span", "ids_of"]
+
+MAX_EVENTS: Final = 128
+MAX_LINKS: Final = 128
+"""Events and links of a span, as in the SDK; more are counted, not kept."""
+
+ENTRY_KINDS: Final = (SpanKind.SERVER, SpanKind.CONSUMER)
+"""Spans that work enters a process with. The first of a request is its call."""
+
+_REJECTION_STATUS: Final = f"{BreakerOpen.__name__}: "
+"""How OpenTelemetry describes the status of a span that a :class:`BreakerOpen` left."""
+
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+
+
+class Event(NamedTuple):
+    """Something that happened during a span."""
+
+    name: str
+    timestamp: int
+    attributes: Mapping[str, Any]
+
+
+class Link(NamedTuple):
+    """Another span that this one has to do with."""
+
+    context: SpanContext
+    attributes: Mapping[str, Any]
+
+
+class Scope(NamedTuple):
+    """Which instrumentation made a span."""
+
+    name: str
+    version: str = ""
+    schema_url: str = ""
+
+
+class Span(trace.Span):
+    """A span that records.
+
+    Args:
+        name: low cardinality.
+        trace_id: 128 bits.
+        parent_id: 64 bits; 0 for a root.
+        kind: OpenTelemetry's.
+        attributes: plain values; taken over, not copied.
+        scope: who makes it.
+        request: whose it is, if that is known here.
+        guard: the innermost guard around it, or empty.
+        finish: called once, with the span, when it ends.
+    """
+
+    __slots__ = (
+        "_attributes", "_began_ns", "_context", "_finish", "dropped_attributes", "dropped_events",
+        "dropped_links", "end_time", "events", "guard", "instrumentation_scope", "kind", "links",
+        "name", "parent_id", "request", "span_id", "start_time", "status_code",
+        "status_description", "trace_id", "trace_state",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913, PLR0917  # one place makes spans, on every request's way
+        self,
+        name: str,
+        trace_id: int,
+        parent_id: int,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        scope: Scope,
+        request: Request | None,
+        guard: str,
+        finish: Callable[["Span"], object],
+    ) -> None:
+        self.name = name
+        self.trace_id = trace_id
+        self.span_id = new_span_id()
+        self.parent_id = parent_id
+        self.kind = kind
+        self.start_time = time_ns()
+        self._began_ns = perf_counter_ns()  # a stepped clock must not make durations
+        self.end_time = 0
+        self._attributes = attributes
+        self.instrumentation_scope = scope
+        self.request = request
+        self.guard = guard
+        self._finish = finish
+        self._context: SpanContext | None = None
+        self.trace_state = ""
+        self.status_code = StatusCode.UNSET
+        self.status_description: str | None = None
+        self.events: Sequence[Event] = ()
+        self.links: Sequence[Link] = ()
+        self.dropped_attributes = self.dropped_events = self.dropped_links = 0
+        if request is not None and kind in ENTRY_KINDS and not request.call:
+            request.enter(name, self)
+
+    def began_at(self, start_time: int) -> None:
+        """It began earlier or later than now, in nanoseconds since the Unix epoch."""
+        self._began_ns += start_time - self.start_time
+        self.start_time = start_time
+
+    @classmethod
+    def read(cls, span: Any) -> Self:
+        """A span of the SDK as one of ours; user and call are among its attributes already."""
+        ours = cls.__new__(cls)
+        context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
+        ours.name, ours.kind, ours.request = span.name, span.kind, None
+        ours.trace_id, ours.span_id = context.trace_id, context.span_id
+        ours.parent_id = parent.span_id if parent is not None else 0
+        ours.trace_state = context.trace_state.to_header() if context.trace_state else ""
+        ours.start_time, ours.end_time = span.start_time or 0, span.end_time or 0
+        ours.instrumentation_scope = Scope(
+            *((scope.name, scope.version or "", scope.schema_url or "") if scope else ("",))
+        )
+        attributes = _plain(span.attributes)
+        ours.guard = attributes.pop(CALL, "")
+        ours._attributes = attributes  # noqa: SLF001  # ours
+        ours.events = [Event(e.name, e.timestamp, _plain(e.attributes)) for e in span.events]
+        ours.links = [Link(link.context, _plain(link.attributes)) for link in span.links]
+        ours.dropped_attributes, ours.dropped_links = span.dropped_attributes, span.dropped_links
+        ours.dropped_events = span.dropped_events
+        ours.status_code = span.status.status_code
+        ours.status_description = span.status.description
+        ours.forgive_rejection()
+        return ours
+
+    # -- whose it is -----------------------------------------------------------------------------
+
+    @property
+    def user(self) -> str | None:
+        """Who acts, as far as this process knows by now."""
+        return self.request.user if self.request is not None else None
+
+    @property
+    def call(self) -> str:
+        """What it is charged to: the innermost guard, else the call of its request."""
+        if self.guard:
+            return self.guard
+        if self.request is not None and self.request.call:
+            return self.request.call
+        return self.name if self.kind is SpanKind.SERVER else ""
+
+    # -- OpenTelemetry's API ---------------------------------------------------------------------
+
+    def get_span_context(self) -> SpanContext:
+        """Its ids, as an object."""
+        context = self._context
+        if context is None:
+            state = TraceState.from_header([self.trace_state]) if self.trace_state else None
+            context = SpanContext(self.trace_id, self.span_id, False, _SAMPLED, state)
+            self._context = context
+        return context
+
+    def is_recording(self) -> bool:
+        """Whether it has not ended."""
+        return not self.end_time
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set one attribute; a value that OTLP can't carry becomes text."""
+        if self.end_time:
+            return
+        if len(self._attributes) >= MAX_ATTRIBUTES and key not in self._attributes:
+            self.dropped_attributes += 1
+            return
+        self._attributes[key] = plain(value)
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set some attributes."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def add_event(
+        self, name: str, attributes: Attributes = None, timestamp: int | None = None
+    ) -> None:
+        """Note what happens."""
+        if self.end_time:
+            return
+        if len(self.events) >= MAX_EVENTS:
+            self.dropped_events += 1
+            return
+        self.events = [*self.events, Event(name, timestamp or time_ns(), _plain(attributes))]
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Refer to another span."""
+        if self.end_time or not context.is_valid:
+            return
+        if len(self.links) >= MAX_LINKS:
+            self.dropped_links += 1
+            return
+        self.links = [*self.links, Link(context, _plain(attributes))]
+
+    def update_name(self, name: str) -> None:
+        """Name it anew, and with it the call that it is."""
+        if self.end_time:
+            return
+        self.name = name
+        if self.request is not None and self.request.span is self:
+            self.request.call = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Say how it went; OK is final."""
+        if self.end_time or self.status_code is StatusCode.OK:
+            return
+        code = status
+        if isinstance(status, Status):
+            code, description = status.status_code, status.description
+        if isinstance(code, StatusCode) and code is not StatusCode.UNSET:
+            self.status_code = code
+            self.status_description = description if code is StatusCode.ERROR else None
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: FBT001, FBT002  # the API's signature
+    ) -> None:
+        """Note an exception as an event, with its stack."""
+        if isinstance(exception, BreakerOpen):
+            return  # a decision, not a failure
+        kind = type(exception)
+        trace_text = traceback.format_exception(kind, exception, exception.__traceback__)
+        noted: dict[str, AttributeValue] = {
+            "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+            "exception.message": str(exception),
+            "exception.stacktrace": "".join(trace_text),
+            "exception.escaped": str(escaped),
+        }
+        self.add_event("exception", {**noted, **(attributes or {})}, timestamp)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End it; only the first end counts."""
+        if self.end_time:
+            return
+        if self.status_code is StatusCode.ERROR:
+            self.forgive_rejection()
+        self.end_time = end_time or self.start_time + perf_counter_ns() - self._began_ns
+        self._finish(self)
+
+    def forgive_rejection(self) -> None:
+        """A rejection is no error.
+
+        HTTP instrumentations mark every 503 as one, and every span that an exception leaves.
+        """
+        said = self.status_description or ""
+        if REJECTED in self._attributes or said.startswith(_REJECTION_STATUS):
+            self.status_code, self.status_description = StatusCode.UNSET, None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        """End it, and say what ended it."""
+        if isinstance(error, Exception):
+            self.record_exception(error)
+            self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        self.end()
+
+    # -- as the SDK's exporters read it ----------------------------------------------------------
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """All attributes, the user and the call among them."""
+        whose: dict[str, Any] = {}
+        if call := self.call:
+            whose[CALL] = call
+        if (user := self.user) is not None:
+            whose[ENDUSER_ID] = user
+        return {**self._attributes, **whose}
+
+    @property
+    def dropped(self) -> int:
+        """Attributes, events and links that were too many."""
+        return self.dropped_attributes + self.dropped_events + self.dropped_links
+
+    @property
+    def raw_attributes(self) -> dict[str, Any]:
+        """Those that were set; for what runs within heatshield."""
+        return self._attributes
+
+    @property
+    def context(self) -> SpanContext:
+        """Its ids."""
+        return self.get_span_context()
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """Its parent's ids."""
+        if not self.parent_id:
+            return None
+        return SpanContext(self.trace_id, self.parent_id, False, _SAMPLED)
+
+    @property
+    def status(self) -> Status:
+        """How it went."""
+        return Status(self.status_code, self.status_description)
+
+
+class RemoteSpan(trace.NonRecordingSpan):
+    """A span of another process: the parent of what this one does."""
+
+    def __init__(self, trace_id: int, span_id: int, trace_state: str) -> None:
+        self.trace_id, self.span_id, self.trace_state = trace_id, span_id, trace_state
+
+    def get_span_context(self) -> SpanContext:
+        """Its ids, as an object."""
+        state = TraceState.from_header([self.trace_state]) if self.trace_state else None
+        return SpanContext(self.trace_id, self.span_id, True, _SAMPLED, state)
+
+
+def ids_of(span: trace.Span) -> tuple[int, int, str]:
+    """Trace id, span id and trace state of a span, whoever made it; zeros if it is none."""
+    if isinstance(span, Span | RemoteSpan):
+        return span.trace_id, span.span_id, span.trace_state
+    if span is trace.INVALID_SPAN:
+        return 0, 0, ""
+    context = span.get_span_context()
+    if not context.is_valid:
+        return 0, 0, ""
+    return context.trace_id, context.span_id, context.trace_state.to_header()
+
+
+def _plain(attributes: Attributes) -> dict[str, Any]:
+    return {key: plain(value) for key, value in (attributes or {}).items()}

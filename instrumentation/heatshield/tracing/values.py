@@ -1,0 +1,72 @@
+"""Attribute values: whatever a service hands over becomes something that OTLP can carry.
+
+Copied and cut where it is handed over: what is queued must not change any more, nor be large.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+__all__ = ["MAX_ATTRIBUTES", "MAX_TEXT", "plain"]
+
+MAX_ATTRIBUTES: Final = 128
+"""Attributes of a span, as in the SDK."""
+
+MAX_TEXT: Final = 4_096
+"""Characters or bytes of a value: a statement or URL beyond this tells nothing more."""
+
+MAX_ITEMS: Final = 128
+"""Items of a list or mapping."""
+
+MAX_DEPTH: Final = 4
+"""Lists within lists."""
+
+_INT64: Final = range(-(2**63), 2**63)
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """``value``, or what stands for it: str, bool, int of 64 bits, float, bytes, tuple, dict.
+
+    Never fails: a value that can't even be shown is shown as its type.
+    """
+    kind = type(value)
+    if kind is str:
+        return value if len(value) <= MAX_TEXT else value[:MAX_TEXT]
+    if kind is bool or kind is float or value is None:
+        return value
+    if kind is int and value in _INT64:
+        return value
+    try:
+        return _converted(value, depth)
+    except Exception:  # noqa: BLE001  # e.g. a __str__ or an __iter__ that raises
+        return f"<{kind.__name__}>"
+
+
+def _converted(value: Any, depth: int) -> Any:
+    for kind, convert in _SIMPLER:
+        if isinstance(value, kind):
+            return convert(value)
+    if depth < MAX_DEPTH and isinstance(value, Mapping):
+        pairs = [pair for pair, _ in zip(value.items(), range(MAX_ITEMS), strict=False)]
+        return {str(plain(key, depth + 1)): plain(item, depth + 1) for key, item in pairs}
+    if depth < MAX_DEPTH and isinstance(value, Sequence | set | frozenset):
+        items = [item for item, _ in zip(value, range(MAX_ITEMS), strict=False)]
+        return tuple(plain(item, depth + 1) for item in items)
+    return _shown(value)
+
+
+def _small_or_shown(value: int) -> int | str:
+    number = int(value)
+    return number if number in _INT64 else _shown(number)
+
+
+def _shown(value: Any) -> str:
+    return str(value)[:MAX_TEXT]
+
+
+_SIMPLER: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    (str, lambda value: str.__str__(value)[:MAX_TEXT]),  # an enumeration's member, for one
+    (bytes | bytearray | memoryview, lambda value: bytes(value[:MAX_TEXT])),
+    (int, _small_or_shown),
+    (float, float),
+)
+"""Classes derived from OTLP's own types, and what turns their values into those."""
