@@ -54,10 +54,15 @@ URGENT_HEADER: Final = "heatshield-urgent"
 """On an export, ``1``: a span in it costs far more than its call usually does, so the collector
 should look at it at once instead of gathering more."""
 
+DEADLINE_HEADER: Final = "heatshield-deadline"
+"""On a request: the whole milliseconds that its caller still waits. On a 504, ``0``: the request was
+not started, or given up, because none were left; no breaker counts that as a failure."""
+
 # -- routes of the collector ------------------------------------------------------------------
 
 OTLP_TRACES_PATH: Final = "/v1/traces"
 OTLP_LOGS_PATH: Final = "/v1/logs"
+OTLP_METRICS_PATH: Final = "/v1/metrics"
 BREAKERS_PATH: Final = "/v1/breakers"
 BREAKER_STREAM_PATH: Final = "/v1/breakers/stream"
 BREAKER_REPORT_PATH: Final = "/v1/breakers/report"
@@ -101,7 +106,8 @@ REQUESTS_COLLAPSED: Final = "heatshield_requests_collapsed_total"
 
 SPANS_RECEIVED: Final = "heatshield_spans_received_total"
 LOGS_RECEIVED: Final = "heatshield_logs_received_total"
-"""Counters: records acknowledged, that is, durable."""
+SAMPLES_RECEIVED: Final = "heatshield_samples_received_total"
+"""Counters: spans, log records and samples of metrics acknowledged, that is, durable."""
 
 CHARGES_DROPPED: Final = "heatshield_charges_dropped_total"
 """Counter by ``cause``: charges the linker or a sketch had to let go."""
@@ -135,3 +141,28 @@ TELEMETRY_DROPPED: Final = "heatshield_telemetry_dropped_total"
 
 INSTRUMENTATION_ERRORS: Final = "heatshield_instrumentation_errors_total"
 """Counter by ``where`` in a service's own registry: errors of heatshield that it swallowed."""
+
+SERVICE_REQUESTS: Final = "heatshield_service_requests_total"
+"""Counter by ``call`` and ``outcome`` (ok, error, rejected) in a service's own registry: requests
+and guarded calls. The collector counts them too, from spans and for all services, under another name:
+a sum over both would be twice too high."""
+
+SERVICE_REQUEST_DURATION: Final = "heatshield_service_request_duration_seconds"
+"""Histogram by ``call`` in a service's own registry, without those that were rejected. Its exemplars
+carry ``trace_id``."""
+
+SERVICE_REQUESTS_IN_FLIGHT: Final = "heatshield_service_requests_in_flight"
+"""Gauge in a service's own registry: requests that have begun and not ended."""
+
+SERVICE_BREAKERS: Final = "heatshield_service_breakers"
+"""Gauge by ``mode`` (reject, trickle, flag) in a service's own registry: breaker entries held."""
+
+SERVICE_QUEUE_RECORDS: Final = "heatshield_service_queue_records"
+"""Gauge by ``queue`` (spans, logs) in a service's own registry: records that wait to be sent."""
+
+EVENT_LOOP_LAG: Final = "heatshield_event_loop_lag_seconds"
+"""Histogram in a service's own registry: how late its event loop comes to what is due."""
+
+GC_PAUSE: Final = "heatshield_gc_pause_seconds"
+"""Histogram by ``generation`` in a service's own registry: how long Python's garbage collector
+stopped it."""

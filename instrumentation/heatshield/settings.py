@@ -104,6 +104,21 @@ class ServiceSettings:
     export_timeout_s: float = setting(
         5.0, "seconds to wait for the collector's answer", least=0.01, most=600
     )
+    local_breakers: bool = setting(
+        False,
+        "true: break calls to a peer that fails too often or is too slow, for everybody, here",
+    )
+    local_breaker_slow_s: float = setting(
+        60.0, "seconds after which a call is slow to a local breaker", least=0.001, most=3_600
+    )
+    deadlines: bool = setting(
+        True,
+        "false: neither send on, nor heed, how long the caller of a request still waits",
+    )
+    deadline_header: str = setting(
+        "",
+        "another request header that says so in milliseconds, e.g. x-envoy-expected-rq-timeout-ms",
+    )
 
 
 def load(
