@@ -25,7 +25,7 @@ def install(equipment: Equipment) -> None:
     Raises:
         ImportError: if FastAPI is not installed.
     """
-    from fastapi import FastAPI
+    from fastapi.applications import FastAPI
     from fastapi.routing import APIRoute
 
     _PATCHES.undo()
