@@ -104,6 +104,21 @@ class ServiceSettings:
     export_timeout_s: float = setting(
         5.0, "seconds to wait for the collector's answer", least=0.01, most=600
     )
+    metrics_interval_s: float = setting(
+        10.0,
+        "seconds between snapshots of the metrics sent to the collector; 0: none are sent",
+        least=0,
+        most=3_600,
+    )
+    metrics_path: str = setting(
+        "", "path at which FastAPI and Starlette answer with the metrics, e.g. /metrics"
+    )
+    metrics_port: int = setting(
+        0, "port on which the metrics are served beside the service; 0: none", least=0, most=65_535
+    )
+    metrics_host: str = setting(
+        "127.0.0.1", "address that metrics_port listens on; 0.0.0.0 lets other machines scrape"
+    )
     local_breakers: bool = setting(
         False,
         "true: break calls to a peer that fails too often or is too slow, for everybody, here",

@@ -1,0 +1,71 @@
+"""How late an event loop comes to what is due: what blocks it holds up every request in it.
+
+A timer in each loop that serves requests notes by how much it was late, four times a second. A loop
+that is blocked for a second shows up as one lag of three quarters to a whole one.
+"""
+
+from asyncio import AbstractEventLoop, _get_running_loop
+from collections.abc import Callable
+from contextvars import Context
+from time import monotonic
+from typing import Final
+from weakref import WeakSet, ref
+
+from heatshield.metrics.distribution import REQUEST_BUCKETS_S, Distribution
+
+__all__ = ["INTERVAL_S", "LOOP_LAG", "LoopLag"]
+
+INTERVAL_S: Final = 0.25
+"""Seconds between looks: costs a loop some 50 µs a second."""
+
+
+def _none() -> None:
+    """Stands for a reference to a loop while there is none."""
+
+
+class LoopLag:
+    """Lags of the loops that :meth:`follow` was called in.
+
+    Args:
+        now: monotonic seconds; a loop's own time may be as old as its last round.
+    """
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was measured and follow no loop any more."""
+        self._lags = Distribution(REQUEST_BUCKETS_S)
+        self._followed: WeakSet[AbstractEventLoop] = WeakSet()
+        self._last: Callable[[], AbstractEventLoop | None] = _none
+
+    def follow(self) -> None:
+        """Measure the loop that runs here, if one does; from the second time on next to free."""
+        loop = _get_running_loop()
+        if loop is None or self._last() is loop:
+            return
+        self._last = ref(loop)
+        if loop not in self._followed:
+            self._followed.add(loop)
+            self._wait(loop, self._followed)
+
+    def _wait(self, loop: AbstractEventLoop, followed: "WeakSet[AbstractEventLoop]") -> None:
+        due_s = self._now() + INTERVAL_S
+        # In a context of its own: a copy of this one would keep its request alive for good.
+        loop.call_later(INTERVAL_S, self._look, loop, followed, due_s, context=Context())
+
+    def _look(
+        self, loop: AbstractEventLoop, followed: "WeakSet[AbstractEventLoop]", due_s: float
+    ) -> None:
+        if followed is self._followed:  # else it was forgotten since
+            self._lags.add(max(0.0, self._now() - due_s))
+            self._wait(loop, followed)
+
+    def counts(self) -> Distribution:
+        """What has been measured."""
+        return self._lags.copy()
+
+
+LOOP_LAG: Final = LoopLag()
+"""This process's."""

@@ -1,0 +1,146 @@
+"""Multi-process mode: the workers of one service behind one ``/metrics``.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set, ``prometheus_client`` keeps each value in a file of its
+process, and a scrape adds up all files. It knows nothing of collectors like ours there. So a second
+is the most that our own figures are older than a request: a background thread writes them to the
+same files.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from heatshield import names
+from heatshield.metrics.families import Families
+
+__all__ = ["Mirror", "in_use", "over_processes", "sweep"]
+
+FOLDER_KEY: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+SHARED_GAUGES: Final = frozenset({names.SERVICE_BREAKERS})
+"""What every worker holds alike, so that the greatest is shown and not the sum."""
+
+_Key = tuple[str | tuple[str, str], ...]
+"""A sample's type, name and labels."""
+
+_LIVE_FILE: Final = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
+
+
+def in_use() -> bool:
+    """Whether the library keeps its values in files; it decided so when it was imported."""
+    return bool(getattr(values.ValueClass, "_multiprocess", False))
+
+
+class Mirror:
+    """Writes families into this process's files, as values of the library's own would be.
+
+    Args:
+        families: what to write.
+    """
+
+    def __init__(self, families: Families) -> None:
+        self._families = families
+        self._values: dict[_Key, Any] = {}
+        self._written: dict[_Key, float] = {}
+        self._pid = os.getpid()
+
+    def write(self) -> None:
+        """Write what has changed since the last time."""
+        if self._pid != os.getpid():  # the files of a child process are others, and empty
+            self._pid = os.getpid()
+            self._written = {}
+        for family in self._families.collect():
+            for sample in _stored(family):
+                key: _Key = (family.type, sample.name, *sample.labels.items())
+                if self._written.get(key) != sample.value:
+                    value = self._values.get(key)
+                    if value is None:
+                        value = self._values[key] = _value(family, sample)
+                    value.set(sample.value)
+                    self._written[key] = sample.value
+
+    def retire(self) -> None:
+        """Write once more, with gauges of 0: a process that ends holds nothing."""
+        self.write()
+        for key, value in self._values.items():
+            if key[0] == "gauge":
+                value.set(0.0)
+                self._written.pop(key, None)
+
+
+def _value(family: Metric, sample: Sample) -> Any:
+    return values.ValueClass(
+        family.type,
+        family.name,
+        sample.name,
+        tuple(sample.labels),
+        tuple(sample.labels.values()),
+        family.documentation,
+        multiprocess_mode="livemax" if family.name in SHARED_GAUGES else "livesum",
+    )
+
+
+def _stored(family: Metric) -> Iterator[Sample]:
+    """A family's samples as the files have them: buckets not added up, counts not at all."""
+    if family.type != "histogram":
+        yield from family.samples
+        return
+    below = 0.0
+    for sample in family.samples:
+        if sample.name.endswith("_bucket"):
+            yield sample._replace(value=sample.value - below)
+            below = 0.0 if sample.labels["le"] == "+Inf" else sample.value
+        elif sample.name.endswith("_sum"):
+            yield sample
+
+
+class _OverProcesses(Collector):
+    """All workers' values, with this one's own as they are now."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+
+    def collect(self) -> Iterable[Metric]:
+        self._mirror.write()
+        folder = Path(os.environ[FOLDER_KEY])
+        sweep(folder)
+        files: Any = MultiProcessCollector
+        summed: Iterable[Metric] = files(None, str(folder)).collect()
+        return summed
+
+
+def over_processes(mirror: Mirror) -> CollectorRegistry:
+    """A registry that shows the sum over all workers."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_OverProcesses(mirror))
+    return registry
+
+
+def sweep(folder: Path) -> None:
+    """Let go of the gauges of workers that live no more, however they ended."""
+    files = (_LIVE_FILE.fullmatch(file.name) for file in folder.iterdir())
+    for pid in {int(found[1]) for found in files if found}:
+        if not _lives(pid):
+            with suppress(FileNotFoundError):  # another worker sweeps, too
+                mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def _lives(pid: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is not harmless
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it lives, as somebody else's
+    return True

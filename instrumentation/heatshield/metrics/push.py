@@ -1,0 +1,87 @@
+"""Sends snapshots of the registry to the collector, so that nobody need configure a scrape."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, REGISTRY
+from prometheus_client.metrics_core import Metric
+
+from heatshield.clock import Clock
+from heatshield.counters import COUNTERS
+from heatshield.metrics.families import OWN
+from heatshield.metrics.fork_guard import unforked
+from heatshield.metrics.otlp import Moment, encode
+from heatshield.names import OTLP_METRICS_PATH
+from heatshield.settings import ServiceSettings
+from heatshield.transport import Connection, Unreachable
+
+__all__ = ["LAST_S", "Push"]
+
+LAST_S: Final = 1.0
+"""Seconds that the snapshot at the end of a process may take: spans and logs go at the same
+time."""
+
+_HEADERS: Final = {"content-type": "application/x-protobuf"}
+
+
+class Push:
+    """Makes snapshots and sends them; used by one thread.
+
+    A snapshot that does not arrive is not sent again: the next one has it all, for all is counted
+    from the start.
+
+    Args:
+        settings: where to and for how long to wait.
+        clock: for the time of a snapshot, and for when counting began: now.
+        resource: what this process is.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        clock: Clock,
+        resource: Callable[[], Mapping[str, str | int]],
+    ) -> None:
+        self._clock = clock
+        self._resource = resource
+        self._collect = _own if settings.user_key else REGISTRY.collect
+        self._start_ns = clock.time_ns()
+        self._fresh_ns = 0
+        self._connection = Connection(settings.endpoint, settings.export_timeout_s)
+
+    def send(self, timeout_s: float | None = None) -> None:
+        """Send a snapshot."""
+        now_ns = self._clock.time_ns()
+        with unforked():
+            families = list(self._collect())
+        snapshot = encode(
+            families, self._resource(), Moment(now_ns, self._start_ns, self._fresh_ns)
+        )
+        if snapshot.left_out:
+            COUNTERS.drop("metric_families", snapshot.left_out)
+        try:
+            answer = self._connection.request(
+                "POST",
+                OTLP_METRICS_PATH,
+                body=snapshot.body,
+                headers=_HEADERS,
+                timeout_s=timeout_s,
+            )
+        except Unreachable:
+            COUNTERS.drop("metrics_unreachable")
+            return
+        if answer.ok:
+            self._fresh_ns = now_ns
+        else:
+            COUNTERS.drop("metrics_refused")
+
+    def send_last(self) -> None:
+        """Send the last snapshot, and close the connection."""
+        self.send(LAST_S)
+        self._connection.close()
+
+
+def _own() -> Iterable[Metric]:
+    """What surely has no user id in a label, which the service's own metrics may have."""
+    for collector in (OWN, PROCESS_COLLECTOR, GC_COLLECTOR, PLATFORM_COLLECTOR):
+        yield from collector.collect()

@@ -1,0 +1,193 @@
+"""The metrics of an instrumented process: what starts, shows, sends and ends them."""
+
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from wrapt.importer import register_post_import_hook
+
+from heatshield.clock import Clock
+from heatshield.counters import fail_open
+from heatshield.metrics.gc_pauses import GC_PAUSES
+from heatshield.metrics.loop_lag import LOOP_LAG
+from heatshield.metrics.readings import READINGS, Reading
+from heatshield.metrics.red import RED
+from heatshield.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from heatshield.metrics.chores import Chore, ChoreThread
+    from heatshield.metrics.exposition import Port
+
+__all__ = ["ServiceMetrics"]
+
+MIRROR_S: Final = 1.0
+"""Seconds between writes to the files of multi-process mode."""
+
+FIRST_PUSH_S: Final = 1.0
+"""Seconds until the first snapshot leaves, so that a new process is seen soon."""
+
+PORT_S: Final = 5.0
+"""Seconds between tries to listen on the port: when the worker that has it ends, another takes
+it."""
+
+LEAVE_S: Final = 1.2
+"""Seconds that leaving a process may wait for the last snapshot."""
+
+
+class ServiceMetrics:
+    """Starts no thread and imports no ``prometheus_client`` before the process begins to serve.
+
+    That library decides when it is imported whether it works in multi-process mode; by the time the
+    process serves, the service has had its chance to say so.
+
+    Args:
+        settings: of the service.
+        clock: for when something is due.
+        resource: what this process is, asked for each snapshot.
+        breakers: entries held by mode.
+        queues: records that wait to be sent, by queue.
+
+    Attributes:
+        started: whether :meth:`start` has been called in this process.
+        path: what the service answers with :meth:`page`; empty for nothing.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        clock: Clock,
+        resource: Callable[[], Mapping[str, str | int]],
+        breakers: Reading,
+        queues: Reading,
+    ) -> None:
+        self.path = settings.metrics_path
+        self._settings = settings
+        self._clock = clock
+        self._resource = resource
+        self._readings = breakers, queues
+        self._reset()
+
+    def _reset(self) -> None:
+        self.started = False
+        self._lock = threading.Lock()
+        self._thread: ChoreThread | None = None
+        self._port: Port | None = None
+        self._page: Any = None
+        self._finals: list[Callable[[], object]] = []
+
+    def install(self) -> None:
+        """Measure from now on, and be in the default registry once the service imports it."""
+        READINGS.breakers, READINGS.queues = self._readings
+        GC_PAUSES.install()
+        register_once()
+
+    def begin_request(self) -> None:
+        """A request begins, here in its event loop if there is one."""
+        if not self.started:
+            self.start()
+        RED.begin()
+        LOOP_LAG.follow()
+
+    @fail_open("metrics", None)
+    def start(self) -> None:
+        """Begin to send and to listen; from the second time on nothing."""
+        with self._lock:
+            if self.started:
+                return
+            self.started = True
+            from heatshield.metrics.chores import ChoreThread
+
+            chores = self._chores()
+            if chores:
+                self._thread = ChoreThread(chores, self._finish, self._clock)
+                self._thread.start()
+
+    def _chores(self) -> "list[Chore]":
+        # Imported on this thread and not on that: a fork must not meet a half-done import.
+        from heatshield.metrics import multiprocess
+        from heatshield.metrics.chores import Chore
+        from heatshield.metrics.exposition import MIRROR, Port
+        from heatshield.metrics.push import Push
+
+        settings, chores = self._settings, []
+        if settings.metrics_port:
+            self._port = Port(settings.metrics_host, settings.metrics_port)
+            chores.append(Chore(self._port.open, PORT_S))
+        if multiprocess.in_use():
+            chores.append(Chore(MIRROR.write, MIRROR_S))
+            self._finals.append(MIRROR.retire)
+        if settings.metrics_interval_s:
+            push = Push(settings, self._clock, self._resource)
+            first_s = min(FIRST_PUSH_S, settings.metrics_interval_s)
+            chores.append(Chore(push.send, settings.metrics_interval_s, first_s))
+            self._finals.append(push.send_last)
+        return chores
+
+    def _finish(self) -> None:
+        from heatshield.metrics.chores import attempt
+
+        for final in self._finals:
+            attempt(final)
+
+    def page(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
+        """The ASGI application that answers at :attr:`path`."""
+        if self._page is None:
+            from heatshield.metrics.exposition import asgi_app
+
+            self._page = asgi_app()
+        page: Callable[[Any, Any, Any], Awaitable[None]] = self._page
+        return page
+
+    def flush(self, most_s: float) -> bool:
+        """Send a snapshot now; ``False`` if that took longer."""
+        return self._thread is None or self._thread.hurry(most_s)
+
+    def finish(self) -> None:
+        """Begin to send the last snapshot, while others send what they have."""
+        if self._thread is not None:
+            self._thread.end()
+
+    def stop(self) -> None:
+        """Wait a moment for the last snapshot, listen and measure no more."""
+        self.finish()
+        if self._thread is not None:
+            self._thread.wait(LEAVE_S)
+        if self._port is not None:
+            self._port.close()
+        GC_PAUSES.remove()
+        LOOP_LAG.reset()
+        READINGS.clear()
+        self._reset()
+
+    def after_fork(self) -> None:
+        """In a child process: count from nothing, with a thread of its own when it serves."""
+        RED.after_fork()
+        GC_PAUSES.after_fork()
+        LOOP_LAG.reset()
+        if self._port is not None:
+            self._port.after_fork()
+        self._reset()
+
+
+@fail_open("metrics", None)
+def _register(_module: ModuleType) -> None:
+    from prometheus_client import REGISTRY
+
+    from heatshield.metrics.families import OWN
+
+    REGISTRY.register(OWN)
+
+
+class _Once:
+    def __init__(self) -> None:
+        self._done = False
+
+    def __call__(self) -> None:
+        if not self._done:
+            self._done = True
+            register_post_import_hook(_register, "prometheus_client")
+
+
+register_once: Final = _Once()
+"""Show this process's figures in the default registry as soon as there is one."""
