@@ -29,8 +29,14 @@ COST_BYTES: Final = "heatshield.cost.bytes"
 REDIS_ARGS_LENGTH: Final = "db.redis.args_length"
 """What OpenTelemetry's own Redis instrumentation writes: the words of the command."""
 
+REDIS_KEY_PATTERN: Final = "heatshield.redis.key_pattern"
+"""On a Redis span: the key it is about with ids left out, e.g. ``user:{id}:stickers``."""
+
 REJECTED: Final = "heatshield.rejected"
 """On a span: the id of the breaker entry that refused it. Such a span is not an error."""
+
+LOG_SUPPRESSED: Final = "heatshield.log.suppressed"
+"""On a log record, an integer: as many records of the call site that it names were not sent."""
 
 # -- resource attributes ----------------------------------------------------------------------
 

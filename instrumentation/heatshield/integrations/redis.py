@@ -1,133 +1,283 @@
-"""redis-py, sync and async: spans through OpenTelemetry's instrumentation, with their elements.
+"""redis-py, sync, async and cluster: a span a command or pipeline, with the elements it moves.
 
-OpenTelemetry names a pipeline's span after all of its commands and writes all of them into its
-statement. Both are cut here: a pipeline of 20,000 commands must not make a span of megabytes.
+Our own patches and not OpenTelemetry's, which take as long as a command to a near server does. The
+span is not made the current one, as nothing runs within it. A pipeline of 20,000 commands makes one
+small span. Arguments are never sent, and keys only as patterns.
 """
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
 from typing import Any, Final
 
-from opentelemetry.trace import Span, get_current_span
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from heatshield.breakers.rejection import refusal_in
 from heatshield.counters import fail_open
+from heatshield.current import request_in
 from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.patching import Patches
 from heatshield.integrations.redis_elements import elements_read, elements_written
+from heatshield.integrations.redis_keys import ID, Patterns, key_of
+from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
 from heatshield.spans import add_cost
+from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "redis"
 
-_PATCHED: Final = "_heatshield_original"
-
-STATEMENT: Final = "db.statement"
 MAX_STATEMENT_WORDS: Final = 8
 """Words of a command that are shown; they are question marks anyway."""
 
 MAX_PIPELINE_NAMES: Final = 4
 """Different commands in a pipeline's name, which must be of low cardinality."""
 
-_NO_NAMES: Final[tuple[str, ...]] = ()
+_TRACER: Final = PROVIDER.get_tracer("heatshield.redis")
+_PATCHES: Final = Patches()
+_PATTERNS: Final = Patterns()
 
 
 def install(equipment: Equipment) -> None:
-    """Instrument every client.
+    """Patch every kind of client; replaces an earlier patch.
 
     Raises:
         ImportError: if redis-py is not installed.
     """
     del equipment
-    import redis  # noqa: F401  # absent: say so before the instrumentation logs an error
-    from opentelemetry.instrumentation.redis import RedisInstrumentor
+    from redis import asyncio, client, cluster
 
-    instrumentor = RedisInstrumentor()
-    if not instrumentor.is_instrumented_by_opentelemetry:
-        _wrap_pipelines()  # inside of OpenTelemetry's wrapper, so that its span is current
-        instrumentor.instrument(
-            request_hook=_on_command, response_hook=_on_reply, skip_dep_check=True
-        )
-
-
-@fail_open("redis", None)
-def _on_command(span: Span, _client: Any, words: Sequence[Any], _options: Any) -> None:
-    if not span.is_recording():
-        return
-    if len(words) > MAX_STATEMENT_WORDS:
-        shown = " ".join([str(words[0]), *["?"] * (MAX_STATEMENT_WORDS - 1)])
-        span.set_attribute(STATEMENT, f"{shown} ... ({len(words)} words)")
-    add_cost(elements=elements_written(words), span=span)
-
-
-@fail_open("redis", None)
-def _on_reply(span: Span, _client: Any, reply: Any) -> None:
-    command = getattr(span, "name", "")
-    if span.is_recording() and not command.startswith("PIPELINE"):
-        add_cost(elements=elements_read(command, reply), span=span)
+    _PATCHES.undo()
+    for sync, pipeline in (
+        (client.Redis, client.Pipeline),
+        (cluster.RedisCluster, cluster.ClusterPipeline),
+    ):
+        _PATCHES.wrap(sync, "execute_command", _commanding)
+        _PATCHES.wrap(pipeline, "immediate_execute_command", _commanding)
+        _PATCHES.wrap(pipeline, "execute", _pipelining)
+    for asynchronous, batch in (
+        (asyncio.Redis, asyncio.client.Pipeline),
+        (asyncio.RedisCluster, asyncio.cluster.ClusterPipeline),
+    ):
+        _PATCHES.wrap(asynchronous, "execute_command", _commanding_async)
+        _PATCHES.wrap(batch, "immediate_execute_command", _commanding_async)
+        _PATCHES.wrap(batch, "execute", _pipelining_async)
 
 
 def remove() -> None:
-    """Take the instrumentation out again."""
-    from opentelemetry.instrumentation.redis import RedisInstrumentor
-
-    instrumentor = RedisInstrumentor()
-    if instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.uninstrument()
-        for pipeline, _ in _pipelines():
-            pipeline.execute = getattr(pipeline.execute, _PATCHED, pipeline.execute)
+    """Take the patches out again."""
+    _PATCHES.undo()
 
 
-def _pipelines() -> list[tuple[Any, Callable[[Callable[..., Any]], Callable[..., Any]]]]:
-    from redis.asyncio.client import Pipeline as AsyncPipeline
-    from redis.client import Pipeline
-
-    return [(Pipeline, _counting), (AsyncPipeline, _counting_async)]
+# -- one command -----------------------------------------------------------------------------------
 
 
-def _wrap_pipelines() -> None:
-    for pipeline, counting in _pipelines():
-        counted = counting(pipeline.execute)
-        setattr(counted, _PATCHED, pipeline.execute)
-        pipeline.execute = counted
+def _commanding(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(execute)
+    def execute_command(client: Any, *words: Any, **options: Any) -> Any:
+        span = _open(client, words)
+        if span is None:
+            return execute(client, *words, **options)
+        try:
+            reply = execute(client, *words, **options)
+        except BaseException as error:
+            _fail(span, error)
+            raise
+        _end(span, reply)
+        return reply
+
+    return execute_command
 
 
-def _counting(execute: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-        commands = _describe(pipeline)
-        replies = execute(pipeline, *args, **kwargs)
-        _count_replies(commands, replies)
-        return replies
+def _commanding_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(execute)
+    async def execute_command(client: Any, *words: Any, **options: Any) -> Any:
+        span = _open(client, words)
+        if span is None:
+            return await execute(client, *words, **options)
+        try:
+            reply = await execute(client, *words, **options)
+        except BaseException as error:
+            _fail(span, error)
+            raise
+        _end(span, reply)
+        return reply
 
-    return counted
-
-
-def _counting_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def counted(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-        commands = _describe(pipeline)
-        replies = await execute(pipeline, *args, **kwargs)
-        _count_replies(commands, replies)
-        return replies
-
-    return counted
-
-
-@fail_open("redis", _NO_NAMES)
-def _describe(pipeline: Any) -> tuple[str, ...]:
-    """Name the pipeline's span and count what it writes; returns its commands' names."""
-    span = get_current_span()
-    commands = [getattr(command, "args", None) or command[0] for command in pipeline.command_stack]
-    if not span.is_recording() or not commands:
-        return ()
-    names = tuple(str(words[0]) for words in commands)
-    different = list(dict.fromkeys(names))
-    more = " ..." if len(different) > MAX_PIPELINE_NAMES else ""
-    span.update_name("PIPELINE " + " ".join(different[:MAX_PIPELINE_NAMES]) + more)
-    span.set_attribute(STATEMENT, f"PIPELINE of {len(names)}: {' '.join(different[:16])}")
-    add_cost(elements=sum(elements_written(words) for words in commands), span=span)
-    return names
+    return execute_command
 
 
 @fail_open("redis", None)
-def _count_replies(commands: tuple[str, ...], replies: Any) -> None:
-    if commands and isinstance(replies, list):
-        pairs = zip(commands, replies, strict=False)
-        add_cost(elements=sum(elements_read(name, reply) for name, reply in pairs))
+def _open(client: Any, words: Sequence[Any]) -> Span | None:
+    context = get_current()
+    if not words or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _theirs():
+        return None
+    name = _name(words[0])
+    pattern = _pattern(name, words)
+    attributes = _attributes(client)
+    attributes["db.query.text"] = _statement(name, pattern, len(words))
+    attributes[REDIS_ARGS_LENGTH] = len(words)
+    if pattern is not None:
+        attributes[REDIS_KEY_PATTERN] = pattern
+    elements = elements_written(words)
+    if elements:
+        attributes[COST_ELEMENTS] = elements
+    return _TRACER.open(name, SpanKind.CLIENT, attributes, context)
+
+
+def _theirs() -> bool:
+    """Whether the service has OpenTelemetry's own instrumentation: then that makes the spans."""
+    module = sys.modules.get("opentelemetry.instrumentation.redis")
+    return module is not None and module.RedisInstrumentor().is_instrumented_by_opentelemetry
+
+
+def _name(word: Any) -> str:
+    text = word.decode("latin-1") if isinstance(word, bytes) else str(word)
+    return text if text.isupper() else text.upper()
+
+
+def _pattern(name: str, words: Sequence[Any]) -> str | None:
+    key = key_of(name.partition(" ")[0], words)
+    if key is None:
+        return None
+    request = request_in()
+    if request is not None and request.user:
+        for user in (request.user, request.raw_user):
+            if user and user in key:
+                key = key.replace(user, ID)
+    return _PATTERNS.of(key)
+
+
+def _attributes(client: Any) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"db.system.name": "redis"}
+    pool = getattr(client, "connection_pool", None)
+    if pool is not None:
+        known = pool.connection_kwargs
+        host = known.get("host") or known.get("path")
+        if host is not None:
+            attributes["server.address"] = host
+            if port := known.get("port"):
+                attributes["server.port"] = port
+        if namespace := known.get("db"):
+            attributes["db.namespace"] = str(namespace)
+    return attributes
+
+
+def _statement(name: str, pattern: str | None, words: int) -> str:
+    """``SADD user:{id}:stickers ? ?``, cut where it gets long."""
+    begun = name if pattern is None else f"{name} {pattern}"
+    rest = words - (1 if pattern is None else 2)
+    if rest <= MAX_STATEMENT_WORDS:
+        return begun + " ?" * rest
+    return f"{begun}{' ?' * MAX_STATEMENT_WORDS} ... ({words} words)"
+
+
+@fail_open("redis", None)
+def _end(span: Span, reply: Any) -> None:
+    try:
+        if not isinstance(reply, str | bytes | int | bool | None):
+            name = getattr(span, "name", "")
+            add_cost(elements=elements_read(name, reply), span=span)
+    finally:
+        span.end()
+
+
+@fail_open("redis", None)
+def _fail(span: Span, error: BaseException) -> None:
+    from redis.exceptions import WatchError
+
+    try:
+        if isinstance(error, Exception) and not isinstance(error, WatchError):
+            span.record_exception(error)
+            if refusal_in(error) is None:
+                span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    finally:
+        span.end()
+
+
+# -- pipelines -------------------------------------------------------------------------------------
+
+
+def _pipelining(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(execute)
+    def executed(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
+        opened = _open_pipeline(pipeline)
+        if opened is None:
+            return execute(pipeline, *args, **kwargs)
+        try:
+            replies = execute(pipeline, *args, **kwargs)
+        except BaseException as error:
+            _fail(opened[0], error)
+            raise
+        _end_pipeline(*opened, replies)
+        return replies
+
+    return executed
+
+
+def _pipelining_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(execute)
+    async def executed(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
+        opened = _open_pipeline(pipeline)
+        if opened is None:
+            return await execute(pipeline, *args, **kwargs)
+        try:
+            replies = await execute(pipeline, *args, **kwargs)
+        except BaseException as error:
+            _fail(opened[0], error)
+            raise
+        _end_pipeline(*opened, replies)
+        return replies
+
+    return executed
+
+
+@fail_open("redis", None)
+def _open_pipeline(pipeline: Any) -> tuple[Span, tuple[str, ...]] | None:
+    context = get_current()
+    if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _theirs():
+        return None
+    commands = [_words(command) for command in _stack(pipeline)]
+    if not commands:
+        return None
+    names = tuple(_name(words[0]) for words in commands)
+    different = list(dict.fromkeys(names))
+    more = " ..." if len(different) > MAX_PIPELINE_NAMES else ""
+    attributes = _attributes(pipeline) | {
+        "db.operation.batch.size": len(names),
+        "db.query.text": f"PIPELINE of {len(names)}: {' '.join(different[:16])}",
+    }
+    pattern = _pattern(names[0], commands[0])
+    if pattern is not None:
+        attributes[REDIS_KEY_PATTERN] = pattern
+    elements = sum(map(elements_written, commands))
+    if elements:
+        attributes[COST_ELEMENTS] = elements
+    name = "PIPELINE " + " ".join(different[:MAX_PIPELINE_NAMES]) + more
+    return _TRACER.open(name, SpanKind.CLIENT, attributes, context), names
+
+
+def _stack(pipeline: Any) -> Sequence[Any]:
+    """The commands that wait: a cluster's pipeline keeps them in its execution strategy."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    for owner in (strategy, pipeline):
+        for name in ("command_stack", "_command_queue", "command_queue", "_command_stack"):
+            stack = getattr(owner, name, None)
+            if stack is not None:
+                return list(stack)
+    return ()
+
+
+def _words(command: Any) -> Sequence[Any]:
+    found: Sequence[Any] = getattr(command, "args", None) or command[0]
+    return found
+
+
+@fail_open("redis", None)
+def _end_pipeline(span: Span, names: tuple[str, ...], replies: Any) -> None:
+    try:
+        if isinstance(replies, list):
+            pairs = zip(names, replies, strict=False)
+            add_cost(elements=sum(elements_read(name, reply) for name, reply in pairs), span=span)
+    finally:
+        span.end()

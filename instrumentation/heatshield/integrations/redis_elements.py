@@ -7,6 +7,8 @@ new. Read elements are counted from the reply. Commands about the server itself 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from heatshield.integrations.redis_keys import SCRIPT_KEYS_AT, SCRIPTS, script_keys
+
 __all__ = ["elements_read", "elements_written"]
 
 _AFTER_KEY: Final = frozenset(
@@ -52,6 +54,8 @@ def elements_written(words: Sequence[Any]) -> int:
         return max(0, (len(words) - 2 - options) // 2)
     if command in _ONE:
         return 1
+    if command in SCRIPTS:  # its keys are few; its arguments may be a whole collection
+        return max(0, len(words) - SCRIPT_KEYS_AT - script_keys(words))
     return next(
         (
             max(0, len(words) - skipped) // words_each
