@@ -33,6 +33,9 @@ MIN_BETWEEN_BATCHES_S: Final = 0.05
 """However many spans are urgent, at most 20 batches leave a second: a hot user must not make the
 service spend its time on telling so."""
 
+MIN_BETWEEN_STARTS_S: Final = 1.0
+"""Where the thread can't be started (too many threads), every record would try it again."""
+
 _ORDINARY: Final = {"content-type": "application/x-protobuf"}
 _URGENT: Final = {**_ORDINARY, URGENT_HEADER: "1"}
 
@@ -71,7 +74,7 @@ class Exporter:
         self._urgent = False
         self._stopping = threading.Event()
         self._idle = False
-        self._sent_at = float("-inf")
+        self._sent_at = self._start_at = float("-inf")
         self._thread: threading.Thread | None = None
         self._connection = Connection(self._settings.endpoint, self._settings.export_timeout_s)
 
@@ -111,7 +114,9 @@ class Exporter:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None and not self._stopping.is_set():
+            now = self._clock.monotonic()
+            if self._thread is None and not self._stopping.is_set() and now >= self._start_at:
+                self._start_at = now + MIN_BETWEEN_STARTS_S
                 thread = threading.Thread(target=self._run, name="heatshield-export", daemon=True)
                 thread.start()
                 self._thread = thread  # only now: one that could not start is tried again
@@ -187,8 +192,14 @@ class Exporter:
         for _ in range(1 + self._pending // self._settings.batch_records):
             spans = _take(self._spans, self._settings.batch_records)
             logs = _take(self._logs, self._settings.batch_records)
-            for payload in encode(spans, logs, self._resource()):
-                self._deliver(payload, headers)
+            left = len(spans) + len(logs)
+            try:
+                for payload in encode(spans, logs, self._resource()):
+                    left -= payload.records
+                    self._deliver(payload, headers)
+            except Exception:
+                COUNTERS.drop("export_failed", left)
+                raise
 
     def _deliver(self, payload: Payload, headers: Mapping[str, str]) -> None:
         first_at = self._clock.monotonic()
