@@ -38,6 +38,7 @@ LIST: Final = "list; in the environment with commas"
 UNLISTED: Final = {
     "/v1/traces": ("POST", "OTLP traces, protobuf or JSON; 200 once they are durable"),
     "/v1/logs": ("POST", "OTLP logs, likewise"),
+    "/v1/metrics": ("POST", "OTLP metrics, likewise"),
     "/openapi.json": ("GET", "This table for machines, with the schema of every answer"),
     "/docs": ("GET", "The same for people; the page loads its scripts from a public CDN"),
     "/docs/oauth2-redirect": ("GET", "Part of `/docs`"),
@@ -55,8 +56,9 @@ elsewhere). Bold is required. What is impossible is answered with 422, and every
 is JSON: `{"error": "..."}`.
 
 OTLP/gRPC has a listener of its own, `127.0.0.1:4317`:
-`opentelemetry.proto.collector.trace.v1.TraceService/Export` and
-`opentelemetry.proto.collector.logs.v1.LogsService/Export`.
+`opentelemetry.proto.collector.trace.v1.TraceService/Export`,
+`opentelemetry.proto.collector.logs.v1.LogsService/Export` and
+`opentelemetry.proto.collector.metrics.v1.MetricsService/Export`.
 """
 
 ABOUT_SETTINGS: Final = """\
@@ -268,7 +270,7 @@ def _functions() -> Iterator[str]:
 
 def _signature(value: Any) -> str:
     """A function's parameters without their types, which the editor knows."""
-    if inspect.isclass(value):
+    if inspect.isclass(value) or inspect.ismodule(value):
         return ""
     bare = [
         one.replace(annotation=inspect.Parameter.empty)

@@ -3,7 +3,7 @@
 Detection is fed here, on the decode thread, before the disk has the spans.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -66,9 +66,9 @@ class Charging:
         overdue = self._linker.overdue(self._clock.time_ns())
         self._detector.observe(overdue, self._clock.monotonic())
 
-    def committed(self, spans: int, logs: int, seconds: float) -> None:
+    def committed(self, rows: Mapping[str, int], seconds: float) -> None:
         """A group is durable."""
-        self._metrics.received(spans, logs)
+        self._metrics.received(rows.get("spans", 0), rows.get("logs", 0), rows.get("samples", 0))
         self._metrics.committed(seconds)
 
     def dropped(self) -> dict[str, float]:

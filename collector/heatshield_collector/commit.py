@@ -17,20 +17,27 @@ import logging
 import math
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import pyarrow as pa
 
 from heatshield.clock import Clock
-from heatshield_collector.decode import Decoded, DecodeError, decode_logs, decode_traces
+from heatshield_collector.decode import (
+    Decoded,
+    DecodeError,
+    decode_logs,
+    decode_metrics,
+    decode_traces,
+)
 from heatshield_collector.intake.payload import (
     Accepted,
     IntakeError,
     MalformedError,
     OverloadedError,
     Payload,
+    Signal,
 )
 from heatshield_collector.link.requests import unlinked_parts
 from heatshield_collector.store import Store, StoreFullError
@@ -65,8 +72,20 @@ meanwhile. Groups that wait still count as queued, so those of a busy platform a
 FULL_RETRY_S: Final = 5.0
 BUSY_RETRY_S: Final = 1.0
 
-_DECODERS: Final = {"traces": decode_traces, "logs": decode_logs}
-_TABLES: Final = {"traces": "spans", "logs": "logs"}
+_DECODERS: Final[dict[Signal, Callable[[Sequence[bytes], int], Decoded]]] = {
+    "traces": decode_traces,
+    "logs": decode_logs,
+    "metrics": decode_metrics,
+}
+_TABLES: Final[dict[Signal, str]] = {"traces": "spans", "logs": "logs", "metrics": "samples"}
+
+_LEFT_OUT: Final[dict[Signal, str]] = {
+    "traces": "left out: a trace id must be 16 bytes and a span id 8, neither all zero",
+    "logs": "left out",
+    "metrics": "left out: a metric needs a name, a point a value, a histogram a bucket more than"
+    " bounds",
+}
+"""Why some records of a payload were not kept."""
 
 
 class Commits(Protocol):
@@ -84,8 +103,13 @@ class Commits(Protocol):
         """No payload came for :data:`IDLE_S`; on the thread that calls :meth:`charged`."""
         ...
 
-    def committed(self, spans: int, logs: int, seconds: float) -> None:
-        """A group is durable; ``seconds`` since its first payload was submitted."""
+    def committed(self, rows: Mapping[str, int], seconds: float) -> None:
+        """A group is durable; ``seconds`` since its first payload was submitted.
+
+        Args:
+            rows: how many, by table.
+            seconds: likewise.
+        """
         ...
 
 
@@ -123,11 +147,16 @@ class _Group:
     answers: list[Accepted] = field(default_factory=list)
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
 
-    def add(self, waiting: Sequence[_Waiting], decoded: Decoded, table: str) -> None:
+    def add(self, waiting: Sequence[_Waiting], decoded: Decoded, signal: Signal) -> None:
         self.waiting += waiting
-        self.answers += [_answer(rejected) for rejected in decoded.rejected]
-        self.tables.setdefault(table, []).append(decoded.table)
+        self.answers += [
+            Accepted(rejected, _LEFT_OUT[signal]) if rejected else Accepted()
+            for rejected in decoded.rejected
+        ]
+        self.tables.setdefault(_TABLES[signal], []).append(decoded.table)
         self.tables.setdefault("resources", []).append(decoded.resources)
+        if decoded.series is not None:
+            self.tables.setdefault("series", []).append(decoded.series)
 
     def merge(self, other: "_Group") -> None:
         self.waiting += other.waiting
@@ -137,14 +166,6 @@ class _Group:
 
     def joined(self) -> dict[str, pa.Table]:
         return {name: pa.concat_tables(tables) for name, tables in self.tables.items()}
-
-
-def _answer(rejected: int) -> Accepted:
-    if not rejected:
-        return Accepted()
-    return Accepted(
-        rejected, "left out: a trace id must be 16 bytes and a span id 8, neither all zero"
-    )
 
 
 class CommitLoop:
@@ -281,7 +302,7 @@ class CommitLoop:
             _log.exception("charging a batch of %d spans failed", spans.num_rows)
             return unlinked_parts(spans, now_ns)
 
-    def _decode(self, rows: list[_Waiting], signal: str, now_ns: int, group: _Group) -> None:
+    def _decode(self, rows: list[_Waiting], signal: Signal, now_ns: int, group: _Group) -> None:
         """Decode jointly; if that fails, refuse the bad ones and decode the others."""
         try:
             decoded = _DECODERS[signal]([one.payload.body for one in rows], now_ns)
@@ -302,7 +323,7 @@ class CommitLoop:
             for one in rows:
                 one.refuse(OverloadedError(BUSY_RETRY_S, "the collector failed to decode this"))
         else:
-            group.add(rows, decoded, _TABLES[signal])
+            group.add(rows, decoded, signal)
 
     def _store_loop(self) -> None:
         running = True
@@ -342,7 +363,7 @@ class CommitLoop:
         rows = {name: table.num_rows for name, table in tables.items()}
         waited_s = self._clock.monotonic() - min(one.since_s for one in group.waiting)
         try:
-            self._commits.committed(rows.get("spans", 0), rows.get("logs", 0), waited_s)
+            self._commits.committed(rows, waited_s)
         except Exception:  # noqa: BLE001 - the group is durable, and the loop goes on
             _log.exception("counting a commit failed")
 

@@ -39,7 +39,9 @@ __all__ = [
     "LOGS",
     "REQUEST_PARTS",
     "RESOURCES",
+    "SAMPLES",
     "SEPARATOR",
+    "SERIES",
     "SPANS",
     "TABLES",
     "attributes_of",
@@ -114,6 +116,38 @@ RESOURCES: Final = pa.schema(
     ]
 )
 
+SERIES: Final = pa.schema(
+    [
+        ("series_id", pa.int64()),  # hash of all that follows but the description
+        ("name", pa.string()),
+        ("kind", pa.string()),  # gauge, counter, up_down_counter, histogram, and so on
+        ("temporality", pa.string()),  # cumulative, delta, or empty where there is none
+        ("unit", pa.string()),
+        ("description", pa.string()),
+        ("service", pa.string()),
+        ("instance", pa.string()),
+        ("attribute_keys", pa.string()),  # sorted by name
+        ("attribute_values", pa.string()),
+        ("bounds", pa.list_(pa.float64())),  # a histogram's, inclusive; null where there are none
+        ("scope", pa.string()),
+        ("resource_id", pa.int64()),
+    ]
+)
+"""What the samples of one metric with one set of attributes of one process share."""
+
+SAMPLES: Final = pa.schema(
+    [
+        ("series_id", pa.int64()),
+        ("time_ns", pa.int64()),
+        ("start_ns", pa.int64()),  # since when it was counted; 0 when nobody said
+        ("value", pa.float64()),  # of what has a count its sum, null when there is none
+        ("count", pa.int64()),  # null where there is but one number
+        ("bucket_counts", pa.list_(pa.int64())),  # one more than bounds; not added up
+        ("exemplars", pa.string()),  # JSON list of {time_ns, value, trace_id, span_id, attributes}
+        ("received_ns", pa.int64()),
+    ]
+)
+
 REQUEST_PARTS: Final = pa.schema(
     [
         ("trace_id", pa.binary()),
@@ -179,6 +213,8 @@ TABLES: Final = {
     "spans": SPANS,
     "logs": LOGS,
     "resources": RESOURCES,
+    "series": SERIES,
+    "samples": SAMPLES,
     "request_parts": REQUEST_PARTS,
     "findings": FINDINGS,
     "alerts": ALERTS,

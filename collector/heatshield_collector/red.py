@@ -19,13 +19,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from heatshield import names
+from heatshield.metrics.distribution import REQUEST_BUCKETS_S
 
 __all__ = ["BUCKETS_S", "MAX_CALLS", "OTHER", "CallGroup", "CallMetrics", "groups_of"]
 
-BUCKETS_S: Final = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
-"""Upper bounds in seconds, three to a decade; one more bucket takes what is longer."""
+BUCKETS_S: Final = REQUEST_BUCKETS_S
+"""Upper bounds in seconds, as services have them; one more bucket takes what is longer."""
 
 MAX_CALLS: Final = 1_000
 """Pairs of (service, call) with series of their own: 18 series each."""

@@ -51,6 +51,7 @@ class SelfMetrics:
         self.registry = CollectorRegistry()
         self._spans = self._counter(names.SPANS_RECEIVED, "Spans acknowledged.")
         self._logs = self._counter(names.LOGS_RECEIVED, "Log records acknowledged.")
+        self._samples = self._counter(names.SAMPLES_RECEIVED, "Samples acknowledged.")
         self._refused = self._counter(names.PAYLOADS_REFUSED, "Payloads refused.", "cause")
         self._rejected = self._counter(
             names.BREAKER_REJECTED, "Calls that clients refused.", "service", "call"
@@ -66,10 +67,11 @@ class SelfMetrics:
         self.registry.register(self._calls)
         ProcessMetrics(registry=self.registry)
 
-    def received(self, spans: int = 0, logs: int = 0) -> None:
+    def received(self, spans: int = 0, logs: int = 0, samples: int = 0) -> None:
         """Count records that became durable."""
         self._spans.inc(spans)
         self._logs.inc(logs)
+        self._samples.inc(samples)
 
     def refused(self, cause: str) -> None:
         """Count a payload that was turned away."""

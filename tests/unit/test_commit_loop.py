@@ -70,11 +70,11 @@ class Charges:
     def idle(self):
         pass
 
-    def committed(self, spans, logs, seconds):
+    def committed(self, rows, seconds):
         if self.count_error:
             raise self.count_error
         assert seconds >= 0
-        self.counted.append((spans, logs))
+        self.counted.append((rows.get("spans", 0), rows.get("logs", 0)))
 
 
 class Rig:

@@ -450,7 +450,8 @@ def test_a_store_within_its_limits_lets_go_of_nothing(store):
 def test_the_tables_have_the_columns_of_the_model_and_their_types(store):
     kinds = {
         "binary": "BLOB", "string": "VARCHAR", "int8": "TINYINT", "int32": "INTEGER",
-        "int64": "BIGINT", "double": "DOUBLE",
+        "int64": "BIGINT", "double": "DOUBLE", "list<item: double>": "DOUBLE[]",
+        "list<item: int64>": "BIGINT[]",
     }  # fmt: skip
     for name, schema in TABLES.items():
         rows = store._select(

@@ -2,7 +2,8 @@
 
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.decode.logs import decode_logs
+from heatshield_collector.decode.metrics import decode_metrics
 from heatshield_collector.decode.records import Decoded
 from heatshield_collector.decode.traces import decode_traces
 
-__all__ = ["DecodeError", "Decoded", "decode_logs", "decode_traces"]
+__all__ = ["DecodeError", "Decoded", "decode_logs", "decode_metrics", "decode_traces"]

@@ -14,7 +14,7 @@ aim for it.
 import json
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.model import ESCAPE, SEPARATOR
 
-__all__ = ["Attributes", "any_value_texts", "flatten", "json_value", "plain_value"]
+__all__ = ["Attributes", "any_value_texts", "escaped", "flatten", "json_value", "plain_value"]
 
 _KINDS: Final = {
     "string_value": "s",
@@ -90,6 +90,20 @@ class Attributes:
         """``attribute_values``: string[rows]."""
         lists = pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), self.text)
         return pc.binary_join(lists, _JOINT)
+
+    def by_name(self) -> "Attributes":
+        """The same, each row's sorted by key: what is one set has one text, whoever wrote it."""
+        if not len(self.key):
+            return self
+        rank = np.empty(len(self.names), dtype=np.int64)
+        rank[sorted(range(len(self.names)), key=self.names.__getitem__)] = np.arange(len(rank))
+        order = np.lexsort((rank[self.key], self.row))
+        return replace(
+            self,
+            key=self.key[order],
+            kind=self.kind[order],
+            text=self.text.take(pa.array(order)),
+        )
 
     def first_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Where a key first stands in each row that has it.
@@ -158,7 +172,7 @@ def flatten(lists: pa.ListArray) -> Attributes:
         key=keys.indices.to_numpy(),
         names=keys.dictionary.to_pylist(),
         kind=kind,
-        text=_escaped(text),
+        text=escaped(text),
         offsets=offsets,
     )
 
@@ -277,7 +291,8 @@ def _escape(text: str) -> str:
     return text.replace(ESCAPE, ESCAPE + "0").replace(SEPARATOR, ESCAPE + "1")
 
 
-def _escaped(texts: pa.Array) -> pa.Array:
+def escaped(texts: pa.Array) -> pa.Array:
+    """Texts in which the separator stands no more."""
     if not _has_separator(texts):
         return texts
     return pc.replace_substring(

@@ -1,4 +1,4 @@
-"""What spans and logs share: resource -> scope -> record, three nested lists taken flat."""
+"""What all signals share: resource -> scope -> record, three nested lists taken flat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,17 @@ from heatshield_collector.decode.attributes import flatten
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.model import ESCAPE, RESOURCES
 
-__all__ = ["MAX_RESOURCES", "Decoded", "Records", "read", "valid_ids"]
+__all__ = [
+    "MAX_RESOURCES",
+    "Decoded",
+    "Records",
+    "int64",
+    "parents",
+    "read",
+    "text_ids",
+    "valid_ids",
+    "within",
+]
 
 MAX_RESOURCES: Final = 10_000
 """Most resources of one payload, and most scopes in all of them. A sender has one resource, a relay
@@ -35,6 +45,13 @@ _EMPTY: Final = pa.scalar("", pa.string())
 
 NO_ID: Final = pa.scalar(b"", pa.binary())
 
+_LISTS: Final = {
+    "spans": ("resource_spans", "scope_spans"),
+    "log_records": ("resource_logs", "scope_logs"),
+    "metrics": ("resource_metrics", "scope_metrics"),
+}
+"""What the lists around each signal's records are called, from the outside in."""
+
 INT64_MAX: Final = np.iinfo(np.int64).max
 
 
@@ -43,14 +60,16 @@ class Decoded:
     """What a batch of payloads said.
 
     Attributes:
-        table: one row a record, with the schema of ``model.SPANS`` or ``model.LOGS``.
+        table: one row a record, with the schema of ``model.SPANS``, ``LOGS`` or ``SAMPLES``.
         resources: one row a distinct resource of the batch, ``model.RESOURCES``.
         rejected: for each payload, how many of its records were left out as invalid.
+        series: one row a distinct series of the batch, ``model.SERIES``; of metrics alone.
     """
 
     table: pa.Table
     resources: pa.Table
     rejected: list[int]
+    series: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +99,24 @@ def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Reco
     Args:
         request: protobuf's class of the export request.
         payloads: serialized requests.
-        signal: ``spans`` or ``log_records``, as the innermost list is called.
+        signal: ``spans``, ``log_records`` or ``metrics``, as the innermost list is called.
 
     Raises:
         DecodeError: when any payload is not such a request.
     """
-    outer = "resource_spans" if signal == "spans" else "resource_logs"
-    inner = "scope_spans" if signal == "spans" else "scope_logs"
+    outer, inner = _LISTS[signal]
     batch = _parse(request, payloads, outer, inner)
     by_payload = batch.column(outer)
     by_resource = by_payload.values.field(inner)
     by_scope = by_resource.values.field(signal)
-    scope_of_record = _parents(by_scope)
-    resource_of_record = _parents(by_resource)[scope_of_record]
+    scope_of_record = parents(by_scope)
+    resource_of_record = parents(by_resource)[scope_of_record]
     service, instance, resource_id, resources = _resources(by_payload.values.field("resource"))
     of_record = pa.array(resource_of_record)
     scope = by_resource.values.field("scope")
     return Records(
         fields=by_scope.values,
-        payload=_parents(by_payload)[resource_of_record],
+        payload=parents(by_payload)[resource_of_record],
         service=service.take(of_record),
         instance=instance.take(of_record),
         scope=_child(scope, "name", "").take(pa.array(scope_of_record)),
@@ -144,7 +162,7 @@ def _handler(request: Descriptor) -> Any:
     return ptars.HandlerPool([request.file], ptars.PtarsConfig()).get_for_message(request)
 
 
-def _parents(lists: pa.ListArray) -> np.ndarray:
+def parents(lists: pa.ListArray) -> np.ndarray:
     """int64[n]: for each member of all lists, the index of the list it is in."""
     return np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
 
@@ -164,18 +182,23 @@ def _resources(resource: pa.StructArray) -> tuple[pa.Array, pa.Array, pa.Array, 
         keys = pc.if_else(resource.is_valid(), keys, _EMPTY)
         values = pc.if_else(resource.is_valid(), values, _EMPTY)
     distinct = pc.binary_join_element_wise(keys, values, _JOINT).dictionary_encode()
-    ids = pa.array(
-        [
-            int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
-            for text in distinct.dictionary.to_pylist()
-        ],
-        pa.int64(),
-    )
+    ids = text_ids(distinct.dictionary)
     _, first = np.unique(distinct.indices.to_numpy(), return_index=True)
     table = pa.table([ids, keys.take(first), values.take(first)], schema=RESOURCES)
     service = pc.fill_null(attributes.texts_of(SERVICE_NAME), UNKNOWN_SERVICE)
     instance = pc.fill_null(attributes.texts_of(SERVICE_INSTANCE_ID), "")
     return service, instance, ids.take(distinct.indices), table
+
+
+def text_ids(texts: pa.Array) -> pa.Array:
+    """int64[n]: a hash of each text, the same in every process and release."""
+    return pa.array(
+        [
+            int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+            for text in texts.to_pylist()
+        ],
+        pa.int64(),
+    )
 
 
 def valid_ids(ids: pa.Array, size: int) -> np.ndarray:

@@ -11,6 +11,9 @@ from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from heatshield_collector.intake.payload import (
@@ -29,6 +32,13 @@ _FAULT_RETRY_S: Final = 5.0
 """After a fault of ours the sender still has the data, so it is asked to come again; not at once,
 because the fault may last."""
 
+_RESPONSES: Final[dict[Signal, tuple[Any, str]]] = {
+    "traces": (ExportTraceServiceResponse, "rejected_spans"),
+    "logs": (ExportLogsServiceResponse, "rejected_log_records"),
+    "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
+}
+"""Each signal's response, and what it calls the number of records left out."""
+
 _CODES: Final[dict[type[IntakeError], int]] = {
     MalformedError: code_pb2.INVALID_ARGUMENT,
     UnsupportedError: code_pb2.INVALID_ARGUMENT,
@@ -39,16 +49,10 @@ _CODES: Final[dict[type[IntakeError], int]] = {
 
 def export_response(signal: Signal, accepted: Accepted) -> Any:
     """The signal's ``Export…ServiceResponse``; ``partial_success`` is unset on full success."""
-    response: Any
-    if signal == "traces":
-        response = ExportTraceServiceResponse()
-        if accepted.rejected:
-            response.partial_success.rejected_spans = accepted.rejected
-    else:
-        response = ExportLogsServiceResponse()
-        if accepted.rejected:
-            response.partial_success.rejected_log_records = accepted.rejected
+    kind, rejected = _RESPONSES[signal]
+    response = kind()
     if accepted.rejected:
+        setattr(response.partial_success, rejected, accepted.rejected)
         response.partial_success.error_message = accepted.reason
     return response
 

@@ -1,4 +1,4 @@
-"""OTLP over gRPC: ``TraceService/Export`` and ``LogsService/Export``, on raw bytes.
+"""OTLP over gRPC: each signal's ``Export``, on raw bytes.
 
 The handlers have no deserializer: the request goes to the commit loop as it came. gRPC undoes the
 compression itself and stops at the message limit while it inflates.
@@ -26,6 +26,7 @@ __all__ = ["GrpcListener"]
 _SERVICES: Final[dict[str, Signal]] = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": "metrics",
 }
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -1,4 +1,4 @@
-"""OTLP over HTTP: ``POST /v1/traces`` and ``POST /v1/logs``, answered once the payload is durable.
+"""OTLP over HTTP: ``POST`` to ``/v1/traces``, ``/v1/logs``, ``/v1/metrics``; answered once durable.
 
 The endpoints speak ASGI themselves, because a request object, its body model and a response object
 a request cost more than everything else that intake does.
@@ -67,7 +67,7 @@ _logger = logging.getLogger(__name__)
 
 
 def routes(committer: Committer, limit_bytes: int, counters: Counters) -> list[BaseRoute]:
-    """The two routes, to be mounted in a Starlette or FastAPI application.
+    """The routes, to be mounted in a Starlette or FastAPI application.
 
     Args:
         committer: makes payloads durable.
@@ -75,7 +75,11 @@ def routes(committer: Committer, limit_bytes: int, counters: Counters) -> list[B
         counters: told of every payload that is answered with 4xx or 5xx.
     """
     shared = _Room(_BODIES_HELD * limit_bytes, asyncio.Semaphore(_INFLATING), asyncio.Lock())
-    paths: dict[str, Signal] = {names.OTLP_TRACES_PATH: "traces", names.OTLP_LOGS_PATH: "logs"}
+    paths: dict[str, Signal] = {
+        names.OTLP_TRACES_PATH: "traces",
+        names.OTLP_LOGS_PATH: "logs",
+        names.OTLP_METRICS_PATH: "metrics",
+    }
     return [
         Route(
             path,

@@ -13,6 +13,9 @@ from typing import Any, Final
 import orjson
 from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heatshield_collector.decode.records import MAX_RESOURCES
@@ -26,6 +29,7 @@ _REASON_CHARS: Final = 300
 _REQUESTS: Final[dict[Signal, Any]] = {
     "traces": ExportTraceServiceRequest,
     "logs": ExportLogsServiceRequest,
+    "metrics": ExportMetricsServiceRequest,
 }
 
 # Each level in its JSON name and in its original name; the mapping asks parsers to take both.
@@ -36,7 +40,20 @@ _RECORDS: Final[dict[Signal, tuple[tuple[str, ...], ...]]] = {
         ("scopeLogs", "scope_logs"),
         ("logRecords", "log_records"),
     ),
+    "metrics": (
+        ("resourceMetrics", "resource_metrics"),
+        ("scopeMetrics", "scope_metrics"),
+        ("metrics",),
+    ),
 }
+_POINTS_OF: Final = (
+    "gauge",
+    "sum",
+    "histogram",
+    "exponentialHistogram",
+    "exponential_histogram",
+)
+"""Kinds of metrics whose points can have exemplars."""
 _IDS: Final = ("traceId", "trace_id", "spanId", "span_id", "parentSpanId", "parent_span_id")
 
 
@@ -54,9 +71,8 @@ def protobuf_from_json(signal: Signal, text: bytes) -> bytes:
     if not isinstance(document, dict):
         raise MalformedError("an export request is a JSON object")
     for record in _records(signal, document):
-        _rewrite_ids(record)
-        for link in _objects(record, ("links",)):
-            _rewrite_ids(link)
+        for one in _exemplars(record) if signal == "metrics" else _with_links(record):
+            _rewrite_ids(one)
     try:
         request = json_format.ParseDict(document, _REQUESTS[signal](), ignore_unknown_fields=True)
     except json_format.ParseError as error:
@@ -73,6 +89,19 @@ def _records(signal: Signal, document: dict[str, Any]) -> Iterable[dict[str, Any
         if len(level) > MAX_RESOURCES:
             raise MalformedError(f"more than {MAX_RESOURCES} resources or scopes in one request")
     return [child for parent in level for child in _objects(parent, records)]
+
+
+def _with_links(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield record
+    yield from _objects(record, ("links",))
+
+
+def _exemplars(metric: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for kind in _POINTS_OF:
+        data = metric.get(kind)
+        if isinstance(data, dict):
+            for point in _objects(data, ("dataPoints", "data_points")):
+                yield from _objects(point, ("exemplars",))
 
 
 def _objects(parent: dict[str, Any], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ __all__ = [
     "UnsupportedError",
 ]
 
-Signal = Literal["traces", "logs"]
+Signal = Literal["traces", "logs", "metrics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Accepted:
     """The payload is durable.
 
     Attributes:
-        rejected: spans or log records that were left out; 0 when all were kept.
+        rejected: spans, log records or points that were left out; 0 when all were kept.
         reason: why, for a person; empty when all were kept.
     """
 

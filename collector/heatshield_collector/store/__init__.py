@@ -4,10 +4,20 @@ from heatshield_collector.store.duckdb_store import DuckDBStore
 from heatshield_collector.store.protocol import (
     RequestQuery,
     Row,
+    SampleQuery,
     Store,
     StoreError,
     StoreFullError,
 )
 from heatshield_collector.store.retention import Limits
 
-__all__ = ["DuckDBStore", "Limits", "RequestQuery", "Row", "Store", "StoreError", "StoreFullError"]
+__all__ = [
+    "DuckDBStore",
+    "Limits",
+    "RequestQuery",
+    "Row",
+    "SampleQuery",
+    "Store",
+    "StoreError",
+    "StoreFullError",
+]

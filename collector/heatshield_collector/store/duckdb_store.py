@@ -3,6 +3,7 @@
 import errno
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,14 @@ import pyarrow as pa
 
 from heatshield_collector.model import TABLES, attributes_of
 from heatshield_collector.store import retention
-from heatshield_collector.store.protocol import RequestQuery, Row, StoreError, StoreFullError
+from heatshield_collector.store.protocol import (
+    RequestQuery,
+    Row,
+    SampleQuery,
+    StoreError,
+    StoreFullError,
+)
+from heatshield_collector.store.samples import latest_samples
 from heatshield_collector.store.schema import migrate
 
 __all__ = ["DuckDBStore"]
@@ -40,6 +48,9 @@ _REQUESTS: Final = f"""
 
 _INTERNAL: Final = ("end_ns", "user_rank", "received_ns", "last_received_ns")
 """Sums over parts that are not for readers."""
+
+SERIES_KNOWN: Final = 100_000
+"""Series that are known to be stored; with more all are forgotten and looked for again."""
 
 LOGS_AROUND_NS: Final = 60 * 10**9
 """Log records of a request come in at most this long before and after its spans: they are sent
@@ -85,17 +96,21 @@ class DuckDBStore:
         self._writing = threading.Lock()
         self._writer = self._database.cursor()
         self._folded_ns = 0
+        self._series: set[int] = set()
         self._resources = {row[0] for row in self._select("SELECT resource_id FROM resources")}
 
     def append(self, tables: Mapping[str, pa.Table]) -> None:
         """Write rows into the named tables in one transaction; durable on return."""
         with self._transaction():
-            fresh = self._fresh_resources(tables.get("resources"))
-            for name, rows in {**tables, "resources": fresh}.items():
+            resources = _fresh(tables.get("resources"), "resource_id", self._resources)
+            series = _fresh(tables.get("series"), "series_id", self._series)
+            for name, rows in {**tables, "resources": resources, "series": series}.items():
                 if rows is not None and rows.num_rows:
                     self._insert(name, rows)
-        if fresh is not None:
-            self._resources.update(fresh.column("resource_id").to_pylist())
+        self._resources.update(_ids(resources, "resource_id"))
+        if len(self._series) > SERIES_KNOWN:
+            self._series.clear()
+        self._series.update(_ids(series, "series_id"))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -117,7 +132,11 @@ class DuckDBStore:
         if name not in TABLES:
             raise StoreError(f"there is no table {name!r}")
         self._writer.register("incoming", rows)
-        self._writer.execute(f'INSERT INTO "{name}" BY NAME SELECT * FROM incoming')  # noqa: S608 - a known table's name
+        unknown = "WHERE series_id NOT IN (SELECT series_id FROM series)"
+        self._writer.execute(
+            f'INSERT INTO "{name}" BY NAME SELECT * FROM incoming '  # noqa: S608 - a known table's name
+            f"{unknown if name == 'series' else ''}"
+        )
         self._writer.unregister("incoming")
 
     def _abandon(self) -> None:
@@ -128,15 +147,6 @@ class DuckDBStore:
         except duckdb.Error:
             # DuckDB ends some transactions itself; a new cursor starts clean in either case.
             self._writer = self._database.cursor()
-
-    def _fresh_resources(self, rows: pa.Table | None) -> pa.Table | None:
-        if rows is None:
-            return None
-        first: dict[int, int] = {}
-        for row, resource_id in enumerate(rows.column("resource_id").to_pylist()):
-            if resource_id not in self._resources:
-                first.setdefault(resource_id, row)
-        return rows.take(pa.array(first.values(), pa.int64()))
 
     def requests(self, query: RequestQuery) -> Sequence[Row]:
         """Summaries of requests, newest first."""
@@ -191,6 +201,10 @@ class DuckDBStore:
             {"since": since, "until": until, "trace_id": trace_id},
         )
 
+    def latest_samples(self, query: SampleQuery) -> Sequence[Row]:
+        """The newest sample of each series that has one of the time asked for."""
+        return latest_samples(self._rows, query)
+
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
         """Whose request it is, and by which rank of precedence that is known."""
         found = self._select(
@@ -231,6 +245,9 @@ class DuckDBStore:
             try:
                 self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now_ns)
                 gone = retention.expire(cursor, self._limits, now_ns)
+                if gone:
+                    retention.keep_used_series(cursor)
+                    self._series.clear()
                 if gone and len(self._resources) > retention.RESOURCES_MANY:
                     self._resources = retention.keep_used_resources(cursor)
             except duckdb.Error as error:
@@ -292,6 +309,21 @@ class DuckDBStore:
             raise _store_error(error) from error
         finally:
             cursor.close()
+
+
+def _fresh(rows: pa.Table | None, column: str, known: AbstractSet[int]) -> pa.Table | None:
+    """The first row of each id that is not known."""
+    if rows is None:
+        return None
+    first: dict[int, int] = {}
+    for row, one in enumerate(rows.column(column).to_pylist()):
+        if one not in known:
+            first.setdefault(one, row)
+    return rows.take(pa.array(first.values(), pa.int64()))
+
+
+def _ids(rows: pa.Table | None, column: str) -> list[int]:
+    return [] if rows is None else rows.column(column).to_pylist()
 
 
 def _request_conditions(query: RequestQuery) -> tuple[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-__all__ = ["RequestQuery", "Row", "Store", "StoreError", "StoreFullError"]
+__all__ = ["RequestQuery", "Row", "SampleQuery", "Store", "StoreError", "StoreFullError"]
 
 Row = dict[str, Any]
 """One row by column name, as model.py names and types them."""
@@ -45,6 +45,23 @@ class RequestQuery:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class SampleQuery:
+    """Which series to read. ``None`` means any.
+
+    Attributes:
+        since_ns: a sample of theirs was received since then, nanoseconds since the Unix epoch.
+        name: of the metric, exactly.
+        service: exactly.
+        limit: most series.
+    """
+
+    since_ns: int
+    name: str | None = None
+    service: str | None = None
+    limit: int = 1_000
+
+
 class Store(Protocol):
     """A place that keeps telemetry. Every method may be called from any thread."""
 
@@ -52,8 +69,7 @@ class Store(Protocol):
         """Write rows into the named tables in one transaction; they are durable on return.
 
         Args:
-            tables: table name (``spans``, ``logs``, ``resources``, ``request_parts``, ``findings``,
-                ``alerts``, ``audit``) to rows of its schema.
+            tables: table name (as in ``model.TABLES``) to rows of its schema.
 
         Raises:
             StoreFullError: when the disk is full.
@@ -75,6 +91,13 @@ class Store(Protocol):
 
     def logs_of(self, trace_id: bytes) -> Sequence[Row]:
         """Every log record of a request, by time; LOGS' columns."""
+        ...
+
+    def latest_samples(self, query: SampleQuery) -> Sequence[Row]:
+        """The newest sample of each series, by name, service and attributes; SERIES' columns and
+        SAMPLES' but ``received_ns``, with ``exemplars`` a list, those of all samples since then,
+        newest first.
+        """
         ...
 
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:

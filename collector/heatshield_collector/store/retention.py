@@ -16,6 +16,7 @@ __all__ = [
     "expire",
     "fold_requests",
     "keep_used_resources",
+    "keep_used_series",
     "used_bytes",
 ]
 
@@ -40,7 +41,7 @@ SUMMED: Final = """
 SLICE: Final = 10
 """A store that is too large gives up this fraction (one tenth) of its time span at once."""
 
-AGED: Final = ("spans", "logs", "request_parts")
+AGED: Final = ("spans", "logs", "samples", "request_parts")
 """Tables that retention by size and age applies to; journals are small, and kept ten times as
 long."""
 
@@ -49,6 +50,9 @@ JOURNALS: Final = ("findings", "alerts", "audit")
 RESOURCES_MANY: Final = 10_000
 """Resources from which on it is worth a look over all spans and logs which are still used: there is
 one a process, unless a sender makes them up."""
+
+SERIES_MANY: Final = 10_000
+"""Series from which on it is worth a look which still have samples: each process has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +144,21 @@ def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> in
 
 
 def keep_used_resources(cursor: duckdb.DuckDBPyConnection) -> set[int]:
-    """Let go of resources that no span or log is of; the ids that are left."""
+    """Let go of resources that no span, log or series is of; the ids that are left."""
     cursor.execute(
         "DELETE FROM resources WHERE resource_id NOT IN "
-        "(SELECT resource_id FROM spans UNION SELECT resource_id FROM logs)"
+        "(SELECT resource_id FROM spans UNION SELECT resource_id FROM logs "
+        "UNION SELECT resource_id FROM series)"
     )
     return {row[0] for row in cursor.execute("SELECT resource_id FROM resources").fetchall()}
+
+
+def keep_used_series(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Let go of series that have no sample any more."""
+    if count(cursor, "series") > SERIES_MANY:
+        cursor.execute(
+            "DELETE FROM series WHERE series_id NOT IN (SELECT DISTINCT series_id FROM samples)"
+        )
 
 
 def _delete_oldest_slice(cursor: duckdb.DuckDBPyConnection) -> int:

@@ -59,6 +59,20 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         entry VARCHAR NOT NULL
     );
     """,
+    """
+    CREATE TABLE series (
+        series_id BIGINT NOT NULL, name VARCHAR NOT NULL, kind VARCHAR NOT NULL,
+        temporality VARCHAR NOT NULL, unit VARCHAR NOT NULL, description VARCHAR NOT NULL,
+        service VARCHAR NOT NULL, instance VARCHAR NOT NULL, attribute_keys VARCHAR NOT NULL,
+        attribute_values VARCHAR NOT NULL, bounds DOUBLE[], scope VARCHAR NOT NULL,
+        resource_id BIGINT NOT NULL
+    );
+    CREATE TABLE samples (
+        series_id BIGINT NOT NULL, time_ns BIGINT NOT NULL, start_ns BIGINT NOT NULL,
+        value DOUBLE, "count" BIGINT, bucket_counts BIGINT[], exemplars VARCHAR,
+        received_ns BIGINT NOT NULL
+    );
+    """,
 )
 
 

@@ -9,8 +9,11 @@ __all__ = [
     "Entry",
     "HotUser",
     "HotUsers",
+    "LatestSample",
     "LinkedRequest",
     "Log",
+    "MetricExemplar",
+    "Metrics",
     "Span",
 ]
 
@@ -99,6 +102,36 @@ class LinkedRequest(TypedDict):
     cost: Cost
     spans: list[Span]
     logs: list[Log]
+
+
+class MetricExemplar(TypedDict):
+    """A request that an observation was made in."""
+
+    trace_id: str
+    value: float | str | None
+    time_ns: int
+
+
+class LatestSample(TypedDict):
+    """The newest sample of one series."""
+
+    name: str
+    kind: str
+    unit: str
+    description: str
+    service: str
+    instance: str
+    attributes: Mapping[str, Any]
+    time_ns: int
+    value: float | str | None
+    count: int | None
+    exemplars: list[MetricExemplar]
+
+
+class Metrics(TypedDict):
+    """``GET /api/metrics``."""
+
+    metrics: list[LatestSample]
 
 
 class Entry(TypedDict, total=False):

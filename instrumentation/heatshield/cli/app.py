@@ -12,6 +12,7 @@ from heatshield.cli.clear import clear
 from heatshield.cli.doctor import doctor
 from heatshield.cli.errors import CliError
 from heatshield.cli.hot import hot
+from heatshield.cli.metrics import metrics
 from heatshield.cli.mode import mode
 from heatshield.cli.plugins import MARKUP, plugin_commands
 from heatshield.cli.request import request
@@ -74,7 +75,7 @@ def heatshield(
 
 
 app.command("run", context_settings=run_command.CONTEXT)(run_command.run)
-for command in (request, hot, breakers, trip, clear, mode, doctor):
+for command in (request, hot, breakers, trip, clear, mode, metrics, doctor):
     app.command()(command)
 
 
