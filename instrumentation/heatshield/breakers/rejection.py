@@ -1,6 +1,8 @@
 """A rejection, and how it looks on the wire. It is not a failure: never retried, never counted.
 
-Over HTTP it is a 503 with ``Retry-After`` and ``heatshield-breaker: <id>``.
+Over HTTP it is a 503 with ``Retry-After`` and ``heatshield-breaker: <id>``; over gRPC UNAVAILABLE
+with the same in its trailing metadata. Where a protocol has no place for them, its integration says
+on the error which rejection it stands for (:data:`STANDS_FOR`).
 """
 
 import math
@@ -9,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from heatshield.names import BREAKER_HEADER
 
-__all__ = ["BreakerOpen", "is_rejection", "raise_for_rejection", "refusal_in"]
+__all__ = ["BreakerOpen", "is_rejection", "raise_for_rejection", "refusal_in", "rejection_of"]
 
 UNAVAILABLE: Final = 503
 DEFAULT_RETRY_AFTER_S: Final = 10.0
@@ -18,6 +20,8 @@ MAX_RETRY_AFTER_S: Final = 900.0
 """No caller is told to stay away for longer than the longest lease."""
 MAX_ID_LENGTH: Final = 256
 """Longer ids from the wire are cut; they would travel on in headers and spans."""
+STANDS_FOR: Final = "heatshield_rejection"
+"""Attribute of an error that stands for a rejection: the :class:`BreakerOpen`."""
 
 
 class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and the name is the field's
@@ -59,32 +63,67 @@ class Response(Protocol):
         ...
 
 
-def is_rejection(response: Response) -> bool:
-    """Whether a breaker somewhere downstream refused this call. Such a call is not retried."""
-    return response.status_code == UNAVAILABLE and bool(response.headers.get(BREAKER_HEADER))
+def is_rejection(answer: Response | BaseException) -> bool:
+    """Whether a breaker somewhere downstream refused this call. Such a call is not retried.
+
+    Args:
+        answer: a response over HTTP, or the error that gRPC or Thrift raised.
+    """
+    return rejection_of(answer) is not None
 
 
-def raise_for_rejection(response: Response) -> None:
+def raise_for_rejection(answer: Response | BaseException) -> None:
     """Hand a downstream rejection on to the caller.
 
+    Args:
+        answer: as for :func:`is_rejection`.
+
     Raises:
-        BreakerOpen: if the response is a rejection; its id and Retry-After are kept.
+        BreakerOpen: if it is a rejection; its id and Retry-After are kept.
     """
-    if is_rejection(response):
-        headers: Mapping[str, str] = response.headers
-        raise BreakerOpen(
-            str(headers[BREAKER_HEADER])[:MAX_ID_LENGTH], _seconds(headers.get("retry-after"))
-        )
+    rejection = rejection_of(answer)
+    if rejection is not None:
+        raise rejection
+
+
+def rejection_of(answer: object) -> BreakerOpen | None:
+    """The rejection that an answer or error is; ``None`` for any other. Never fails."""
+    if isinstance(answer, BreakerOpen):
+        return answer
+    try:
+        found = getattr(answer, STANDS_FOR, None)
+        if isinstance(found, BreakerOpen):
+            return found
+        headers = _marked_headers(answer)
+    except Exception:  # noqa: BLE001  # asked about whatever a handler raises
+        return None
+    entry_id = headers.get(BREAKER_HEADER)
+    if not entry_id:
+        return None
+    return BreakerOpen(str(entry_id)[:MAX_ID_LENGTH], _seconds(headers.get("retry-after")))
+
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+def _marked_headers(answer: Any) -> Mapping[str, str]:
+    """Headers or trailing metadata, if the status is one that a rejection has."""
+    if getattr(answer, "status_code", None) == UNAVAILABLE:
+        headers: Mapping[str, str] = answer.headers
+        return headers
+    if isinstance(answer, BaseException) and hasattr(answer, "trailing_metadata"):
+        code = answer.code()  # type: ignore[attr-defined]  # gRPC's errors
+        if getattr(code, "name", "") == "UNAVAILABLE":
+            return dict(answer.trailing_metadata() or ())
+    return _NO_HEADERS
 
 
 def refusal_in(error: BaseException) -> BreakerOpen | None:
     """The rejection that ``error`` is, or that a group (from a task group) holds nothing but."""
-    if isinstance(error, BreakerOpen):
-        return error
     if isinstance(error, BaseExceptionGroup):
         found = [refusal_in(part) for part in error.exceptions]
         return found[0] if all(found) else None
-    return None
+    return rejection_of(error)
 
 
 def _seconds(text: str | None) -> float:
