@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+import blackhole
 import enforcement
 import ingest
 import instrumentation
@@ -22,6 +23,7 @@ BENCHMARKS: Final = {
     "users": users.run,
     "enforcement": enforcement.run,
     "instrumentation": instrumentation.run,
+    "blackhole": blackhole.run,
     "stations": stations.run,
 }
 PART_OF_ANOTHER: Final = "stations"
