@@ -14,6 +14,11 @@ ENDUSER_ID: Final = "enduser.id"
 USER_ATTRIBUTES: Final = (ENDUSER_ID, "user.id", "enduser.pseudo.id")
 """Attributes the user is read from, in order of precedence."""
 
+USER_SOURCE: Final = "heatshield.user.source"
+"""On a span that a request entered with: what named the acting user. Of a user that somebody has
+verified: ``code``, ``auth`` (the framework's authentication). As the request says it: ``header``,
+``baggage`` (another service), ``jwt-unverified``, ``cookie``, ``query``, ``path``."""
+
 CALL: Final = "heatshield.call"
 """On a span: the innermost enclosing operation of this process that a breaker can refuse (its
 server span's name or a guard's name). A span's cost is charged to the user of that call."""

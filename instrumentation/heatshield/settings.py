@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import tomllib
 import types
 import typing
@@ -30,6 +31,9 @@ SECTIONS: Final = ("service", "collector", "cli")
 CONFIG_KEY: Final = "HEATSHIELD_CONFIG"
 """Environment variable that names another file than ``./heatshield.toml``."""
 
+HEADER_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""RFC 9110's token: names of headers, of cookies too."""
+
 
 T = TypeVar("T")
 
@@ -45,6 +49,7 @@ def setting(
     *,
     least: float | None = None,
     most: float | None = None,
+    pattern: str = "",
 ) -> Any:
     """A field of a settings class.
 
@@ -54,8 +59,9 @@ def setting(
         choices: the only values of a text, if there are some.
         least: smallest number allowed, if there is a bound.
         most: largest number allowed, if there is a bound.
+        pattern: regular expression of a text, if not every text is good.
     """
-    known = {"help": text, "choices": choices, "least": least, "most": most}
+    known = {"help": text, "choices": choices, "least": least, "most": most, "pattern": pattern}
     return field(default=default, metadata=known)
 
 
@@ -74,21 +80,49 @@ class ServiceSettings:
         least=1,
         most=MAX_WORKERS,
     )
-    user_header: str = setting("", "request header that names the acting user, e.g. x-user-id")
+    user_header: str = setting(
+        "", "request header that names the acting user, e.g. x-user-id", pattern=HEADER_NAME
+    )
     user_path_parameter: str = setting("", "path parameter that names the acting user")
     user_jwt_claim: str = setting("", "claim of a bearer token that names the user (unverified)")
+    user_cookie: str = setting("", "cookie that names the acting user", pattern=HEADER_NAME)
+    user_query: str = setting("", "query parameter that names the acting user")
+    user_scope: bool = setting(
+        False, "true: the user that the framework has authenticated, e.g. Django's request.user"
+    )
     edge: bool = setting(
         False,
         "true (where strangers call): begin own traces, believe no trace context and no baggage",
+    )
+    propagate_to: tuple[str, ...] = setting(
+        (),
+        "hosts that trace and user are sent on to, e.g. shop,*.internal; none named: all",
     )
     user_baggage: bool = setting(
         True, "false (at the edge): believe no user that an incoming baggage header names"
     )
     user_key: str = setting("", "key of HMAC-SHA256 pseudonyms; with it no raw user id leaves")
+    redaction: bool = setting(
+        True, "false: send passwords, tokens, cookies and SQL literals as they come"
+    )
+    redact: tuple[str, ...] = setting(
+        (), "further parameters, headers and fields whose values are not sent, e.g. iban,x-pin"
+    )
     b3: str = setting("multi", "B3 headers sent beside W3C's", choices=("multi", "single", "off"))
     excluded_paths: tuple[str, ...] = setting((), "request paths that make no spans, by prefix")
     disabled: tuple[str, ...] = setting((), "integrations to leave out, e.g. redis,httpx")
     console_ids: bool = setting(False, "add trace id and user to console log lines too")
+    log_level: str = setting(
+        "info",
+        "least level of log records that are sent",
+        choices=("trace", "debug", "info", "warning", "error", "critical"),
+    )
+    log_rate: float = setting(
+        1_000.0,
+        "log records sent per second and call site; 0 sends all",
+        least=0,
+        most=1_000_000,
+    )
     flush_interval_s: float = setting(
         0.2, "seconds after which a batch goes out", least=0.001, most=3_600
     )
@@ -170,11 +204,19 @@ def load(
         for name, value in given.items():
             if name not in kinds:
                 raise SettingsError(f"{where}: {_unknown(name, kinds)}")
-            values[name] = _convert(value, kinds[name], f"{where}: {name}")
+            converted = _convert(value, kinds[name], f"{where}: {name}")
+            values[name] = _in_choices(converted, fields[name].metadata)
             complaint = _complaint(values[name], fields[name].metadata)
             if complaint:
                 raise SettingsError(f"{where}: {name} is {complaint}, not {value!r}")
     return cls(**values)
+
+
+def _in_choices(value: Any, metadata: Mapping[str, Any]) -> Any:
+    """The choice that a text is, however its letters are cased: people write ``INFO``."""
+    if isinstance(value, str) and value.lower() in metadata.get("choices", ()):
+        return value.lower()
+    return value
 
 
 def _complaint(value: Any, metadata: Mapping[str, Any]) -> str:
@@ -182,6 +224,9 @@ def _complaint(value: Any, metadata: Mapping[str, Any]) -> str:
     choices = metadata.get("choices", ())
     if choices and value not in choices:
         return f"one of {', '.join(choices)}"
+    pattern = metadata.get("pattern")
+    if pattern and value and not re.fullmatch(pattern, str(value)):
+        return f"of the form {pattern}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     least, most = metadata.get("least"), metadata.get("most")
