@@ -5,20 +5,35 @@ import heatshield
 heatshield.instrument(service="shop")
 """
 
-from heatshield.api import breaker, cost, flush, guard, instrument, shutdown, status, user
+from heatshield import retry
+from heatshield.api import (
+    breaker,
+    cost,
+    deadline,
+    flush,
+    guard,
+    instrument,
+    shutdown,
+    status,
+    user,
+)
+from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.rejection import BreakerOpen, is_rejection, raise_for_rejection
 from heatshield.settings import SettingsError
 
 __all__ = [
     "BreakerOpen",
+    "DeadlineExceeded",
     "SettingsError",
     "breaker",
     "cost",
+    "deadline",
     "flush",
     "guard",
     "instrument",
     "is_rejection",
     "raise_for_rejection",
+    "retry",
     "shutdown",
     "status",
     "user",

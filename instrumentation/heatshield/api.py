@@ -15,8 +15,11 @@ from heatshield.settings import ServiceSettings, load
 
 if TYPE_CHECKING:
     from heatshield.breakers.guard import Guard
+    from heatshield.deadlines import Within
 
-__all__ = ["breaker", "cost", "flush", "guard", "instrument", "shutdown", "status", "user"]
+__all__ = [
+    "breaker", "cost", "deadline", "flush", "guard", "instrument", "shutdown", "status", "user",
+]  # fmt: skip
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,6 +109,23 @@ def breaker(
     from heatshield.breakers.guard import breaker as decorate
 
     return decorate(name, fallback)
+
+
+def deadline(seconds: float) -> "Within":
+    """Give what runs in a ``with`` block so much time, or less where its caller waits less.
+
+    Calls of httpx, requests, gRPC and Redis tell the next service how much is left, wait no longer
+    than that, and are not started once it is over. Nothing is interrupted.
+
+    Args:
+        seconds: from entering the block on.
+
+    Raises, from calls in the block:
+        DeadlineExceeded: if one is not started because no time is left.
+    """
+    from heatshield.deadlines import Within
+
+    return Within(seconds)
 
 
 def flush() -> bool:

@@ -4,69 +4,52 @@ A request that nobody waits for any more is load without use, and in an overload
 load. So the time left travels with each call, and a call is not started once it is over.
 
 It travels as the milliseconds **left**, not as a time of day, because clocks differ by more than
-requests take. Over gRPC it is the call's own timeout (``grpc-timeout``), as gRPC has it. For plain HTTP
-there is no standard: ``grpc-timeout`` there would mean gRPC to proxies, and Envoy overwrites
-``x-envoy-expected-rq-timeout-ms`` by its own. So the header is ours, ``heatshield-deadline``, and another
-one can be understood beside it by setting.
+requests take. Over gRPC it is the call's own timeout (``grpc-timeout``), as gRPC has it. For plain
+HTTP there is no standard: ``grpc-timeout`` there would mean gRPC to proxies, and Envoy overwrites
+``x-envoy-expected-rq-timeout-ms`` by its own. So the header is ours, ``heatshield-deadline``, and
+another one can be understood beside it by setting.
 
-A deadline ends with its request: once the answer is given, what still runs for it (background
-tasks, say) runs without one.
+A deadline stands in the OpenTelemetry context, so whatever carries that (tasks, worker threads)
+carries it. It ends with its request: once the answer is given, what still runs for it, background
+tasks say, runs without one.
 """
 
 import math
 import time
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import Token
 from types import TracebackType
-from typing import Final
+from typing import Final, cast
 
-from heatshield.breakers.rejection import Response
-from heatshield.counters import COUNTERS
-from heatshield.names import DEADLINE_HEADER
+from opentelemetry.context import Context, attach, create_key, detach, get_current, set_value
 
 __all__ = [
-    "EXPIRED_STATUS",
+    "HOP_S",
     "Deadline",
-    "DeadlineExceeded",
     "Within",
-    "is_expiry",
+    "arrived",
+    "deadline_in",
     "left_s",
     "milliseconds",
     "parse",
+    "with_deadline",
 ]
 
-EXPIRED_STATUS: Final = 504
-"""What a service answers over HTTP; over gRPC it is DEADLINE_EXCEEDED, which maps to it."""
+_KEY: Final = create_key("heatshield-deadline")
 
 MOST_S: Final = 86_400.0
 """Nobody waits longer than a day; more is read as this."""
 
 MOST_DIGITS: Final = 12
-"""Of the header; more is not a number of milliseconds but an attack on ``int``."""
+"""Of the header; more is no number of milliseconds."""
 
 HOP_S: Final = 0.001
 """What a hop gives up before its caller does, so that its answer still arrives: a round trip
 within a datacenter."""
 
 
-class DeadlineExceeded(Exception):  # noqa: N818  # gRPC's name for it
-    """A call was not started, because the request it is for has no time left. Not retried."""
-
-    def __init__(self, call: str = "") -> None:
-        super().__init__(f"no time left for {call or 'this request'}; it was not started")
-        self.call = call
-
-    def __reduce__(self) -> tuple[type["DeadlineExceeded"], tuple[str]]:
-        return (type(self), (self.call,))
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The HTTP headers that mark the answer, so that no breaker counts it as a failure."""
-        return {DEADLINE_HEADER: "0"}
-
-
 class Deadline:
-    """When a request's caller stops waiting, in monotonic seconds; infinity: it got its answer."""
+    """When a request's caller stops waiting, in monotonic seconds; infinity: never."""
 
     __slots__ = ("at",)
 
@@ -78,15 +61,21 @@ class Deadline:
         self.at = math.inf
 
 
-_HERE: Final[ContextVar[Deadline | None]] = ContextVar("heatshield-deadline", default=None)
+def deadline_in(context: Context | None = None) -> Deadline | None:
+    """The deadline of a context, by default the current one."""
+    found = (get_current() if context is None else context).get(_KEY)
+    return cast("Deadline | None", found)
+
+
+def with_deadline(deadline: Deadline, context: Context | None = None) -> Context:
+    """A context with that deadline."""
+    return set_value(_KEY, deadline, context)
 
 
 def left_s(now: float) -> float | None:
-    """Seconds left at ``now``, in monotonic seconds; negative once over, ``None`` without a deadline."""
-    deadline = _HERE.get()
-    if deadline is None or deadline.at == math.inf:
-        return None
-    return deadline.at - now
+    """Seconds left here at ``now``, in monotonic seconds; ``None`` without a deadline."""
+    deadline = deadline_in()
+    return None if deadline is None or deadline.at == math.inf else deadline.at - now
 
 
 def parse(text: str | bytes | None) -> float | None:
@@ -96,24 +85,30 @@ def parse(text: str | bytes | None) -> float | None:
     return min(MOST_S, int(text) / 1000)
 
 
+def arrived(text: str | bytes | None, now: float) -> Deadline | None:
+    """The deadline of a request that came in with this header; one that is over stops it.
+
+    Args:
+        text: the header, if there is one.
+        now: monotonic seconds at which it came.
+    """
+    seconds = parse(text)
+    return None if seconds is None else Deadline(now + seconds)
+
+
 def milliseconds(seconds: float) -> str:
-    """A header's value for ``seconds`` left here: what the next hop may take."""
+    """The header for a call that is made with ``seconds`` left here."""
     return str(max(0, math.floor((min(seconds, MOST_S) - HOP_S) * 1000)))
 
 
-def is_expiry(response: Response) -> bool:
-    """Whether a service answered that no time was left. That is not a failure of that service."""
-    return response.status_code == EXPIRED_STATUS and bool(response.headers.get(DEADLINE_HEADER))
-
-
 class Within:
-    """A block that has so much time, or less if it runs within one that has. Not to be shared.
+    """A block that has so much time, or less where it runs within one that has less.
 
-    Entering gives the deadline that holds. Nothing is interrupted when it is over; calls are not
-    started any more.
+    Entering gives the deadline that holds. Nothing is interrupted when it is over: calls are not
+    started any more. Reusable, but not while it is open.
 
     Args:
-        seconds: how much; infinity is no limit of its own.
+        seconds: how much.
         monotonic: where the time comes from.
     """
 
@@ -123,15 +118,15 @@ class Within:
         self._seconds = seconds
         self._monotonic = monotonic
         self._mine: Deadline | None = None
-        self._token: Token[Deadline | None] | None = None
+        self._token: Token[Context] | None = None
 
     def __enter__(self) -> Deadline:
         at = self._monotonic() + self._seconds
-        outer = _HERE.get()
+        outer = deadline_in()
         if outer is not None and outer.at <= at:
             return outer
         self._mine = mine = Deadline(at)
-        self._token = _HERE.set(mine)
+        self._token = attach(with_deadline(mine))
         return mine
 
     def __exit__(
@@ -145,7 +140,4 @@ class Within:
         if mine is not None:
             mine.lift()
         if token is not None:
-            try:
-                _HERE.reset(token)
-            except ValueError:  # left in another context than it was entered in
-                COUNTERS.error("deadline")
+            detach(token)

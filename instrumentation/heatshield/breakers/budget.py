@@ -1,7 +1,7 @@
 """Retry budgets: retries are bounded by the requests that they repeat.
 
-After Finagle's ``RetryBudget`` and its defaults. Each first attempt deposits a fifth of a retry, each
-retry withdraws one, and both are forgotten after ten seconds; on top there is a reserve of ten
+After Finagle's ``RetryBudget`` and its defaults. Each first attempt deposits a fifth of a retry,
+each retry withdraws one, and both are forgotten after ten seconds; on top there is a reserve of ten
 retries for each second of those, for clients that ask little or have just begun. So over any ten
 seconds a peer that fails everything gets 1.2 times the load and a hundred requests more, where
 three attempts each would triple it: it is that loop which keeps an overloaded service down.

@@ -1,0 +1,39 @@
+"""A request without time left, and how it looks on the wire. It is no failure of who answers so.
+
+Over HTTP it is a 504 with ``heatshield-deadline: 0``, over gRPC DEADLINE_EXCEEDED.
+"""
+
+from typing import Final
+
+from heatshield.breakers.rejection import Response
+from heatshield.names import DEADLINE_HEADER
+
+__all__ = ["EXPIRED_STATUS", "DeadlineExceeded", "is_expiry"]
+
+EXPIRED_STATUS: Final = 504
+"""What a service answers over HTTP; gRPC's DEADLINE_EXCEEDED maps to it."""
+
+
+class DeadlineExceeded(Exception):  # noqa: N818  # gRPC's name for it
+    """A call was not started, because the request that it is for has no time left. Not retried.
+
+    Attributes:
+        call: which; empty for the request itself.
+    """
+
+    def __init__(self, call: str = "") -> None:
+        super().__init__(f"no time left for {call or 'this request'}; it was not started")
+        self.call = call
+
+    def __reduce__(self) -> tuple[type["DeadlineExceeded"], tuple[str]]:
+        return (type(self), (self.call,))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The HTTP headers that mark the answer."""
+        return {DEADLINE_HEADER: "0"}
+
+
+def is_expiry(response: Response) -> bool:
+    """Whether a service answered that no time was left."""
+    return response.status_code == EXPIRED_STATUS and bool(response.headers.get(DEADLINE_HEADER))
