@@ -22,13 +22,14 @@ from heatshield.breakers.rejection import BreakerOpen, refusal_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import with_guard
 from heatshield.names import GUARD
+from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Guard", "breaker", "guard"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_TRACER: Final = get_tracer("heatshield")
+_TRACER: Final = PROVIDER.get_tracer("heatshield")
 
 
 class Guard:
@@ -73,9 +74,10 @@ class Guard:
     def _begin(self) -> None:
         try:
             context = with_guard(self.name)
-            span = _TRACER.start_span(
-                self.name, context, SpanKind.INTERNAL, attributes={GUARD: True}
-            )
+            if PROVIDER.outlet is not None:
+                span = _TRACER.open(self.name, SpanKind.INTERNAL, {GUARD: True}, context)
+            else:  # not instrumented: as the service has set OpenTelemetry up, if it has
+                span = get_tracer("heatshield").start_span(self.name, context)
             self._span = span
             self._token = attach(set_span_in_context(span, context))
         except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
