@@ -57,7 +57,7 @@ def placed(value: object) -> dict[str, object]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(json_values, st.sampled_from(("traces", "logs")), st.booleans())
+@given(json_values, st.sampled_from(("traces", "logs", "metrics")), st.booleans())
 def test_any_json_is_taken_or_refused(value, signal, as_span) -> None:
     text = json.dumps(placed(value) if as_span else value).encode()
     with suppress(MalformedError):

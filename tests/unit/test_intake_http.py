@@ -12,6 +12,9 @@ from google.protobuf.json_format import ParseDict
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from recording_committer import RecordingCommitter
 from starlette.applications import Starlette
@@ -24,7 +27,16 @@ LIMIT = 100_000
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json"}
 ENCODINGS = [PROTOBUF, JSON]
-RESPONSES = {"traces": ExportTraceServiceResponse, "logs": ExportLogsServiceResponse}
+RESPONSES = {
+    "traces": ExportTraceServiceResponse,
+    "logs": ExportLogsServiceResponse,
+    "metrics": ExportMetricsServiceResponse,
+}
+REJECTED = {
+    "traces": "rejected_spans",
+    "logs": "rejected_log_records",
+    "metrics": "rejected_data_points",
+}
 
 
 def ask(
@@ -52,7 +64,7 @@ def read(response: httpx.Response, kind: type):
     return kind.FromString(response.content)
 
 
-@pytest.mark.parametrize("signal", ["traces", "logs"])
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
 def test_a_payload_is_committed_as_it_came(signal) -> None:
     committer = RecordingCommitter()
     response = ask(committer, b"payload", path=f"/v1/{signal}")
@@ -62,7 +74,7 @@ def test_a_payload_is_committed_as_it_came(signal) -> None:
     assert committer.refused_causes == []
 
 
-@pytest.mark.parametrize("signal", ["traces", "logs"])
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
 def test_json_is_committed_as_protobuf_and_answered_in_json(signal) -> None:
     committer = RecordingCommitter()
     response = ask(committer, b'{"unknown": 1}', JSON, f"/v1/{signal}")
@@ -79,13 +91,12 @@ def test_an_empty_request_succeeds_without_partial_success(headers, body) -> Non
 
 
 @pytest.mark.parametrize("headers", ENCODINGS, ids=["protobuf", "json"])
-@pytest.mark.parametrize("signal", ["traces", "logs"])
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
 def test_partial_success_says_how_many_and_why(signal, headers) -> None:
     committer = RecordingCommitter(Accepted(3, "3 ids were zero"))
     response = ask(committer, b"{}" if headers is JSON else b"", headers, f"/v1/{signal}")
     partial = read(response, RESPONSES[signal]).partial_success
-    rejected = partial.rejected_spans if signal == "traces" else partial.rejected_log_records
-    assert (response.status_code, rejected) == (200, 3)
+    assert (response.status_code, getattr(partial, REJECTED[signal])) == (200, 3)
     assert partial.error_message == "3 ids were zero"
 
 

@@ -119,7 +119,7 @@ def test_every_kind_of_attribute() -> None:
     assert values["n"].WhichOneof("value") is None
 
 
-@pytest.mark.parametrize("signal", ["traces", "logs"])
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
 @pytest.mark.parametrize("text", [b"{}", b' {"resourceSpans": [], "resourceLogs": []} '])
 def test_an_empty_request_is_empty(signal, text) -> None:
     assert protobuf_from_json(signal, text) == b""
