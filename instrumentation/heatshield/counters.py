@@ -3,12 +3,12 @@
 Counting is an integer addition; Prometheus' classes are built only when somebody scrapes.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from heatshield.forks import lock
 from heatshield.names import INSTRUMENTATION_ERRORS, TELEMETRY_DROPPED
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Counters:
     """Counts by cause. One of them lives in a process; threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._dropped: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
 
@@ -52,8 +52,7 @@ class Counters:
             return dict(self._errors)
 
     def after_fork(self) -> None:
-        """Start anew in a child process, where another thread may have held the lock."""
-        self._lock = threading.Lock()
+        """Start anew in a child process."""
         self._dropped = Counter()
         self._errors = Counter()
 

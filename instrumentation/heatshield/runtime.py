@@ -3,11 +3,12 @@
 import atexit
 import os
 import sys
-import threading
+from time import time_ns
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.propagate import set_global_textmap
+from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.rejection import BreakerOpen
@@ -17,17 +18,23 @@ from heatshield.clock import Clock, SystemClock
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import call_in, request_in, start
 from heatshield.export.exporter import Exporter
+from heatshield.farewell import Farewell
+from heatshield.forks import lock
 from heatshield.identity import Identity
 from heatshield.integrations.arming import Armed
 from heatshield.integrations.equipment import Equipment
 from heatshield.propagation import RequestPropagator
 from heatshield.resource import Instance
 from heatshield.settings import ServiceSettings
+from heatshield.signals import Termination
 from heatshield.spans import stamp_user
 from heatshield.tracing.joining import settle
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "status"]
+
+_CALLING: Final = (SpanKind.CLIENT, SpanKind.PRODUCER)
+"""Spans that don't make a process an instance: a supervisor or a script may call others, too."""
 
 
 class Runtime:
@@ -45,6 +52,7 @@ class Runtime:
         self.instance = Instance(settings)
         self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
         self.exporter = Exporter(settings, clock, lambda: self.instance.attributes)
+        self.farewell = Farewell(self.exporter.drain)
         self.watch = Watch(
             settings.endpoint,
             self.table,
@@ -61,7 +69,7 @@ class Runtime:
                 propagator=self.propagator,
                 log=self.exporter.log,
                 serving=self.watch.start,
-                flush=self.exporter.drain,
+                flush=self.farewell.say,
             )
         )
 
@@ -77,22 +85,41 @@ class Runtime:
         """Export a span that ended; never blocks, never raises."""
         self.exporter.on_end(span)
         if not self.watch.started:
+            self.note(span)
+
+    def note(self, span: Any) -> None:
+        """Follow the breakers from now on if this span shows that the process serves."""
+        if not self.watch.started and span.kind not in _CALLING:
             self.watch.start()
 
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
         self.integrations.disarm()
-        self.exporter.shutdown()
+        self.watch.end()
+        self.farewell.spend(lambda: self.exporter.shutdown(self.farewell.left_s))
         PROVIDER.outlet = None
-        self.watch.stop()
+        self.watch.stop(self.farewell.left_s)
 
+    @fail_open("fork", None)
     def after_fork(self) -> None:
-        """Become another instance, with empty queues and threads of one's own."""
+        """Become another instance, with empty queues, and threads of one's own when needed."""
         self.instance.renew()
-        self.integrations.after_fork()
         self.exporter.after_fork()
         self.watch.after_fork()
+        self.table.forget_rejections()
+        self._leave_spans_to_parent()
+
+    def _leave_spans_to_parent(self) -> None:
+        """The spans that a fork happens in are the parent's to end, though both go on in them."""
+        trace_id = trace.get_current_span().get_span_context().trace_id
+        forked_ns = time_ns()
+
+        def outlet(span: Any) -> None:
+            if span.trace_id != trace_id or span.start_time > forked_ns:
+                self.finished(span)
+
+        PROVIDER.outlet = outlet if trace_id else self.finished
 
 
 def _export(span: Any) -> None:
@@ -102,18 +129,19 @@ def _export(span: Any) -> None:
         runtime.finished(span)
 
 
-def _seen() -> None:
+def _seen(span: Any) -> None:
     """A span of the service's own provider starts."""
     runtime = _RUNNING.get()
-    if runtime is not None and not runtime.watch.started:
-        runtime.watch.start()
+    if runtime is not None:
+        runtime.note(span)
 
 
 class _Running:
     """Holds this process's runtime."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = lock()
+        self._termination = Termination(self._say_farewell)
         self._runtime: Runtime | None = None
         self._hooked = False
 
@@ -127,11 +155,16 @@ class _Running:
             runtime = Runtime(settings, clock)
             runtime.install()
             self._runtime = runtime
+            self._termination.install()
             if not self._hooked:
                 self._hooked = True
                 _register_counters()
                 atexit.register(self.end)
-                os.register_at_fork(after_in_child=self._after_fork)
+                os.register_at_fork(
+                    before=self._before_fork,
+                    after_in_parent=self._after_fork_in_parent,
+                    after_in_child=self._after_fork,
+                )
 
     def end(self) -> None:
         with self._lock:
@@ -139,9 +172,24 @@ class _Running:
             if runtime is not None:
                 runtime.stop()
                 self._runtime = None
+                self._termination.remove()
+
+    def _say_farewell(self) -> None:
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.farewell.say()
+
+    @fail_open("fork", None)
+    def _before_fork(self) -> None:
+        if self._runtime is not None:
+            self._runtime.exporter.before_fork()
+
+    @fail_open("fork", None)
+    def _after_fork_in_parent(self) -> None:
+        if self._runtime is not None:
+            self._runtime.exporter.after_fork_in_parent()
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
         COUNTERS.after_fork()
         if self._runtime is not None:
             self._runtime.after_fork()

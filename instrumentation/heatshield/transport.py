@@ -6,12 +6,14 @@ suppressed.
 
 import encodings.idna  # noqa: F401  # see below
 import http.client
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["Answer", "Connection", "Unreachable", "connect", "retry_after_s"]
+__all__ = ["Answer", "Connection", "Unreachable", "connect", "let_go", "retry_after_s"]
 
 # Looking up a host imports the codec above on first use. A background thread must not be the first:
 # a process that forked meanwhile would inherit an import lock that nobody ever releases.
@@ -54,6 +56,16 @@ def connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
     if parts.scheme == "https":
         return http.client.HTTPSConnection(host, port, timeout=timeout_s)
     return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def let_go(connection: http.client.HTTPConnection) -> None:
+    """Close a child process's copy of a connection, which the parent may be reading from.
+
+    The thread that read held the locks of its buffers, so nothing but the descriptor is touched.
+    """
+    sock: socket.socket | None = connection.sock
+    if sock is not None and sock.fileno() >= 0:
+        os.close(sock.detach())
 
 
 class Connection:
@@ -120,6 +132,12 @@ class Connection:
         return Answer(
             response.status, {name.lower(): value for name, value in response.getheaders()}, read
         )
+
+    def leave_to_parent(self) -> None:
+        """In a child process: let go of the connection, which goes on being the parent's."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            let_go(connection)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

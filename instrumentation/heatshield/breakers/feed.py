@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from heatshield.breakers.stream import Chunks, Event, Events
 from heatshield.contract import StateVersion
 from heatshield.names import BREAKER_STREAM_PATH
-from heatshield.transport import Unreachable, connect
+from heatshield.transport import Unreachable, connect, let_go
 
 __all__ = ["Feed", "Wakeable"]
 
@@ -110,6 +110,10 @@ class Feed:
         if self._chunks.ended and not payload:
             raise Unreachable("the stream has ended")
         return payload
+
+    def leave_to_parent(self) -> None:
+        """In a child process: let go of the connection, which goes on being the parent's."""
+        let_go(self._connection)
 
     def close(self) -> None:
         """Close the connection."""

@@ -16,7 +16,6 @@ until a call actually matches an entry.
 """
 
 import random
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -36,6 +35,7 @@ from heatshield.contract import (
     Snapshot,
     StateVersion,
 )
+from heatshield.forks import lock
 
 __all__ = ["Applied", "BreakerTable", "Decision", "Reason"]
 
@@ -135,7 +135,7 @@ class BreakerTable:
         self._service = service
         self._tenant = tenant
         self._chance = chance
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._state = _State()
         self._mine: Mapping[tuple[str, str], BreakerEntry] = {}
         self._anchor = float("-inf")
@@ -273,6 +273,10 @@ class BreakerTable:
                 if entry_id not in self._state.entries:
                     del self._tallies[entry_id]
             return tuple(rows)
+
+    def forget_rejections(self) -> None:
+        """In a child process: what the parent has refused, the parent reports."""
+        self._tallies = {}
 
     def restore_rejections(self, rows: tuple[Rejections, ...]) -> None:
         """Give back drained counts whose report did not arrive."""

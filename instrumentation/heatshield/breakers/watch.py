@@ -30,6 +30,7 @@ from heatshield.contract import (
     decode,
 )
 from heatshield.counters import COUNTERS, fail_open
+from heatshield.forks import lock
 from heatshield.names import BREAKER_REPORT_PATH, BREAKERS_PATH
 from heatshield.transport import Connection, Unreachable
 
@@ -86,11 +87,14 @@ class Watch:
         self._instance = instance
         self._workers = workers
         self._chance = chance
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._reset()
 
     def _reset(self) -> None:
         self._thread: threading.Thread | None = None
+        self._feed: Feed | None = None
+        self._waker: socket.socket | None = None
+        self._wake: socket.socket | None = None
         self._start_at = float("-inf")
         self._stopping = threading.Event()
         self._connection = Connection(self._endpoint, REQUEST_TIMEOUT_S)
@@ -121,7 +125,9 @@ class Watch:
     @fail_open("watch start", None)
     def _launch(self) -> None:
         waker, wake = socket.socketpair()
-        thread = threading.Thread(target=self._run, name="heatshield-watch", daemon=True)
+        thread = threading.Thread(
+            target=self._run, args=(wake,), name="heatshield-watch", daemon=True
+        )
         self._waker, self._wake = waker, wake
         try:
             thread.start()
@@ -131,27 +137,34 @@ class Watch:
             raise
         self._thread = thread
 
-    def stop(self) -> None:
-        """End the thread; what the table holds lapses with its leases."""
+    def end(self) -> None:
+        """Tell the thread to end; what the table holds lapses with its leases."""
         self._stopping.set()
         with self._lock:
-            if self._thread is not None:
+            if self._waker is not None:
                 self._waker.send(b"!")
-                self._thread.join(REQUEST_TIMEOUT_S)
+
+    def stop(self, most_s: float = REQUEST_TIMEOUT_S) -> None:
+        """End the thread and wait for that, at most so long."""
+        self.end()
+        if self._thread is not None:
+            self._thread.join(most_s)
 
     def after_fork(self) -> None:
-        """In a child process: follow on a connection of one's own if the parent did."""
-        followed = self._thread is not None and not self._stopping.is_set()
-        self._lock = threading.Lock()
+        """In a child process, which follows nothing until it serves: it may be no worker at all."""
+        if self._feed is not None:
+            self._feed.leave_to_parent()
+        self._connection.leave_to_parent()
+        for end in (self._waker, self._wake):
+            if end is not None:
+                end.close()
         self._reset()
-        if followed:
-            self.start()
 
-    def _run(self) -> None:
+    def _run(self, wake: socket.socket) -> None:
         with suppress_instrumentation():
             while not self._stopping.is_set():
                 try:
-                    self._follow()
+                    self._follow(wake)
                 except Unreachable:
                     self._failures += 1
                 except ContractError:
@@ -166,7 +179,7 @@ class Watch:
         bound = min(MAX_RECONNECT_S, 2 * MIN_RECONNECT_S * 2.0 ** min(self._failures, 16))
         return MIN_RECONNECT_S + self._chance() * (bound - MIN_RECONNECT_S)
 
-    def _follow(self) -> None:
+    def _follow(self, wake: socket.socket) -> None:
         """Open the stream and stay on it until it breaks or falls silent."""
         sent_at = self._clock.monotonic()
         query = {
@@ -174,14 +187,15 @@ class Watch:
             "instance": self._instance(),
             "workers": str(self._workers),
         }
-        feed = Feed(self._endpoint, query, self._table.at)
+        self._feed = feed = Feed(self._endpoint, query, self._table.at)
         try:
             self._heard_at = self._clock.monotonic()
             while not self._stopping.is_set():
-                for event in feed.wait(self._idle_s(), self._wake):
+                for event in feed.wait(self._idle_s(), wake):
                     self._take(event, sent_at)
                 self._keep_up()
         finally:
+            self._feed = None
             feed.close()
 
     def _idle_s(self) -> float:

@@ -16,10 +16,18 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.export.delivery import Delivered, Drop, after_answer, after_silence
+from heatshield.export.delivery import (
+    HOLD_S,
+    Delivered,
+    Drop,
+    Retry,
+    after_answer,
+    after_silence,
+)
 from heatshield.export.encode import Payload, encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import Urgency
+from heatshield.forks import reentrant_lock
 from heatshield.names import COST_ELEMENTS, URGENT_HEADER
 from heatshield.settings import ServiceSettings
 from heatshield.spans import attributes_of
@@ -42,6 +50,9 @@ _URGENT: Final = {**_ORDINARY, URGENT_HEADER: "1"}
 SHUTDOWN_S: Final = 2.0
 """Seconds that leaving a process may wait for the collector."""
 
+FORK_WAITS_S: Final = 0.05
+"""Most that a fork is held up until the thread, which only waits for records, has ended."""
+
 
 class Exporter:
     """Queue and thread; the thread starts with the first record.
@@ -61,7 +72,8 @@ class Exporter:
         self._settings = settings
         self._clock = clock
         self._resource = resource
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler may fork or log while it is held.
+        self._lock = reentrant_lock()
         self._reset()
 
     def _reset(self) -> None:
@@ -73,7 +85,11 @@ class Exporter:
         self._now = threading.Event()
         self._urgent = False
         self._stopping = threading.Event()
-        self._idle = False
+        self._hurry = threading.Event()
+        self._forking = threading.Event()
+        self._forks = 0
+        self._idle = self._sending = False
+        self._ends_at: float | None = None
         self._sent_at = self._start_at = float("-inf")
         self._thread: threading.Thread | None = None
         self._connection = Connection(self._settings.endpoint, self._settings.export_timeout_s)
@@ -115,7 +131,9 @@ class Exporter:
     def _start(self) -> None:
         with self._lock:
             now = self._clock.monotonic()
-            if self._thread is None and not self._stopping.is_set() and now >= self._start_at:
+            if self._thread is not None or self._stopping.is_set() or self._forks:
+                return
+            if now >= self._start_at:
                 self._start_at = now + MIN_BETWEEN_STARTS_S
                 thread = threading.Thread(target=self._run, name="heatshield-export", daemon=True)
                 thread.start()
@@ -131,23 +149,72 @@ class Exporter:
         self._arrived.set()
         return done.wait(timeout_millis / 1000)
 
-    def drain(self) -> bool:
-        """Send what is queued now, for at most 2 s: a server is about to end."""
-        return self.force_flush(int(SHUTDOWN_S * 1000))
+    def drain(self, most_s: float = SHUTDOWN_S) -> bool:
+        """Send what is queued now, for at most so long: this process is about to end.
 
-    def shutdown(self) -> None:
-        """Send what is queued, for at most 2 s, and stop the thread."""
-        self.drain()
+        A collector that can't be reached is not tried twice: it will hardly be back by then.
+        """
+        self._ends_at = self._clock.monotonic() + most_s
+        self._hurry.set()
+        try:
+            if self._pending and not self._can_send():
+                self._send_here()
+            return self.force_flush(int(most_s * 1000))
+        finally:
+            self._ends_at = None
+            self._hurry.clear()
+
+    def shutdown(self, most_s: float = SHUTDOWN_S) -> None:
+        """Send what is queued, for at most so long, and stop the thread."""
+        self.drain(most_s)
         self._stopping.set()
         self._now.set()
         self._arrived.set()
+        self._hurry.set()
         left = self._pending
         if left:
             COUNTERS.drop("shutdown", left)
 
+    @fail_open("export", False)
+    def _can_send(self) -> bool:
+        self._start()
+        return self._thread is not None and self._thread.is_alive()
+
+    @fail_open("export", None)
+    def _send_here(self) -> None:
+        """Send from this thread: an interpreter that ends may start no other any more."""
+        with suppress_instrumentation():
+            self._send_all(_ORDINARY)
+
+    # -- forks -----------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Let the thread end if it only waits, so that none of ours is there when a process forks.
+
+        One that sends goes on, and holds no lock that is anybody's but ours.
+        """
+        with self._lock:
+            self._forks += 1
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and not self._sending:
+            self._forking.set()
+            self._now.set()
+            self._arrived.set()
+            thread.join(FORK_WAITS_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on with what is queued."""
+        with self._lock:
+            self._forks = max(0, self._forks - 1)  # 0: it was made while another thread forked
+            if self._forks:
+                return
+            self._forking.clear()
+        if self._pending or self._flushes:
+            self._can_send()
+
     def after_fork(self) -> None:
         """In a child process: the parent sends what was queued; here everything starts empty."""
-        self._lock = threading.Lock()
+        self._connection.leave_to_parent()
         self._reset()
 
     @property
@@ -158,20 +225,34 @@ class Exporter:
 
     def _run(self) -> None:
         with suppress_instrumentation():
-            while not self._stopping.is_set():
+            while self._goes_on():
                 try:
                     self._round()
                 except Exception:  # noqa: BLE001  # the thread must outlive whatever comes
                     COUNTERS.error("export")
                     self._stopping.wait(MIN_BETWEEN_BATCHES_S)
 
+    def _goes_on(self) -> bool:
+        if self._stopping.is_set():
+            return False
+        with self._lock:
+            if self._forks:
+                self._thread = None  # under the lock, so that the next one is surely started
+                self._start_at = float("-inf")
+                return False
+        return True
+
     def _round(self) -> None:
         self._wait()
+        if self._forks:
+            return
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
         urgent, self._urgent = self._urgent, False
+        self._sending = True
         try:
             self._send_all(_URGENT if urgent else _ORDINARY)
         finally:
+            self._sending = False
             for done in flushes:
                 done.set()
 
@@ -184,7 +265,7 @@ class Exporter:
         if not self._flushes:
             self._now.wait(self._settings.flush_interval_s)
             early_s = self._sent_at + MIN_BETWEEN_BATCHES_S - self._clock.monotonic()
-            self._stopping.wait(max(0.0, early_s))
+            self._forking.wait(max(0.0, early_s))
         self._now.clear()
         self._sent_at = self._clock.monotonic()
 
@@ -206,17 +287,35 @@ class Exporter:
         for attempt in count(1):
             try:
                 answer = self._connection.request(
-                    "POST", payload.path, body=payload.body, headers=headers
+                    "POST",
+                    payload.path,
+                    body=payload.body,
+                    headers=headers,
+                    timeout_s=self._left_s(),
                 )
                 outcome = after_answer(answer, attempt)
             except Unreachable:
-                outcome = after_silence(attempt, self._clock.monotonic() - first_at)
+                silent_s = self._clock.monotonic() - first_at
+                outcome = after_silence(attempt, HOLD_S if self._hurry.is_set() else silent_s)
             if isinstance(outcome, Delivered):
                 return
-            if isinstance(outcome, Drop) or self._stopping.wait(outcome.after_s):
+            if isinstance(outcome, Retry):
+                self._wait_to_retry(outcome.after_s)
+            if isinstance(outcome, Drop) or self._stopping.is_set():
                 cause = outcome.cause if isinstance(outcome, Drop) else "shutdown"
                 COUNTERS.drop(cause, payload.records)
                 return
+
+    def _wait_to_retry(self, after_s: float) -> None:
+        left_s = self._left_s()
+        if left_s is None:
+            self._hurry.wait(after_s)
+        else:
+            self._stopping.wait(min(after_s, left_s))
+
+    def _left_s(self) -> float | None:
+        ends_at = self._ends_at
+        return None if ends_at is None else max(0.05, ends_at - self._clock.monotonic())
 
 
 def _take(queue: deque[R], most: int) -> list[R]:

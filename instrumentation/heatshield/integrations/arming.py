@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import os
 import sys
-import threading
 from types import ModuleType
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from wrapt import importer
 from wrapt.importer import register_post_import_hook
 
 from heatshield.counters import COUNTERS
+from heatshield.forks import lock
 from heatshield.integrations.catalogue import CATALOGUE, Integration
 from heatshield.integrations.equipment import Equipment
 
@@ -39,7 +39,7 @@ class Armed:
 
     def __init__(self, equipment: Equipment) -> None:
         self._equipment = equipment
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._states: dict[str, str] = {}
 
     def arm(self) -> None:
@@ -70,10 +70,6 @@ class Armed:
         for integration in reversed(CATALOGUE):
             if self._states.pop(integration.name, None) == ACTIVE:
                 _try(integration, "remove")
-
-    def after_fork(self) -> None:
-        """In a child process: another thread may have held the lock."""
-        self._lock = threading.Lock()
 
     def states(self) -> dict[str, str]:
         """Each integration's state: active, ready, absent, disabled, or ``failed: why``."""

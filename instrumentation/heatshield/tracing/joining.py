@@ -34,12 +34,12 @@ class _Succession(Once):
         return True
 
 
-def settle(outlet: "Callable[[ReadableSpan], object]", seen: Callable[[], object]) -> None:
+def settle(outlet: "Callable[[ReadableSpan], object]", seen: Callable[[Any], object]) -> None:
     """Be the tracer provider, or join the one that is there.
 
     Args:
         outlet: takes each span of a provider of the service's that ended.
-        seen: called when one of its spans starts.
+        seen: takes each of its spans that starts.
     """
     _Reader.outlet, _Reader.seen = staticmethod(outlet), staticmethod(seen)
     current = trace.get_tracer_provider()
@@ -70,7 +70,7 @@ class _Reader:
             @fail_open("span start", None)
             def on_start(self, span: Any, parent_context: Any = None) -> None:
                 stamp(span, parent_context)
-                cls.seen()
+                cls.seen(span)
 
             @fail_open("span end", None)
             def on_end(self, span: "ReadableSpan") -> None:
