@@ -32,12 +32,15 @@ class Chores:
     """Chores with the time each is due at; decides, and waits for nothing.
 
     Args:
-        chores: at least one, in the order in which they are done when due at once.
+        chores: in the order in which they are done when due at once.
         now_s: monotonic seconds.
     """
 
     def __init__(self, chores: Sequence[Chore], now_s: float) -> None:
         self._due_s = {chore: now_s + chore.first_s for chore in chores}
+
+    def __len__(self) -> int:
+        return len(self._due_s)
 
     def do_due(self, now_s: float, *, early: bool = False) -> None:
         """Do what is due; what was missed meanwhile is not made up for.
@@ -57,22 +60,22 @@ class Chores:
 
 
 class ChoreThread:
-    """Does chores from its making until it is told to end.
+    """Does chores until it is told to end or to pause.
 
     Args:
-        chores: what.
-        finish: done once more at the end.
+        chores: what; another thread may go on with them where this one paused.
+        finish: done once at the end.
         clock: for when.
     """
 
-    def __init__(self, chores: Sequence[Chore], finish: Callable[[], object], clock: Clock) -> None:
-        self._chores = Chores(chores, clock.monotonic())
+    def __init__(self, chores: Chores, finish: Callable[[], object], clock: Clock) -> None:
+        self._chores = chores
         self._finish = finish
         self._clock = clock
-        self._ending = False
+        self._ending = self._pausing = False
         self._hurries: deque[threading.Event] = deque()
         self._woken = threading.Event()
-        self._ended = threading.Event()
+        self._gone = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-metrics", daemon=True)
 
     def start(self) -> None:
@@ -83,31 +86,38 @@ class ChoreThread:
         """
         self._thread.start()
 
-    def hurry(self, most_s: float) -> bool:
-        """Do everything now and wait for that; ``False`` if it took longer."""
+    def hurry(self) -> threading.Event:
+        """Have everything done now; what is returned is set once it is."""
         done = threading.Event()
         self._hurries.append(done)
         self._woken.set()
-        return done.wait(most_s)
+        return done
 
-    def end(self) -> None:
-        """Finish and stop; does not wait for it."""
+    def end(self) -> threading.Event:
+        """Have it finish; what is returned is set once it has."""
         self._ending = True
         self._woken.set()
+        return self._gone
 
-    def wait(self, most_s: float) -> bool:
-        """Wait for the end; ``False`` if that took longer."""
-        return self._ended.wait(most_s)
+    def pause(self, most_s: float) -> None:
+        """End without finishing; if it does something just now, not waiting for it longer."""
+        self._pausing = True
+        self._woken.set()
+        if self._gone.wait(most_s):
+            self._thread.join()  # it has nothing left to do
 
     def _run(self) -> None:
         with suppress_instrumentation():
-            while not self._ending:
+            while not (self._ending or self._pausing):
                 self._woken.wait(self._chores.wait_s(self._clock.monotonic()))
                 self._woken.clear()
-                if not self._ending:
+                if not (self._ending or self._pausing):
                     self._round()
-            attempt(self._finish)
-        self._ended.set()
+            if self._ending:
+                attempt(self._finish)
+        for done in self._hurries:
+            done.set()
+        self._gone.set()
 
     def _round(self) -> None:
         hurries = [self._hurries.popleft() for _ in range(len(self._hurries))]

@@ -159,7 +159,7 @@ class Port:
         if server is not None:
             threading.Thread(target=_close, args=(server,), daemon=True).start()
 
-    def after_fork(self) -> None:
+    def leave_to_parent(self) -> None:
         """In a child process, let go of the parent's socket: who inherited it would hold the
         port.
         """

@@ -75,6 +75,10 @@ class Push:
         else:
             COUNTERS.drop("metrics_refused")
 
+    def leave_to_parent(self) -> None:
+        """In a child process: let go of the connection, which goes on being the parent's."""
+        self._connection.leave_to_parent()
+
     def send_last(self) -> None:
         """Send the last snapshot, and close the connection."""
         self.send(LAST_S)

@@ -16,8 +16,9 @@ from heatshield.metrics.red import RED
 from heatshield.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from heatshield.metrics.chores import Chore, ChoreThread
+    from heatshield.metrics.chores import Chore, Chores, ChoreThread
     from heatshield.metrics.exposition import Port
+    from heatshield.metrics.push import Push
 
 __all__ = ["ServiceMetrics"]
 
@@ -31,8 +32,11 @@ PORT_S: Final = 5.0
 """Seconds between tries to listen on the port: when the worker that has it ends, another takes
 it."""
 
-LEAVE_S: Final = 1.2
-"""Seconds that leaving a process may wait for the last snapshot."""
+FORK_WAITS_S: Final = 0.05
+"""Most that a fork is held up until the thread, which mostly waits, has ended."""
+
+_DONE: Final = threading.Event()
+_DONE.set()
 
 
 class ServiceMetrics:
@@ -71,7 +75,9 @@ class ServiceMetrics:
     def _reset(self) -> None:
         self.started = False
         self._lock = threading.Lock()
+        self._chores: Chores | None = None
         self._thread: ChoreThread | None = None
+        self._push: Push | None = None
         self._port: Port | None = None
         self._page: Any = None
         self._finals: list[Callable[[], object]] = []
@@ -96,14 +102,16 @@ class ServiceMetrics:
             if self.started:
                 return
             self.started = True
-            from heatshield.metrics.chores import ChoreThread
+            from heatshield.metrics.chores import Chores, ChoreThread
 
-            chores = self._chores()
-            if chores:
-                self._thread = ChoreThread(chores, self._finish, self._clock)
-                self._thread.start()
+            if self._chores is None:
+                self._chores = Chores(self._what_to_do(), self._clock.monotonic())
+            if self._chores:
+                thread = ChoreThread(self._chores, self._finish, self._clock)
+                thread.start()
+                self._thread = thread
 
-    def _chores(self) -> "list[Chore]":
+    def _what_to_do(self) -> "list[Chore]":
         # Imported on this thread and not on that: a fork must not meet a half-done import.
         from heatshield.metrics import multiprocess
         from heatshield.metrics.chores import Chore
@@ -118,10 +126,10 @@ class ServiceMetrics:
             chores.append(Chore(MIRROR.write, MIRROR_S))
             self._finals.append(MIRROR.retire)
         if settings.metrics_interval_s:
-            push = Push(settings, self._clock, self._resource)
+            self._push = Push(settings, self._clock, self._resource)
             first_s = min(FIRST_PUSH_S, settings.metrics_interval_s)
-            chores.append(Chore(push.send, settings.metrics_interval_s, first_s))
-            self._finals.append(push.send_last)
+            chores.append(Chore(self._push.send, settings.metrics_interval_s, first_s))
+            self._finals.append(self._push.send_last)
         return chores
 
     def _finish(self) -> None:
@@ -139,20 +147,19 @@ class ServiceMetrics:
         page: Callable[[Any, Any, Any], Awaitable[None]] = self._page
         return page
 
-    def flush(self, most_s: float) -> bool:
-        """Send a snapshot now; ``False`` if that took longer."""
-        return self._thread is None or self._thread.hurry(most_s)
+    def hurry(self) -> threading.Event:
+        """Have a snapshot sent now, while others send what they have; is set once it is."""
+        return _DONE if self._thread is None else self._thread.hurry()
 
-    def finish(self) -> None:
-        """Begin to send the last snapshot, while others send what they have."""
-        if self._thread is not None:
-            self._thread.end()
+    def finish(self) -> threading.Event:
+        """Have the last snapshot sent, while others send what they have; is set once it is."""
+        if self._thread is None and self._chores:  # a fork ended the thread
+            self.start()
+        return _DONE if self._thread is None else self._thread.end()
 
-    def stop(self) -> None:
-        """Wait a moment for the last snapshot, listen and measure no more."""
-        self.finish()
-        if self._thread is not None:
-            self._thread.wait(LEAVE_S)
+    def stop(self, most_s: float) -> None:
+        """Wait for the last snapshot, listen and measure no more."""
+        self.finish().wait(most_s)
         if self._port is not None:
             self._port.close()
         GC_PAUSES.remove()
@@ -160,13 +167,22 @@ class ServiceMetrics:
         READINGS.clear()
         self._reset()
 
+    def before_fork(self) -> None:
+        """Have no thread while the process forks; the next request starts another."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self.started = False
+        if thread is not None:
+            thread.pause(FORK_WAITS_S)
+
     def after_fork(self) -> None:
         """In a child process: count from nothing, with a thread of its own when it serves."""
         RED.after_fork()
         GC_PAUSES.after_fork()
         LOOP_LAG.reset()
-        if self._port is not None:
-            self._port.after_fork()
+        for part in (self._port, self._push):
+            if part is not None:
+                part.leave_to_parent()
         self._reset()
 
 

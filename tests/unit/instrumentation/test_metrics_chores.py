@@ -50,15 +50,31 @@ def test_a_chore_that_fails_is_counted_and_the_others_are_done(done):
     assert COUNTERS.errors["metrics"] == before + 1
 
 
-def test_a_thread_hurries_and_finishes_when_told(done):
-    thread = ChoreThread(
-        [Chore(lambda: done.append("chore"), 1e9, 1e9)],
-        lambda: done.append("finish"),
-        ManualClock(),
-    )
+def thread_of(done):
+    chores = Chores([Chore(lambda: done.append("chore"), 1e9, 1e9)], 0.0)
+    thread = ChoreThread(chores, lambda: done.append("finish"), ManualClock())
     thread.start()
-    assert thread.hurry(10.0)
+    return thread
+
+
+def test_a_thread_hurries_and_finishes_when_told(done):
+    thread = thread_of(done)
+    assert thread.hurry().wait(10.0)
     assert done == ["chore"]
-    thread.end()
-    assert thread.wait(10.0)
+    assert thread.end().wait(10.0)
     assert done == ["chore", "finish"]
+
+
+def test_who_hurries_at_the_end_does_not_wait_for_ever(done):
+    thread = thread_of(done)
+    hurried, ended = thread.hurry(), thread.end()
+    assert hurried.wait(10.0)
+    assert ended.wait(10.0)
+    assert done[-1] == "finish"
+
+
+def test_a_pause_ends_the_thread_without_finishing(done):
+    thread = thread_of(done)
+    thread.pause(10.0)
+    assert not thread._thread.is_alive()
+    assert done == []
