@@ -26,11 +26,24 @@ class Integration(NamedTuple):
 
 
 CATALOGUE: Final = (
+    Integration("exec", ("os",), None),
+    Integration("multiprocessing", ("multiprocessing.util",), None),
+    Integration("billiard", ("billiard.pool",), "billiard"),
+    Integration("gunicorn", ("gunicorn.workers.base",), "gunicorn"),
+    Integration("uvicorn", ("uvicorn.server",), "uvicorn"),
     Integration("starlette", ("starlette.applications",), "starlette"),
     Integration("fastapi", ("fastapi.applications",), "fastapi"),
+    Integration("downstream_httpx", ("httpx",), "httpx"),
+    Integration("downstream_requests", ("requests",), "requests"),
+    Integration("downstream_grpc", ("grpc",), "grpcio"),
+    Integration("downstream_redis", ("redis",), "redis"),
+    Integration("grpc", ("grpc",), "grpcio"),
     Integration("httpx", ("httpx",), "httpx"),
     Integration("redis", ("redis",), "redis"),
     Integration("logging", ("logging",), None),
     Integration("structlog", ("structlog",), "structlog"),
+    Integration("loguru", ("loguru",), "loguru"),
 )
-"""Servers first, then clients, data stores, queues, logs."""
+"""What processes begin and end in, servers, then clients, data stores, queues, logs. What stands
+before a call comes before the client that makes a span of it, as what is installed later is around
+what was installed earlier."""
