@@ -43,6 +43,8 @@ CATALOGUE: Final = (
     Integration("logging", ("logging",), None),
     Integration("structlog", ("structlog",), "structlog"),
     Integration("loguru", ("loguru",), "loguru"),
+    Integration("gunicorn_access", ("gunicorn.glogging",), "gunicorn"),
+    Integration("uvicorn_access", ("uvicorn.logging",), "uvicorn"),
 )
 """What processes begin and end in, servers, then clients, data stores, queues, logs. What stands
 before a call comes before the client that makes a span of it, as what is installed later is around

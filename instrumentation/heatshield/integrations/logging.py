@@ -1,117 +1,224 @@
-"""Standard logging: each record that reaches handlers is also exported, once.
+"""Standard logging: each record that reaches a handler of the service is also exported, once.
 
-``Logger.callHandlers`` is patched instead of a handler being added: with a handler on the root
+``Logger.callHandlers`` is replaced instead of a handler being added: with a handler on the root
 logger, Python's output of last resort would vanish, ``basicConfig`` would do nothing, and
-``dictConfig`` would throw the handler away. So the console says exactly what it said before.
+``dictConfig``, which servers run when their workers start, would throw the handler away. So the
+console says exactly what it said before.
+
+A record is read after its handlers have had it: their filters may have redacted it, and one of them
+has formatted message and stack, which need not be done twice.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+import os
+import sys
+from collections.abc import Callable, Mapping
+from itertools import islice
+from threading import get_ident
 from typing import Any, Final
 
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-
-from heatshield.counters import COUNTERS, fail_open
-from heatshield.current import request_in
-from heatshield.export.logs import LogEvent, exception_attributes
+from heatshield.counters import fail_open
+from heatshield.export.logs import (
+    LogEvent,
+    cut_stack,
+    error_in,
+    event_of,
+    exception_attributes,
+)
 from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.log_tee import LogTee, current_ids, ids_text
+from heatshield.integrations.relays import Emission
+from heatshield.integrations.taps import Place, Tap
+from heatshield.tracing.values import plain
 
-__all__ = ["NAME", "current_ids", "install", "remove", "rendering"]
+__all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "logging"
 
-NEVER_EXPORTED: Final = ("heatshield", "opentelemetry", "urllib3")
-"""Loggers, with all below them, whose records would feed on their own export."""
+_MADE: Final = vars(logging.makeLogRecord({}))
+_STANDARD: Final = frozenset(_MADE) | {"message", "asctime", "taskName"}
+"""What every record has, in the order in which it is made, and what formatters add. The rest came
+in ``extra``."""
 
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
-    "message", "asctime", "taskName", "trace_id", "span_id", "user",
-}  # fmt: skip
-"""What every record has; the rest came in ``extra``."""
+_USUAL_FIELDS: Final = len(_MADE)
 
-_reached: ContextVar[list[bool] | None] = ContextVar("heatshield-rendering", default=None)
-_original: Final = logging.Logger.callHandlers
+_NO_IDS: Final[dict[str, str]] = {}
+_ESCAPE: Final = "\x1b"
+
+
+_TAP: Final = Tap()
 
 
 def install(equipment: Equipment) -> None:
-    """Tee every record into the export; replaces an earlier tee."""
-    export, console_ids = equipment.log, equipment.settings.console_ids
-
-    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
-        rendering_of = _reached.get()
-        if rendering_of is not None:
-            rendering_of.append(True)  # another integration exports the event it was made from
-        else:
-            _export(record, export)
-        if console_ids:
-            _append_ids(record)
-        _original(logger, record)
-
-    setattr(logging.Logger, "callHandlers", call_handlers)  # noqa: B010  # a patch, said aloud
+    """Tee every record into the export."""
+    places = [Place(logging.Logger, "callHandlers", _calling)]
+    _TAP.put_in(LogTee(equipment, NAME), places)
 
 
 def remove() -> None:
     """Let records go where they went before."""
-    setattr(logging.Logger, "callHandlers", _original)  # noqa: B010  # a patch, said aloud
+    _TAP.take_out()
 
 
-@contextmanager
-def rendering() -> Iterator[list[bool]]:
-    """While open, records are not exported; the list grows by one for each that is handled."""
-    seen: list[bool] = []
-    token = _reached.set(seen)
+def _calling(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    genuine = getattr(original, "__module__", "") == "logging"
+    return _instead(tap) if genuine else _around(tap, original)
+
+
+def _around(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``callHandlers`` around what another patch has put there before."""
+
+    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        emission = Emission(record)
+        ids = _ids_on(record, emission, tap.tee)
+        emission.reached = True
+        try:
+            original(logger, record)
+        finally:
+            if emission.close() and tap.tee is not None:
+                tap.tee.send(_event, record, ids)
+
+    return call_handlers
+
+
+def _instead(tap: Tap) -> Callable[..., Any]:  # noqa: C901  # see below
+    """``callHandlers`` as CPython has it, from 3.11 to 3.14, that also sees who takes a record.
+
+    It is all in one function because handlers may count the frames between them and the caller.
+    """
+
+    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        emission = Emission(record)
+        ids = _ids_on(record, emission, tap.tee)
+        written = record
+        try:
+            found = False
+            node: logging.Logger | None = logger
+            while node:
+                for handler in node.handlers:
+                    found = True
+                    if record.levelno >= handler.level:
+                        relays = emission.relays
+                        answer: object = handler.handle(record)
+                        if emission.relays == relays and (answer is True or _took(answer, handler)):
+                            emission.reached = True
+                            written = record if answer is True else _handed_on(answer, record)
+                node = node.parent if node.propagate else None
+            if found:
+                return
+            if logging.lastResort:
+                if record.levelno >= logging.lastResort.level:
+                    emission.reached = True
+                    logging.lastResort.handle(record)
+            elif logging.raiseExceptions and not _warned(logger):
+                sys.stderr.write(f'No handlers could be found for logger "{logger.name}"\n')
+        finally:
+            if emission.close() and tap.tee is not None:
+                tap.tee.send(_event, written, ids)
+
+    return call_handlers
+
+
+def _took(answer: object, handler: logging.Handler) -> bool:
+    """Whether a handler took the record, by what its ``handle`` returned."""
+    if answer is None:  # a class of the service's own, or this one
+        return not isinstance(handler, logging.NullHandler)
+    return answer is not False
+
+
+def _handed_on(answer: object, record: logging.LogRecord) -> logging.LogRecord:
+    """Since Python 3.12 a filter may hand on another record, and the handler returns it."""
+    return answer if isinstance(answer, logging.LogRecord) else record
+
+
+def _warned(logger: logging.Logger) -> bool:
+    """Whether Python has said already that there are no handlers; it says so once."""
+    warned, logger.manager.emittedNoHandlerWarning = logger.manager.emittedNoHandlerWarning, True
+    return warned
+
+
+def _event(tee: LogTee, record: logging.LogRecord, ids: Mapping[str, str]) -> LogEvent | None:
+    every = record.__dict__
+    thread, process = every["thread"], every["process"]
+    if (thread is not None and thread != get_ident()) or (
+        process is not None and process != _PROCESS.id
+    ):
+        return None  # it came over a queue or socket, and was exported where it was made
+    site = tee.admit(
+        every["name"],
+        every["pathname"],
+        every["lineno"],
+        every["funcName"] or "",
+        every["levelno"],
+    )
+    if site is None:
+        return None
+    fields: list[tuple[Any, Any]] = []
+    if len(every) > _USUAL_FIELDS + 1 + ("asctime" in every):
+        # Those that all records have were set first, unless a class of the service's own is it.
+        skipped = _USUAL_FIELDS if type(record) is logging.LogRecord else 0
+        fields = [pair for pair in islice(every.items(), skipped, None) if pair[0] not in _STANDARD]
+    body = every.get("message")  # as a formatter has left it
+    if type(body) is not str or _ESCAPE in body or type(record.msg) is not str:
+        body, more = _body_and_fields(record)
+        fields.extend(more.items())
+    if ids:
+        body = body.removesuffix(ids_text(ids))
+        fields = [pair for pair in fields if pair[0] not in ids]
+    details = error = None
+    if every["exc_info"] or every["stack_info"]:
+        details, error = _details(every)
+    return event_of(site, every["created"], body, fields, every["threadName"], details, error)
+
+
+def _details(every: Mapping[str, Any]) -> tuple[dict[str, str], BaseException | None]:
+    exc_info, stack = every["exc_info"], every["stack_info"]
+    details = exception_attributes(exc_info, every["exc_text"])
+    if stack:
+        details["code.stacktrace"] = cut_stack(str(stack))
+    return details, error_in(exc_info)
+
+
+def _body_and_fields(record: logging.LogRecord) -> tuple[str, Mapping[Any, Any]]:
+    """The message, formatted here; and what a message is made of that is none."""
+    if isinstance(record.msg, Mapping):  # for formatters that render it
+        said = dict(record.msg)
+        body = said.pop("event", None) or said.pop("message", None)
+        return str(plain(body)) if body else "", said
     try:
-        yield seen
-    finally:
-        _reached.reset(token)
+        return record.getMessage(), {}
+    except Exception:  # noqa: BLE001  # its arguments don't fit; the console was told by a handler
+        return str(plain(record.msg)), {}
 
 
-def _export(record: logging.LogRecord, export: Callable[[LogEvent], None]) -> None:
-    if record.name.partition(".")[0] in NEVER_EXPORTED:
-        return
-    try:
-        export(_event(record))
-    except Exception:  # noqa: BLE001  # a record may hold anything; its handlers come next
-        COUNTERS.error("logging")
-
-
-def _event(record: logging.LogRecord) -> LogEvent:
-    attributes: dict[str, Any] = {
-        name: value for name, value in vars(record).items() if name not in _STANDARD
-    }
-    attributes |= {
-        "code.file.path": record.pathname,
-        "code.line.number": record.lineno,
-        "code.function.name": record.funcName,
-    }
-    attributes |= exception_attributes(record.exc_info)
-    body = record.getMessage()
-    if isinstance(record.msg, Mapping):  # structlog's ProcessorFormatter hands over a mapping
-        attributes |= {k: v for k, v in record.msg.items() if k != "event"}
-        body = str(record.msg.get("event", ""))
-    time_ns = int(record.created * 1e9)
-    return LogEvent.here(time_ns, record.levelno, body, attributes, record.name)
-
-
-def current_ids() -> dict[str, str]:
-    """``trace_id``, ``span_id`` and ``user`` of this moment, as far as there are any."""
-    ids = {}
-    span = get_current_span().get_span_context()
-    if span.is_valid:
-        ids = {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
-    request = request_in()
-    if request is not None and request.user is not None:
-        ids["user"] = request.user
-    return ids
+def _ids_on(record: logging.LogRecord, emission: Emission, tee: LogTee | None) -> dict[str, str]:
+    """Put the ids on a record where that is asked for; returns those that were put on."""
+    if tee is None or not tee.console_ids or emission.outer is not None:
+        return _NO_IDS
+    return _append_ids(record) or {}
 
 
 @fail_open("logging", None)
-def _append_ids(record: logging.LogRecord) -> None:
-    ids = current_ids()
-    for name, value in ids.items():
-        if name not in vars(record):
-            setattr(record, name, value)
-    if ids and isinstance(record.msg, str) and _reached.get() is None:
-        suffix = " ".join(f"{name}={value}" for name, value in ids.items())
-        record.msg, record.args = f"{record.getMessage()} {suffix}", None
+def _append_ids(record: logging.LogRecord) -> dict[str, str]:
+    """Put the ids on the record, and behind its message."""
+    ids = {name: value for name, value in current_ids().items() if name not in vars(record)}
+    vars(record).update(ids)
+    if isinstance(record.msg, str):
+        # The arguments stay: formatters of access logs read them.
+        suffix = ids_text(ids)
+        record.msg += suffix.replace("%", "%%") if record.args else suffix
+    return ids
+
+
+class _Process:
+    """This process's id, which is a system call to ask for."""
+
+    def __init__(self) -> None:
+        self.id = os.getpid()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.id = os.getpid()
+
+
+_PROCESS: Final = _Process()
