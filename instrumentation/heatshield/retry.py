@@ -9,7 +9,8 @@ For the retry library that a service uses already, one line::
 A rejection (:class:`BreakerOpen`, or an error about a response that is one) and a request whose
 time is over (:class:`DeadlineExceeded`) are never retried. What else may be is paid for from a
 budget: 20 % of the first attempts plus 10 a second, of the peer whose call failed. Once it is used
-up, the error goes to the caller as if the last attempt had failed.
+up, the error goes to the caller as if the last attempt had failed. No library says which attempt is
+its last, so that one is paid for as well: where everything fails, fewer retries are made than that.
 """
 
 import inspect
