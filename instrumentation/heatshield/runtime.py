@@ -3,7 +3,8 @@
 import atexit
 import os
 import sys
-from time import time_ns
+from collections import Counter
+from time import monotonic, time_ns
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -15,6 +16,7 @@ from heatshield.breakers.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock, SystemClock
+from heatshield.contract import BreakerMode
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import call_in, request_in, start
 from heatshield.export.exporter import Exporter
@@ -23,6 +25,8 @@ from heatshield.forks import lock
 from heatshield.identity import Identity
 from heatshield.integrations.arming import Armed
 from heatshield.integrations.equipment import Equipment
+from heatshield.metrics.calls import count
+from heatshield.metrics.service import ServiceMetrics
 from heatshield.propagation import RequestPropagator
 from heatshield.resource import Instance
 from heatshield.settings import ServiceSettings
@@ -30,6 +34,7 @@ from heatshield.signals import Termination
 from heatshield.spans import stamp_user
 from heatshield.tracing.joining import settle
 from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.span import ENTRY_KINDS
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "status"]
 
@@ -52,7 +57,10 @@ class Runtime:
         self.instance = Instance(settings)
         self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
         self.exporter = Exporter(settings, clock, lambda: self.instance.attributes)
-        self.farewell = Farewell(self.exporter.drain)
+        self.metrics = ServiceMetrics(
+            settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
+        )
+        self.farewell = Farewell(self._send)
         self.watch = Watch(
             settings.endpoint,
             self.table,
@@ -68,8 +76,9 @@ class Runtime:
                 identity=self.identity,
                 propagator=self.propagator,
                 log=self.exporter.log,
-                serving=self.watch.start,
+                serving=self._serve,
                 flush=self.farewell.say,
+                page=self.metrics.page,
             )
         )
 
@@ -78,11 +87,14 @@ class Runtime:
         set_global_textmap(self.propagator)
         settle(_export, _seen)
         PROVIDER.outlet = self.finished
+        PROVIDER.entered = self.metrics.begin_request
         GATE.install(self.table, self.clock)
+        self.metrics.install()
         self.integrations.arm()
 
     def finished(self, span: Any) -> None:
-        """Export a span that ended; never blocks, never raises."""
+        """Count and export a span that ended; never blocks, never raises."""
+        count(span)
         self.exporter.on_end(span)
         if not self.watch.started:
             self.note(span)
@@ -92,13 +104,32 @@ class Runtime:
         if not self.watch.started and span.kind not in _CALLING:
             self.watch.start()
 
+    def _serve(self) -> None:
+        self.watch.start()
+        self.metrics.serve()
+
+    def _send(self, most_s: float) -> None:
+        """Send what is queued and a snapshot of the metrics, side by side."""
+        ends_s = monotonic() + most_s
+        sent = self.metrics.hurry()
+        self.exporter.drain(most_s)
+        sent.wait(max(0.0, ends_s - monotonic()))
+
+    def _held(self) -> dict[str, float]:
+        """Breaker entries for this service, by mode."""
+        mine = (one for one in self.table.entries if one.service == self.settings.service)
+        held = Counter(one.mode.value for one in mine)
+        return {mode.value: float(held[mode.value]) for mode in BreakerMode}
+
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
         self.integrations.disarm()
         self.watch.end()
+        self.metrics.finish()
         self.farewell.spend(lambda: self.exporter.shutdown(self.farewell.left_s))
-        PROVIDER.outlet = None
+        PROVIDER.outlet = PROVIDER.entered = None
+        self.farewell.spend(lambda: self.metrics.stop(self.farewell.left_s))
         self.watch.stop(self.farewell.left_s)
 
     @fail_open("fork", None)
@@ -106,6 +137,7 @@ class Runtime:
         """Become another instance, with empty queues, and threads of one's own when needed."""
         self.instance.renew()
         self.exporter.after_fork()
+        self.metrics.after_fork()
         self.watch.after_fork()
         self.table.forget_rejections()
         self._leave_spans_to_parent()
@@ -134,6 +166,8 @@ def _seen(span: Any) -> None:
     runtime = _RUNNING.get()
     if runtime is not None:
         runtime.note(span)
+        if span.kind in ENTRY_KINDS:
+            runtime.metrics.begin_request()
 
 
 class _Running:
@@ -158,7 +192,6 @@ class _Running:
             self._termination.install()
             if not self._hooked:
                 self._hooked = True
-                _register_counters()
                 atexit.register(self.end)
                 os.register_at_fork(
                     before=self._before_fork,
@@ -183,11 +216,13 @@ class _Running:
     def _before_fork(self) -> None:
         if self._runtime is not None:
             self._runtime.exporter.before_fork()
+            self._runtime.metrics.before_fork()
 
     @fail_open("fork", None)
     def _after_fork_in_parent(self) -> None:
         if self._runtime is not None:
             self._runtime.exporter.after_fork_in_parent()
+            self._runtime.metrics.after_fork_in_parent()
 
     def _after_fork(self) -> None:
         COUNTERS.after_fork()
@@ -201,14 +236,6 @@ _RUNNING: Final = _Running()
 def begin(settings: ServiceSettings, clock: Clock | None = None) -> None:
     """Instrument this process; once is enough, more does nothing."""
     _RUNNING.begin(settings, clock or SystemClock())
-
-
-@fail_open("counters", None)
-def _register_counters() -> None:
-    """Show the counters in the service's own registry, if it has one."""
-    from prometheus_client import REGISTRY
-
-    REGISTRY.register(COUNTERS)
 
 
 def end() -> None:

@@ -217,6 +217,10 @@ class Exporter:
         self._connection.leave_to_parent()
         self._reset()
 
+    def queued(self) -> dict[str, float]:
+        """Records that wait to be sent, by queue."""
+        return {"spans": len(self._spans), "logs": len(self._logs)}
+
     @property
     def _pending(self) -> int:
         return len(self._spans) + len(self._logs)

@@ -89,6 +89,8 @@ class Door:
         self._read = equipment.propagator.read
         self._identity = equipment.identity
         self._excluded_paths = equipment.settings.excluded_paths
+        self._metrics_path = equipment.settings.metrics_path
+        self._page = equipment.page
         self._flush = equipment.flush
         own = (b"content-length", b"user-agent", *(name.encode() for name in HEADERS))
         self._wanted = equipment.identity.headers.union(own)
@@ -101,6 +103,9 @@ class Door:
             return
         if KEY in scope or kind not in _KINDS:
             await app(scope, receive, send)
+            return
+        if self._metrics_path and scope["path"] == self._metrics_path and kind == "http":
+            await self._page()(scope, receive, send)
             return
         scope[FASTAPI_TELEMETRY] = None
         if self._is_excluded(scope):

@@ -1,7 +1,8 @@
 """What an integration may use of the runtime that installs it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from heatshield.export.logs import LogEvent
 from heatshield.identity import Identity
@@ -22,6 +23,7 @@ class Equipment:
         log: takes a log event to export; never blocks.
         serving: to be called when a server starts to serve, so that breakers are followed early.
         flush: sends what is queued, for at most 2 s; for servers that end without exit handlers.
+        page: the ASGI application that answers at ``metrics_path``.
     """
 
     settings: ServiceSettings
@@ -30,3 +32,4 @@ class Equipment:
     log: Callable[[LogEvent], None]
     serving: Callable[[], object]
     flush: Callable[[], object]
+    page: Callable[[], Callable[[Any, Any, Any], Awaitable[None]]]

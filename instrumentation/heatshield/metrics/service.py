@@ -82,6 +82,11 @@ class ServiceMetrics:
         self._page: Any = None
         self._finals: list[Callable[[], object]] = []
 
+    def serve(self) -> None:
+        """The process serves, here in its event loop if there is one."""
+        self.start()
+        LOOP_LAG.follow()
+
     def install(self) -> None:
         """Measure from now on, and be in the default registry once the service imports it."""
         READINGS.breakers, READINGS.queues = self._readings
@@ -174,6 +179,11 @@ class ServiceMetrics:
             self.started = False
         if thread is not None:
             thread.pause(FORK_WAITS_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on where the thread paused."""
+        if self._chores is not None:
+            self.start()
 
     def after_fork(self) -> None:
         """In a child process: count from nothing, with a thread of its own when it serves."""

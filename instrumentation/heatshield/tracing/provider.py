@@ -17,7 +17,7 @@ from opentelemetry.util.types import Attributes
 from heatshield.counters import COUNTERS
 from heatshield.current import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.tracing.ids import new_trace_id
-from heatshield.tracing.span import Scope, Span, ids_of
+from heatshield.tracing.span import ENTRY_KINDS, Scope, Span, ids_of
 
 __all__ = ["PROVIDER", "Provider", "Tracer"]
 
@@ -26,11 +26,13 @@ class Provider(trace.TracerProvider):
     """Makes tracers whose spans go to ``outlet``, or that lead to a provider that took over.
 
     Attributes:
+        entered: called when work enters the process with a span.
         outlet: takes each span that ended; ``None`` drops them.
         successor: the service's own provider, where it set one after us.
     """
 
     def __init__(self) -> None:
+        self.entered: Callable[[], object] | None = None
         self.outlet: Callable[[Span], object] | None = None
         self.successor: trace.TracerProvider | None = None
         self._processors: tuple[Any, ...] = ()
@@ -175,6 +177,8 @@ class Tracer(trace.Tracer):
         )  # fmt: skip
         if state:
             span.trace_state = state
+        if kind in ENTRY_KINDS and self._provider.entered is not None:
+            self._provider.entered()
         if self._provider.watched:
             self._provider.started(span, context)
         return span

@@ -7,6 +7,7 @@ from heatshield.breakers.watch import Watch
 from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
 from heatshield.export.exporter import Exporter
+from heatshield.metrics.service import ServiceMetrics
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.span import Span
 
@@ -42,6 +43,7 @@ def service(monkeypatch):
     """Call it with settings to instrument this process until the test ends."""
     made = Service()
     monkeypatch.setattr(Watch, "start", lambda _: None)
+    monkeypatch.setattr(ServiceMetrics, "start", lambda _: None)
     monkeypatch.setattr(
         Exporter, "on_end", lambda _, span: made.spans.append(
             span if isinstance(span, Span) else Span.read(span)
