@@ -1,7 +1,8 @@
 """Instrumentation without code: Python imports ``sitecustomize`` before the service's own modules.
 
 ``heatshield run -- COMMAND`` starts COMMAND in :func:`environment`. Worker processes, spawned or
-forked, inherit it.
+forked, inherit it. Under ``opentelemetry-instrument`` that program's ``sitecustomize`` comes first
+and hides ours; then :mod:`heatshield.autostart.distro` is what it finds.
 """
 
 import os
@@ -9,10 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FOLDER", "environment"]
+__all__ = ["FOLDER", "MARK", "environment", "is_reached"]
 
 FOLDER: Final = str(Path(__file__).parent / "path")
 """The folder that holds ``sitecustomize.py`` and nothing else, for it becomes importable."""
+
+MARK: Final = "_HEATSHIELD_RUN"
+"""Environment variable: the process that ``heatshield run`` became. It and its children say that they
+have no heatshield; a tool in another environment that a service starts deep below does not."""
+
+_OF_OPENTELEMETRY: Final = {
+    "OTEL_PYTHON_DISTRO": "heatshield",
+    "OTEL_PYTHON_CONFIGURATOR": "heatshield",
+}
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -20,5 +30,19 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
 
     An existing ``sitecustomize`` still runs: ours looks it up and imports it.
     """
-    others = [part for part in base.get("PYTHONPATH", "").split(os.pathsep) if part != FOLDER]
-    return {**base, "PYTHONPATH": os.pathsep.join([FOLDER, *filter(None, others)])}
+    others = [part for part in _parts(base) if part != FOLDER]
+    return {
+        **_OF_OPENTELEMETRY,
+        **base,
+        "PYTHONPATH": os.pathsep.join([FOLDER, *others]),
+        MARK: str(os.getpid()),
+    }
+
+
+def is_reached(environ: Mapping[str, str]) -> bool:
+    """Whether processes that are started with these variables are instrumented."""
+    return FOLDER in _parts(environ)
+
+
+def _parts(environ: Mapping[str, str]) -> list[str]:
+    return [part for part in environ.get("PYTHONPATH", "").split(os.pathsep) if part]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -34,6 +34,7 @@ def run(
     """Run a command with instrumentation switched on: heatshield run -- uvicorn shop:app."""
     program = find_program(command[0], os.environ)
     environment = child_environment(os.environ, service, endpoint)
+    _warn(program, command[1:])
     sys.stdout.flush()
     try:
         # The full path as argv[0]: a Python given a bare name looks for its own home on PATH.
@@ -42,6 +43,19 @@ def run(
         raise CliError(f"{program} is not executable", NOT_EXECUTABLE) from error
     except OSError as error:
         raise CliError(f"{program}: {error.strerror}", NOT_EXECUTABLE) from error
+
+
+def _warn(program: str, arguments: Sequence[str]) -> None:
+    """Say it if the command can be seen not to be instrumented; it runs all the same."""
+    from heatshield.autostart.isolation import obstacle
+
+    found = obstacle(program, arguments)
+    if found is not None:
+        typer.echo(
+            f"heatshield: {found}, so this runs without instrumentation; change that, "
+            "or begin the program with heatshield.instrument()",
+            err=True,
+        )
 
 
 def child_environment(

@@ -1,7 +1,7 @@
 """uvicorn: its end by a signal, which no exit handler gets to see.
 
 At its end uvicorn raises the signal that ended it once more, for whoever handled it before: that
-may be nobody, and a worker of gunicorn's even resets it first. So what is queued leaves before that.
+may be nobody, and a worker of gunicorn's even resets it first. So what is queued leaves before.
 """
 
 from collections.abc import Callable, Iterator

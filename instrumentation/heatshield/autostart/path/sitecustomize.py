@@ -1,7 +1,13 @@
 # ruff: noqa: INP001  # a folder on PYTHONPATH, not a package
-"""Instruments the process that starts; then runs the sitecustomize that it stands before."""
+"""Instruments the process that starts; then runs the sitecustomize that it stands before.
 
+It also runs in interpreters that have no heatshield: tools in other environments which the service
+starts. There it keeps still, unless ``heatshield run`` was asked to start just that.
+"""
+
+import os
 import sys
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -9,11 +15,16 @@ from pathlib import Path
 
 def _instrument() -> None:
     try:
-        import heatshield
-
-        heatshield.instrument()
+        from heatshield.autostart.start import start
     except Exception as error:  # noqa: BLE001  # the service must start without us, too
-        sys.stderr.write(f"heatshield: this process is not instrumented: {error}\n")
+        if os.environ.get("_HEATSHIELD_RUN") in {str(os.getpid()), str(os.getppid())}:
+            with suppress(Exception):  # there may be no stderr
+                sys.stderr.write(
+                    f"heatshield: this process is not instrumented: {error}; "
+                    f"is heatshield installed for {sys.executable}?\n"
+                )
+        return
+    start()
 
 
 def _chain() -> None:
