@@ -16,8 +16,8 @@ FOLDER: Final = str(Path(__file__).parent / "path")
 """The folder that holds ``sitecustomize.py`` and nothing else, for it becomes importable."""
 
 MARK: Final = "_HEATSHIELD_RUN"
-"""Environment variable: the process that ``heatshield run`` became. It and its children say that they
-have no heatshield; a tool in another environment that a service starts deep below does not."""
+"""Environment variable: the process that ``heatshield run`` became. It and its children say that
+they have no heatshield; a tool in another environment, started deep below, does not."""
 
 _OF_OPENTELEMETRY: Final = {
     "OTEL_PYTHON_DISTRO": "heatshield",

@@ -1,7 +1,7 @@
 """What ``opentelemetry-instrument`` finds by OpenTelemetry's entry points: a distro and more.
 
 Where other distros are installed, too, ours acts only when it is named
-(``OTEL_PYTHON_DISTRO=heatshield``, as ``heatshield run`` sets it) and stands back for them else, for
+(``OTEL_PYTHON_DISTRO=heatshield``, as ``heatshield run`` sets it) and stands back for them else:
 OpenTelemetry takes whichever it comes upon first. The hook before its instrumentations joins a
 process that another distro has set up, under ``heatshield run``, and leaves out what heatshield
 instruments itself, so that nothing is done twice.

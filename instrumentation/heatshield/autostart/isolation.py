@@ -1,7 +1,7 @@
 """Commands that ``heatshield run`` can't reach into, told by their words before they start.
 
 Python reads ``PYTHONPATH`` unless it is told to mind no environment (``-E``), to be isolated
-(``-I``) or to import no ``site`` (``-S``); and who sets the variable anew overwrites what we put there.
+(``-I``) or to import no ``site`` (``-S``); and who sets the variable anew overwrites ours.
 """
 
 import re
