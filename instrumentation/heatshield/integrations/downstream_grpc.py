@@ -1,21 +1,24 @@
 """gRPC clients, sync and aio: local breakers, deadlines and retry budgets of calls.
 
 A call is one RPC. Its peer is the channel's target, its name the method. The deadline travels as
-gRPC's own: the timeout of the call is what the request has left, if that is less. Channels that are
-made from now on are covered; interceptors of the service's own run outside of ours. In aio, calls
-that stream their requests are left alone, as an interceptor changes what one can do with them.
+gRPC's own: the timeout of a call is what the request has left, if that is less. A channel's methods
+are patched, so what a call returns is what it returned before, and every channel is covered; the
+service's own interceptors are around sync calls, and within those of aio.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
 import grpc
+from grpc import _channel
+from grpc.aio import _channel as aio_channel
 
 from heatshield.breakers.downstream import DOWNSTREAM, Begun
 from heatshield.breakers.local import Outcome
-from heatshield.counters import fail_open
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.grpc_calls import at_once, name_of
 from heatshield.integrations.patching import Patches
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 
@@ -31,171 +34,165 @@ FAILURES: Final = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-"""Codes that say that the server failed, as OpenTelemetry's conventions have them; a timeout is
-looked at apart, and UNIMPLEMENTED is an answer."""
+"""What a server that is in trouble answers. UNIMPLEMENTED is an answer, and a timeout is looked at
+apart."""
+
+MARKS: Final = frozenset({BREAKER_HEADER, DEADLINE_HEADER})
+
+TIMEOUT_AT: Final = 1
+"""Where a call's timeout stands: after the request."""
+
+_UNARY_STUBS: Final = ("_UnaryUnaryMultiCallable", "_StreamUnaryMultiCallable")
+_STREAM_STUBS: Final = (
+    "_UnaryStreamMultiCallable",
+    "_SingleThreadedUnaryStreamMultiCallable",
+    "_StreamStreamMultiCallable",
+)
+_ASYNC_STUBS: Final = (
+    "UnaryUnaryMultiCallable",
+    "UnaryStreamMultiCallable",
+    "StreamUnaryMultiCallable",
+    "StreamStreamMultiCallable",
+)
+"""Classes of a channel's methods, by what calling them returns: an answer, or a call."""
 
 _PATCHES: Final = Patches()
 
+Call = Callable[..., Any]
+
 
 def install(equipment: Equipment) -> None:
-    """Stand before every call of channels to come, if the settings want anything of it."""
+    """Stand before every call, if the settings want anything of it.
+
+    Raises:
+        AttributeError: if a class is not there; then nothing is patched.
+    """
     remove()
+    unary = [getattr(_channel, name) for name in _UNARY_STUBS]
+    going_on = [getattr(_channel, name) for name in _STREAM_STUBS]
+    going_on += [getattr(aio_channel, name) for name in _ASYNC_STUBS]
     if DOWNSTREAM.install(NAME, equipment.settings):
-        for name in ("insecure_channel", "secure_channel"):
-            _PATCHES.wrap(grpc, name, _making)
-            _PATCHES.wrap(grpc.aio, name, _making_async)
+        for stub in unary:
+            for method in ("__call__", "with_call"):
+                _PATCHES.wrap(stub, method, _blocking(stub))
+            _PATCHES.wrap(stub, "future", _starting(stub))
+        for stub in going_on:
+            _PATCHES.wrap(stub, "__call__", _starting(stub))
 
 
 def remove() -> None:
-    """Take it out again; channels that exist ask nothing any more."""
+    """Take it out again."""
     _PATCHES.undo()
     DOWNSTREAM.remove(NAME)
 
 
-def _making(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def channel(target: str, *args: Any, **kwargs: Any) -> Any:
-        made = original(target, *args, **kwargs)
-        return grpc.intercept_channel(made, _Interceptor(str(target)))
-
-    return channel
+def _is_patient(stub_class: type) -> bool:
+    """Whether calls stream, and may take their time."""
+    return not stub_class.__name__.endswith("UnaryUnaryMultiCallable")
 
 
-INTERCEPTORS_AT: Final = {"insecure_channel": 2, "secure_channel": 3}
-"""Where ``interceptors`` stands after the target."""
+def _blocking(stub_class: type) -> Callable[[Call], Call]:
+    """A method that returns the answer."""
+    patient = _is_patient(stub_class)
+
+    def wrap(original: Call) -> Call:
+        @wraps(original)
+        def call(stub: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = None if DOWNSTREAM.idle else DOWNSTREAM.begin(_peer(stub), _name(stub))
+            if begun is None:
+                return original(stub, *args, **kwargs)
+            args, kwargs = _with_timeout(begun, args, kwargs)
+            try:
+                answer = original(stub, *args, **kwargs)
+            except BaseException as error:
+                _failed(begun, error, patient=patient)
+                raise
+            begun.end(Outcome.SUCCESS, patient=patient)
+            return answer
+
+        return call
+
+    return wrap
 
 
-def _making_async(original: Callable[..., Any]) -> Callable[..., Any]:
-    at = INTERCEPTORS_AT[original.__name__]
+def _starting(stub_class: type) -> Callable[[Call], Call]:
+    """A method that returns a call that goes on: a future, a stream."""
+    patient = _is_patient(stub_class)
 
-    @wraps(original)
-    def channel(target: str, *args: Any, **kwargs: Any) -> Any:
-        ours = [kind(str(target)) for kind in _KINDS]
-        if len(args) > at:
-            args = (*args[:at], [*(args[at] or ()), *ours], *args[at + 1 :])
-        else:
-            kwargs["interceptors"] = [*(kwargs.get("interceptors") or ()), *ours]
-        return original(target, *args, **kwargs)
+    def wrap(original: Call) -> Call:
+        @wraps(original)
+        def call(stub: Any, *args: Any, **kwargs: Any) -> Any:
+            begun = None if DOWNSTREAM.idle else DOWNSTREAM.begin(_peer(stub), _name(stub))
+            if begun is None:
+                return original(stub, *args, **kwargs)
+            args, kwargs = _with_timeout(begun, args, kwargs)
+            made = original(stub, *args, **kwargs)
+            _follow(begun, made, patient=patient)
+            return made
 
-    return channel
+        return call
 
-
-class _Details(grpc.ClientCallDetails):  # type: ignore[misc]  # grpc publishes no types
-    """Of a call, with another timeout."""
-
-    def __init__(self, details: Any, timeout_s: float | None) -> None:
-        self.method = details.method
-        self.timeout = timeout_s
-        self.metadata = details.metadata
-        self.credentials = details.credentials
-        self.wait_for_ready = getattr(details, "wait_for_ready", None)
-        self.compression = getattr(details, "compression", None)
+    return wrap
 
 
-def _begin(peer: str, details: Any) -> Begun | None:
-    if DOWNSTREAM.idle:
-        return None
-    method = details.method
-    call = method.decode("ascii", "replace") if isinstance(method, bytes) else str(method)
-    return DOWNSTREAM.begin(peer, call)
+@fail_open(NAME, "")
+def _peer(stub: Any) -> str:
+    target = getattr(stub, "_target", None) or stub._channel.target  # noqa: SLF001  # no public name
+    return target.decode("ascii", "replace") if isinstance(target, bytes) else str(target)
+
+
+@fail_open(NAME, "")
+def _name(stub: Any) -> str:
+    return name_of(stub._method)  # noqa: SLF001  # a stub's method has no public name
+
+
+def _with_timeout(
+    begun: Begun, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if begun.left_s is None:
+        return args, kwargs
+    try:
+        if len(args) > TIMEOUT_AT:
+            timeout_s = begun.timeout_s(args[TIMEOUT_AT])
+            return (*args[:TIMEOUT_AT], timeout_s, *args[TIMEOUT_AT + 1 :]), kwargs
+        return args, {**kwargs, "timeout": begun.timeout_s(kwargs.get("timeout"))}
+    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+        COUNTERS.error(NAME)
+        return args, kwargs
 
 
 @fail_open(NAME, None)
+def _failed(begun: Begun, error: BaseException, *, patient: bool) -> None:
+    """A blocking call raised."""
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        _ended(begun, error.code(), error.trailing_metadata(), patient=patient)
+    else:
+        begun.end(Outcome.CUT)
+
+
+@fail_open(NAME, None)
+def _follow(begun: Begun, call: Any, *, patient: bool) -> None:
+    """Say how a call ended that was started, once it has."""
+
+    @fail_open(NAME, None)
+    def ended(done: Any) -> None:
+        _ended(begun, done.code(), done.trailing_metadata(), patient=patient)
+
+    @fail_open(NAME, None)
+    def ended_async(done: Any) -> None:
+        _ended(begun, at_once(done.code()), at_once(done.trailing_metadata()), patient=patient)
+
+    call.add_done_callback(ended_async if isinstance(call, grpc.aio.Call) else ended)
+
+
 def _ended(begun: Begun, code: Any, metadata: Any, *, patient: bool) -> None:
-    """Say how a call ended, from its status and its trailing metadata."""
-    marks = {BREAKER_HEADER, DEADLINE_HEADER}
     if code in FAILURES or code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        if any(name in marks for name, _ in metadata or ()):
+        if any(name in MARKS for name, _ in metadata or ()):
             begun.end(Outcome.REJECTED)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             begun.timed_out(patient=patient)
         else:
             begun.end(Outcome.FAILURE, patient=patient)
     else:
-        cut = code is grpc.StatusCode.CANCELLED
+        cut = code is grpc.StatusCode.CANCELLED or code is None
         begun.end(Outcome.CUT if cut else Outcome.SUCCESS, patient=patient)
-
-
-class _Interceptor(
-    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]  # grpc publishes no types
-    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
-    grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
-    grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
-):
-    """Of one channel."""
-
-    def __init__(self, peer: str) -> None:
-        self._peer = peer
-
-    def _call(self, go_on: Callable[..., Any], details: Any, request: Any, patient: bool) -> Any:  # noqa: FBT001  # ours alone
-        begun = _begin(self._peer, details)
-        if begun is None:
-            return go_on(details, request)
-        timeout_s = begun.timeout_s(details.timeout)
-        call = go_on(_Details(details, timeout_s), request)
-        call.add_done_callback(
-            lambda ended: _ended(begun, ended.code(), ended.trailing_metadata(), patient=patient)
-        )
-        return call
-
-    def intercept_unary_unary(self, go_on: Any, details: Any, request: Any) -> Any:
-        """One request, one response."""
-        return self._call(go_on, details, request, patient=False)
-
-    def intercept_unary_stream(self, go_on: Any, details: Any, request: Any) -> Any:
-        """One request, many responses."""
-        return self._call(go_on, details, request, patient=True)
-
-    def intercept_stream_unary(self, go_on: Any, details: Any, requests: Any) -> Any:
-        """Many requests, one response."""
-        return self._call(go_on, details, requests, patient=True)
-
-    def intercept_stream_stream(self, go_on: Any, details: Any, requests: Any) -> Any:
-        """Many requests, many responses."""
-        return self._call(go_on, details, requests, patient=True)
-
-
-@fail_open(NAME, None)
-def _async_ended(begun: Begun, call: Any, *, patient: bool) -> None:
-    _ended(begun, _at_once(call.code()), _at_once(call.trailing_metadata()), patient=patient)
-
-
-def _at_once(result: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns that has nothing to wait for; ``None`` if it has."""
-    try:
-        result.send(None)
-    except StopIteration as done:
-        return done.value
-    result.close()
-    return None
-
-
-class _AsyncInterceptor:
-    """Of one channel, for one kind of call."""
-
-    def __init__(self, peer: str) -> None:
-        self._peer = peer
-
-    async def _call(self, go_on: Any, details: Any, request: Any, *, patient: bool) -> Any:
-        begun = _begin(self._peer, details)
-        if begun is None:
-            return await go_on(details, request)
-        timeout_s = begun.timeout_s(details.timeout)
-        call = await go_on(details._replace(timeout=timeout_s), request)
-        call.add_done_callback(lambda ended: _async_ended(begun, ended, patient=patient))
-        return call
-
-
-class _AsyncUnary(_AsyncInterceptor, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
-    async def intercept_unary_unary(self, go_on: Any, details: Any, request: Any) -> Any:
-        """One request, one response."""
-        return await self._call(go_on, details, request, patient=False)
-
-
-class _AsyncStream(_AsyncInterceptor, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
-    async def intercept_unary_stream(self, go_on: Any, details: Any, request: Any) -> Any:
-        """One request, many responses."""
-        return await self._call(go_on, details, request, patient=True)
-
-
-_KINDS: Final = (_AsyncUnary, _AsyncStream)
