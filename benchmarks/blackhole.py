@@ -1,7 +1,7 @@
-"""What a collector that accepts connections and never answers costs a service: memory, and nothing.
+"""What a collector that accepts connections and never answers costs a service: memory, no more.
 
-Two processes of the service of ``variant.py``, bare and with heatshield, are each asked 1,000 times a
-second for ten minutes. heatshield's endpoint is a socket that listens and is read by nobody. Memory
+Two processes of the service of ``variant.py``, bare and with heatshield, are each asked 1,000 times
+a second for ten minutes. heatshield's endpoint is a socket that listens and is read by nobody. Memory
 is what the second takes more than the first, at its worst.
 """
 
@@ -114,7 +114,7 @@ def _serve(name: str, endpoint: str, seconds: int) -> None:
 
     variant.VARIANTS[name](app, endpoint, "")
 
-    async def serve() -> array[float]:
+    async def serve() -> "array[float]":
         took, began = array("f"), time.monotonic()  # small: it is not what is measured
         while (now := time.monotonic()) < began + seconds:
             while len(took) < (now - began) * RATE:

@@ -1,37 +1,28 @@
 """The one background thread that sends spans and log records.
 
 A record costs its maker an append to a bounded queue. A batch goes out after ``flush_interval_s``
-or ``batch_records``, or at once when a span is urgent. While the collector is away the queue
-fills; then the oldest records go, for the newest tell what is happening now.
+or ``batch_records``, or at once when a span is urgent. While the collector is away, what was
+encoded waits with the :mod:`~heatshield.export.courier`, and where that is full, the oldest go.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import count
 from typing import Any, Final, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.export.delivery import (
-    HOLD_S,
-    Delivered,
-    Drop,
-    Retry,
-    after_answer,
-    after_silence,
-)
-from heatshield.export.encode import Payload, encode
+from heatshield.export.courier import Courier
+from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import Urgency
 from heatshield.forks import reentrant_lock
-from heatshield.names import COST_ELEMENTS, URGENT_HEADER
+from heatshield.names import COST_ELEMENTS
 from heatshield.settings import ServiceSettings
 from heatshield.spans import attributes_of
-from heatshield.transport import Connection, Unreachable
 
 __all__ = ["Exporter"]
 
@@ -43,9 +34,6 @@ service spend its time on telling so."""
 
 MIN_BETWEEN_STARTS_S: Final = 1.0
 """Where the thread can't be started (too many threads), every record would try it again."""
-
-_ORDINARY: Final = {"content-type": "application/x-protobuf"}
-_URGENT: Final = {**_ORDINARY, URGENT_HEADER: "1"}
 
 SHUTDOWN_S: Final = 2.0
 """Seconds that leaving a process may wait for the collector."""
@@ -89,10 +77,9 @@ class Exporter:
         self._forking = threading.Event()
         self._forks = 0
         self._idle = self._sending = False
-        self._ends_at: float | None = None
         self._sent_at = self._start_at = float("-inf")
         self._thread: threading.Thread | None = None
-        self._connection = Connection(self._settings.endpoint, self._settings.export_timeout_s)
+        self._courier = Courier(self._settings, self._clock, self._stopping, self._hurry)
 
     # -- what request threads call ---------------------------------------------------------------
 
@@ -154,14 +141,14 @@ class Exporter:
 
         A collector that can't be reached is not tried twice: it will hardly be back by then.
         """
-        self._ends_at = self._clock.monotonic() + most_s
+        self._courier.ends_at = self._clock.monotonic() + most_s
         self._hurry.set()
         try:
             if self._pending and not self._can_send():
                 self._send_here()
             return self.force_flush(int(most_s * 1000))
         finally:
-            self._ends_at = None
+            self._courier.ends_at = None
             self._hurry.clear()
 
     def shutdown(self, most_s: float = SHUTDOWN_S) -> None:
@@ -184,7 +171,7 @@ class Exporter:
     def _send_here(self) -> None:
         """Send from this thread: an interpreter that ends may start no other any more."""
         with suppress_instrumentation():
-            self._send_all(_ORDINARY)
+            self._send_all()
 
     # -- forks -----------------------------------------------------------------------------------
 
@@ -214,7 +201,7 @@ class Exporter:
 
     def after_fork(self) -> None:
         """In a child process: the parent sends what was queued; here everything starts empty."""
-        self._connection.leave_to_parent()
+        self._courier.leave_to_parent()
         self._reset()
 
     def queued(self) -> dict[str, float]:
@@ -223,7 +210,7 @@ class Exporter:
 
     @property
     def _pending(self) -> int:
-        return len(self._spans) + len(self._logs)
+        return len(self._spans) + len(self._logs) + self._courier.records
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -251,10 +238,9 @@ class Exporter:
         if self._forks:
             return
         flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
-        urgent, self._urgent = self._urgent, False
         self._sending = True
         try:
-            self._send_all(_URGENT if urgent else _ORDINARY)
+            self._send_all()
         finally:
             self._sending = False
             for done in flushes:
@@ -273,53 +259,24 @@ class Exporter:
         self._now.clear()
         self._sent_at = self._clock.monotonic()
 
-    def _send_all(self, headers: Mapping[str, str]) -> None:
-        for _ in range(1 + self._pending // self._settings.batch_records):
+    def _send_all(self) -> None:
+        self._encode()
+        self._courier.deliver(meanwhile=self._encode)
+
+    def _encode(self) -> None:
+        """Hand what is queued to the courier."""
+        urgent, self._urgent = self._urgent, False
+        for _ in range(1 + len(self._spans) // self._settings.batch_records):
             spans = _take(self._spans, self._settings.batch_records)
             logs = _take(self._logs, self._settings.batch_records)
             left = len(spans) + len(logs)
             try:
                 for payload in encode(spans, logs, self._resource()):
                     left -= payload.records
-                    self._deliver(payload, headers)
+                    self._courier.take(payload, urgent=urgent)
             except Exception:
                 COUNTERS.drop("export_failed", left)
                 raise
-
-    def _deliver(self, payload: Payload, headers: Mapping[str, str]) -> None:
-        first_at = self._clock.monotonic()
-        for attempt in count(1):
-            try:
-                answer = self._connection.request(
-                    "POST",
-                    payload.path,
-                    body=payload.body,
-                    headers=headers,
-                    timeout_s=self._left_s(),
-                )
-                outcome = after_answer(answer, attempt)
-            except Unreachable:
-                silent_s = self._clock.monotonic() - first_at
-                outcome = after_silence(attempt, HOLD_S if self._hurry.is_set() else silent_s)
-            if isinstance(outcome, Delivered):
-                return
-            if isinstance(outcome, Retry):
-                self._wait_to_retry(outcome.after_s)
-            if isinstance(outcome, Drop) or self._stopping.is_set():
-                cause = outcome.cause if isinstance(outcome, Drop) else "shutdown"
-                COUNTERS.drop(cause, payload.records)
-                return
-
-    def _wait_to_retry(self, after_s: float) -> None:
-        left_s = self._left_s()
-        if left_s is None:
-            self._hurry.wait(after_s)
-        else:
-            self._stopping.wait(min(after_s, left_s))
-
-    def _left_s(self) -> float | None:
-        ends_at = self._ends_at
-        return None if ends_at is None else max(0.05, ends_at - self._clock.monotonic())
 
 
 def _take(queue: deque[R], most: int) -> list[R]:
