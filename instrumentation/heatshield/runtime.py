@@ -93,9 +93,9 @@ class Runtime:
         self.integrations.arm()
 
     def finished(self, span: Any) -> None:
-        """Count and export a span that ended; never blocks, never raises."""
-        count(span)
+        """Export and count a span that ended; never blocks."""
         self.exporter.on_end(span)
+        count(span)
         if not self.watch.started:
             self.note(span)
 

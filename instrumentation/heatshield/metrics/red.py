@@ -75,7 +75,14 @@ class Red:
             self._ended += 1
 
     def observe(
-        self, call: str, outcome: Outcome, duration_s: float, trace_id: int = 0, end_ns: int = 0
+        self,
+        call: str,
+        outcome: Outcome,
+        duration_s: float,
+        trace_id: int = 0,
+        end_ns: int = 0,
+        *,
+        ends: bool = False,
     ) -> None:
         """Count a call that ended.
 
@@ -85,8 +92,11 @@ class Red:
             duration_s: how long it took.
             trace_id: of its request, for an exemplar; 0 for none.
             end_ns: when it ended, nanoseconds since the Unix epoch.
+            ends: it was in flight, and no longer is.
         """
         with self._lock:
+            if ends:
+                self._ended += 1
             totals = self._calls.get(call)
             if totals is None:
                 totals = self._totals_of_new(call)
