@@ -34,8 +34,14 @@ def stamp(span: Any, context: Context | None) -> None:
 
 
 def stamp_user(span: ApiSpan, request: Request) -> None:
-    """Say on a span of the SDK who acts; where a pseudonym is in use, mask its addresses."""
-    if isinstance(span, Span) or request.user is None or not span.is_recording():
+    """Say on a span of the SDK who acts; where a pseudonym is in use, mask its addresses.
+
+    One of ours that is of no request, like a guard outside of a server, is of this one then.
+    """
+    if request.user is None or not span.is_recording():
+        return
+    if isinstance(span, Span):
+        span.request = span.request or request
         return
     span.set_attribute(ENDUSER_ID, request.user)
     attributes = attributes_of(span)

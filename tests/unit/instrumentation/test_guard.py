@@ -22,6 +22,13 @@ def test_a_guard_is_a_span_and_the_call_of_all_within_it(service):
     assert inner.parent.span_id == guard.context.span_id
 
 
+def test_a_user_named_within_a_guard_outside_of_a_server_is_that_guards(service):
+    shop_service = service()
+    with heatshield.guard("refresh"):
+        heatshield.user("u-1")
+    assert shop_service.span("refresh").attributes[ENDUSER_ID] == "u-1"
+
+
 def test_nested_guards_name_the_innermost_call_and_give_it_back(service):
     shop_service = service()
     with heatshield.guard("outer"):
