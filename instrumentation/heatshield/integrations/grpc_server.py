@@ -75,7 +75,7 @@ class Arrivals:
             name.decode("latin-1") for name in equipment.identity.headers
         }
         self._excluded_paths = equipment.settings.excluded_paths
-        self._deadlines = equipment.settings.deadlines
+        self._deadlines = equipment.settings.deadlines and not equipment.settings.edge
 
     @fail_open("grpc", None)
     def take(self, details: Any) -> "Rpc | None":

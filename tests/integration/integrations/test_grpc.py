@@ -656,8 +656,14 @@ def test_spans_of_the_services_own_sdk_get_user_and_call(run_python, collector, 
 def test_b3_from_elsewhere_is_understood_and_a_copied_header_replaced(shop, until):
     b3 = (("x-b3-traceid", "00000000000000ab"), ("x-b3-spanid", "00000000000000cd"))
     copied = (("traceparent", f"00-{0xAB:032x}-{0xCD:016x}-01"), *b3)
+    arrived = []
+
+    def note(_request, context):
+        arrived.extend(value for name, value in context.invocation_metadata() if "b3" in name)
+        return b""
+
     with (
-        sync_server(U=echo) as inner,
+        sync_server(U=note) as inner,
         sync_server(U=lambda *_: ask(inner, "U", metadata=copied)) as outer,
     ):
         with suppress_instrumentation():  # as if the first client were another process
@@ -668,6 +674,7 @@ def test_b3_from_elsewhere_is_understood_and_a_copied_header_replaced(shop, unti
     second = next(span for span in shop.spans if span.parent_id == client.span_id)
     assert (first.trace_id, first.parent_id) == (0xAB, 0xCD)
     assert client.trace_id == second.trace_id == 0xAB
+    assert arrived == [f"{0xAB:032x}", f"{client.span_id:016x}", "1"]
 
 
 class Answering(grpc.aio.UnaryUnaryClientInterceptor):
