@@ -8,7 +8,7 @@ from typing import Final
 from heatshield.breakers.rejection import Response
 from heatshield.names import DEADLINE_HEADER
 
-__all__ = ["EXPIRED_STATUS", "DeadlineExceeded", "is_expiry"]
+__all__ = ["EXPIRED_STATUS", "DeadlineExceeded", "expiry_in", "is_expiry"]
 
 EXPIRED_STATUS: Final = 504
 """What a service answers over HTTP; gRPC's DEADLINE_EXCEEDED maps to it."""
@@ -37,3 +37,13 @@ class DeadlineExceeded(Exception):  # noqa: N818  # gRPC's name for it
 def is_expiry(response: Response) -> bool:
     """Whether a service answered that no time was left."""
     return response.status_code == EXPIRED_STATUS and bool(response.headers.get(DEADLINE_HEADER))
+
+
+def expiry_in(error: BaseException) -> DeadlineExceeded | None:
+    """The expiry that ``error`` is, or that a group (from a task group) holds nothing but."""
+    if isinstance(error, DeadlineExceeded):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        found = [expiry_in(part) for part in error.exceptions]
+        return found[0] if all(found) else None
+    return None

@@ -8,6 +8,7 @@ chosen by then, so no route is looked for twice.
 """
 
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -15,10 +16,13 @@ import anyio.to_thread
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
+from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
 from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.current import Request, request_in
+from heatshield.deadlines import Deadline, with_deadline
+from heatshield.integrations.arrivals import Arrivals
 from heatshield.integrations.equipment import Equipment
 from heatshield.names import BREAKER_HEADER, COST_BYTES
 from heatshield.propagation import HEADERS
@@ -67,15 +71,19 @@ class Served:
         span: the server span, ours or another instrumentation's.
         status: of the answer; 0 before there is one.
         body_bytes: sent so far.
+        deadline: when its caller stops waiting, if it said so.
     """
 
-    __slots__ = ("body_bytes", "method", "named", "prefix", "request", "span", "status")
+    __slots__ = (
+        "body_bytes", "deadline", "method", "named", "prefix", "request", "span", "status",
+    )  # fmt: skip
 
     def __init__(self, request: Request, method: str, span: Span) -> None:
         self.request, self.method, self.span = request, method, span
         self.prefix = ""
         self.named = False
         self.status = self.body_bytes = 0
+        self.deadline: Deadline | None = None
 
 
 class Door:
@@ -92,7 +100,9 @@ class Door:
         self._metrics_path = equipment.settings.metrics_path
         self._page = equipment.page
         self._flush = equipment.flush
-        own = (b"content-length", b"user-agent", *(name.encode() for name in HEADERS))
+        self._arrivals = Arrivals(equipment.settings)
+        names = (name.encode() for name in HEADERS)
+        own = (b"content-length", b"user-agent", *names, *self._arrivals.headers)
         self._wanted = equipment.identity.headers.union(own)
 
     async def enter(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,6 +164,10 @@ class Door:
             user = self._identity.from_headers(headers)
             served.named = user is not None and self._identity.name(request, user) is not None
             stamp_user(span, request)
+        if scope["type"] == "http":  # a WebSocket's caller waits for no one answer
+            served.deadline = self._arrivals.deadline(headers)
+            if served.deadline is not None:
+                context = with_deadline(served.deadline, context)
         return served, set_span_in_context(span, context)
 
     def _flushing(self, send: Send) -> Send:
@@ -197,6 +211,8 @@ def _watching(served: Served, send: Send) -> Send:
         kind = message["type"]
         if kind == "http.response.body":
             served.body_bytes += len(message.get("body", b""))
+            if served.deadline is not None and not message.get("more_body"):
+                served.deadline.lift()
         elif kind == "http.response.start":
             served.status = message["status"]
             if served.status == UNAVAILABLE:
@@ -253,7 +269,7 @@ class Threshold:
             served.prefix += template
 
     @fail_open("asgi", None)
-    def cross(self, scope: Scope, template: str) -> BreakerOpen | None:
+    def cross(self, scope: Scope, template: str) -> BreakerOpen | DeadlineExceeded | None:
         """The refusal of the request; ``None`` lets its handler run."""
         served = self._served(scope)
         if served is None or served.request.entered:
@@ -266,11 +282,13 @@ class Threshold:
         if not served.named:
             self._name(served, scope)
         refusal = GATE.refusal(call, request.user)
-        if refusal is None:
-            request.entered = True
-        else:
+        if refusal is not None:
             mark_rejected(request.span, refusal.entry_id)
-        return refusal
+            return refusal
+        if served.deadline is not None and served.deadline.at <= time.monotonic():
+            return DeadlineExceeded()
+        request.entered = True
+        return None
 
     def _served(self, scope: Scope) -> Served | None:
         served: Served | None = scope.get(KEY)
@@ -293,7 +311,9 @@ class Threshold:
 
 
 class Refusals:
-    """Answers a :class:`BreakerOpen` that comes from within with the rejection it stands for."""
+    """Answers a :class:`BreakerOpen` that comes from within with the rejection it stands for, and
+    a :class:`DeadlineExceeded` with the expiry.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -312,17 +332,20 @@ class Refusals:
 
         try:
             await self.app(scope, receive, watching)
-        except (BreakerOpen, BaseExceptionGroup) as error:
-            refusal = refusal_in(error)
+        except (BreakerOpen, DeadlineExceeded, BaseExceptionGroup) as error:
+            refusal = refusal_in(error) or expiry_in(error)
             if refusal is None or started:
                 raise
             await answer(refusal, scope, send)
 
 
-async def answer(refusal: BreakerOpen, scope: Scope, send: Send) -> None:
-    """503 with the marks of a rejection; a WebSocket is closed before it is accepted."""
-    request = request_in()
-    mark_rejected(request.span if request is not None else get_current_span(), refusal.entry_id)
+async def answer(refusal: BreakerOpen | DeadlineExceeded, scope: Scope, send: Send) -> None:
+    """503 with the marks of a rejection, or 504; a WebSocket is closed before it is accepted."""
+    status = EXPIRED_STATUS
+    if isinstance(refusal, BreakerOpen):
+        status = UNAVAILABLE
+        request = request_in()
+        mark_rejected(request.span if request is not None else get_current_span(), refusal.entry_id)
     prefix = "http"
     if scope["type"] == "websocket":
         if "websocket.http.response" not in scope.get("extensions", {}):
@@ -338,7 +361,7 @@ async def answer(refusal: BreakerOpen, scope: Scope, send: Send) -> None:
     await send(
         {
             "type": f"{prefix}.response.start",
-            "status": UNAVAILABLE,
+            "status": status,
             "headers": [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers.items()],
         }
     )
