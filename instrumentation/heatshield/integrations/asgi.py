@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-import anyio.to_thread
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
@@ -173,6 +172,8 @@ class Door:
     def _flushing(self, send: Send) -> Send:
         async def flush_before_end(message: Message) -> None:
             if message["type"] in _ENDS:
+                import anyio.to_thread  # who serves a lifespan has it; Django, for one, has not
+
                 # Servers may end the process by a signal, and then no exit handler runs.
                 await anyio.to_thread.run_sync(self._flush)
             await send(message)
