@@ -66,8 +66,8 @@ URGENT_HEADER: Final = "heatshield-urgent"
 should look at it at once instead of gathering more."""
 
 DEADLINE_HEADER: Final = "heatshield-deadline"
-"""On a request: the whole milliseconds that its caller still waits. On a 504, ``0``: the request was
-not started, or given up, because none were left; no breaker counts that as a failure."""
+"""On a request: the whole milliseconds that its caller still waits. On a 504, ``0``: the request
+was not started, or given up, because none were left; no breaker counts that as a failure."""
 
 # -- routes of the collector ------------------------------------------------------------------
 
@@ -170,6 +170,22 @@ SERVICE_BREAKERS: Final = "heatshield_service_breakers"
 
 SERVICE_QUEUE_RECORDS: Final = "heatshield_service_queue_records"
 """Gauge by ``queue`` (spans, logs) in a service's own registry: records that wait to be sent."""
+
+LOCAL_BREAKER_STATE: Final = "heatshield_local_breaker_state"
+"""Gauge by ``peer``, ``call``, ``caller`` and ``state`` (closed, open, half-open) in a service's
+own registry: 1 for the state that a local breaker is in. Those that never opened are left out."""
+
+LOCAL_BREAKER_REFUSED: Final = "heatshield_local_breaker_refused_total"
+"""Counter by ``peer``, ``call`` and ``caller`` in a service's own registry: calls that a local
+breaker refused."""
+
+CALLS_NOT_STARTED: Final = "heatshield_calls_not_started_total"
+"""Counter in a service's own registry: outgoing calls that were not made, because whoever waited
+for their request had no time left."""
+
+RETRIES: Final = "heatshield_retries_total"
+"""Counter by ``outcome`` (allowed, refused) in a service's own registry: retries that
+``heatshield.retry`` was asked for, and whether a budget was left for them."""
 
 EVENT_LOOP_LAG: Final = "heatshield_event_loop_lag_seconds"
 """Histogram in a service's own registry: how late its event loop comes to what is due."""

@@ -15,6 +15,7 @@ from prometheus_client.samples import Exemplar
 from heatshield import names
 from heatshield.counters import COUNTERS
 from heatshield.metrics.distribution import Distribution, Recent
+from heatshield.metrics.downstream import downstream_families
 from heatshield.metrics.gc_pauses import GC_PAUSES
 from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.readings import READINGS
@@ -108,7 +109,8 @@ class Families(Collector):
 
     def __init__(self) -> None:
         self.sources: list[Callable[[], Iterable[Metric]]] = [
-            _requests, _in_flight, _held, _event_loop, _garbage_collector, COUNTERS.collect,
+            _requests, _in_flight, _held, downstream_families, _event_loop, _garbage_collector,
+            COUNTERS.collect,
         ]  # fmt: skip
 
     def collect(self) -> Iterator[Metric]:
