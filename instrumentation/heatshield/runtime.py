@@ -20,6 +20,7 @@ from heatshield.contract import BreakerMode
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import call_in, request_in, start
 from heatshield.export.exporter import Exporter
+from heatshield.export.otlp import forget
 from heatshield.farewell import Farewell
 from heatshield.forks import lock
 from heatshield.identity import Identity
@@ -27,6 +28,7 @@ from heatshield.integrations.arming import Armed
 from heatshield.integrations.equipment import Equipment
 from heatshield.metrics.calls import count
 from heatshield.metrics.service import ServiceMetrics
+from heatshield.outgoing import OUTGOING
 from heatshield.propagation import RequestPropagator
 from heatshield.resource import Instance
 from heatshield.settings import ServiceSettings
@@ -69,7 +71,9 @@ class Runtime:
             instance=lambda: self.instance.id,
             workers=settings.workers,
         )
-        self.propagator = RequestPropagator(self.identity, settings.b3, edge=settings.edge)
+        self.propagator = RequestPropagator(
+            self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
+        )
         self.integrations = Armed(
             Equipment(
                 settings=settings,
@@ -84,6 +88,8 @@ class Runtime:
 
     def install(self) -> None:
         """Hook into OpenTelemetry and into every library that is there. Starts no thread yet."""
+        OUTGOING.install(self.settings, self.identity.aliases)
+        forget()
         set_global_textmap(self.propagator)
         settle(_export, _seen)
         PROVIDER.outlet = self.finished
@@ -244,9 +250,15 @@ def end() -> None:
 
 
 def flush(timeout_s: float) -> bool:
-    """Send what is queued; ``False`` if that took longer."""
+    """Send what is queued and a snapshot of the metrics; ``False`` if that took longer."""
     runtime = _RUNNING.get()
-    return runtime is None or runtime.exporter.force_flush(int(timeout_s * 1000))
+    if runtime is None:
+        return True
+    ends_s = monotonic() + timeout_s
+    sent = runtime.metrics.hurry()
+    return runtime.exporter.force_flush(int(timeout_s * 1000)) and sent.wait(
+        max(0.0, ends_s - monotonic())
+    )
 
 
 def name_user(user: object) -> None:

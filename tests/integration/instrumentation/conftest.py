@@ -16,11 +16,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector:
-    """Listens on an ephemeral port. ``statuses`` answers the next OTLP posts, then 200."""
+    """Listens on an ephemeral port. ``statuses`` answers the next posts of spans and logs, then
+    200; snapshots of metrics, which come whenever they like, are kept apart.
+    """
 
     def __init__(self):
         self.payloads, self.reports, self.renewals, self.listeners = [], [], [], []
         self.statuses = []
+        self.snapshots, self.metrics_status = [], 200
         self.streams = set()
         self.state = {"epoch": 1, "version": 1, "mode": "protect", "entries": []}
         self.heartbeat_s = 0.2
@@ -70,6 +73,9 @@ class Collector:
             if path == "/v1/breakers/report":
                 self.reports.append((time.monotonic(), json.loads(body)))
                 return 200, {}
+            if path == "/v1/metrics":
+                self.snapshots.append((body, self.metrics_status))
+                return self.metrics_status, {}
             status, more = self.statuses.pop(0) if self.statuses else (200, {})
             self.payloads.append((time.monotonic(), path, body, dict(headers), status))
             return status, more
