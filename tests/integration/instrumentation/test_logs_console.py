@@ -56,7 +56,8 @@ logging.config.dictConfig({
                 "formatter": "json", "filters": ["drop"]},
         "errors": {"class": "logging.StreamHandler", "level": "ERROR"},
     },
-    "loggers": {"quiet": {"propagate": False}, "alone": {"handlers": ["errors"], "propagate": False}},
+    "loggers": {"quiet": {"propagate": False},
+                "alone": {"handlers": ["errors"], "propagate": False}},
     "root": {"handlers": ["out", "errors"], "level": "INFO"},
 })
 """
@@ -274,6 +275,9 @@ structlog.get_logger("shop").info("quiet", n=1)
 """
 )
 
+REDACTING = RENDERED + EVENTS + "slog.info('dropped')\n"
+PROPAGATED = ["bought 7", "its own"]
+FOREIGN_TOO = ["bought", "broke", "stack", "foreign 1"]
 BROKE = ["bought 7", "dear", "broke"]
 STRUCTURED = ["bought", "broke", "stack"]
 CASES = {
@@ -284,9 +288,9 @@ CASES = {
     "logging: queues": (QUEUED, ["over a queue", "by a thread"]),
     "logging: a handler that forwards": (FORWARDED, ["bought one", "central is slow"]),
     "structlog: as it comes": (STRUCTLOG + EVENTS, STRUCTURED),
-    "structlog: JSON, redacting": (STRUCTLOG + RENDERED + EVENTS + "slog.info('dropped')", STRUCTURED),
-    "structlog: into logging": (STRUCTLOG + INTO_STDLIB + EVENTS + FOREIGN, [*STRUCTURED, "foreign 1"]),
-    "structlog: by a formatter": (STRUCTLOG + BY_FORMATTER + EVENTS + FOREIGN, [*STRUCTURED, "foreign 1"]),
+    "structlog: JSON, redacting": (STRUCTLOG + REDACTING, STRUCTURED),
+    "structlog: into logging": (STRUCTLOG + INTO_STDLIB + EVENTS + FOREIGN, FOREIGN_TOO),
+    "structlog: by a formatter": (STRUCTLOG + BY_FORMATTER + EVENTS + FOREIGN, FOREIGN_TOO),
     "structlog: awaited": (STRUCTLOG + RENDERED + AWAITED, ["awaited"]),
     "loguru: as it comes": (LOGURU + LINES, LOGURU_BODIES),
     "loguru: serialized": (LOGURU + SERIALIZED + LINES, LOGURU_BODIES),
@@ -295,9 +299,9 @@ CASES = {
     "loguru: without sinks": (LOGURU + "logger.remove()\n" + LINES, []),
     "loguru: from logging": (LOGURU + INTERCEPT, ["bought 7", "with {braces}", "its own"]),
     "loguru: from logging, as of old": (LOGURU + INTERCEPT_OF_OLD, ["bought 7"]),
-    "loguru: into logging": (LOGURU + PROPAGATE.replace("ENQUEUE", "False"), ["bought 7", "its own"]),
+    "loguru: into logging": (LOGURU + PROPAGATE.replace("ENQUEUE", "False"), PROPAGATED),
     "loguru: into logging by a thread": (
-        LOGURU + PROPAGATE.replace("ENQUEUE", "True"), ["bought 7", "its own"]
+        LOGURU + PROPAGATE.replace("ENQUEUE", "True"), PROPAGATED
     ),
     "loguru: from a queue of logging": (LOGURU + THROUGH_A_QUEUE, ["its own", "queued"]),
     "structlog into logging into loguru": (
