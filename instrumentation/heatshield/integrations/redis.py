@@ -13,6 +13,7 @@ from typing import Any, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from heatshield.breakers.gate import mark_rejected
 from heatshield.breakers.rejection import refusal_in
 from heatshield.counters import fail_open
 from heatshield.current import request_in
@@ -189,8 +190,11 @@ def _fail(span: Span, error: BaseException) -> None:
     try:
         if isinstance(error, Exception) and not isinstance(error, WatchError):
             span.record_exception(error)
-            if refusal_in(error) is None:
+            refusal = refusal_in(error)
+            if refusal is None:
                 span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            else:
+                mark_rejected(span, refusal.entry_id)
     finally:
         span.end()
 
