@@ -9,20 +9,21 @@ import http.client
 import io
 import os
 import socket
-import time
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from heatshield.patience import Patience, Reader, connected, send
 
 __all__ = ["Answer", "Connection", "Unreachable", "connect", "let_go", "retry_after_s"]
 
 # Looking up a host imports the codec above on first use. A background thread must not be the first:
 # a process that forked meanwhile would inherit an import lock that nobody ever releases.
 
-MEANWHILE_S: Final = 0.2
-"""Between two looks away while an answer is waited for."""
+_PORTS: Final = {"http": 80, "https": 443}
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """No answer of a collector is larger; more is not read."""
@@ -46,22 +47,32 @@ class Answer:
         return 200 <= self.status < 300  # noqa: PLR2004  # RFC 9110's class of success
 
 
-def connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
-    """A connection object to ``http://host:port`` or ``https://host:port``; connects lazily.
+def address_of(endpoint: str) -> SplitResult:
+    """The parts of ``http://host:port`` or ``https://host:port``.
 
     Raises:
         Unreachable: if the endpoint is not such an address.
     """
     try:
         parts = urlsplit(endpoint)
-        host, port = parts.hostname, parts.port
+        _ = parts.port  # may raise
     except ValueError as error:
         raise Unreachable(f"{endpoint!r}: {error}") from error
-    if not host or parts.scheme not in ("http", "https"):
+    if not parts.hostname or parts.scheme not in _PORTS:
         raise Unreachable(f"{endpoint!r} is not http://host:port")
+    return parts
+
+
+def connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection object to an endpoint; connects lazily.
+
+    Raises:
+        Unreachable: if the endpoint is not an address.
+    """
+    parts = address_of(endpoint)
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=timeout_s)
-    return http.client.HTTPConnection(host, port, timeout=timeout_s)
+        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
 
 
 def let_go(connection: http.client.HTTPConnection) -> None:
@@ -74,36 +85,43 @@ def let_go(connection: http.client.HTTPConnection) -> None:
         os.close(sock.detach())
 
 
-class _Patient(io.RawIOBase):
-    """Reads from a socket until a deadline for all of it: a peer may send a byte now and then."""
+class _Peer(http.client.HTTPConnection):
+    """Asks and is answered with one deadline for each exchange.
 
-    def __init__(
-        self, sock: socket.socket, ends_at: float, meanwhile: Callable[[], object] | None
-    ) -> None:
-        self._sock = sock
-        self._ends_at = ends_at
-        self._meanwhile = meanwhile
+    Args:
+        address: scheme, host and port of the endpoint.
+    """
 
-    def readable(self) -> bool:
-        return True
+    def __init__(self, address: SplitResult) -> None:
+        super().__init__(address.hostname or "", address.port or _PORTS[address.scheme])
+        self._secure = address.scheme == "https"
+        self.patience = Patience(0.0)
 
-    def readinto(self, buffer: Any) -> int:
-        while (left_s := self._ends_at - time.monotonic()) > 0:
-            self._sock.settimeout(min(left_s, MEANWHILE_S))
-            try:
-                return self._sock.recv_into(buffer)
-            except TimeoutError:
-                if self._meanwhile is not None:
-                    self._meanwhile()
-        raise TimeoutError("the answer took too long")
+    def connect(self) -> None:
+        """Connect, if that takes no longer than this exchange may."""
+        sock = connected(self.host, self.port, self.patience)
+        if self._secure:
+            sock.settimeout(self.patience.next_s())
+            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
+        self.sock = sock
+
+    def send(self, data: Any) -> None:
+        """Send a part of the request."""
+        if self.sock is None:
+            self.connect()
+        send(self.sock, data, self.patience)
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Wait for the answer."""
+        answering: Any = partial(_answering, self.patience)  # called like the class it is for
+        self.response_class = answering
+        return super().getresponse()
 
 
-def _answering(
-    ends_at: float, meanwhile: Callable[[], object] | None, sock: socket.socket, **options: Any
-) -> http.client.HTTPResponse:
+def _answering(patience: Patience, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
     response = http.client.HTTPResponse(sock, **options)
     response.fp.close()
-    response.fp = io.BufferedReader(_Patient(sock, ends_at, meanwhile))
+    response.fp = io.BufferedReader(Reader(sock, patience))
     return response
 
 
@@ -117,7 +135,7 @@ class Connection:
         self._endpoint = endpoint
         self._prefix = urlsplit(endpoint).path.rstrip("/")
         self._timeout_s = timeout_s
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: _Peer | None = None
 
     def request(
         self,
@@ -149,32 +167,24 @@ class Connection:
         asked = (method, self._prefix + path, body, dict(headers or {}))
         kept = self._connection is not None
         try:
-            return self._once(asked, timeout_s, meanwhile)
+            return self._once(asked, Patience(timeout_s, meanwhile))
         except (http.client.HTTPException, OSError, ValueError) as error:
             self.close()
             if not kept or isinstance(error, TimeoutError):
                 raise Unreachable(f"{self._endpoint}: {error!r}") from error
         try:
-            return self._once(asked, timeout_s, meanwhile)
+            return self._once(asked, Patience(timeout_s, meanwhile))
         except (http.client.HTTPException, OSError, ValueError) as error:
             self.close()
             raise Unreachable(f"{self._endpoint}: {error!r}") from error
 
     def _once(
-        self,
-        asked: tuple[str, str, bytes | None, dict[str, str]],
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None,
+        self, asked: tuple[str, str, bytes | None, dict[str, str]], patience: Patience
     ) -> Answer:
         if self._connection is None:
-            self._connection = connect(self._endpoint, timeout_s)
-        self._connection.timeout = timeout_s
-        if self._connection.sock is not None:
-            self._connection.sock.settimeout(timeout_s)
+            self._connection = _Peer(address_of(self._endpoint))
+        self._connection.patience = patience
         self._connection.request(*asked)
-        ends_at = time.monotonic() + timeout_s
-        answering: Any = partial(_answering, ends_at, meanwhile)  # called like the class it is for
-        self._connection.response_class = answering
         response = self._connection.getresponse()
         read = response.read(MAX_BODY_BYTES)
         if not response.isclosed():

@@ -7,7 +7,7 @@ encoded waits with the :mod:`~heatshield.export.courier`, and where that is full
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ from heatshield.forks import reentrant_lock
 from heatshield.names import COST_ELEMENTS
 from heatshield.settings import ServiceSettings
 from heatshield.spans import attributes_of
+from heatshield.tracing.span import Span
 
 __all__ = ["Exporter"]
 
@@ -104,8 +105,9 @@ class Exporter:
         if self._stopping.is_set():
             COUNTERS.drop("after_shutdown")
             return
-        if len(queue) >= self._settings.queue_records and _take(queue, 1):
+        if len(queue) >= self._settings.queue_records and (dropped := _take(queue, 1)):
             COUNTERS.drop("queue_full")
+            _release(dropped)
         queue.append(record)
         self._urgent = self._urgent or urgent
         if urgent or len(queue) >= self._settings.batch_records:
@@ -277,6 +279,14 @@ class Exporter:
             except Exception:
                 COUNTERS.drop("export_failed", left)
                 raise
+            finally:
+                _release(spans)
+
+
+def _release(spans: Iterable[Any]) -> None:
+    for span in spans:
+        if type(span) is Span:
+            span.release()
 
 
 def _take(queue: deque[R], most: int) -> list[R]:

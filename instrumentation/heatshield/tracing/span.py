@@ -18,7 +18,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 
 from heatshield.breakers.rejection import BreakerOpen
 from heatshield.current import Request
-from heatshield.names import CALL, ENDUSER_ID, REJECTED
+from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain
 
@@ -260,6 +260,13 @@ class Span(trace.Span):
         self.end_time = end_time or self.start_time + perf_counter_ns() - self._began_ns
         self._finish(self)
 
+    def release(self) -> None:
+        """Let go of the request, once exported: the two hold each other.
+
+        Otherwise only a full garbage collection would free either of them.
+        """
+        self.request = None
+
     def forgive_rejection(self) -> None:
         """A rejection is no error.
 
@@ -291,6 +298,8 @@ class Span(trace.Span):
             whose[CALL] = call
         if (user := self.user) is not None:
             whose[ENDUSER_ID] = user
+            if self.kind in ENTRY_KINDS and self.request is not None and self.request.source:
+                whose[USER_SOURCE] = self.request.source
         return {**self._attributes, **whose}
 
     @property

@@ -1,0 +1,120 @@
+"""Sockets with one deadline for all of an operation, and a look away now and then.
+
+A socket's own timeout is for each of its steps, so a peer that sends a byte a second is waited for
+as long as it likes. And a thread that waits for one can do nothing else.
+"""
+
+import io
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["Patience", "Reader", "connected", "send"]
+
+LOOK_AWAY_S: Final = 0.2
+"""Between two calls of what is to be done meanwhile."""
+
+
+class Patience:
+    """How long somebody waits, and what he does meanwhile.
+
+    Args:
+        timeout_s: for everything from now on.
+        meanwhile: called now and then.
+    """
+
+    def __init__(self, timeout_s: float, meanwhile: Callable[[], object] | None = None) -> None:
+        self._ends_at = time.monotonic() + timeout_s
+        self._meanwhile = meanwhile
+
+    def next_s(self) -> float:
+        """Seconds to wait in one go.
+
+        Raises:
+            TimeoutError: when the time is over.
+        """
+        left_s = self._ends_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it took too long")
+        return left_s if self._meanwhile is None else min(left_s, LOOK_AWAY_S)
+
+    def look_away(self) -> None:
+        """Do something else."""
+        if self._meanwhile is not None:
+            self._meanwhile()
+
+
+def connected(host: str, port: int, patience: Patience) -> socket.socket:
+    """A connection to the first address of a host that answers.
+
+    Raises:
+        OSError: if none does.
+    """
+    failure: OSError = ConnectionError(f"{host} has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            _connect(sock, address, patience)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            failure = error
+        else:
+            return sock
+    raise failure
+
+
+def _connect(sock: socket.socket, address: Any, patience: Patience) -> None:
+    sock.setblocking(False)
+    sock.connect_ex(address)
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        while not selector.select(patience.next_s()):
+            patience.look_away()
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, "can't connect")
+
+
+def send(sock: socket.socket, data: bytes, patience: Patience) -> None:
+    """Send all of it.
+
+    Raises:
+        OSError: if the peer is gone, or takes too long to take it.
+    """
+    left = memoryview(data)
+    while left:
+        sock.settimeout(patience.next_s())
+        try:
+            left = left[sock.send(left) :]
+        except TimeoutError:
+            patience.look_away()
+
+
+class Reader(io.RawIOBase):
+    """What a socket receives, as a file; for one answer."""
+
+    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+        self._sock = sock
+        self._patience = patience
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait for some bytes; 0 when the peer is done.
+
+        Raises:
+            OSError: if the peer is gone or too slow.
+        """
+        while True:
+            self._sock.settimeout(self._patience.next_s())
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                self._patience.look_away()
