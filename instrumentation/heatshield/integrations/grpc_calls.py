@@ -5,6 +5,7 @@ own words (``grpc-retry-pushback-ms``) that it is not to be retried: a client wh
 retries UNAVAILABLE would do so by itself.
 """
 
+import re
 from collections.abc import Coroutine
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,7 @@ __all__ = [
     "is_theirs",
     "name_of",
     "number_of",
+    "server_of",
 ]
 
 CANCELLED: Final = 1
@@ -73,6 +75,21 @@ def attributes_for(call: str) -> dict[str, Any]:
     """The first attributes of a span, by its name."""
     service, _, method = call.rpartition("/")
     return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+
+
+def server_of(stub: Any) -> dict[str, Any]:
+    """The attributes that name whom a channel's method calls."""
+    target = getattr(stub, "_target", None) or stub._channel.target  # noqa: SLF001  # no public name
+    text = target.decode("ascii", "replace") if isinstance(target, bytes) else str(target)
+    address = text.rpartition("/")[2] if "//" in text else _SCHEME.sub("", text)
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        return {"server.address": address}
+    return {"server.address": host.strip("[]"), "server.port": int(port)}
+
+
+_SCHEME: Final = re.compile(r"^(dns|ipv4|ipv6|unix|unix-abstract|xds|vsock):")
+"""Of gRPC's own name syntax, where no authority follows it."""
 
 
 def number_of(code: Any) -> int:

@@ -23,6 +23,7 @@ from heatshield.integrations.grpc_calls import (
     is_theirs,
     name_of,
     number_of,
+    server_of,
 )
 from heatshield.propagation import RequestPropagator
 from heatshield.tracing.provider import PROVIDER
@@ -96,7 +97,8 @@ class Calling:
         if is_theirs(theirs, SpanKind.CLIENT):
             return Outgoing(theirs, ours=False), args, kwargs
         name = name_of(stub._method)  # noqa: SLF001  # a stub's method has no public name
-        span = _TRACER.open(name, SpanKind.CLIENT, attributes_for(name), context)
+        attributes = attributes_for(name) | server_of(stub)
+        span = _TRACER.open(name, SpanKind.CLIENT, attributes, context)
         headers = self._headers(set_span_in_context(span, context))
         return Outgoing(span, ours=True), *_with_metadata(args, kwargs, headers)
 

@@ -151,6 +151,8 @@ def test_a_sync_call_has_two_spans_of_one_trace_with_its_user(shop, until, name)
     assert server.attributes["rpc.service"] == "shop.Shop"
     assert server.attributes["rpc.method"] == name
     assert server.attributes["client.address"] == "127.0.0.1"
+    assert client.attributes["server.address"] == "127.0.0.1"
+    assert client.attributes["server.port"] > 0
     for span in (client, server):
         assert span.attributes["rpc.grpc.status_code"] == 0
         assert span.status_code is StatusCode.UNSET
@@ -253,6 +255,27 @@ def test_the_context_of_a_request_surrounds_each_step_of_a_stream(shop, until):
     asyncio.run(main())
     assert seen == [(f"{CALL}Ts", "u-7")] * 4
     until(lambda: len(shop.spans) == 4)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("shop:50051", ("shop", 50051)),
+        ("dns:///shop.internal:50051", ("shop.internal", 50051)),
+        ("dns:shop:50051", ("shop", 50051)),
+        ("ipv6:[::1]:50051", ("::1", 50051)),
+        ("unix:/run/shop.sock", ("/run/shop.sock", None)),
+        ("shop", ("shop", None)),
+    ],
+)
+def test_a_client_span_names_the_server_that_its_channel_was_made_for(
+    shop, until, target, expected
+):
+    with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(f"/{CALL}U")(b"", timeout=0.0)
+    (span,) = until(lambda: shop.spans)
+    said = (span.attributes["server.address"], span.attributes.get("server.port"))
+    assert said == expected
 
 
 # -- errors ----------------------------------------------------------------------------------------
