@@ -184,6 +184,7 @@ def test_a_collector_that_is_absent_at_the_start_gets_what_was_made_meanwhile(be
     before = COUNTERS.dropped
     running = begin(f"http://127.0.0.1:{port}")
     assert_unchanged(ask(shop()))
+    metrics = f"http://127.0.0.1:{port}/metrics"
     environ = {name: text for name, text in os.environ.items() if "HEATSHIELD" not in name}
     command = ["up", "--http", f"127.0.0.1:{port}", "--grpc", "off", "--data", str(tmp_path)]
     collector = subprocess.Popen(
@@ -194,7 +195,7 @@ def test_a_collector_that_is_absent_at_the_start_gets_what_was_made_meanwhile(be
         until(lambda: running.exporter.force_flush(1_000) and not running.exporter._spans, 60)
 
         def arrived():
-            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            with contextlib.suppress(OSError), urlopen(metrics, timeout=5) as answer:
                 text = answer.read().decode()
                 return f"heatshield_spans_received_total {2.0 * REQUESTS}" in text
             return False
