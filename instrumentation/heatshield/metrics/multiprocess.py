@@ -6,6 +6,7 @@ is the most that our own figures are older than a request: a background thread w
 same files.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,9 @@ FOLDER_KEY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 SHARED_GAUGES: Final = frozenset({names.SERVICE_BREAKERS})
 """What every worker holds alike, so that the greatest is shown and not the sum."""
+
+LEAST_FREE_BYTES: Final = 16 * 1024 * 1024
+"""A process has a file of a mebibyte or more for each kind of value, and there are some workers."""
 
 _Key = tuple[str | tuple[str, str], ...]
 """A sample's type, name and labels."""
@@ -55,6 +59,7 @@ class Mirror:
 
     def write(self) -> None:
         """Write what has changed since the last time."""
+        _check_space(Path(os.environ[FOLDER_KEY]))
         if self._pid != os.getpid():  # the files of a child process are others, and empty
             self._pid = os.getpid()
             self._written = {}
@@ -75,6 +80,20 @@ class Mirror:
             if key[0] == "gauge":
                 value.set(0.0)
                 self._written.pop(key, None)
+
+
+def _check_space(folder: Path) -> None:
+    """Write nothing where the disk is nearly full.
+
+    The files are mapped and sparse: a write that finds no block for its page ends the process with
+    a bus error.
+
+    Raises:
+        OSError: if there is too little space.
+    """
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, "too little space for the metrics of workers", str(folder))
 
 
 def _value(family: Metric, sample: Sample) -> Any:
