@@ -29,11 +29,12 @@ class _Generation:
 
     def __init__(self) -> None:
         self.by_id: dict[str, Alias] = {}
+        self.by_pseudonym: dict[str, Alias] = {}
         self.by_digits: dict[str, list[Alias]] = {}
         self.by_letters: dict[str, list[Alias]] = {}
 
     def add(self, alias: Alias) -> None:
-        self.by_id[alias.raw] = alias
+        self.by_id[alias.raw] = self.by_pseudonym[alias.pseudonym] = alias
         if not alias.distinctive:
             return
         for runs, found in (
@@ -70,6 +71,14 @@ class Aliases:
             self._young, self._old = _Generation(), self._young
         self._young.add(alias)
         return alias
+
+    def standing_for(self, raw: str, known_as: str) -> Alias | None:
+        """The alias of an id if ``known_as`` is its pseudonym. An id that is not, is not kept."""
+        return self.of(raw) if pseudonym(self._key, raw) == known_as else None
+
+    def known_as(self, known_as: str) -> Alias | None:
+        """The alias that a pseudonym belongs to, if its user was seen lately."""
+        return self._young.by_pseudonym.get(known_as) or self._old.by_pseudonym.get(known_as)
 
     def masked(self, text: str) -> str:
         """``text`` with pseudonyms for the distinctive ids among those seen lately."""

@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from heatshield.settings import ServiceSettings, load
 
@@ -60,18 +61,21 @@ def instrument(service: str | None = None, **settings: Any) -> None:
         logging.getLogger("heatshield").warning("this process is not instrumented", exc_info=True)
 
 
-def user(id: str) -> None:  # noqa: A002  # the public name of the argument
-    """Name the end user on whose behalf this request runs.
+def user(id: str) -> AbstractContextManager[None]:  # noqa: A002  # the public name of the argument
+    """Name the end user on whose behalf this request runs; in a ``with`` statement, its block.
 
     It stands on the current span, the request's server span and all that come later, on log
     records, and travels in baggage to other services. Where ``user_key`` is set, a pseudonym does.
+    Outside of a request the thread or task keeps the user: where that goes on to do other work, as
+    in a pool, write ``with heatshield.user(id):``.
 
     Raises:
         BreakerOpen: if the handler runs already and this user's call is tripped.
     """
     runtime = _runtime()
-    if runtime is not None:
-        runtime.name_user(id)
+    if runtime is None:
+        return nullcontext()
+    return cast("AbstractContextManager[None]", runtime.name_user(id))
 
 
 def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002  # the public name

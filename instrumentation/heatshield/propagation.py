@@ -2,7 +2,9 @@
 
 In: ``traceparent`` wins over B3, so a mesh that sends both yields one trace; 64-bit B3 ids are
 padded. Baggage is capped before it is parsed and its members are validated; the user in it is taken
-out. At an edge nothing of all that is believed. Out: W3C, baggage with the user, and B3.
+out. At an edge nothing of all that is believed, but a link to the caller's span is kept, as
+OpenTelemetry has it where a trace begins anew. Out: W3C, baggage with the user, and B3, to whom the
+settings allow.
 """
 
 import re
@@ -20,12 +22,14 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.trace import get_current_span, set_span_in_context
+from opentelemetry.trace import SpanContext, get_current_span, set_span_in_context
 
 from heatshield.counters import COUNTERS
 from heatshield.current import Request, request_in, with_request
-from heatshield.identity import Identity
+from heatshield.identity import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
+from heatshield.outgoing import OUTGOING
+from heatshield.recipients import Hosts
 from heatshield.tracing.span import RemoteSpan, ids_of
 
 __all__ = ["HEADERS", "Inbound", "RequestPropagator"]
@@ -64,6 +68,7 @@ class Inbound(NamedTuple):
         state: W3C's ``tracestate``, as it came.
         user: whom the caller names in baggage, a pseudonym where those are in use.
         baggage: its other members.
+        caller: trace and span that a caller who is not believed claims to be in.
     """
 
     trace_id: int = 0
@@ -71,10 +76,15 @@ class Inbound(NamedTuple):
     state: str = ""
     user: str | None = None
     baggage: Mapping[str, str] = _NO_MEMBERS
+    caller: tuple[int, int] = _NOWHERE
 
     def request(self) -> Request:
         """The request as this process gets to know it."""
-        return Request(user=self.user)
+        if self.user is not None:
+            return Request(user=self.user, source=BAGGAGE)
+        if self.caller is not _NOWHERE:
+            return Request(caller=SpanContext(*self.caller, is_remote=True))
+        return Request()
 
     def context(self, request: Request, base: Context | None = None) -> Context:
         """The context in which the request is served: its parent span, its user, its baggage."""
@@ -96,12 +106,16 @@ class RequestPropagator(TextMapPropagator):
         identity: reads users.
         b3: which B3 headers go out: ``multi``, ``single`` or ``off``. Both are always read.
         edge: believe nothing that comes in.
+        to: patterns of the hosts that anything is sent on to; none for all.
     """
 
-    def __init__(self, identity: Identity, b3: str = "multi", *, edge: bool = False) -> None:
+    def __init__(
+        self, identity: Identity, b3: str = "multi", *, edge: bool = False, to: tuple[str, ...] = ()
+    ) -> None:
         self._identity = identity
         self._b3 = b3
         self._edge = edge
+        self._to = Hosts(to) if to else None
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -110,10 +124,10 @@ class RequestPropagator(TextMapPropagator):
 
         Never fails.
         """
-        if self._edge:
-            return _NOTHING
         try:
             trace_id, span_id = _parent(header)
+            if self._edge:
+                return Inbound(caller=(trace_id, span_id)) if trace_id else _NOTHING
             state = (header("tracestate") or "")[:MAX_STATE_LENGTH] if trace_id else ""
             baggage = header("baggage")
             if not baggage:
@@ -156,9 +170,12 @@ class RequestPropagator(TextMapPropagator):
             COUNTERS.error("inject")
 
     def headers(self, context: Context) -> dict[str, str]:
-        """The headers of an outgoing message."""
+        """The headers of an outgoing message; the span of the call is the current one."""
         headers: dict[str, str] = {}
-        trace_id, span_id, state = ids_of(get_current_span(context))
+        current = get_current_span(context)
+        if self._to is not None and not self._to.take(current):
+            return headers
+        trace_id, span_id, state = ids_of(current)
         if trace_id:
             trace, span = f"{trace_id:032x}", f"{span_id:016x}"
             headers["traceparent"] = f"00-{trace}-{span}-01"
@@ -228,4 +245,6 @@ def _written(context: Context) -> str:
             members[ENDUSER_ID] = request.user
     if not members:
         return ""
+    if OUTGOING.masking:
+        members = {k: OUTGOING.masked(str(value), request) for k, value in members.items()}
     return ",".join(f"{name}={quote(str(value), safe='')}" for name, value in members.items())

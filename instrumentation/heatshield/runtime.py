@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
+from heatshield.acting import Acting, acting
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable
@@ -18,7 +19,7 @@ from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock, SystemClock
 from heatshield.contract import BreakerMode
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.current import call_in, request_in, start
+from heatshield.current import call_in, request_in
 from heatshield.export.exporter import Exporter
 from heatshield.export.otlp import forget
 from heatshield.farewell import Farewell
@@ -261,34 +262,37 @@ def flush(timeout_s: float) -> bool:
     )
 
 
-def name_user(user: object) -> None:
-    """Name the acting user of what runs now.
+def name_user(user: object) -> Acting:
+    """Name the acting user of what runs now; for as long as that lasts, or as a ``with`` block.
 
     Raises:
         BreakerOpen: if the handler runs already and a breaker is open for this user's call.
     """
     runtime = _RUNNING.get()
-    if runtime is None:
-        return
-    refusal = _name_user(runtime, user)
+    named = None if runtime is None else _name_user(runtime, user)
+    if named is None:
+        return Acting()
+    who, refusal = named
     if refusal is not None:
+        who.end()
         raise refusal
+    return who
 
 
 @fail_open("user", None)
-def _name_user(runtime: Runtime, user: object) -> BreakerOpen | None:
-    request = request_in()
-    if request is None or not request.call:
-        request = start()  # no server's: tasks side by side must not share it
-    known_as = runtime.identity.name(request, user)
-    if known_as is None:
+def _name_user(runtime: Runtime, user: object) -> tuple[Acting, BreakerOpen | None] | None:
+    who = acting(runtime.identity, request_in(), user)
+    if who.known_as is None:
         COUNTERS.drop("user_not_acceptable")
+        return None
+    request = request_in()
+    if request is None:
         return None
     stamp_user(trace.get_current_span(), request)
     stamp_user(request.span, request)
     calls = {call_in()} | {request.call} if request.entered else {call_in()} - {request.call}
-    refusals = (GATE.refusal(call, known_as) for call in calls if call)
-    return next((refusal for refusal in refusals if refusal is not None), None)
+    refusals = (GATE.refusal(call, request.user) for call in calls if call)
+    return who, next((refusal for refusal in refusals if refusal is not None), None)
 
 
 def status() -> dict[str, Any]:

@@ -8,7 +8,14 @@ from opentelemetry.trace import get_current_span
 
 from heatshield.counters import fail_open
 from heatshield.current import Request, call_in, request_in
-from heatshield.names import CALL, COST_BYTES, COST_ELEMENTS, COST_ROWS, ENDUSER_ID
+from heatshield.names import (
+    CALL,
+    COST_BYTES,
+    COST_ELEMENTS,
+    COST_ROWS,
+    ENDUSER_ID,
+    USER_SOURCE,
+)
 from heatshield.tracing.span import ENTRY_KINDS, Span
 
 __all__ = ["add_cost", "attributes_of", "stamp", "stamp_user"]
@@ -44,6 +51,8 @@ def stamp_user(span: ApiSpan, request: Request) -> None:
         span.request = span.request or request
         return
     span.set_attribute(ENDUSER_ID, request.user)
+    if request.source and getattr(span, "kind", None) in ENTRY_KINDS:
+        span.set_attribute(USER_SOURCE, request.source)
     attributes = attributes_of(span)
     if request.raw_user:
         for name in _ADDRESSES & attributes.keys():

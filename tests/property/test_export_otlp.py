@@ -6,6 +6,7 @@ Read back with the generated classes of opentelemetry-proto.
 import math
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -15,9 +16,23 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from heatshield.current import Request
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.otlp import forget
 from heatshield.names import CALL, ENDUSER_ID
+from heatshield.outgoing import OUTGOING
+from heatshield.settings import ServiceSettings
 from heatshield.tracing.span import Scope, Span
 from heatshield.tracing.values import MAX_TEXT, plain
+
+
+@pytest.fixture(autouse=True)
+def _all_is_shown():
+    """What is redacted is proved elsewhere; Hypothesis finds the names of secrets."""
+    OUTGOING.install(ServiceSettings(redaction=False), None)
+    forget()
+    yield
+    OUTGOING.remove()
+    forget()
+
 
 RESOURCE = {"service.name": "shop", "service.instance.id": "i-1", "heatshield.workers": 2}
 

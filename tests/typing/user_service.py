@@ -26,6 +26,8 @@ def nothing(user: str) -> list[str]:
 @heatshield.breaker("ownership.refresh", fallback=nothing)
 def refresh(user: str) -> list[str]:
     heatshield.user(user)
+    with heatshield.user(user):
+        heatshield.cost(rows=1)
     heatshield.cost(elements=20_000)
     heatshield.cost(rows=1, bytes=2_048)
     with heatshield.guard("ownership.write") as guard:

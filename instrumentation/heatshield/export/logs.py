@@ -15,9 +15,10 @@ from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from heatshield.afterwards import context_after
-from heatshield.current import REQUEST_KEY, Request
+from heatshield.current import REQUEST_KEY, Request, latest
 from heatshield.export.log_limits import Site
 from heatshield.names import LOG_SUPPRESSED
+from heatshield.outgoing import OUTGOING
 from heatshield.tracing.span import Span, ids_of
 from heatshield.tracing.values import MAX_ATTRIBUTES, MAX_TEXT, plain
 
@@ -182,8 +183,8 @@ def event_of(
     user = masking = None
     if request is not None:
         user = request.user
-        if request.raw_user:  # by the time of the export another user may act
-            masking = Request(user=user, raw_user=request.raw_user)
+    if OUTGOING.masking:
+        masking = request or latest()  # that which has just ended: an access log may be about it
     # Without the constructor of a named tuple, which costs as much as the rest of this.
     return _NEW(
         LogEvent,

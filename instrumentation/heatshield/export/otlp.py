@@ -17,12 +17,14 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.trace import SpanKind, StatusCode
 
+from heatshield.current import Request
 from heatshield.export.logs import LogEvent
-from heatshield.names import CALL, ENDUSER_ID
-from heatshield.tracing.span import Event, Link, Scope, Span
+from heatshield.names import CALL, ENDUSER_ID, USER_SOURCE
+from heatshield.outgoing import OUTGOING
+from heatshield.tracing.span import ENTRY_KINDS, Event, Link, Scope, Span
 from heatshield.tracing.values import plain
 
-__all__ = ["encode_logs", "encode_spans"]
+__all__ = ["encode_logs", "encode_spans", "forget"]
 
 R = TypeVar("R")
 
@@ -109,19 +111,26 @@ class _Pairs:
             elif kind is int:
                 parts.append(integers.get((key, value)) or self._integer(key, value))
             else:
-                parts.append(self._tag + _pair(self._key(key), _any(value)))
+                shown = OUTGOING.shown(key, value)
+                parts.append(self._tag + _pair(self._key(key), _any(shown)))
 
     def text(self, key: str, value: str) -> bytes:
-        """One KeyValue of a text."""
+        """One KeyValue of a text. Only one that is not kept is looked through for secrets."""
         found = self._texts.get((key, value))
         if found is None:
-            found = self._tag + _pair(self._key(key), _text(b"\x0a", value))  # string_value
+            shown = OUTGOING.shown(key, value)
+            found = self._tag + _pair(self._key(key), _text(b"\x0a", shown))  # string_value
             if len(value) <= MAX_KEPT_LENGTH:
                 _keep(self._texts, (key, value), found)
         return found
 
+    def forget(self) -> None:
+        """Write everything anew: it is to be redacted otherwise."""
+        self._texts.clear()
+        self._integers.clear()
+
     def _integer(self, key: str, value: int) -> bytes:
-        found = self._tag + _pair(self._key(key), _integer(value))
+        found = self._tag + _pair(self._key(key), _any(OUTGOING.shown(key, value)))
         if value in _OFTEN:
             _keep(self._integers, (key, value), found)
         return found
@@ -189,6 +198,12 @@ _NAMES: Final[dict[str, bytes]] = {}
 """Names of spans, encoded."""
 
 
+def forget() -> None:
+    """Keep nothing of what was written by other settings."""
+    for pairs in (_OF_SPAN, _OF_LOG, _OF_EVENT, _OF_LINK, _FIRST):
+        pairs.forget()
+
+
 def _name(name: str) -> bytes:
     encoded = _text(b"\x2a", name)  # name
     _keep(_NAMES, name, encoded)
@@ -241,8 +256,9 @@ def _span(span: Span) -> bytes:
     if span.parent_id:
         parts.append(b"\x22\x08" + span.parent_id.to_bytes(8, "big"))  # parent_span_id
     if span.trace_state:
-        parts.append(_text(b"\x1a", span.trace_state))  # trace_state
-    parts.append(_NAMES.get(span.name) or _name(span.name))
+        parts.append(_text(b"\x1a", OUTGOING.masked(span.trace_state, span.request)))  # trace_state
+    name = OUTGOING.name_of(span) if OUTGOING.masking else span.name
+    parts.append(_NAMES.get(name) or _name(name))
     parts.append(_KINDS[span.kind])
     # start_time_unix_nano, end_time_unix_nano
     parts.append(_TIMES(0x39, max(0, span.start_time), 0x41, max(0, span.end_time)))
@@ -254,21 +270,21 @@ def _span(span: Span) -> bytes:
 
 
 def _span_attributes(span: Span, parts: list[bytes]) -> None:
-    request, attributes = span.request, span.raw_attributes
-    if request is not None and request.raw_user:
-        attributes = request.masked_values(attributes)
-    _OF_SPAN.write(attributes, parts)  # attributes
+    request = span.request
+    _OF_SPAN.write(OUTGOING.of_span(span), parts)  # attributes
     if call := span.call:
         parts.append(_OF_SPAN.text(CALL, call))
     if request is not None and request.user is not None:
         parts.append(_OF_SPAN.text(ENDUSER_ID, request.user))
+        if request.source and span.kind in ENTRY_KINDS:
+            parts.append(_OF_SPAN.text(USER_SOURCE, request.source))
 
 
 def _rest(span: Span, parts: list[bytes]) -> None:
     """What few spans have."""
-    masked = span.request.masked_values if span.request and span.request.raw_user else dict
-    parts.extend(_event(event, masked(event.attributes)) for event in span.events)
-    parts.extend(_link(link) for link in span.links)
+    request = span.request
+    parts.extend(_event(event, request) for event in span.events)
+    parts.extend(_link(link, request) for link in span.links)
     for tag, count in (
         (b"\x50", span.dropped_attributes), (b"\x60", span.dropped_events),
         (b"\x70", span.dropped_links),
@@ -278,25 +294,26 @@ def _rest(span: Span, parts: list[bytes]) -> None:
     if span.status_code is not _UNSET:
         said = []
         if span.status_description:
-            described = masked({"": span.status_description})[""]
-            said.append(_text(b"\x12", str(plain(described))))  # message
+            described = OUTGOING.text(str(plain(span.status_description)), request)
+            said.append(_text(b"\x12", described))  # message
         said.append(b"\x18" + bytes([span.status_code.value]))  # code
         parts.append(_message(b"\x7a", said))  # status
 
 
-def _event(event: Event, attributes: Mapping[str, Any]) -> bytes:
-    parts = [b"\x09", _FIXED64(max(0, event.timestamp)), _text(b"\x12", event.name)]
-    _OF_EVENT.write(attributes, parts)  # attributes
+def _event(event: Event, request: Request | None) -> bytes:
+    name = OUTGOING.text(event.name, request)
+    parts = [b"\x09", _FIXED64(max(0, event.timestamp)), _text(b"\x12", name)]
+    _OF_EVENT.write(OUTGOING.attributes(event.attributes, request), parts)  # attributes
     return _message(b"\x5a", parts)  # events
 
 
-def _link(link: Link) -> bytes:
+def _link(link: Link, request: Request | None) -> bytes:
     context = link.context
     parts = [
         b"\x0a\x10", context.trace_id.to_bytes(16, "big"),  # trace_id
         b"\x12\x08", context.span_id.to_bytes(8, "big"),  # span_id
     ]  # fmt: skip
-    _OF_LINK.write(link.attributes, parts)  # attributes
+    _OF_LINK.write(OUTGOING.attributes(link.attributes, request), parts)  # attributes
     return _message(b"\x6a", parts)  # links
 
 
@@ -317,9 +334,9 @@ def _log(event: LogEvent) -> bytes:
         b"\x09", at,  # time_unix_nano
         b"\x10", bytes([event.severity]),  # severity_number
         _text(b"\x1a", event.severity_text),  # severity_text
-        _message(b"\x2a", [_text(b"\x0a", event.body)]),  # body
+        _message(b"\x2a", [_text(b"\x0a", OUTGOING.text(event.body))]),  # body
     ]  # fmt: skip
-    _OF_LOG.write(event.attributes, parts)  # attributes
+    _OF_LOG.write(OUTGOING.attributes(event.attributes, event.masking), parts)  # attributes
     if event.user is not None:
         parts.append(_OF_LOG.text(ENDUSER_ID, event.user))
     if event.span.is_valid:

@@ -24,6 +24,7 @@ from heatshield.deadlines import Deadline, with_deadline
 from heatshield.integrations.arrivals import Arrivals
 from heatshield.integrations.equipment import Equipment
 from heatshield.names import BREAKER_HEADER, COST_BYTES
+from heatshield.outgoing import OUTGOING
 from heatshield.propagation import HEADERS
 from heatshield.spans import attributes_of, stamp_user
 from heatshield.tracing.provider import PROVIDER
@@ -57,6 +58,7 @@ _TRACER: Final = PROVIDER.get_tracer("heatshield.asgi")
 _HEADER: Final = BREAKER_HEADER.encode()
 _ENDS: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 _KINDS: Final = frozenset({"http", "websocket"})
+_NO_PARAMS: Final[dict[str, Any]] = {}
 
 
 class Served:
@@ -66,7 +68,6 @@ class Served:
         request: what this process knows of it.
         method: the first word of its call's name.
         prefix: the templates of the mounts it has come through.
-        named: it named its user itself.
         span: the server span, ours or another instrumentation's.
         status: of the answer; 0 before there is one.
         body_bytes: sent so far.
@@ -74,13 +75,12 @@ class Served:
     """
 
     __slots__ = (
-        "body_bytes", "deadline", "method", "named", "prefix", "request", "span", "status",
+        "body_bytes", "deadline", "method", "prefix", "request", "span", "status",
     )  # fmt: skip
 
     def __init__(self, request: Request, method: str, span: Span) -> None:
         self.request, self.method, self.span = request, method, span
         self.prefix = ""
-        self.named = False
         self.status = self.body_bytes = 0
         self.deadline: Deadline | None = None
 
@@ -159,9 +159,9 @@ class Door:
             request.enter(method, span)  # where the service's own sampler made no span
         served = Served(request, method, span)
         scope[KEY] = served
-        if self._identity.headers:
-            user = self._identity.from_headers(headers)
-            served.named = user is not None and self._identity.name(request, user) is not None
+        identity = self._identity
+        if identity.headers or identity.reads_query:
+            identity.on_entry(request, headers, scope.get("query_string", b""))
             stamp_user(span, request)
         if scope["type"] == "http":  # a WebSocket's caller waits for no one answer
             served.deadline = self._arrivals.deadline(headers)
@@ -196,7 +196,7 @@ def _attributes(scope: Scope, headers: dict[bytes, bytes]) -> dict[str, Any]:
         "url.path": scope.get("path", ""),
     }
     if query := scope.get("query_string"):
-        attributes["url.query"] = query.decode("latin-1")
+        attributes["url.query"] = OUTGOING.query(query.decode("latin-1"))
     if agent := headers.get(b"user-agent"):
         attributes["user_agent.original"] = agent.decode("latin-1")
     if client := scope.get("client"):
@@ -280,8 +280,10 @@ class Threshold:
         request.call = call
         served.span.set_attribute("http.route", template)
         served.span.update_name(call)
-        if not served.named:
-            self._name(served, scope)
+        if self._identity.reads_route:
+            path_params, user = scope.get("path_params", _NO_PARAMS), scope.get("user")
+            self._identity.on_route(request, path_params, user)
+            stamp_user(served.span, request)
         refusal = GATE.refusal(call, request.user)
         if refusal is not None:
             mark_rejected(request.span, refusal.entry_id)
@@ -299,16 +301,9 @@ class Threshold:
                 return None
             served = scope[KEY] = Served(request, _method(scope), request.span)
             headers = dict(scope["headers"])
-            user = self._identity.from_headers(headers) if self._identity.headers else None
-            served.named = user is not None and self._identity.name(request, user) is not None
+            self._identity.on_entry(request, headers, scope.get("query_string", b""))
             stamp_user(request.span, request)
         return served
-
-    def _name(self, served: Served, scope: Scope) -> None:
-        user = self._identity.from_path(scope.get("path_params", {}))
-        if user is not None and self._identity.name(served.request, user) is not None:
-            served.named = True
-            stamp_user(served.span, served.request)
 
 
 class Refusals:

@@ -49,22 +49,9 @@ def test_what_can_be_one_is(user):
 
 def test_a_pseudonym_is_a_keyed_hash_of_128_bits():
     known_as = identity(user_key="k").known_as("u-1")
-    assert known_as == "00d01e9947a7d9b071652f1faee0c6df"
+    assert known_as == "hs1-00d01e9947a7d9b071652f1faee0c6df"
     assert known_as != identity(user_key="other").known_as("u-1")
     assert "u-1" not in known_as
-
-
-def test_header_beats_token_beats_path_parameter():
-    settings = {"user_header": "X-User", "user_jwt_claim": "sub", "user_path_parameter": "user"}
-    reads = identity(**settings)
-    bearer = (b"authorization", token({"sub": "from-token"}))
-    header = (b"x-user", b"from-header")
-    path = {"user": "from-path"}
-    assert reads.from_headers(dict([header, bearer])) == "from-header"
-    assert reads.from_headers(dict([bearer])) == "from-token"
-    assert reads.from_headers({}) is None
-    assert reads.from_path(path) == "from-path"
-    assert reads.from_path({}) is None
 
 
 @pytest.mark.parametrize(
@@ -74,7 +61,7 @@ def test_header_beats_token_beats_path_parameter():
 )  # fmt: skip
 def test_a_token_that_is_none_names_nobody(value):
     found = identity(user_jwt_claim="sub").from_headers({b"authorization": value})
-    assert acceptable(found) is None
+    assert found is None
 
 
 def test_w3c_wins_over_b3_and_b3_serves_alone():
@@ -145,5 +132,6 @@ def test_raw_ids_are_masked_where_a_pseudonym_is_in_use():
     request = Request()
     known_as = identity(user_key="k").name(request, "ann lee")
     assert request.masked("/users/ann%20lee?x=ann lee") == f"/users/{known_as}?x={known_as}"
-    identity().name(request, "ann lee")
-    assert request.masked("/users/ann lee") == "/users/ann lee"
+    unmasked = Request()
+    identity().name(unmasked, "ann lee")
+    assert unmasked.masked("/users/ann lee") == "/users/ann lee"

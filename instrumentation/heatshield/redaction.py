@@ -1,0 +1,169 @@
+"""What is never sent of headers, addresses and texts: passwords, tokens, sessions. Pure.
+
+Names decide, as values of secrets look like any other; a few kinds of values are known by
+themselves (bearer tokens, JWTs). OpenTelemetry's conventions ask for four parameters of signed
+addresses to be redacted and write ``REDACTED``; the other names are those that Sentry's and
+Datadog's scrubbers know. A name is compared without case, ``-`` and ``_``.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from re import Match
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+__all__ = ["REDACTED", "Redaction"]
+
+REDACTED: Final = "REDACTED"
+
+HEADERS: Final = frozenset(
+    {
+        "authorization", "proxyauthorization", "authentication",  # credentials themselves
+        "cookie", "setcookie",  # sessions
+        "xapikey", "xauthtoken", "xcsrftoken", "xxsrftoken", "xaccesstoken",  # by habit
+        "xamzsecuritytoken", "xgoogiamauthorizationtoken", "xvaulttoken", "privatetoken",  # clouds
+        "xforwardedaccesstoken", "xforwardedclientcert",  # what proxies hand on
+    }
+)  # fmt: skip
+"""Headers whose values let whoever reads them act as somebody else."""
+
+SECRETS: Final = HEADERS | {
+    "pass", "passwd", "password", "passphrase", "pwd", "pw",  # passwords by any name
+    "secret", "token", "jwt", "bearer", "credential", "credentials", "apikey", "privatekey",
+    "session", "sessionid", "sid", "jsessionid", "phpsessid", "aspnetsessionid", "csrf", "xsrf",
+    "csrftoken", "csrfmiddlewaretoken", "otp", "totp", "mfa", "pin", "cvv", "cvc", "cardnumber",
+    "signature", "sig", "hmac", "awsaccesskeyid", "googleaccessid",  # signed addresses
+}  # fmt: skip
+"""Names of fields and parameters whose value is a secret wherever they stand."""
+
+ENDINGS: Final = (
+    "password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "secretkey",
+    "privatekey", "signature", "credential", "credentials", "sessionid", "cookie",
+)  # fmt: skip
+"""``user_password``, ``client_secret``, ``refresh_token``, ``X-Amz-Signature``."""
+
+PARAMETERS: Final = frozenset(
+    {
+        "code",  # OAuth's authorization code: good for a login
+        "key",  # how the APIs of Google and others are called
+        "auth", "assertion", "samlresponse", "samlrequest", "ticket", "state", "nonce",  # logins
+        "xamzcredential", "xgoogcredential",  # signed addresses
+    }
+)  # fmt: skip
+"""Names that mean a secret in a query, but anything in a field of a log record."""
+
+NOT_SECRETS: Final = frozenset({"nextpagetoken", "pagetoken", "continuationtoken", "maxtokens"})
+"""Where a page begins, how long an answer may be."""
+
+URL_QUERY: Final = "url.query"
+"""The attribute that has a query without its question mark."""
+
+MAX_NAME_LENGTH: Final = 64
+"""Characters of a parameter's or field's name that are looked at."""
+
+MARKS: Final = (
+    "cookie", "authorization", "bearer ", "basic ", "digest ", "negotiate ", "pass", "pwd",
+)  # fmt: skip
+"""Without one of them in it, in lower case, the slower patterns can't match a text."""
+
+_PARAMETER: Final = re.compile(r"(^|[?&;#])([^=&;?#\s\"'<>]{1,64})=([^&;#\s\"'<>]+)")
+_PARAMETER_IN_TEXT: Final = re.compile(r"([?&#])([^=&;?#\s\"'<>]{1,64})=([^&;#\s\"'<>]+)")
+_USERINFO: Final = re.compile(r"://[^/?#\s\"'<>@]*(?:@[^/?#\s\"'<>@]*)*@")
+_WITHOUT_USERINFO: Final = f"://{REDACTED}:{REDACTED}@"
+_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.?[\w-]*")
+_HEADER: Final = re.compile(
+    r"""\b((?:http_)?(?:set-cookie|cookie|(?:proxy-)?authorization))"""
+    r"""((?:["']\s*[:=,]|\s*[:=])\s*)(b?"[^"]*"|b?'[^']*'|[^\r\n"']+)""",
+    re.IGNORECASE,
+)
+_CREDENTIALS: Final = re.compile(
+    r"\b(bearer|basic|digest|negotiate)(\s+)(?=[^\s]*(?-i:[A-Z0-9=._-]))[\w.~+/=-]{6,}",
+    re.IGNORECASE,
+)
+_PASSWORD: Final = re.compile(
+    r"""\b(pass(?:word|wd|phrase)|pwd)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s&;,)}\]"']+)""",
+    re.IGNORECASE,
+)
+
+
+class Redaction:
+    """Takes secrets out.
+
+    Args:
+        more: further names, of parameters, headers and fields.
+    """
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        added = frozenset(_folded(name) for name in more)
+        self._secrets = SECRETS | added
+        self._parameters = SECRETS | PARAMETERS | added
+        self.is_secret: Callable[[str], bool] = lru_cache(4_096)(self._names_secret)
+        """Whether a field of this name holds one; of ``http.request.header.x`` the last part."""
+        self._in_query: Callable[[str], bool] = lru_cache(4_096)(self._names_secret_parameter)
+
+    def _names_secret(self, name: str) -> bool:
+        last = name[-MAX_NAME_LENGTH:].rpartition(".")[2]
+        return _is_among(_folded(last), self._secrets)
+
+    def _names_secret_parameter(self, name: str) -> bool:
+        return _is_among(_folded(unquote_plus(name)), self._parameters)
+
+    def value(self, name: str, value: Any) -> Any:
+        """The value of a field, or what is shown of it."""
+        if self.is_secret(name):
+            return (REDACTED,) if isinstance(value, tuple) else REDACTED
+        if isinstance(value, tuple):
+            return tuple(self.text(item) if isinstance(item, str) else item for item in value)
+        if not isinstance(value, str):
+            return value
+        return self.query(value) if name == URL_QUERY else self.text(value)
+
+    def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Headers without the values of those that are secret."""
+        return {
+            name: REDACTED if self.is_secret(name) else value for name, value in headers.items()
+        }
+
+    def query(self, query: str) -> str:
+        """A query string without the values of secret parameters."""
+        return _PARAMETER.sub(self._shown, query) if "=" in query else query
+
+    def url(self, url: str) -> str:
+        """An address, or a path with its query, without userinfo and secret parameters."""
+        if "@" in url:
+            url = _USERINFO.sub(_WITHOUT_USERINFO, url)
+        return _PARAMETER_IN_TEXT.sub(self._shown, url) if "=" in url else url
+
+    def text(self, text: str) -> str:
+        """What people wrote: addresses, headers, tokens and passwords in it are redacted."""
+        if "=" in text and ("?" in text or "&" in text or "#" in text):
+            text = _PARAMETER_IN_TEXT.sub(self._shown, text)
+        if "@" in text and "://" in text:
+            text = _USERINFO.sub(_WITHOUT_USERINFO, text)
+        if "eyJ" in text:
+            text = _JWT.sub(REDACTED, text)
+        lowered = text.lower()
+        for mark in MARKS:
+            if mark in lowered:
+                text = _HEADER.sub(_keep_names, text)
+                text = _CREDENTIALS.sub(_keep_names, text)
+                return _PASSWORD.sub(_keep_names, text)
+        return text
+
+    def _shown(self, found: Match[str]) -> str:
+        if self._in_query(found[2]):
+            return f"{found[1]}{found[2]}={REDACTED}"
+        return found[0]
+
+
+def _keep_names(found: Match[str]) -> str:
+    return f"{found[1]}{found[2]}{REDACTED}"
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").strip()
+
+
+def _is_among(name: str, secrets: frozenset[str]) -> bool:
+    return name in secrets or (name.endswith(ENDINGS) and name not in NOT_SECRETS)
