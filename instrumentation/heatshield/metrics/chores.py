@@ -37,6 +37,7 @@ class Chores:
     """
 
     def __init__(self, chores: Sequence[Chore], now_s: float) -> None:
+        self._lock = threading.Lock()
         self._due_s = {chore: now_s + chore.first_s for chore in chores}
 
     def __len__(self) -> int:
@@ -45,14 +46,17 @@ class Chores:
     def do_due(self, now_s: float, *, early: bool = False) -> None:
         """Do what is due; what was missed meanwhile is not made up for.
 
+        A thread that was to pause may still be at it: one at a time.
+
         Args:
             now_s: monotonic seconds.
             early: do what is not yet due as well.
         """
-        for chore, due_s in self._due_s.items():
-            if early or due_s <= now_s:
-                attempt(chore.do)
-                self._due_s[chore] = max(due_s, now_s) + chore.every_s
+        with self._lock:
+            for chore, due_s in self._due_s.items():
+                if early or due_s <= now_s:
+                    attempt(chore.do)
+                    self._due_s[chore] = max(due_s, now_s) + chore.every_s
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until something is due."""
