@@ -19,7 +19,7 @@ from heatshield.breakers.peers import LocalBreakers, LocalState
 from heatshield.breakers.rejection import MAX_ID_LENGTH, BreakerOpen
 from heatshield.breakers.retries import RETRIES
 from heatshield.clock import Clock, SystemClock
-from heatshield.counters import fail_open
+from heatshield.counters import COUNTERS
 from heatshield.deadlines import HOP_S, deadline_in, left_s
 from heatshield.settings import ServiceSettings
 
@@ -70,7 +70,6 @@ class Begun:
         """No answer came in time."""
         self.end(Outcome.CUT if self._cut else Outcome.FAILURE, patient=patient)
 
-    @fail_open("downstream", None)
     def end(self, outcome: Outcome, *, patient: bool = False) -> None:
         """Say how it ended.
 
@@ -78,12 +77,14 @@ class Begun:
             outcome: as a breaker sees it.
             patient: the call may take its time, like a stream or a blocking pop.
         """
-        if outcome is Outcome.FAILURE:
-            RETRIES.failed(self._peer)
-        if self._breaker is not None and self._phase is not None:
-            now = self._downstream.monotonic()
-            took_s = 0.0 if patient else now - self._at
-            self._breaker.record(self._phase, outcome, took_s, now)
+        try:
+            if outcome is Outcome.FAILURE:
+                RETRIES.failed(self._peer)
+            if self._breaker is not None and self._phase is not None:
+                now = self._downstream.monotonic()
+                self._breaker.record(self._phase, outcome, 0.0 if patient else now - self._at, now)
+        except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+            COUNTERS.error("downstream")
 
 
 class Downstream:
@@ -152,12 +153,17 @@ class Downstream:
             BreakerOpen: if the local breaker is open.
             DeadlineExceeded: if no time is left.
         """
-        answer = None if self.idle else self._ask(peer, call, caller)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if self.idle:
+            return None
+        try:
+            answer = self._ask(peer, call, caller)
+        except Exception:  # noqa: BLE001  # an error in here lets the call through
+            COUNTERS.error("downstream")
+            return None
+        if isinstance(answer, Begun):
+            return answer
+        raise answer
 
-    @fail_open("downstream", None)
     def _ask(
         self, peer: str, call: str, caller: Callable[[], str] | None
     ) -> Begun | BreakerOpen | DeadlineExceeded:
