@@ -117,7 +117,12 @@ def _instrument(address: str) -> None:
         service=SERVICE,
         endpoint=f"http://{address}",
         enforce=False,
-        excluded_paths=(names.OTLP_TRACES_PATH, names.OTLP_LOGS_PATH, names.BREAKERS_PATH),
+        excluded_paths=(
+            names.OTLP_TRACES_PATH,
+            names.OTLP_LOGS_PATH,
+            names.OTLP_METRICS_PATH,
+            names.BREAKERS_PATH,
+        ),
     )
 
 
