@@ -100,7 +100,7 @@ class Rules:
         failure_rate: it opens above this share of failures. Armeria's 0.5, as resilience4j's.
         failure_requests: and not before this many requests. Armeria's 10.
         slow_s: a request that takes this long is slow. resilience4j's 60: a long poll is none.
-        slow_rate: it opens above this share of slow requests.
+        slow_rate: it opens above this share of slow requests, the same as of failures.
         slow_requests: and not before this many requests. Alibaba Sentinel's 5.
         window_s: how far back requests count. Armeria's 20.
         update_s: how often the window is looked at. Armeria's 1.
