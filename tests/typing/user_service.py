@@ -7,6 +7,8 @@ import asyncio
 from typing import Any, assert_type
 
 import httpx
+import stamina
+import tenacity
 
 import heatshield
 from heatshield import BreakerOpen, SettingsError
@@ -53,6 +55,21 @@ async def ask(client: httpx.AsyncClient, user: str) -> httpx.Response | float:
     return response
 
 
+@stamina.retry(on=heatshield.retry.on(httpx.HTTPError, lambda error: bool(error.args)), attempts=3)
+async def price(client: httpx.AsyncClient) -> float:
+    with heatshield.deadline(2.0):
+        return float((await client.get("/price")).text)
+
+
+@tenacity.retry(retry=heatshield.retry.if_allowed(tenacity.retry_if_exception_type(OSError)))
+def pay(amount: int) -> str:
+    try:
+        return f"{amount}"
+    except heatshield.DeadlineExceeded as expired:
+        assert_type(expired.call, str)
+        raise
+
+
 def main() -> None:
     assert_type(refresh("u-1"), list[str])
     assert_type(asyncio.run(read("u-1", limit=2)), dict[str, int])
@@ -66,4 +83,6 @@ def main() -> None:
     heatshield.user(7)  # type: ignore[arg-type]
     heatshield.cost(element=1)  # type: ignore[call-arg]
     heatshield.guard(None)  # type: ignore[arg-type]
+    heatshield.deadline("soon")  # type: ignore[arg-type]
+    heatshield.retry.on("ValueError")  # type: ignore[arg-type]
     heatshield.is_rejection("503")  # type: ignore[arg-type]
