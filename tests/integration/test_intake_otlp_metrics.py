@@ -4,6 +4,7 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 
 import grpc
@@ -172,6 +173,22 @@ def test_the_command_shows_metrics_and_the_series_of_one(collector):
     none = run("no_such_metric")
     assert (none.returncode, none.stdout) == (1, "")
     assert "no_such_metric" in none.stderr
+
+
+def test_what_comes_in_makes_no_request_of_the_collectors_own(collector):
+    """Each payload would make a span, and each span a payload."""
+    post(collector, as_json({"name": "m", "gauge": {"dataPoints": [{"asInt": "1"}]}}))
+    urllib.request.urlopen(f"{collector.url}/api/mode", timeout=5).close()
+
+    def calls():
+        with urllib.request.urlopen(f"{collector.url}/api/requests", timeout=5) as answer:
+            return {one["call"] for one in json.load(answer)["requests"]}
+
+    deadline = time.monotonic() + 10
+    while "GET /api/mode" not in calls():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not any("/v1/" in call for call in calls())
 
 
 def test_an_answer_of_partial_success_names_data_points():

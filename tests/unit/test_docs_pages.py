@@ -49,7 +49,9 @@ def _not_instrumented(monkeypatch):
     monkeypatch.setenv("HEATSHIELD_ENABLED", "false")
 
 
-@pytest.mark.parametrize("block", blocks("instrumenting.md", "python"))
+@pytest.mark.parametrize(
+    "block", [*blocks("instrumenting.md", "python"), *blocks("metrics.md", "python")]
+)
 def test_every_python_example_runs(block):
     run(block)
 
@@ -133,7 +135,8 @@ def names_in(module):
 def test_every_name_on_a_page_exists(page):
     text = WRITTEN[page]
     known = names_in(names) | names_in(policy) | set(import_packages())
-    assert set(re.findall(r"\bheatshield_\w+", text)) <= known
+    said = set(re.findall(r"\bheatshield_\w+", text))
+    assert {name.removesuffix("_bucket") for name in said} <= known
     assert set(re.findall(r"\bHEATSHIELD_[A-Z_]+", text)) <= set(variables())
     for path in re.findall(r"`((?:/v1|/api|/healthz|/readyz|/metrics)[\w/{}]*)`", text):
         assert path in routes(), path
@@ -216,3 +219,19 @@ def test_the_rules_page_has_the_caps_and_the_functions_of_templates():
     for function in re.findall(r"`([a-z]\w+)`", listed):
         argument = '"%s" "x"' if function == "printf" else "1" if "human" in function else '"x"'
         Template(f"{{{{ {function} {argument} }}}}")
+
+
+def test_the_metrics_page_has_every_metric_of_a_service_with_its_labels():
+    """As a service that has served shows them."""
+    from heatshield.metrics.families import OWN
+    from heatshield.metrics.red import RED
+
+    RED.observe("GET /documented", "ok", 0.01)
+    table = PAGES["metrics.md"].partition("## What is counted")[2].partition("\n## ")[0]
+    for family in OWN.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        (row,) = (line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
+        kind, labels = (cell.strip() for cell in row.split("|")[2:4])
+        assert kind == family.type
+        shown = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert shown <= set(re.findall(r"`(\w+)`", labels)), name
