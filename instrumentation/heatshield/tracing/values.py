@@ -15,7 +15,7 @@ MAX_TEXT: Final = 4_096
 """Characters or bytes of a value: a statement or URL beyond this tells nothing more."""
 
 MAX_ITEMS: Final = 128
-"""Items of a list or mapping."""
+"""Items of a list or mapping, those of lists within it too: converting takes the service's time."""
 
 MAX_DEPTH: Final = 4
 """Lists within lists."""
@@ -23,7 +23,7 @@ MAX_DEPTH: Final = 4
 _INT64: Final = range(-(2**63), 2**63)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """``value``, or what stands for it: str, bool, int of 64 bits, float, bytes, tuple, dict.
 
     Never fails: a value that can't even be shown is shown as its type.
@@ -35,23 +35,39 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value
     if kind is int and value in _INT64:
         return value
+    return _within(value, 0, [MAX_ITEMS])
+
+
+def _within(value: Any, depth: int, room: list[int]) -> Any:
+    """A value within ``depth`` others; ``room`` holds how many more items there may be."""
+    if value is None or type(value) is bool:
+        return value
     try:
-        return _converted(value, depth)
+        return _converted(value, depth, room)
     except Exception:  # noqa: BLE001  # e.g. a __str__ or an __iter__ that raises
-        return f"<{kind.__name__}>"
+        return f"<{type(value).__name__}>"
 
 
-def _converted(value: Any, depth: int) -> Any:
+def _converted(value: Any, depth: int, room: list[int]) -> Any:
     for kind, convert in _SIMPLER:
         if isinstance(value, kind):
             return convert(value)
-    if depth < MAX_DEPTH and isinstance(value, Mapping):
-        pairs = [pair for pair, _ in zip(value.items(), range(MAX_ITEMS), strict=False)]
-        return {str(plain(key, depth + 1)): plain(item, depth + 1) for key, item in pairs}
-    if depth < MAX_DEPTH and isinstance(value, Sequence | set | frozenset):
-        items = [item for item, _ in zip(value, range(MAX_ITEMS), strict=False)]
-        return tuple(plain(item, depth + 1) for item in items)
-    return _shown(value)
+    is_mapping = isinstance(value, Mapping)
+    if not is_mapping and not isinstance(value, Sequence | set | frozenset):
+        return _shown(value)
+    if depth >= MAX_DEPTH:
+        return f"<{type(value).__name__}>"
+    within: list[Any] = []
+    for item in value.items() if is_mapping else value:
+        if room[0] <= 0:
+            break
+        room[0] -= 1
+        if is_mapping:
+            key = str(_within(item[0], depth + 1, room))
+            within.append((key, _within(item[1], depth + 1, room)))
+        else:
+            within.append(_within(item, depth + 1, room))
+    return dict(within) if is_mapping else tuple(within)
 
 
 def _small_or_shown(value: int) -> int | str:

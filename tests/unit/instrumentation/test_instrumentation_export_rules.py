@@ -147,4 +147,4 @@ def test_a_log_record_keeps_what_was_said():
     assert record.body.string_value == "bought ?"
     found = {a.key: a.value for a in record.attributes}
     assert (found["n"].int_value, found["ok"].bool_value) == (3, True)
-    assert found["o"].string_value == "[1]"
+    assert [item.int_value for item in found["o"].array_value.values] == [1]
