@@ -1,0 +1,280 @@
+"""What a request goes through on its way to its handler, in frameworks that are not ASGI's.
+
+A framework's integration says when; this says what: :meth:`Serving.open` where a request comes in,
+:meth:`Serving.cross` right before its handler, :meth:`Serving.close` when the answer is out. Where
+somebody else has opened the server span, that one is joined: it is named and marked here, and ended
+by whoever began it.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
+
+from heatshield.afterwards import KEY
+from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
+from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
+from heatshield.counters import fail_open
+from heatshield.current import Request, request_in
+from heatshield.deadlines import Deadline, left_s, with_deadline
+from heatshield.integrations.arrivals import Arrivals
+from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.methods import method_name
+from heatshield.names import BREAKER_HEADER, COST_BYTES
+from heatshield.spans import attributes_of, stamp_user
+from heatshield.tracing.provider import PROVIDER
+
+__all__ = ["KEY", "SERVER_ERROR", "Answer", "Header", "Served", "Serving", "answer_to"]
+
+SERVER_ERROR: Final = 500
+
+Header = Callable[[str], str | None]
+"""From the lower-case name of a header to its value."""
+
+
+class Served:
+    """One request on its way through an application.
+
+    Attributes:
+        request: what this process knows of it.
+        method: the first word of its call's name.
+        span: the server span.
+        context: the request's; ``None`` if somebody else has opened its span.
+        deadline: how long its caller waits, if that is known and heeded.
+        failure: the identity of what left its handler last.
+        prefix: what stands before its route's template.
+        root: the path under which the whole application is served.
+        status: of the answer; 0 before there is one.
+        received: bytes of its body.
+        sent: bytes of the answer's body, so far.
+    """
+
+    __slots__ = (
+        "context", "deadline", "failure", "method", "prefix", "received", "request", "root",
+        "sent", "span", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self, request: Request, method: str, span: Span, context: Context | None = None
+    ) -> None:
+        self.request, self.method, self.span, self.context = request, method, span, context
+        self.deadline: Deadline | None = None
+        self.failure = 0
+        self.prefix = self.root = ""
+        self.status = self.received = self.sent = 0
+
+
+class Answer(NamedTuple):
+    """What a request is answered with that is refused or came too late."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def answer_to(error: BaseException) -> Answer | None:
+    """The answer that an error stands for which is a decision and no failure; marks the span."""
+    refusal = refusal_in(error)
+    if refusal is not None:
+        request = request_in()
+        span = request.span if request is not None else get_current_span()
+        mark_rejected(span, refusal.entry_id)
+        return _answer(UNAVAILABLE, refusal)
+    expiry = expiry_in(error)
+    return None if expiry is None else _answer(EXPIRED_STATUS, expiry)
+
+
+def _answer(status: int, error: BreakerOpen | DeadlineExceeded) -> Answer:
+    body = json.dumps({"detail": str(error)}).encode()
+    return Answer(status, {**error.headers, "content-type": "application/json"}, body)
+
+
+class Serving:
+    """Sees the requests of one framework through.
+
+    Args:
+        framework: names the tracer.
+        equipment: of the runtime.
+
+    Attributes:
+        excluded_paths: prefixes of paths that make no spans.
+    """
+
+    def __init__(self, framework: str, equipment: Equipment) -> None:
+        settings = equipment.settings
+        self._tracer = PROVIDER.get_tracer(f"heatshield.{framework}")
+        self._read = equipment.propagator.read
+        self._identity = equipment.identity
+        self._arrivals = Arrivals(settings)
+        self.excluded_paths = settings.excluded_paths
+
+    def is_excluded(self, path: str) -> bool:
+        """Whether requests of this path make no spans."""
+        return bool(self.excluded_paths) and path.startswith(self.excluded_paths)
+
+    @fail_open("serving", None)
+    def open(
+        self, method: str, attributes: dict[str, Any], header: Header, query: str = ""
+    ) -> Served | None:
+        """Open the span of a request, or join the one it has; ``None`` if it is not to be seen.
+
+        Args:
+            method: of HTTP.
+            attributes: of the span; plain values, taken over.
+            header: reads the request's headers.
+            query: of its address.
+        """
+        here = get_current()
+        if here.get(_SUPPRESS_INSTRUMENTATION_KEY):
+            return None
+        served = _joined(method) or self._begun(method, attributes, header, here)
+        self._name(served, header, query)
+        return served
+
+    @fail_open("serving", None)
+    def join(self, method: str, header: Header, query: str = "") -> Served | None:
+        """Join the span that somebody else has opened for the request that runs here."""
+        served = _joined(method)
+        if served is not None:
+            self._name(served, header, query)
+        return served
+
+    @fail_open("serving", None)
+    def cross(
+        self, served: Served, template: str, parameters: Mapping[str, Any], user: object = None
+    ) -> BreakerOpen | DeadlineExceeded | None:
+        """Say which handler is about to run; what is returned is why it must not.
+
+        Args:
+            served: the request.
+            template: of its route; low cardinality.
+            parameters: of its path.
+            user: whom the framework has authenticated.
+        """
+        request, template = served.request, served.prefix + template
+        if request.entered:
+            return None
+        call = f"{served.method} {template}"
+        request.call = call
+        served.span.set_attribute("http.route", template)
+        served.span.update_name(call)
+        if self._identity.reads_route:
+            self._identity.on_route(request, parameters, user)
+            stamp_user(served.span, request)
+        refusal = GATE.refusal(call, request.user)
+        if refusal is not None:
+            mark_rejected(request.span, refusal.entry_id)
+            return refusal
+        left = left_s(time.monotonic())
+        if left is not None and left <= 0:
+            return DeadlineExceeded()
+        request.entered = True
+        return None
+
+    def no_route(self, served: Served) -> None:
+        """There is no handler for the request: its path, which anybody can choose, is no name."""
+        if served.context is None and not served.request.entered:
+            served.span.update_name(served.method)
+
+    @fail_open("serving", None)
+    def answered(self, served: Served, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """Note the head of the answer.
+
+        A service may answer a rejection in its own words; a header says that it is one.
+        """
+        served.status = status
+        if status == UNAVAILABLE:
+            for name, value in headers:
+                if name.lower() == BREAKER_HEADER:
+                    mark_rejected(served.span, value[:MAX_ID_LENGTH])
+
+    @fail_open("serving", None)
+    def failed(self, served: Served, error: BaseException) -> None:
+        """Note what left the handler, unless whoever opened the span does."""
+        if served.context is None or served.failure == id(error):
+            return
+        served.failure = id(error)
+        if refusal_in(error) is None:
+            served.span.record_exception(error)
+            served.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+
+    @fail_open("serving", None)
+    def close(self, served: Served) -> None:
+        """Say what it cost, and end the span; only the first time counts."""
+        if served.deadline is not None:
+            served.deadline.lift()
+        span = served.span
+        if not span.is_recording() or _counted_already(served):
+            return
+        moved = served.received + served.sent
+        if moved:
+            so_far = attributes_of(span).get(COST_BYTES, 0)
+            span.set_attribute(COST_BYTES, moved + so_far)
+        if served.context is None:
+            return
+        if served.received:
+            span.set_attribute("http.request.body.size", served.received)
+        if served.status:
+            span.set_attribute("http.response.status_code", served.status)
+            span.set_attribute("http.response.body.size", served.sent)
+            if served.status >= SERVER_ERROR:
+                span.set_status(StatusCode.ERROR)
+        span.end()
+
+    def _begun(
+        self, method: str, attributes: dict[str, Any], header: Header, here: Context
+    ) -> Served:
+        inbound = self._read(header)
+        request = inbound.request()
+        if not inbound.trace_id:  # what the server was started in is no part of its requests
+            here = set_span_in_context(INVALID_SPAN, here)
+        context = inbound.context(request, here)
+        name = method_name(method)
+        span = self._tracer.open(name, SpanKind.SERVER, attributes, context)
+        if not request.call:
+            request.enter(name, span)  # where the service's own sampler made no span
+        deadline = self._arrivals.deadline(_read(header, self._arrivals.headers))
+        if deadline is not None:
+            context = with_deadline(deadline, context)
+        served = Served(request, name, span, set_span_in_context(span, context))
+        served.deadline = deadline
+        return served
+
+    def _name(self, served: Served, header: Header, query: str) -> None:
+        """Name the user by what the request says of itself, as far as the settings want it."""
+        identity = self._identity
+        if identity.headers or identity.reads_query:
+            raw_query = query.encode("latin-1", "replace") if identity.reads_query else b""
+            identity.on_entry(served.request, _read(header, identity.headers), raw_query)
+            stamp_user(served.span, served.request)
+
+
+def _read(header: Header, names: Iterable[bytes]) -> dict[bytes, bytes]:
+    values = ((name, header(name.decode("latin-1"))) for name in names)
+    return {name: value.encode("latin-1", "replace") for name, value in values if value}
+
+
+def _counted_already(served: Served) -> bool:
+    """Whether the span is of another server's integration of ours, which counts what it moves."""
+    if served.context is not None:
+        return False
+    scope = getattr(served.span, "instrumentation_scope", None)
+    return str(getattr(scope, "name", "")).startswith("heatshield.")
+
+
+def _joined(method: str) -> Served | None:
+    request = request_in()
+    if request is None or not request.span.is_recording():
+        return None
+    return Served(request, method_name(method), request.span)
