@@ -6,7 +6,6 @@ be anything are not: whoever calls himself ``error`` must not garble everybody's
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
@@ -84,18 +83,20 @@ class Aliases:
         """``text`` with pseudonyms for the distinctive ids among those seen lately."""
         seen = f"{text} {unquote(text)}" if "%" in text else text
         lowered = in_lower_case(seen)
-        found = {alias for alias in self._in(lowered) if alias.lowered in lowered}
-        for alias in sorted(found, key=lambda alias: -len(alias.raw)):  # one may hold another
-            text = alias.masked(text)
-        return text
-
-    def _in(self, lowered: str) -> Iterator[Alias]:
-        """Those whose run is in the text: all that can be in it, and some others."""
         young, old = self._young, self._old
+        found: list[Alias] = []
         for run in _DIGITS.findall(lowered):
-            yield from young.by_digits.get(run, ())
-            yield from old.by_digits.get(run, ())
+            if run in young.by_digits:
+                found += young.by_digits[run]
+            if run in old.by_digits:
+                found += old.by_digits[run]
         if young.by_letters or old.by_letters:
             for run in _LETTERS.findall(lowered):
-                yield from young.by_letters.get(run, ())
-                yield from old.by_letters.get(run, ())
+                found += young.by_letters.get(run, ())
+                found += old.by_letters.get(run, ())
+        if not found:
+            return text
+        there = {alias for alias in found if alias.lowered in lowered}
+        for alias in sorted(there, key=lambda alias: -len(alias.raw)):  # one may hold another
+            text = alias.masked(text)
+        return text

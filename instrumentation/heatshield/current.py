@@ -67,6 +67,8 @@ class Request:
 
     def know(self, alias: Alias) -> None:
         """Have one more id masked in what is said of this request."""
+        if alias.pseudonym == self.user:
+            self.raw_user = alias.raw
         if alias not in self.aliases:
             self.aliases = (*self.aliases[-MAX_ALIASES + 1 :], alias)
         _latest.set(self)

@@ -13,16 +13,13 @@ Several things may name a user. The more believable one wins, whenever it comes:
 What of the last four is true is for the service to know; docs/identity.md says what an edge does.
 """
 
-import base64
-import binascii
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote, unquote_plus
 from uuid import UUID
 
 from heatshield.aliases import Aliases
+from heatshield.carriers import claim_in, cookie_in, ids_of, pairs_in, parameters_in
 from heatshield.counters import fail_open
 from heatshield.current import Request
 from heatshield.pseudonyms import is_pseudonym
@@ -47,25 +44,19 @@ _RANKS: Final = {source: rank for rank, source in enumerate(SOURCES)} | {"": len
 MAX_USER_LENGTH: Final = 256
 """Characters of a user id; a longer one is not an id but an attack or a mistake."""
 
-MAX_CARRIER_LENGTH: Final = 8_192
-"""Bytes of a token, cookie header or query that are looked at: the usual limit of a header line."""
-
 MAX_TRIED: Final = 8
 """Parameters of a request that are tried for whether a pseudonym stands for them, 2 µs each."""
-
-USER_ATTRIBUTES: Final = ("pk", "id", "identity", "username", "display_name")
-"""Where users of frameworks have their ids: Django, ORMs, Starlette, others."""
 
 
 class Found(NamedTuple):
     """A user that a request names.
 
     Attributes:
-        user: as it came; it may be no id at all.
+        user: the raw id, acceptable as one.
         source: what names the user.
     """
 
-    user: object
+    user: str
     source: str
 
 
@@ -77,7 +68,7 @@ def acceptable(user: object) -> str | None:
         text = str(user)
     else:
         return None
-    return text if 0 < len(text) <= MAX_USER_LENGTH and text.isprintable() else None
+    return text if text and len(text) <= MAX_USER_LENGTH and text.isprintable() else None
 
 
 class Identity:
@@ -131,17 +122,17 @@ class Identity:
         if type(user) is Found:
             user, source = user
         text = acceptable(user)
-        if text is None:
-            return None
+        return None if text is None else self._name(request, text, source)
+
+    def _name(self, request: Request, text: str, source: str) -> str | None:
         believed = request.user is None or _RANKS[source] <= _RANKS[request.source]
-        if self.aliases is not None:
-            alias = self.aliases.of(text)
+        if self.aliases is None:
             if believed:
-                request.name(alias, source)
-            else:
-                request.know(alias)
+                request.user, request.source = text, source
         elif believed:
-            request.user, request.source = text, source
+            request.name(self.aliases.of(text), source)
+        else:
+            request.know(self.aliases.of(text))
         return request.user
 
     @fail_open("identity", None)
@@ -159,16 +150,19 @@ class Identity:
             As :meth:`name`.
         """
         known_as = None
-        if self.aliases is not None or request.user is None or self._header in headers:
-            found = self.from_headers(headers)
-            known_as = None if found is None else self.name(request, found)
+        user = self._header_user(headers)
+        if user is not None:
+            known_as = self._name(request, user, HEADER)
+        elif self.aliases is not None or request.user is None:
+            found = self._found_in(headers)
+            known_as = None if found is None else self._name(request, *found)
         if not query:
             return known_as
         if self._query and (self.aliases is not None or request.user is None):
             found = self.from_query(query)
-            known_as = (None if found is None else self.name(request, found)) or known_as
+            known_as = (None if found is None else self._name(request, *found)) or known_as
         if self.aliases is not None:
-            self._recognise(request, (value for _, value in _pairs(query)))
+            self._recognise(request, (value for _, value in pairs_in(query)))
         return known_as
 
     @fail_open("identity", None)
@@ -188,10 +182,10 @@ class Identity:
         known_as = None
         if self._path_parameter:
             found = self.from_path(path_params)
-            known_as = None if found is None else self.name(request, found)
+            known_as = None if found is None else self._name(request, *found)
         if self._scope and user is not None:
             found = self.from_scope(user)
-            known_as = (None if found is None else self.name(request, found)) or known_as
+            known_as = (None if found is None else self._name(request, *found)) or known_as
         if self.aliases is not None:
             self._recognise(request, path_params.values())
         return known_as
@@ -207,7 +201,6 @@ class Identity:
             text = acceptable(one)
             alias = None if text is None else self.aliases.standing_for(text, request.user)
             if alias is not None:
-                request.raw_user = alias.raw
                 request.know(alias)
                 return
 
@@ -215,52 +208,44 @@ class Identity:
 
     def from_headers(self, headers: Mapping[bytes, bytes]) -> Found | None:
         """The user that headers name, by :attr:`headers`: the header, else a token, a cookie."""
-        if self._header in headers:
-            user = headers[self._header].decode("latin-1").strip()
-            if acceptable(user) is not None:
-                return Found(user, HEADER)
+        user = self._header_user(headers)
+        return self._found_in(headers) if user is None else Found(user, HEADER)
+
+    def _header_user(self, headers: Mapping[bytes, bytes]) -> str | None:
+        if not self._header or self._header not in headers:
+            return None
+        return acceptable(headers[self._header].decode("latin-1").strip())
+
+    def _found_in(self, headers: Mapping[bytes, bytes]) -> Found | None:
         if self._claim and b"authorization" in headers:
-            claimed = _claim(headers[b"authorization"], self._claim)
-            if acceptable(claimed) is not None:
-                return Found(claimed, TOKEN)
+            user = acceptable(claim_in(headers[b"authorization"], self._claim))
+            if user is not None:
+                return Found(user, TOKEN)
         if self._cookie and b"cookie" in headers:
-            return _in_cookies(headers[b"cookie"], self._cookie)
+            user = acceptable(cookie_in(headers[b"cookie"], self._cookie))
+            if user is not None:
+                return Found(user, COOKIE)
         return None
 
     def from_query(self, query: bytes) -> Found | None:
         """The user that a query string names; the first, if it names several."""
         if not self._query:
             return None
-        named = (value for name, value in _pairs(query) if name == self._query)
-        return next((Found(value, QUERY) for value in named if value), None)
+        return _first(parameters_in(query, self._query), QUERY)
 
     def from_path(self, path_params: Mapping[str, Any]) -> Found | None:
         """The user that a path parameter names."""
         if not self._path_parameter:
             return None
-        user = path_params.get(self._path_parameter)
+        user = acceptable(path_params.get(self._path_parameter))
         return None if user is None else Found(user, PATH)
 
     @fail_open("identity", None)
     def from_scope(self, user: Any) -> Found | None:
-        """The user that a framework has authenticated, whatever it makes users of.
-
-        Args:
-            user: an id (WSGI's ``REMOTE_USER``), a mapping, or an object: Starlette's
-                ``scope["user"]``, Django's ``request.user``. Its first acceptable attribute of
-                :data:`USER_ATTRIBUTES` counts.
-        """
+        """The user that a framework has authenticated, as :func:`ids_of` reads it."""
         if not self._scope or user is None:
             return None
-        if acceptable(user) is not None:
-            return Found(user, AUTH)
-        if isinstance(user, Mapping):
-            ids = (user.get(name) for name in ("sub", *USER_ATTRIBUTES))
-        elif not getattr(user, "is_authenticated", True):
-            return None
-        else:
-            ids = (_attribute(user, name) for name in USER_ATTRIBUTES)
-        return next((Found(one, AUTH) for one in ids if acceptable(one) is not None), None)
+        return _first(ids_of(user), AUTH)
 
     def from_baggage(self, value: object) -> str | None:
         """A user that another service named. What is no pseudonym becomes one if a key is set."""
@@ -270,35 +255,6 @@ class Identity:
         return self.known_as(text)
 
 
-def _attribute(user: Any, name: str) -> Any:
-    try:
-        return getattr(user, name, None)
-    except Exception:  # noqa: BLE001  # Starlette's users raise for what they don't have
-        return None
-
-
-def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
-    for pair in query[:MAX_CARRIER_LENGTH].decode("latin-1").split("&"):
-        name, _, value = pair.partition("=")
-        yield unquote_plus(name), unquote_plus(value)
-
-
-def _in_cookies(cookies: bytes, wanted: bytes) -> Found | None:
-    for cookie in cookies[:MAX_CARRIER_LENGTH].split(b";"):
-        name, _, value = cookie.partition(b"=")
-        if name.strip() == wanted:
-            return Found(unquote(value.strip().strip(b'"').decode("latin-1")), COOKIE)
-    return None
-
-
-def _claim(authorization: bytes, claim: str) -> object:
-    """A claim of a bearer token. The signature is not checked: that is the service's business."""
-    scheme, _, token = authorization.partition(b" ")
-    parts = token.strip().split(b".")
-    if scheme.lower() != b"bearer" or len(parts) != 3 or len(token) > MAX_CARRIER_LENGTH:  # noqa: PLR2004  # header.payload.signature, RFC 7519
-        return None
-    try:
-        payload = json.loads(base64.urlsafe_b64decode(parts[1] + b"=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError, binascii.Error):
-        return None
-    return payload.get(claim) if isinstance(payload, dict) else None
+def _first(users: Iterable[object], source: str) -> Found | None:
+    good = (text for user in users if (text := acceptable(user)) is not None)
+    return next((Found(text, source) for text in good), None)

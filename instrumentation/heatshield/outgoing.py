@@ -29,7 +29,9 @@ PROTOCOL: Final = frozenset(
     {
         CALL, FLAGGED, REJECTED, USER_SOURCE, COST_BYTES, COST_ELEMENTS, COST_ROWS, "http.route",
         "http.request.method", "http.method", "url.scheme", "http.scheme", "http.flavor",
-        "http.status_code", "network.protocol.name", "network.protocol.version",
+        "http.status_code", "http.response.status_code", "http.request.body.size",
+        "http.response.body.size", "server.port", "net.peer.port",
+        "network.protocol.name", "network.protocol.version",
         "network.transport", "network.type", "net.transport", "net.peer.ip", "net.host.ip",
         "client.address", "network.peer.address", "network.local.address",
         "db.system", "db.system.name", "db.operation", "db.operation.name", "db.collection.name",
@@ -40,6 +42,11 @@ PROTOCOL: Final = frozenset(
 )  # fmt: skip
 """Attributes whose values are the code's or a protocol's, and calls' names, by which breakers know
 them: a user who is called ``get`` or ``purchases`` must not change those."""
+
+_AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
+"""Full of numbers, and nobody else's than the caller's."""
+
+_OF_TEXTS: Final = frozenset({tuple, dict, bytes})
 
 LEAST_DISTINCTIVE: Final = 10 ** (DISTINCTIVE_LENGTH - 1)
 """The least number that hardly is one by chance."""
@@ -120,12 +127,11 @@ class Outgoing:
             return attributes
         if request is None or not request.aliases:
             request = self._of(attributes)
-        return {
-            self._name(name, request): value
-            if name in PROTOCOL
-            else self._value(name, value, request)
+        masked = {
+            name: value if name in PROTOCOL else self._value(name, value, request)
             for name, value in attributes.items()
         }
+        return masked if request is None else _with_names_masked(masked, request)
 
     def of_span(self, span: Any) -> Mapping[str, Any]:
         """The attributes of a span, whoever made it, without user ids and SQL literals."""
@@ -151,28 +157,25 @@ class Outgoing:
             alias = self._aliases.known_as(known_as)
         return None if alias is None else Request(user=alias.pseudonym, aliases=(alias,))
 
-    def _name(self, name: str, request: Request | None) -> str:
-        for alias in request.aliases if request is not None else ():
-            if alias.lowered in name.lower():
-                name = alias.masked(name)
-        return name
-
     def _value(self, name: str, value: Any, request: Request | None) -> Any:
         kind = type(value)
         if kind is str:
+            if name in _AGENTS:
+                return value if request is None else request.masked(value)
             return self.masked(value, request)
         if kind is int:
             return self._number(name, value, request)
-        if kind is tuple:
+        return self._inside(name, value, request) if kind in _OF_TEXTS else value
+
+    def _inside(self, name: str, value: Any, request: Request | None) -> Any:
+        if isinstance(value, tuple):
             return tuple(self._value(name, item, request) for item in value)
-        if kind is dict:
-            return {
-                self.masked(key, request): self._value(key, item, request)
-                for key, item in value.items()
-            }
-        if kind is bytes:
+        if isinstance(value, bytes):
             return self.masked(value.decode("latin-1"), request).encode("latin-1")
-        return value
+        return {
+            self.masked(key, request): self._value(key, item, request)
+            for key, item in value.items()
+        }
 
     def _number(self, name: str, value: int, request: Request | None) -> Any:
         """An id may be a number, and a number may be anything: so the name has a say, too."""
@@ -184,6 +187,17 @@ class Outgoing:
         else:
             return value
         return masked if is_pseudonym(masked) else value
+
+
+def _with_names_masked(attributes: dict[str, Any], request: Request) -> dict[str, Any]:
+    """As log records may have fields named after users."""
+    names = "\n".join(attributes).lower()
+    if not any(alias.lowered in names for alias in request.aliases):
+        return attributes
+    return {
+        name if name in PROTOCOL else request.masked(name): value
+        for name, value in attributes.items()
+    }
 
 
 def _with_shapes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

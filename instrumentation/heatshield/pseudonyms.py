@@ -72,29 +72,30 @@ class Alias:
         self.distinctive = len(raw) >= DISTINCTIVE_LENGTH and not raw.isalpha()
         self.lowered = in_lower_case(raw)
         self._digital = _NUMBER.fullmatch(raw) is not None
-        self._spellings: tuple[str, ...] | None = None
+        self._spellings: tuple[str, ...] = ()  # made when they are needed, off the request's way
 
     def masked(self, text: str) -> str:
         """``text`` with the pseudonym wherever the id stood."""
         if self.lowered in in_lower_case(text):
             text = _outside(text, self._replaced_plain)
-        if any(spelling in text for spelling in self._other_spellings()):
-            text = _outside(text, self._replaced_spellings)
+        for spelling in self._spellings or self._spell():
+            if spelling in text:
+                text = _outside(text, self._replaced_spellings)
+                break
         if "%" in text and self._is_encoded_in(text):
             text = _outside(text, self._replaced_encoded)
         return text
 
-    def _other_spellings(self) -> tuple[str, ...]:
-        if self._spellings is None:
-            longest_first = sorted(_spellings(self.raw), key=len, reverse=True)
-            self._spellings = tuple(longest_first)
+    def _spell(self) -> tuple[str, ...]:
+        longest_first = sorted(set(_spellings(self.raw)), key=len, reverse=True)
+        self._spellings = tuple(longest_first)
         return self._spellings
 
     def _replaced_plain(self, text: str) -> str:
         return self._replaced(text, in_lower_case(text))
 
     def _replaced_spellings(self, text: str) -> str:
-        for spelling in self._other_spellings():
+        for spelling in self._spellings:
             text = text.replace(spelling, self.pseudonym)
         return text
 

@@ -1,0 +1,82 @@
+"""Where a user may be written in what a request carries: pure. What is found may be no id."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import unquote, unquote_plus
+from uuid import UUID
+
+__all__ = ["claim_in", "cookie_in", "ids_of", "pairs_in", "parameters_in"]
+
+MAX_LENGTH: Final = 8_192
+"""Bytes of a token, cookie header or query that are looked at: the usual limit of a header line."""
+
+USER_ATTRIBUTES: Final = ("pk", "id", "identity", "username", "display_name")
+"""Where users of frameworks have their ids: Django's, ORMs', Starlette's, others'."""
+
+USER_KEYS: Final = ("sub", *USER_ATTRIBUTES)
+"""Where users that are mappings have theirs: the claims of a verified token, for one."""
+
+
+def claim_in(authorization: bytes, claim: str) -> object:
+    """A claim of a bearer token. The signature is not checked: that is the service's business."""
+    scheme, _, token = authorization.partition(b" ")
+    parts = token.strip().split(b".")
+    if scheme.lower() != b"bearer" or len(parts) != 3 or len(token) > MAX_LENGTH:  # noqa: PLR2004  # header.payload.signature, RFC 7519
+        return None
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + b"=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError, binascii.Error):
+        return None
+    return payload.get(claim) if isinstance(payload, dict) else None
+
+
+def cookie_in(cookies: bytes, wanted: bytes) -> str | None:
+    """The value of a cookie; the first, if there are several of that name."""
+    for cookie in cookies[:MAX_LENGTH].split(b";"):
+        name, _, value = cookie.partition(b"=")
+        if name.strip() == wanted:
+            return unquote(value.strip().strip(b'"').decode("latin-1"))
+    return None
+
+
+def parameters_in(query: bytes, wanted: str) -> Iterator[str]:
+    """The values of a parameter of a query string."""
+    for name, value in _split(query):
+        if name == wanted or ("%" in name and unquote_plus(name) == wanted):
+            yield unquote_plus(value)
+
+
+def pairs_in(query: bytes) -> Iterator[tuple[str, str]]:
+    """The parameters of a query string."""
+    return ((unquote_plus(name), unquote_plus(value)) for name, value in _split(query))
+
+
+def _split(query: bytes) -> Iterator[tuple[str, str]]:
+    for pair in query[:MAX_LENGTH].decode("latin-1").split("&"):
+        name, _, value = pair.partition("=")
+        yield name, value
+
+
+def ids_of(user: Any) -> Iterator[object]:
+    """What may be the id of a framework's user, the likeliest first; nothing of an anonymous one.
+
+    Args:
+        user: an id (WSGI's ``REMOTE_USER``), a mapping, or an object: Starlette's
+            ``scope["user"]``, Django's ``request.user``.
+    """
+    if isinstance(user, Mapping):
+        yield from (user.get(name) for name in USER_KEYS)
+    elif isinstance(user, str | int | UUID):
+        yield user
+    elif getattr(user, "is_authenticated", True):
+        yield from (_attribute(user, name) for name in USER_ATTRIBUTES)
+
+
+def _attribute(user: Any, name: str) -> object:
+    try:
+        return getattr(user, name, None)
+    except Exception:  # noqa: BLE001  # Starlette's users raise for what they don't have
+        return None
