@@ -30,10 +30,13 @@ def test_lists_within_lists_share_one_bound():
         ({"a": {"b": (1,)}, 3: [False]}, {"a": {"b": (1,)}, "3": (False,)}),
         ([[[[[1]]]]], (((("<list>",),),),)),
         (2**63, str(2**63)),
-        (10**5_000, "<int>"),
     ],
 )
 def test_values_become_what_otlp_can_carry(value, expected):
     shown = plain(value)
     assert shown == expected
     assert [type(item) for item in shown] == [type(item) for item in expected]
+
+
+def test_a_number_that_has_no_text_is_its_type():
+    assert plain(10**5_000) == "<int>"
