@@ -22,7 +22,7 @@ from heatshield.metrics import multiprocess
 from heatshield.metrics.families import OWN
 from heatshield.metrics.fork_guard import unforked
 
-__all__ = ["MIRROR", "Port", "Served", "asgi_app", "served", "wsgi_app"]
+__all__ = ["MIRROR", "Port", "Served", "asgi_app", "mirror", "retire", "served", "wsgi_app"]
 
 GZIP_LEVEL: Final = 1
 """Text of this kind shrinks to a tenth already."""
@@ -59,6 +59,18 @@ def served() -> Served:
     if multiprocess.in_use():
         return Served(multiprocess.over_processes(MIRROR))
     return Served(REGISTRY)
+
+
+def mirror() -> None:
+    """Write our figures to the files of multi-process mode, while nobody forks."""
+    with unforked():
+        MIRROR.write()
+
+
+def retire() -> None:
+    """Write them for the last time."""
+    with unforked():
+        MIRROR.retire()
 
 
 def wsgi_app() -> Callable[[Any, Any], Any]:

@@ -35,9 +35,6 @@ it."""
 FORK_WAITS_S: Final = 0.05
 """Most that a fork is held up until the thread, which mostly waits, has ended."""
 
-_DONE: Final = threading.Event()
-_DONE.set()
-
 
 class ServiceMetrics:
     """Starts no thread and imports no ``prometheus_client`` before the process begins to serve.
@@ -120,7 +117,7 @@ class ServiceMetrics:
         # Imported on this thread and not on that: a fork must not meet a half-done import.
         from heatshield.metrics import multiprocess
         from heatshield.metrics.chores import Chore
-        from heatshield.metrics.exposition import MIRROR, Port
+        from heatshield.metrics.exposition import Port, mirror, retire
         from heatshield.metrics.push import Push
 
         settings, chores = self._settings, []
@@ -128,8 +125,8 @@ class ServiceMetrics:
             self._port = Port(settings.metrics_host, settings.metrics_port)
             chores.append(Chore(self._port.open, PORT_S))
         if multiprocess.in_use():
-            chores.append(Chore(MIRROR.write, MIRROR_S))
-            self._finals.append(MIRROR.retire)
+            chores.append(Chore(mirror, MIRROR_S))
+            self._finals.append(retire)
         if settings.metrics_interval_s:
             self._push = Push(settings, self._clock, self._resource)
             first_s = min(FIRST_PUSH_S, settings.metrics_interval_s)
@@ -154,13 +151,13 @@ class ServiceMetrics:
 
     def hurry(self) -> threading.Event:
         """Have a snapshot sent now, while others send what they have; is set once it is."""
-        return _DONE if self._thread is None else self._thread.hurry()
+        return _done() if self._thread is None else self._thread.hurry()
 
     def finish(self) -> threading.Event:
         """Have the last snapshot sent, while others send what they have; is set once it is."""
         if self._thread is None and self._chores:  # a fork ended the thread
             self.start()
-        return _DONE if self._thread is None else self._thread.end()
+        return _done() if self._thread is None else self._thread.end()
 
     def stop(self, most_s: float) -> None:
         """Wait for the last snapshot, listen and measure no more."""
@@ -194,6 +191,12 @@ class ServiceMetrics:
             if part is not None:
                 part.leave_to_parent()
         self._reset()
+
+
+def _done() -> threading.Event:
+    done = threading.Event()
+    done.set()
+    return done
 
 
 @fail_open("metrics", None)
