@@ -6,7 +6,9 @@ import json
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import httpx
 import pytest
 import uvicorn
@@ -39,8 +41,30 @@ def shop_application(seen):
     return Starlette(routes=[Route("/owns/{user}", owns)])
 
 
-def gateway_application(shop, seen):
+def grpc_server(shop, seen):
+    """A service in between that speaks gRPC and calls the shop over HTTP."""
+
+    def owns(request, _context):
+        seen.append(left())
+        time.sleep(float(request))
+        with httpx.Client(base_url=shop, verify=TLS) as client:
+            there_s = client.get("/owns/u-1").json()["left_s"]
+        return json.dumps({"talk_s": seen[-1], "there_s": there_s}).encode()
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    handlers = {"Owns": grpc.unary_unary_rpc_method_handler(owns)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("talk.Talk", handlers),))
+    return server, server.add_insecure_port("127.0.0.1:0")
+
+
+def gateway_application(shop, talk, seen):
     app = FastAPI()
+
+    @app.get("/talk")
+    async def by_grpc(wait_s: float = 0.0):
+        async with grpc.aio.insecure_channel(talk) as channel:
+            answer = await channel.unary_unary("/talk.Talk/Owns")(str(wait_s).encode())
+        return {"here_s": left(), **json.loads(answer)}
 
     async def ask():
         async with httpx.AsyncClient(base_url=shop, verify=TLS) as client:
@@ -102,9 +126,13 @@ class Platform:
     """Both services, and what each saw of its deadline when a handler of it began."""
 
     def __init__(self, stack):
-        self.at_gateway, self.at_shop = [], []
+        self.at_gateway, self.at_talk, self.at_shop = [], [], []
         shop = stack.enter_context(serving(shop_application(self.at_shop)))
-        gateway = stack.enter_context(serving(gateway_application(shop, self.at_gateway)))
+        server, port = grpc_server(shop, self.at_talk)
+        server.start()
+        stack.callback(lambda: server.stop(0).wait())
+        app = gateway_application(shop, f"127.0.0.1:{port}", self.at_gateway)
+        gateway = stack.enter_context(serving(app))
         self.client = stack.enter_context(httpx.Client(base_url=gateway, verify=TLS, timeout=20))
 
     def get(self, path, milliseconds=None, header="heatshield-deadline"):
@@ -130,6 +158,20 @@ def test_each_hop_has_less_than_the_one_before(platform, path):
     answer = platform().get(path, 5_000).json()
     assert 4 < answer["here_s"] < 5
     assert 3 < answer["there_s"] < answer["here_s"] - 0.001
+
+
+def test_a_deadline_goes_from_http_to_grpc_and_back(platform):
+    answer = platform().get("/talk", 5_000).json()
+    assert 3 < answer["there_s"] < answer["talk_s"] < 5.1  # gRPC rounds up
+    assert platform().get("/talk").json() == dict.fromkeys(("here_s", "talk_s", "there_s"))
+
+
+def test_what_is_over_within_a_grpc_service_goes_no_further(platform):
+    made = platform()
+    assert made.get("/talk?wait_s=0.5", 250).status_code == 500  # the gateway's own gRPC error
+    time.sleep(0.5)
+    assert len(made.at_talk) == 1
+    assert made.at_shop == []
 
 
 def test_a_request_that_says_nothing_has_all_the_time(platform):
