@@ -115,14 +115,15 @@ def breaker(
     return decorate(name, fallback)
 
 
-def deadline(seconds: float) -> "Within":
+def deadline(seconds: float | None) -> "Within":
     """Give what runs in a ``with`` block so much time, or less where its caller waits less.
 
     Calls of httpx, requests, gRPC and Redis tell the next service how much is left, wait no longer
     than that, and are not started once it is over. Nothing is interrupted.
 
     Args:
-        seconds: from entering the block on.
+        seconds: from entering the block on; ``None`` is all the time there is, for what has to be
+            done though nobody waits for it any more, such as giving something back.
 
     Raises, from calls in the block:
         DeadlineExceeded: if one is not started because no time is left.

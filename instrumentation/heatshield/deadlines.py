@@ -108,23 +108,27 @@ class Within:
     started any more. Reusable, but not while it is open.
 
     Args:
-        seconds: how much.
+        seconds: how much; ``None`` is all the time there is, whatever it runs within.
         monotonic: where the time comes from.
     """
 
     __slots__ = ("_mine", "_monotonic", "_seconds", "_token")
 
-    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, seconds: float | None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._seconds = seconds
         self._monotonic = monotonic
         self._mine: Deadline | None = None
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> Deadline:
-        at = self._monotonic() + self._seconds
-        outer = deadline_in()
-        if outer is not None and outer.at <= at:
-            return outer
+        at = math.inf
+        if self._seconds is not None:
+            at = self._monotonic() + self._seconds
+            outer = deadline_in()
+            if outer is not None and outer.at <= at:
+                return outer
         self._mine = mine = Deadline(at)
         self._token = attach(with_deadline(mine))
         return mine

@@ -8,6 +8,7 @@ gets to see of it is :class:`BreakerOpen` and :class:`DeadlineExceeded`.
 import os
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from opentelemetry.trace import SpanKind, get_current_span
@@ -23,11 +24,15 @@ from heatshield.counters import COUNTERS
 from heatshield.deadlines import HOP_S, deadline_in, left_s
 from heatshield.settings import ServiceSettings
 
-__all__ = ["DOWNSTREAM", "FAIR_S", "Begun", "Downstream"]
+__all__ = ["DOWNSTREAM", "FAIR_S", "GIVING_BACK", "Begun", "Downstream"]
 
 FAIR_S: Final = 1.0
 """A peer that was given less time than this, because the deadline was near, and did not answer in
 it has not failed: otherwise whoever sends short deadlines could break a call for everybody."""
+
+GIVING_BACK: Final[ContextVar[bool]] = ContextVar("heatshield-giving-back", default=False)
+"""True while something is given back that others wait for, such as a lock: such a call is made
+whatever its request's deadline and its peer's breaker say."""
 
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
@@ -137,9 +142,9 @@ class Downstream:
     @property
     def idle(self) -> bool:
         """Nothing would be asked of a call here and now; then it needs no name either."""
-        return not self._users or (
-            self._breakers is None and not RETRIES.wanted and deadline_in() is None
-        )
+        if not self._users or GIVING_BACK.get():
+            return True
+        return self._breakers is None and not RETRIES.wanted and deadline_in() is None
 
     def begin(self, peer: str, call: str, caller: Callable[[], str] | None = None) -> Begun | None:
         """Ask before a call; ``None`` if nothing wants to know how it ends.

@@ -2,14 +2,15 @@
 
 A call is one command or one pipeline. Its peer is host and port (or the socket's path); its name is
 the command. A command is not cut off by a deadline once it is sent, as its connection could not be
-used again; it is only not started. Cluster clients are left alone: they have no one peer.
+used again; it is only not started. A lock is released in any case: others wait for it. Cluster
+clients are left alone: they have no one peer.
 """
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Final
 
-from heatshield.breakers.downstream import DOWNSTREAM, Begun
+from heatshield.breakers.downstream import DOWNSTREAM, GIVING_BACK, Begun
 from heatshield.breakers.local import Outcome
 from heatshield.counters import fail_open
 from heatshield.integrations.equipment import Equipment
@@ -43,7 +44,9 @@ def install(equipment: Equipment) -> None:
         ImportError: if redis-py is not installed.
     """
     import redis.asyncio.client
+    import redis.asyncio.lock
     import redis.client
+    import redis.lock
 
     remove()
     if DOWNSTREAM.install(NAME, equipment.settings):
@@ -54,6 +57,8 @@ def install(equipment: Equipment) -> None:
         _PATCHES.wrap(asynchronous.Redis, "execute_command", _around_async(_command))
         _PATCHES.wrap(asynchronous.Pipeline, "execute", _around_async(_pipeline))
         _PATCHES.wrap(asynchronous.Pipeline, "immediate_execute_command", _around_async(_command))
+        _PATCHES.wrap(redis.lock.Lock, "do_release", _releasing)
+        _PATCHES.wrap(redis.asyncio.lock.Lock, "do_release", _releasing_async)
 
 
 def remove() -> None:
@@ -102,6 +107,30 @@ def _around_async(
         return execute
 
     return wrap
+
+
+def _releasing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def release(lock: Any, *args: Any, **kwargs: Any) -> Any:
+        token = GIVING_BACK.set(True)
+        try:
+            return original(lock, *args, **kwargs)
+        finally:
+            GIVING_BACK.reset(token)
+
+    return release
+
+
+def _releasing_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(original)
+    async def release(lock: Any, *args: Any, **kwargs: Any) -> Any:
+        token = GIVING_BACK.set(True)
+        try:
+            return await original(lock, *args, **kwargs)
+        finally:
+            GIVING_BACK.reset(token)
+
+    return release
 
 
 def _begin(client: Any, args: tuple[Any, ...], name: Naming) -> tuple[Begun | None, bool]:

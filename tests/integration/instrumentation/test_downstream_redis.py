@@ -228,6 +228,36 @@ def test_a_lock_and_a_script_work_through_it(server, install):
         assert client.get("l") is None
 
 
+def test_a_lock_is_released_though_no_time_is_left_and_its_breaker_is_open(server, clock, install):
+    """Others wait for it, and without a timeout of its own they would for ever."""
+    install(local_breakers=True)
+    with client_of(server) as client:
+        lock = client.lock("l")
+        with Within(1, clock.monotonic):
+            assert lock.acquire()
+            clock.advance(1)
+            for key in list(DOWNSTREAM._breakers._breakers.values()):
+                key._move("tripped", clock.monotonic())
+            with pytest.raises(heatshield.DeadlineExceeded):
+                client.get("l")
+            lock.release()
+        assert client.exists("l") == 0
+
+
+def test_an_async_lock_is_released_though_no_time_is_left(server, clock, install):
+    install()
+
+    async def use(client):
+        lock = client.lock("l")
+        with Within(1, clock.monotonic):
+            assert await lock.acquire()
+            clock.advance(1)
+            await lock.release()
+        return await client.exists("l")
+
+    assert asynchronous(server, use) == 0
+
+
 def test_removing_puts_everything_back(install):
     before = redis.Redis.execute_command
     install(local_breakers=True)

@@ -121,6 +121,16 @@ def test_a_block_within_a_nearer_deadline_does_not_lift_it():
         assert mine.at == outer.at
 
 
+def test_what_has_to_be_done_in_any_case_has_all_the_time():
+    clock = ManualClock()
+    with within(clock, -1.0):
+        with within(clock, None):
+            assert left_s(clock.monotonic()) is None
+            with within(clock, 2.0):
+                assert left_s(clock.monotonic()) == pytest.approx(2.0)
+        assert left_s(clock.monotonic()) == pytest.approx(-1.0)
+
+
 def test_a_block_can_be_entered_again():
     clock = ManualClock()
     block = within(clock, 1.0)
