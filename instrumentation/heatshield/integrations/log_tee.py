@@ -29,6 +29,9 @@ NEVER_EXPORTED: Final = ("heatshield", "opentelemetry")
 SUPPRESSED_CAUSE: Final = "log_rate_limit"
 """What suppressed records are counted under, among what was dropped."""
 
+FORK_WAITS_S: Final = 0.2
+"""Most that a fork waits for a thread that is just telling what was suppressed."""
+
 _TEES: Final[weakref.WeakSet["LogTee"]] = weakref.WeakSet()
 
 
@@ -78,6 +81,18 @@ class LogTee:
             teller.cancel()
         self._tell(self._limits.end())
 
+    def before_fork(self) -> None:
+        """Have no thread while the process forks."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            teller.cancel()
+            teller.join(FORK_WAITS_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._limits.suppressing and self._teller is None:
+            self._tell_later()
+
     def after_fork(self) -> None:
         """In a child process: the parent tells what it suppressed."""
         self._limits.reset()
@@ -105,12 +120,20 @@ class LogTee:
             self.log(suppression(site, records))
 
 
-def _after_fork() -> None:
-    for tee in list(_TEES):
-        tee.after_fork()
+def _each(step: Callable[[LogTee], None]) -> Callable[[], None]:
+    @fail_open("log limits", None)
+    def steps() -> None:
+        for tee in list(_TEES):
+            step(tee)
+
+    return steps
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_each(LogTee.before_fork),
+    after_in_parent=_each(LogTee.after_fork_in_parent),
+    after_in_child=_each(LogTee.after_fork),
+)
 
 
 IDS: Final = ("trace_id", "span_id", "user")

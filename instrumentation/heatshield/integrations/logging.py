@@ -12,10 +12,10 @@ has formatted message and stack, which need not be done twice.
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from threading import get_ident
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from heatshield.counters import fail_open
 from heatshield.export.logs import (
@@ -42,10 +42,17 @@ in ``extra``."""
 
 _USUAL_FIELDS: Final = len(_MADE)
 
-_NO_IDS: Final[dict[str, str]] = {}
 _ESCAPE: Final = "\x1b"
 
 
+class _Ids(NamedTuple):
+    """What was put on a record for the console: its fields, and what stands behind its text."""
+
+    fields: Collection[str] = ()
+    suffix: str = ""
+
+
+_NO_IDS: Final = _Ids()
 _TAP: Final = Tap()
 
 
@@ -137,7 +144,7 @@ def _warned(logger: logging.Logger) -> bool:
     return warned
 
 
-def _event(tee: LogTee, record: logging.LogRecord, ids: Mapping[str, str]) -> LogEvent | None:
+def _event(tee: LogTee, record: logging.LogRecord, ids: _Ids) -> LogEvent | None:
     every = record.__dict__
     thread, process = every["thread"], every["process"]
     if (thread is not None and thread != get_ident()) or (
@@ -162,9 +169,9 @@ def _event(tee: LogTee, record: logging.LogRecord, ids: Mapping[str, str]) -> Lo
     if type(body) is not str or _ESCAPE in body or type(record.msg) is not str:
         body, more = _body_and_fields(record)
         fields.extend(more.items())
-    if ids:
-        body = body.removesuffix(ids_text(ids))
-        fields = [pair for pair in fields if pair[0] not in ids]
+    if ids is not _NO_IDS:
+        body = body.removesuffix(ids.suffix)
+        fields = [pair for pair in fields if pair[0] not in ids.fields]
     details = error = None
     if every["exc_info"] or every["stack_info"]:
         details, error = _details(every)
@@ -191,23 +198,24 @@ def _body_and_fields(record: logging.LogRecord) -> tuple[str, Mapping[Any, Any]]
         return str(plain(record.msg)), {}
 
 
-def _ids_on(record: logging.LogRecord, emission: Emission, tee: LogTee | None) -> dict[str, str]:
-    """Put the ids on a record where that is asked for; returns those that were put on."""
+def _ids_on(record: logging.LogRecord, emission: Emission, tee: LogTee | None) -> _Ids:
+    """Put the ids on a record where that is asked for."""
     if tee is None or not tee.console_ids or emission.outer is not None:
         return _NO_IDS
-    return _append_ids(record) or {}
+    return _append_ids(record) or _NO_IDS
 
 
 @fail_open("logging", None)
-def _append_ids(record: logging.LogRecord) -> dict[str, str]:
-    """Put the ids on the record, and behind its message."""
-    ids = {name: value for name, value in current_ids().items() if name not in vars(record)}
-    vars(record).update(ids)
+def _append_ids(record: logging.LogRecord) -> _Ids:
+    """Put the ids on the record, where it has no field of such a name, and behind its message."""
+    ids = current_ids()
+    fields = {name: value for name, value in ids.items() if name not in vars(record)}
+    vars(record).update(fields)
+    suffix = ids_text(ids)
     if isinstance(record.msg, str):
         # The arguments stay: formatters of access logs read them.
-        suffix = ids_text(ids)
         record.msg += suffix.replace("%", "%%") if record.args else suffix
-    return ids
+    return _Ids(fields, suffix)
 
 
 class _Process:

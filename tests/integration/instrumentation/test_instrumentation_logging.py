@@ -18,7 +18,7 @@ try:
     1 / 0
 except ZeroDivisionError:
     {failing}
-logging.getLogger("urllib3").warning("never exported")
+logging.getLogger("opentelemetry").warning("never exported")
 heatshield.flush()
 """
 INSTRUMENT = "import heatshield; heatshield.instrument(service='shop')"
@@ -78,7 +78,8 @@ def test_the_console_is_unchanged_and_each_record_is_exported_once(
     run_python, collector, plain, name
 ):
     bare = run_python(program(SETUPS[name], ""))
-    instrumented = run_python(program(SETUPS[name], INSTRUMENT))
+    code = program(SETUPS[name], INSTRUMENT)
+    instrumented = run_python(code, HEATSHIELD_LOG_LEVEL="debug")
     assert instrumented.returncode == 0, instrumented.stderr
     assert steady(instrumented.stdout) == steady(bare.stdout)
     assert steady(instrumented.stderr) == steady(bare.stderr)
