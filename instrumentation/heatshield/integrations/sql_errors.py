@@ -1,0 +1,49 @@
+"""What a database's error may tell: pure, from its message.
+
+Databases quote the values they object to: ``Key (email)=(ann@example.org) already exists``,
+``invalid input syntax for type integer: "ann"``. So only the first line is kept, and of what it
+quotes only names: a quoted word stays if the word before it says that it is one (``relation
+"stickers"``).
+"""
+
+import re
+from typing import Any, Final
+
+__all__ = ["MAX_MESSAGE", "masked", "status_of"]
+
+MAX_MESSAGE: Final = 500
+"""Characters of a message."""
+
+_NAMED: Final = (
+    "relation|table|column|constraint|index|sequence|schema|database|type|domain|function|operator"
+    "|procedure|trigger|view|key|cursor|savepoint|extension|collection|field"
+)
+"""Words that a name of something follows."""
+
+_QUOTED: Final = re.compile(
+    rf"""(?P<name>\b(?:{_NAMED})\s+(?:"[\w$.]{{1,128}}+"|'[\w$.]{{1,128}}+'|`[\w$.]{{1,128}}+`))
+    | "(?:[^"\\]|\\.|"")*+(?:"|\Z) | '(?:[^'\\]|\\.|'')*+(?:'|\Z) | `[^`]*+(?:`|\Z)
+    | (?P<said>\$\d++) | (?<![\w$])[-+]?\.?\d[\w.]*+""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+"""What may be a value: all that is quoted and all numbers, but for names and ``$1``."""
+
+_VALUE: Final = re.compile(
+    r"\bquery argument \$\d++:|\bdup key:|\bKey \(|\bFailing row|\bparameters:|\[SQL:|=\(",
+    re.IGNORECASE,
+)
+"""After these, a message goes on with values that are not quoted."""
+
+
+def masked(message: str) -> str:
+    """An error's message without the data it quotes."""
+    line = message.strip().partition("\n")[0][:MAX_MESSAGE]
+    found = _VALUE.search(line)
+    told = line if found is None else line[: found.end()] + " ?"
+    return _QUOTED.sub(lambda match: match["name"] or match["said"] or "?", told)
+
+
+def status_of(error: BaseException) -> str:
+    """The database's own code of an error, e.g. PostgreSQL's ``23505``; empty if it has none."""
+    code: Any = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    return code if isinstance(code, str) else ""
