@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from heatshield.cli.app import app
+from heatshield.integrations.catalogue import CATALOGUE
 
 TRACE = "ab" * 16
 ENTRY = {
@@ -297,9 +298,7 @@ def test_doctor_finds_a_collector_and_this_interpreter(api):
     assert found["versions"]["heatshield"]
     assert found["instrumented"] is False
     states = {row["name"]: row["state"] for row in found["integrations"]}
-    assert states == dict.fromkeys(
-        ("starlette", "httpx", "redis", "structlog", "logging"), "available"
-    )
+    assert states == dict.fromkeys((one.name for one in CATALOGUE), "available")
     assert "✓" in run("doctor").stdout
 
 
