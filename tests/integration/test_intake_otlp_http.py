@@ -107,4 +107,4 @@ def test_a_sender_that_waits_for_leave_to_send_is_refused_first(address) -> None
 
 def test_the_rest_of_the_application_is_untouched(address) -> None:
     assert requests.get(f"{address}/openapi.json", timeout=10).status_code == 200
-    assert requests.get(f"{address}/v1/metrics", timeout=10).status_code == 404
+    assert requests.get(f"{address}/v1/profiles", timeout=10).status_code == 404
