@@ -7,6 +7,7 @@ together wait for two seconds and no more.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from heatshield.counters import fail_open
@@ -25,13 +26,18 @@ class Farewell:
 
     Args:
         send: sends for at most the seconds given.
+        uninterrupted: holds back the signal that would have it said once more.
         monotonic: where the time comes from.
     """
 
     def __init__(
-        self, send: Callable[[float], object], monotonic: Callable[[], float] = time.monotonic
+        self,
+        send: Callable[[float], object],
+        uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send = send
+        self._uninterrupted = uninterrupted
         self._monotonic = monotonic
         self._spent_s = 0.0
         self._last_s = float("-inf")
@@ -52,9 +58,10 @@ class Farewell:
 
     def spend(self, work: Callable[[], object]) -> None:
         """Do something whose duration counts."""
-        began = self._monotonic()
-        try:
-            work()
-        finally:
-            self._last_s = self._monotonic()
-            self._spent_s += self._last_s - began
+        with self._uninterrupted():
+            began = self._monotonic()
+            try:
+                work()
+            finally:
+                self._last_s = self._monotonic()
+                self._spent_s += self._last_s - began

@@ -63,7 +63,7 @@ class Runtime:
         self.metrics = ServiceMetrics(
             settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
         )
-        self.farewell = Farewell(self._send)
+        self.farewell = Farewell(self._send, TERMINATION.deferred)
         self.watch = Watch(
             settings.endpoint,
             self.table,
@@ -182,7 +182,6 @@ class _Running:
 
     def __init__(self) -> None:
         self._lock = lock()
-        self._termination = Termination(self._say_farewell)
         self._runtime: Runtime | None = None
         self._hooked = False
 
@@ -196,7 +195,7 @@ class _Running:
             runtime = Runtime(settings, clock)
             runtime.install()
             self._runtime = runtime
-            self._termination.install()
+            TERMINATION.install()
             if not self._hooked:
                 self._hooked = True
                 atexit.register(self.end)
@@ -207,14 +206,14 @@ class _Running:
                 )
 
     def end(self) -> None:
-        with self._lock:
+        with TERMINATION.deferred(), self._lock:
             runtime = self._runtime
             if runtime is not None:
                 runtime.stop()
                 self._runtime = None
-                self._termination.remove()
+                TERMINATION.remove()
 
-    def _say_farewell(self) -> None:
+    def say_farewell(self) -> None:
         runtime = self._runtime
         if runtime is not None:
             runtime.farewell.say()
@@ -238,6 +237,9 @@ class _Running:
 
 
 _RUNNING: Final = _Running()
+
+TERMINATION: Final = Termination(_RUNNING.say_farewell)
+"""This process's, however often it is instrumented."""
 
 
 def begin(settings: ServiceSettings, clock: Clock | None = None) -> None:

@@ -5,12 +5,12 @@ an outage the newest goes first: it says what is happening now, and the oldest i
 let go. Runs in the exporter's thread; while it waits for an answer, the exporter goes on encoding.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from heatshield.bell import Bell
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
 from heatshield.export.delivery import (
@@ -44,16 +44,16 @@ class Courier:
     Args:
         settings: endpoint and timeout.
         clock: for waiting times of payloads.
-        stopping: set when nothing more is to be waited for.
-        hurry: set when the process is about to end: what fails is not tried for long.
+        stopping: rung when nothing more is to be waited for.
+        hurry: rung when the process is about to end: what fails is not tried for long.
     """
 
     def __init__(
         self,
         settings: ServiceSettings,
         clock: Clock,
-        stopping: threading.Event,
-        hurry: threading.Event,
+        stopping: Bell,
+        hurry: Bell,
     ) -> None:
         self._clock = clock
         self._stopping = stopping
@@ -111,24 +111,24 @@ class Courier:
                 outcome = after_answer(answer, attempt)
             except Unreachable:
                 silent_s = self._clock.monotonic() - first_at
-                outcome = after_silence(attempt, HOLD_S if self._hurry.is_set() else silent_s)
+                outcome = after_silence(attempt, HOLD_S if self._hurry.rung else silent_s)
             if isinstance(outcome, Delivered):
                 return
             if isinstance(outcome, Retry):
                 self._wait_to_retry(outcome.after_s, meanwhile)
-            if isinstance(outcome, Drop) or self._stopping.is_set():
+            if isinstance(outcome, Drop) or self._stopping.rung:
                 cause = outcome.cause if isinstance(outcome, Drop) else "shutdown"
                 COUNTERS.drop(cause, payload.records)
                 return
 
     def _wait_to_retry(self, after_s: float, meanwhile: Callable[[], object]) -> None:
         until = self._clock.monotonic() + after_s
-        while (left_s := until - self._clock.monotonic()) > 0 and not self._stopping.is_set():
+        while (left_s := until - self._clock.monotonic()) > 0 and not self._stopping.rung:
             meanwhile()
             ending_s = self._left_s()
             if ending_s is None:
                 self._hurry.wait(min(left_s, MEANWHILE_S))
-                if self._hurry.is_set():
+                if self._hurry.rung:
                     return
             else:
                 self._stopping.wait(min(left_s, ending_s, MEANWHILE_S))

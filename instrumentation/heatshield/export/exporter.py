@@ -9,10 +9,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from time import sleep
 from typing import Any, Final, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from heatshield.bell import Bell
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.courier import Courier
@@ -35,6 +37,10 @@ service spend its time on telling so."""
 
 MIN_BETWEEN_STARTS_S: Final = 1.0
 """Where the thread can't be started (too many threads), every record would try it again."""
+
+STARTING_S: Final = 0.05
+STARTING_CHECKS: Final = 5
+"""How long, and how often, to see whether a thread that was being started lives."""
 
 SHUTDOWN_S: Final = 2.0
 """Seconds that leaving a process may wait for the collector."""
@@ -68,14 +74,14 @@ class Exporter:
     def _reset(self) -> None:
         self._spans: deque[Any] = deque()
         self._logs: deque[LogEvent] = deque()
-        self._flushes: deque[threading.Event] = deque()
+        self._flushes: deque[Bell] = deque()
         self._urgency = Urgency()
-        self._arrived = threading.Event()
-        self._now = threading.Event()
+        self._arrived = Bell()
+        self._now = Bell()
         self._urgent = False
-        self._stopping = threading.Event()
-        self._hurry = threading.Event()
-        self._forking = threading.Event()
+        self._stopping = Bell()
+        self._hurry = Bell()
+        self._forking = Bell()
         self._forks = 0
         self._idle = self._sending = False
         self._sent_at = self._start_at = float("-inf")
@@ -102,7 +108,7 @@ class Exporter:
         self._offer(self._logs, event, urgent=False)
 
     def _offer(self, queue: deque[R], record: R, *, urgent: bool) -> None:
-        if self._stopping.is_set():
+        if self._stopping.rung:
             COUNTERS.drop("after_shutdown")
             return
         if len(queue) >= self._settings.queue_records and (dropped := _take(queue, 1)):
@@ -111,31 +117,38 @@ class Exporter:
         queue.append(record)
         self._urgent = self._urgent or urgent
         if urgent or len(queue) >= self._settings.batch_records:
-            self._now.set()
+            self._now.ring()
         if self._idle:
-            self._arrived.set()
+            self._arrived.ring()
         if self._thread is None:
             self._start()
 
     def _start(self) -> None:
+        if self._thread is not None:
+            return
         with self._lock:
             now = self._clock.monotonic()
-            if self._thread is not None or self._stopping.is_set() or self._forks:
+            if self._thread is not None or self._stopping.rung or self._forks:
                 return
-            if now >= self._start_at:
-                self._start_at = now + MIN_BETWEEN_STARTS_S
-                thread = threading.Thread(target=self._run, name="heatshield-export", daemon=True)
-                thread.start()
-                self._thread = thread  # only now: one that could not start is tried again
+            if now < self._start_at:
+                return
+            self._start_at = now + MIN_BETWEEN_STARTS_S
+            thread = threading.Thread(target=self._run, name="heatshield-export", daemon=True)
+            self._thread = thread
+        try:
+            thread.start()  # without the lock: a signal may interrupt this, and its handler flushes
+        except BaseException:
+            self._thread = None  # it is tried again
+            raise
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what is queued now; ``False`` if that took longer than the time given."""
         if self._thread is None or not self._thread.is_alive():
             return not self._pending
-        done = threading.Event()
+        done = Bell()
         self._flushes.append(done)
-        self._now.set()
-        self._arrived.set()
+        self._now.ring()
+        self._arrived.ring()
         return done.wait(timeout_millis / 1000)
 
     def drain(self, most_s: float = SHUTDOWN_S) -> bool:
@@ -144,7 +157,7 @@ class Exporter:
         A collector that can't be reached is not tried twice: it will hardly be back by then.
         """
         self._courier.ends_at = self._clock.monotonic() + most_s
-        self._hurry.set()
+        self._hurry.ring()
         try:
             if self._pending and not self._can_send():
                 self._send_here()
@@ -156,10 +169,10 @@ class Exporter:
     def shutdown(self, most_s: float = SHUTDOWN_S) -> None:
         """Send what is queued, for at most so long, and stop the thread."""
         self.drain(most_s)
-        self._stopping.set()
-        self._now.set()
-        self._arrived.set()
-        self._hurry.set()
+        self._stopping.ring()
+        self._now.ring()
+        self._arrived.ring()
+        self._hurry.ring()
         left = self._pending
         if left:
             COUNTERS.drop("shutdown", left)
@@ -167,7 +180,12 @@ class Exporter:
     @fail_open("export", False)
     def _can_send(self) -> bool:
         self._start()
-        return self._thread is not None and self._thread.is_alive()
+        thread = self._thread
+        for _ in range(STARTING_CHECKS):
+            if thread is None or thread.is_alive():
+                break
+            sleep(STARTING_S / STARTING_CHECKS)  # whom a signal interrupted was starting it
+        return thread is not None and thread.is_alive()
 
     @fail_open("export", None)
     def _send_here(self) -> None:
@@ -185,10 +203,12 @@ class Exporter:
         with self._lock:
             self._forks += 1
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread() and not self._sending:
-            self._forking.set()
-            self._now.set()
-            self._arrived.set()
+        if thread is None or thread is threading.current_thread() or self._sending:
+            return
+        if thread.is_alive():
+            self._forking.ring()
+            self._now.ring()
+            self._arrived.ring()
             thread.join(FORK_WAITS_S)
 
     def after_fork_in_parent(self) -> None:
@@ -226,7 +246,7 @@ class Exporter:
                     self._stopping.wait(MIN_BETWEEN_BATCHES_S)
 
     def _goes_on(self) -> bool:
-        if self._stopping.is_set():
+        if self._stopping.rung:
             return False
         with self._lock:
             if self._forks:
@@ -246,7 +266,7 @@ class Exporter:
         finally:
             self._sending = False
             for done in flushes:
-                done.set()
+                done.ring()
 
     def _wait(self) -> None:
         self._idle = True
