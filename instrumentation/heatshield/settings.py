@@ -90,6 +90,9 @@ class ServiceSettings:
     user_scope: bool = setting(
         False, "true: the user that the framework has authenticated, e.g. Django's request.user"
     )
+    user_thrift_field: str = setting(
+        "", "argument of Thrift calls that names the acting user, e.g. user or context.user.id"
+    )
     edge: bool = setting(
         False,
         "true (where strangers call): begin own traces, believe no trace context and no baggage",
