@@ -290,8 +290,9 @@ class CommitLoop:
             rows = [one for one in taken if one.payload.signal == signal]
             if rows:
                 self._decode(rows, signal, now_ns, group)
-        if tables := group.tables.get("spans"):
-            group.tables["request_parts"] = [self._charged(pa.concat_tables(tables), now_ns)]
+            # At once: who is hot must not be found later because metrics came along.
+            if signal == "traces" and (tables := group.tables.get("spans")):
+                group.tables["request_parts"] = [self._charged(pa.concat_tables(tables), now_ns)]
         return group
 
     def _charged(self, spans: pa.Table, now_ns: int) -> pa.Table:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 START_NS = 1_700_000_000 * 10**9
@@ -41,4 +44,16 @@ def logs(numbers: Iterable[int], service: str = "shop") -> bytes:
             trace_id=number.to_bytes(16, "big"), time_unix_nano=START_NS + number
         )
         record.body.string_value = f"line {number}"
+    return request.SerializeToString()
+
+
+def metrics(numbers: Iterable[int], service: str = "shop") -> bytes:
+    """One gauge with a point for each number, which is its value."""
+    request = ExportMetricsServiceRequest()
+    resource = request.resource_metrics.add()
+    attribute = resource.resource.attributes.add(key="service.name")
+    attribute.value.string_value = service
+    gauge = resource.scope_metrics.add().metrics.add(name="depth").gauge
+    for number in numbers:
+        gauge.data_points.add(as_int=number, time_unix_nano=START_NS + number)
     return request.SerializeToString()

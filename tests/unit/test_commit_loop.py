@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from export_requests import logs, traces
+from export_requests import logs, metrics, traces
 
 from heatshield.clock import SystemClock
 from heatshield_collector import commit
@@ -136,6 +136,35 @@ def test_many_payloads_become_one_transaction_with_all_their_tables(rig):
     assert rig.store.rows() == rig.store.rows("request_parts") == list(range(1, 9))
     assert rig.store.rows("logs") == [9]
     assert rig.charges.counted == [(8, 1)]
+
+
+def test_metrics_are_stored_with_their_series_and_charging_does_not_wait_for_them(rig, monkeypatch):
+    """A batch of metrics takes ten milliseconds to decode; who is hot is to be found at once."""
+    order, decode = [], commit._DECODERS["metrics"]
+    charged = rig.charges.charged
+
+    def decoding(*arguments):
+        order.append("decoded")
+        return decode(*arguments)
+
+    def charging(*arguments):
+        order.append("charged")
+        return charged(*arguments)
+
+    monkeypatch.setitem(commit._DECODERS, "metrics", decoding)
+    rig.charges.charged = charging
+
+    async def test():
+        tasks = [rig.submit(metrics([7]), "metrics"), rig.submit(traces([1]))]
+        tasks.append(rig.submit(BAD, "metrics"))
+        answers = await rig.gathered(*tasks)
+        assert [type(answer) for answer in answers] == [Accepted, Accepted, MalformedError]
+
+    rig.run(test)
+    (tables,) = rig.store.transactions
+    assert order[0] == "charged"
+    assert tables["samples"].column("value").to_pylist() == [7]
+    assert tables["samples"].column("series_id") == tables["series"].column("series_id")
 
 
 def test_nobody_is_answered_before_the_transaction_is_through(rig):
