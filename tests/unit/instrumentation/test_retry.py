@@ -12,6 +12,7 @@ import tenacity
 
 import heatshield
 from heatshield import retry
+from heatshield.breakers import retries
 from heatshield.breakers.retries import RETRIES, Retries
 from heatshield.clock import ManualClock
 from heatshield.counters import COUNTERS
@@ -26,6 +27,8 @@ REFUSED = heatshield.BreakerOpen("b-1")
 def clock(monkeypatch):
     for name, value in vars(Retries()).items():
         monkeypatch.setattr(RETRIES, name, value)
+    for mark in (retries._FAILED, retries._REPEATED):  # of tests before
+        mark.set("")
     made = ManualClock()
     RETRIES.monotonic = made.monotonic
     return made
