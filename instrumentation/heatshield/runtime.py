@@ -12,6 +12,7 @@ from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
 from heatshield.acting import Acting, acting
+from heatshield.breakers.downstream import DOWNSTREAM
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable
@@ -316,6 +317,7 @@ def status() -> dict[str, Any]:
             "entries": len(runtime.table.entries),
             "would_have_rejected": runtime.table.would_have_rejected(),
         },
+        "downstream": DOWNSTREAM.status(),
         "dropped": COUNTERS.dropped,
         "errors": COUNTERS.errors,
     }
