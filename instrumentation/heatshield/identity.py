@@ -153,12 +153,12 @@ class Identity:
         user = self._header_user(headers)
         if user is not None:
             known_as = self._name(request, user, HEADER)
-        elif self.aliases is not None or request.user is None:
+        elif self.aliases is not None or _RANKS[request.source] > _RANKS[BAGGAGE]:
             found = self._found_in(headers)
             known_as = None if found is None else self._name(request, *found)
         if not query:
             return known_as
-        if self._query and (self.aliases is not None or request.user is None):
+        if self._query:
             found = self.from_query(query)
             known_as = (None if found is None else self._name(request, *found)) or known_as
         if self.aliases is not None:
