@@ -47,6 +47,8 @@ CATALOGUE: Final = (
     Integration("urllib3", ("urllib3.connectionpool",), "urllib3"),
     Integration("aiohttp_client", ("aiohttp.client",), "aiohttp"),
     Integration("redis", ("redis",), "redis"),
+    Integration("confluent_kafka", ("confluent_kafka",), "confluent-kafka"),
+    Integration("aiokafka", ("aiokafka",), "aiokafka"),
     Integration("logging", ("logging",), None),
     Integration("structlog", ("structlog",), "structlog"),
     Integration("loguru", ("loguru",), "loguru"),
