@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def telling(metric, point):
     data = getattr(metric, kind)
     shown = {"sum": "counter" if kind == "sum" and data.is_monotonic else "up_down_counter"}
     code = getattr(data, "aggregation_temporality", 0)
-    bounds = tuple(point.explicit_bounds) if kind == "histogram" and point.bucket_counts else None
+    bounds = (tuple(point.explicit_bounds) or None) if kind == "histogram" else None
     return (
         shown.get(kind, kind),
         TEMPORALITIES[code] if code < len(TEMPORALITIES) else "",
@@ -254,3 +255,13 @@ def test_what_is_no_request_is_refused_alone():
         decode_metrics([a_request(), b"\xff"], RECEIVED_NS)
     assert list(refused.value.bad) == [1]
     assert np.all(decode_metrics([b""], RECEIVED_NS).table.num_rows == 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(requests(), st.lists(st.tuples(st.integers(0, 500), st.binary(max_size=3)), max_size=5))
+def test_damaged_payloads_are_decoded_or_refused(sent, damages):
+    body = bytearray(sent.SerializeToString())
+    for at, put in damages:
+        body[at : at + len(put)] = put
+    with suppress(DecodeError):
+        assert decode_metrics([bytes(body)], RECEIVED_NS).table.schema == SAMPLES

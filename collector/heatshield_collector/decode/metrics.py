@@ -180,15 +180,16 @@ def _distributions(points: pa.StructArray, member: str) -> dict[str, Any]:
     bounds, counts = points.field("explicit_bounds"), points.field("bucket_counts")
     buckets = np.diff(counts.offsets.to_numpy())
     inner = np.diff(bounds.offsets.to_numpy()) + 1
-    without = pa.array(buckets == 0)
     columns["sound"] = (buckets == inner) | ((buckets == 0) & (inner == 1))
-    columns["bounds"] = _lists(bounds.offsets, bounds.values, without)
-    columns["bucket_counts"] = _lists(counts.offsets, pa.array(int64(counts.values)), without)
+    columns["bounds"] = _lists(bounds.offsets, bounds.values)
+    columns["bucket_counts"] = _lists(counts.offsets, pa.array(int64(counts.values)))
     return columns
 
 
-def _lists(offsets: pa.Array, values: pa.Array, without: pa.Array) -> pa.Array:
-    return pa.ListArray.from_arrays(offsets, values, mask=without)
+def _lists(offsets: pa.Array, values: pa.Array) -> pa.Array:
+    """Lists of which the empty ones are null."""
+    empty = pa.array(np.diff(offsets.to_numpy()) == 0)
+    return pa.ListArray.from_arrays(offsets, values, mask=empty)
 
 
 def _with_ids(points: pa.Table) -> tuple[pa.Table, np.ndarray]:
