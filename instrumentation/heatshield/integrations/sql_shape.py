@@ -110,7 +110,7 @@ def _shape(statement: str, system: str, cut: str) -> Shape:
         text = _PREFIX.sub("?", text)
     if "-" in text or "+" in text:
         text = _SIGN.sub(r"\1", text)
-    text = _LIST.sub("?", text)
+    text = _LIST.sub(r"\1", text)
     text = _ROWS.sub(r"\1", text).rstrip("; ") + cut
     summary = summary_of(text)
     attributes = {"db.query.text": text}
@@ -227,5 +227,7 @@ _SIGN: Final = re.compile(
 )
 """Signs of numbers: a shape is the same for 5 and -5."""
 
-_LIST: Final = re.compile(r"\?(?: ?, ?\?)++")
+_LIST: Final = re.compile(r"(\?(?:::[\w .\"\[\]]{1,40}+(?:\(\?\))?+)?+)(?: ?, ?\1)++")
+"""Also where each has PostgreSQL's cast to the same type."""
+
 _ROWS: Final = re.compile(r"(\((?:[^()]++|\(\))*+\))(?: ?, ?\1)++")

@@ -6,6 +6,7 @@
 
 import http.client
 import importlib.util
+import os
 import threading
 import types
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytest.register_assert_rewrite("shop_behaviour")
+pytest.register_assert_rewrite("shop_behaviour", "caller_behaviour")
 
 _TESTS = Path(__file__).parents[2]
 
@@ -110,3 +111,19 @@ def in_loop():
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL, started for the first test that asks for one."""
+    from postgres_server import PostgresServer, programs
+
+    binaries = programs()
+    if binaries is None:
+        missing = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = PostgresServer(binaries)
+    yield server
+    server.close()
