@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 import weakref
+from contextvars import ContextVar
 
 import pytest
 
@@ -64,8 +65,12 @@ class Loop:
         return delay_s
 
 
+OF_A_REQUEST = ContextVar("of_a_request")
+
+
 @pytest.fixture
 def lag(monkeypatch):
+    OF_A_REQUEST.set("large")
     clock, loop = ManualClock(), Loop()
     monkeypatch.setattr("heatshield.metrics.loop_lag._get_running_loop", lambda: loop)
     return LoopLag(clock.monotonic), clock, loop
