@@ -67,13 +67,13 @@ MARKS: Final = (
 )  # fmt: skip
 """Without one of them in it, in lower case, the slower patterns can't match a text."""
 
-_PARAMETER: Final = re.compile(r"(^|[?&;#])([^=&;?#\s\"'<>]{1,64})=([^&;#\s\"'<>]+)")
-_PARAMETER_IN_TEXT: Final = re.compile(r"([?&#])([^=&;?#\s\"'<>]{1,64})=([^&;#\s\"'<>]+)")
+_PARAMETER: Final = re.compile(r"(^|[?&;#])([^=&;?#\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
+_PARAMETER_IN_TEXT: Final = re.compile(r"([?&#])([^=&;?#\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
 _USERINFO: Final = re.compile(r"://[^/?#\s\"'<>@]*(?:@[^/?#\s\"'<>@]*)*@")
 _WITHOUT_USERINFO: Final = f"://{REDACTED}:{REDACTED}@"
 _JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.?[\w-]*")
 _HEADER: Final = re.compile(
-    r"""\b((?:http_)?(?:set-cookie|cookie|(?:proxy-)?authorization))"""
+    r"""(?<![\w?&#;])((?:http_)?(?:set-cookie|cookie|(?:proxy-)?authorization))"""
     r"""((?:["']\s*[:=,]|\s*[:=])\s*)(b?"[^"]*"|b?'[^']*'|[^\r\n"']+)""",
     re.IGNORECASE,
 )
@@ -82,7 +82,7 @@ _CREDENTIALS: Final = re.compile(
     re.IGNORECASE,
 )
 _PASSWORD: Final = re.compile(
-    r"""\b(pass(?:word|wd|phrase)|pwd)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s&;,)}\]"']+)""",
+    r"""(?<![\w?&#;])(pass(?:word|wd|phrase)|pwd)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s&;,)}\]"']+)""",
     re.IGNORECASE,
 )
 
