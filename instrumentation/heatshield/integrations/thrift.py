@@ -3,17 +3,12 @@
 What happens then stands in ``thrift_server`` and ``thrift_client``.
 """
 
-import sys
 from collections.abc import Callable
 from functools import wraps
-from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from wrapt.importer import register_post_import_hook
-
-from heatshield.counters import fail_open
 from heatshield.integrations.equipment import Equipment
-from heatshield.integrations.patching import Patches
+from heatshield.integrations.parts import Parts, Point
 from heatshield.integrations.thrift_client import Calling
 from heatshield.integrations.thrift_server import Serving, answering, noticing
 
@@ -22,15 +17,6 @@ __all__ = ["NAME", "install", "remove"]
 NAME: Final = "thrift"
 
 Function = Callable[..., Any]
-
-
-class Point(NamedTuple):
-    """A method to be patched."""
-
-    module: str
-    owner: str
-    method: str
-    wrapper: Callable[[Function], Function]
 
 
 def _points(equipment: Equipment) -> tuple[Point, ...]:
@@ -58,49 +44,17 @@ def _points(equipment: Equipment) -> tuple[Point, ...]:
     )
 
 
-class _Patched:
-    """What is to be patched now; hooks of imports can't be taken back, and lead to here."""
-
-    def __init__(self) -> None:
-        self._patches = Patches()
-        self._points: tuple[Point, ...] = ()
-        self._hooked: set[str] = set()
-
-    def install(self, points: tuple[Point, ...]) -> None:
-        self.remove()
-        self._points = points
-        for name in dict.fromkeys(point.module for point in points):
-            if name in sys.modules:
-                self._patch(sys.modules[name])
-            elif name not in self._hooked:
-                self._hooked.add(name)
-                register_post_import_hook(self._imported, name)
-
-    def remove(self) -> None:
-        self._points = ()
-        self._patches.undo()
-
-    @fail_open("thrift", None)
-    def _imported(self, module: ModuleType) -> None:
-        self._patch(module)  # an error in a hook would fail the service's import
-
-    def _patch(self, module: ModuleType) -> None:
-        for point in self._points:
-            if point.module == module.__name__:
-                self._patches.wrap(getattr(module, point.owner), point.method, point.wrapper)
-
-
-_PATCHED: Final = _Patched()
+_PARTS: Final = Parts(NAME)
 
 
 def install(equipment: Equipment) -> None:
     """Patch clients, processors and servers; replaces an earlier patch."""
-    _PATCHED.install(_points(equipment))
+    _PARTS.install(_points(equipment))
 
 
 def remove() -> None:
     """Take all of it out again."""
-    _PATCHED.remove()
+    _PARTS.remove()
 
 
 def _starting(serving: Callable[[], object]) -> Callable[[Function], Function]:
