@@ -339,10 +339,10 @@ def _log(event: LogEvent) -> bytes:
     _OF_LOG.write(OUTGOING.attributes(event.attributes, event.masking), parts)  # attributes
     if event.user is not None:
         parts.append(_OF_LOG.text(ENDUSER_ID, event.user))
-    if event.span.is_valid:
+    if event.trace_id:
         parts += (
-            b"\x4a\x10", event.span.trace_id.to_bytes(16, "big"),  # trace_id
-            b"\x52\x08", event.span.span_id.to_bytes(8, "big"),  # span_id
+            b"\x4a\x10", event.trace_id.to_bytes(16, "big"),  # trace_id
+            b"\x52\x08", event.span_id.to_bytes(8, "big"),  # span_id
         )  # fmt: skip
     parts += (b"\x59", at)  # observed_time_unix_nano
     return _message(b"\x12", parts)  # log_records

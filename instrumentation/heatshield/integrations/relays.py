@@ -12,6 +12,8 @@ from contextvars import ContextVar, Token
 from enum import Enum
 from typing import Any, Final
 
+from heatshield.counters import COUNTERS
+
 __all__ = ["Emission", "Follows", "current"]
 
 SURE_LENGTH: Final = 8
@@ -56,7 +58,10 @@ class Emission:
 
     def close(self) -> bool:
         """End it; says whether it is to be exported."""
-        _CURRENT.reset(self._token)
+        try:
+            _CURRENT.reset(self._token)
+        except ValueError:  # a handler has changed the context under us; what is closed is ignored
+            COUNTERS.error("relays")
         self._open = False
         if not self.reached:
             return False
