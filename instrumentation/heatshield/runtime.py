@@ -12,6 +12,7 @@ from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
 from heatshield.acting import Acting, acting
+from heatshield.advice import advice
 from heatshield.breakers.downstream import DOWNSTREAM
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.rejection import BreakerOpen
@@ -311,6 +312,7 @@ def status() -> dict[str, Any]:
         "endpoint": runtime.settings.endpoint,
         "enforce": runtime.table.enforce,
         "integrations": runtime.integrations.states(),
+        "advice": list(advice(runtime.settings)),
         "breakers": {
             "applied": str(applied) if applied is not None else None,
             "mode": runtime.table.mode.value,

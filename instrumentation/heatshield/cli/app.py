@@ -15,6 +15,7 @@ from heatshield.cli.hot import hot
 from heatshield.cli.metrics import metrics
 from heatshield.cli.mode import mode
 from heatshield.cli.plugins import MARKUP, plugin_commands
+from heatshield.cli.pseudonym import pseudonym
 from heatshield.cli.request import request
 from heatshield.cli.trip import trip
 from heatshield.settings import SettingsError
@@ -75,7 +76,7 @@ def heatshield(
 
 
 app.command("run", context_settings=run_command.CONTEXT)(run_command.run)
-for command in (request, hot, breakers, trip, clear, mode, metrics, doctor):
+for command in (request, hot, breakers, trip, clear, mode, metrics, pseudonym, doctor):
     app.command()(command)
 
 

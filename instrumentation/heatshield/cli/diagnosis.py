@@ -13,6 +13,7 @@ __all__ = ["diagnosis_view"]
 
 GOOD: Final = ("✓ ", "green")
 BAD: Final = ("✗ ", "red")
+LOOK: Final = ("! ", "yellow")
 NEITHER: Final = ("· ", "dim")
 """Absent, and that is no fault."""
 
@@ -55,7 +56,9 @@ def _interpreter(found: Diagnosis) -> Iterator[Text]:
             " or call heatshield.instrument()",
         )
     for name, value in found.instrumentation.items():
-        yield _line(NEITHER, f"{name}: {_flat(value)}")
+        if name != "advice":
+            yield _line(NEITHER, f"{name}: {_flat(value)}")
+    yield from (_line(LOOK, said) for said in found.instrumentation.get("advice", ()))
     for integration in found.integrations:
         yield _integration(integration)
     for name, version in found.versions.items():
