@@ -97,13 +97,9 @@ class Arrivals:
         return Rpc(request, context, deadlines=self._deadlines)
 
     def _name(self, request: Request, headers: dict[str, str]) -> None:
-        if not self._identity.headers:
-            return
-        user = self._identity.from_headers(
-            {name.encode(): value.encode("latin-1", "replace") for name, value in headers.items()}
-        )
-        if user is not None:
-            self._identity.name(request, user)
+        if self._identity.headers:
+            named = {n.encode(): v.encode("latin-1", "replace") for n, v in headers.items()}
+            self._identity.on_entry(request, named)
 
 
 class Rpc:
@@ -147,7 +143,8 @@ class Rpc:
         if request is None:
             return
         if seen.user is not None:
-            request.user, request.raw_user = seen.user, seen.raw_user
+            request.user, request.source = seen.user, seen.source
+            request.raw_user, request.aliases = seen.raw_user, seen.aliases
         request.enter(seen.call, theirs)
         theirs.update_name(seen.call)
         if not isinstance(theirs, OurSpan):  # it was stamped with another name when it began

@@ -23,6 +23,7 @@ from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.breakers.rejection import BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.current import Request, request_in
+from heatshield.identity import HEADER, Found
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.thrift_field import Attributed, WithField, rejection
 from heatshield.spans import stamp_user
@@ -114,7 +115,7 @@ class Serving:
             context = inbound.context(request, Context())
         user = self._user.in_arguments(service, api, values)
         if user is not None:
-            self._identity.name(request, user)
+            self._identity.name(request, Found(user, HEADER))
         declared = _declared(service, api)
         return Call(name, request, context, declared)
 
