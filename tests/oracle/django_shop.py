@@ -8,6 +8,7 @@ import types
 import django
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.db import connection
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path, re_path
 from django.views import View
@@ -26,6 +27,18 @@ class Rejection:
     headers = {"heatshield-breaker": "b-99", "retry-after": "7"}  # noqa: RUF012
 
 
+class User:
+    """Whom Django's own authentication would find."""
+
+    is_authenticated = True
+
+    def __init__(self, pk):
+        self.pk = pk
+
+    async def found(self):
+        return self
+
+
 class Sessions:
     """Middleware that names the user; works in both worlds, as Django's own do."""
 
@@ -39,6 +52,9 @@ class Sessions:
     def __call__(self, request):
         if "x-session" in request.headers:
             heatshield.user(request.headers["x-session"])
+        if "x-login" in request.headers:
+            request.user = User(request.headers["x-login"])
+            request.auser = request.user.found
         if "x-refuse" in request.headers:
             raise heatshield.BreakerOpen("b-97", 3)
         return self.get_response(request)
@@ -142,6 +158,12 @@ async def async_healthz(request):
     return JsonResponse({})
 
 
+def writes(request):
+    with connection.cursor() as cursor:
+        cursor.execute("insert into purchases values (1)")
+    raise heatshield.BreakerOpen("b-1")
+
+
 class Callable:
     """A view that is an object, like Django's syndication feeds."""
 
@@ -163,6 +185,7 @@ def urlconf(name, buy, **views):
         path("own-words", views["own_words"]),
         path("healthz", views["healthz"]),
         path("whoami", whoami),
+        path("writes", writes),
         path("api/v1/", include([path("users/<int:pk>/", healthz)])),
         re_path(r"^articles/(?P<year>[0-9]{4})/$", Callable()),
         path("", healthz),
@@ -186,6 +209,7 @@ if not settings.configured:
         ROOT_URLCONF=SYNC,
         MIDDLEWARE=["django_shop.Sessions"],
         LOGGING_CONFIG=None,
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         SECRET_KEY="only for tests",  # noqa: S106
     )
     django.setup()

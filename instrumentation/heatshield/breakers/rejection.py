@@ -108,8 +108,10 @@ _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 def _marked_headers(answer: Any) -> Mapping[str, str]:
     """Headers or trailing metadata, if the status is one that a rejection has."""
-    if getattr(answer, "status_code", None) == UNAVAILABLE:
-        headers: Mapping[str, str] = answer.headers
+    # aiohttp, also where it raises an answer, and urllib3 call it status.
+    status = getattr(answer, "status_code", None) or getattr(answer, "status", None)
+    if status == UNAVAILABLE:
+        headers: Mapping[str, str] = answer.headers or _NO_HEADERS
         return headers
     if isinstance(answer, BaseException) and hasattr(answer, "trailing_metadata"):
         code = answer.code()  # type: ignore[attr-defined]  # gRPC's errors

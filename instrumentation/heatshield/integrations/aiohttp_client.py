@@ -41,6 +41,7 @@ def install(equipment: Equipment) -> None:
 def remove() -> None:
     """Take the patches out again."""
     _PATCHES.undo()
+    Calls.retire(NAME)
 
 
 def _requesting(

@@ -55,7 +55,7 @@ def install(equipment: Equipment) -> None:
     for owner, name in ((RequestHandler, "_handle_request"), (web.View, "_iter")):
         getattr(owner, name)
     caller = inspect.unwrap(web.Application._handle).__code__  # noqa: SLF001  # it calls handlers
-    _PATCHES.wrap(RequestHandler, "_handle_request", _entering(serving))
+    _PATCHES.wrap(RequestHandler, "_handle_request", _entering(serving, equipment))
     _PATCHES.wrap(UrlMappingMatchInfo, "handler", lambda found: _finding(serving, found, caller))
     _PATCHES.wrap(web.View, "_iter", _viewing(serving))
     _PATCHES.wrap(web.Application, "startup", _starting(equipment))
@@ -65,17 +65,22 @@ def install(equipment: Equipment) -> None:
 def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
+    Serving.retire(NAME)
 
 
 # -- where a request comes in ----------------------------------------------------------------------
 
 
-def _entering(serving: Serving) -> Wrapper:
+def _entering(serving: Serving, equipment: Equipment) -> Wrapper:
+    metrics_path, page = equipment.settings.metrics_path, _paging(equipment)
+
     def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(original)
         async def handle_request(
             protocol: Any, request: Any, start_time: Any, request_handler: Any
         ) -> Any:
+            if metrics_path and request.path == metrics_path:
+                return await original(protocol, request, start_time, page)
             served = None if _has_theirs(request_handler) else _open(serving, request)
             if served is None:
                 return await original(protocol, request, start_time, request_handler)
@@ -111,6 +116,36 @@ def _answering(serving: Serving, served: Served, handler: Handler) -> Handler:
             return answer
 
     return answering
+
+
+def _paging(equipment: Equipment) -> Handler:
+    """The handler of ``metrics_path``, which is made for ASGI."""
+
+    async def page(request: Any) -> Any:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in request.headers.items()
+        ]
+        scope = {
+            "type": "http",
+            "method": request.method,
+            "path": request.path,
+            "query_string": request.query_string.encode(),
+            "headers": headers,
+        }
+        await equipment.page()(scope, None, send)
+        head, *bodies = sent
+        return web.Response(
+            status=head["status"],
+            headers=[(name.decode(), value.decode()) for name, value in head["headers"]],
+            body=b"".join(one.get("body", b"") for one in bodies),
+        )
+
+    return page
 
 
 @fail_open(NAME, None)
@@ -216,6 +251,9 @@ async def _within(serving: Serving, request: Any, handler: Handler) -> Any:
     answer = _cross(serving, request)
     if answer is not None:
         return answer
+    served: Served | None = request.get(_KEY)
+    context = None if served is None or served.ours else served.context
+    token = None if context is None else attach(context)
     try:
         return await handler(request)
     except web.HTTPException:
@@ -225,6 +263,9 @@ async def _within(serving: Serving, request: Any, handler: Handler) -> Any:
         if answer is None:
             raise
         return answer
+    finally:
+        if token is not None:
+            detach(token)
 
 
 @fail_open(NAME, None)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Token
 from functools import wraps
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
@@ -32,7 +32,7 @@ from heatshield.names import BREAKER_HEADER
 from heatshield.spans import add_cost
 from heatshield.tracing.provider import PROVIDER
 
-__all__ = ["Call", "Calls", "end_of", "letting_go"]
+__all__ = ["Call", "Calls", "abandoning", "end_of", "letting_go", "reading"]
 
 CLIENT_ERROR: Final = 400
 """From here on an answer is an error to whoever asked, by OpenTelemetry's conventions."""
@@ -64,14 +64,18 @@ class Call:
         headers: to be sent with the request.
         sent: as above; it may be known only when the answer is there.
         span: as above.
+        held: how many reads of its answer are under way; until they are over it does not end.
+        due: it is to end then.
     """
 
-    __slots__ = ("_token", "_whole", "headers", "sent", "span")
+    __slots__ = ("_token", "_whole", "due", "headers", "held", "sent", "span")
 
     def __init__(self, span: Span, sent: int, token: "Token[Context] | None" = None) -> None:
         self.span = span
         self.headers: dict[str, str] = {}
         self.sent = sent
+        self.held = 0
+        self.due = False
         self._token = token
         self._whole = token is not None  # ours, and not ended
 
@@ -147,13 +151,25 @@ class Calls:
         library: as OpenTelemetry calls its instrumentation.
         equipment: of the runtime.
         theirs: OpenTelemetry's own instrumentation of that library, if it can be around ours.
+
+    A patch can't be taken out from under somebody else's. One that is left then stays out of the
+    way, because its calls are not those in use any more.
     """
 
+    _in_use: ClassVar[dict[str, "Calls"]] = {}
+
     def __init__(self, library: str, equipment: Equipment, theirs: Theirs | None = None) -> None:
+        self._library = library
+        self._in_use[library] = self
         self._tracer = PROVIDER.get_tracer(_OURS + library)
         self._theirs = theirs
         self._their_scope = _THEIRS + library
         self._headers = equipment.propagator.headers
+
+    @classmethod
+    def retire(cls, library: str) -> None:
+        """See no calls of a library any more."""
+        cls._in_use.pop(library, None)
 
     @fail_open("calling", None)
     def begin(
@@ -168,6 +184,8 @@ class Calls:
             port: of the URL, if it has one.
             sent: bytes of the request's body, as far as they are known.
         """
+        if self._in_use.get(self._library) is not self:
+            return None
         context = get_current()
         around = get_current_span(context)
         if getattr(around, "kind", None) is SpanKind.CLIENT:
@@ -226,10 +244,54 @@ def letting_go(
     return wrap
 
 
+def reading(
+    received: Callable[[Any], int],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wraps a method that reads a response, and lets go of it before it has counted what it read.
+
+    Args:
+        received: as for :func:`letting_go`.
+    """
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def read(response: Any, *args: Any, **kwargs: Any) -> Any:
+            call: Call | None = response.__dict__.get(_CALL)
+            if call is None:
+                return original(response, *args, **kwargs)
+            call.held += 1
+            try:
+                return original(response, *args, **kwargs)
+            finally:
+                call.held -= 1
+                if call.due:
+                    end_of(response, received)
+
+        return read
+
+    return wrap
+
+
+def abandoning(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps ``__del__`` of a response that lets go there: nothing may be sent from within it."""
+
+    @wraps(original)
+    def collected(response: Any) -> None:
+        response.__dict__.pop(_CALL, None)
+        original(response)
+
+    return collected
+
+
 @fail_open("calling", None)
 def end_of(response: Any, received: Callable[[Any], int]) -> None:
     """End the call that ``response`` answers, if it is still under way."""
-    call = response.__dict__.pop(_CALL, None)
-    # What Python's own files close when they are collected is abandoned, too.
-    if call is not None and not getattr(response, "_finalizing", False):
+    call: Call | None = response.__dict__.get(_CALL)
+    if call is None:
+        return
+    if call.held:
+        call.due = True
+        return
+    del response.__dict__[_CALL]
+    if not getattr(response, "_finalizing", False):  # Python's own __del__ of files
         call.end(received(response))

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Final
 
-from opentelemetry.context import get_current
-
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.asgi import Door as AsyncDoor
 from heatshield.integrations.equipment import Equipment
@@ -52,7 +50,8 @@ def install(equipment: Equipment) -> None:
     _PATCHES.undo()
     serving = Serving(NAME, equipment)
     _PATCHES.wrap(wsgi.WSGIHandler, "__call__", _entering(Door(serving, equipment)))
-    _PATCHES.wrap(asgi.ASGIHandler, "__call__", _entering_async(AsyncDoor(equipment), equipment))
+    entering = _entering_async(serving, AsyncDoor(equipment), equipment.serving)
+    _PATCHES.wrap(asgi.ASGIHandler, "__call__", entering)
     guarding = _guarding(serving, ask_user=equipment.settings.user_scope)
     _PATCHES.wrap(base.BaseHandler, "make_view_atomic", guarding)
     _PATCHES.wrap(exception, "response_for_exception", _answering(serving))
@@ -61,6 +60,7 @@ def install(equipment: Equipment) -> None:
 def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
+    Serving.retire(NAME)
 
 
 def _entering(door: Door) -> Wrapper:
@@ -77,15 +77,17 @@ def _entering(door: Door) -> Wrapper:
     return wrap
 
 
-def _entering_async(door: AsyncDoor, equipment: Equipment) -> Wrapper:
+def _entering_async(
+    serving: Serving, door: AsyncDoor, begin_serving: Callable[[], object]
+) -> Wrapper:
     def wrap(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         @wraps(original)
         async def enter(handler: Any, scope: Any, receive: Any, send: Any) -> None:
-            equipment.serving()  # a server asks for the lifespan first, before any request
-            if _has_theirs():
+            if serving.is_retired or _has_theirs():
                 await original(handler, scope, receive, send)
-            else:
-                await door.enter(partial(original, handler), scope, receive, send)
+                return
+            begin_serving()  # a server asks for the lifespan first, before any request
+            await door.enter(partial(original, handler), scope, receive, send)
 
         return enter
 
@@ -235,7 +237,7 @@ def _served_in(carrier: Any) -> Served | None:
     if served is None or isinstance(served, Served):
         return served
     # ASGI's door has opened the span, and ends it.
-    ours = Served(served.request, served.method, served.span, get_current())
+    ours = Served(served.request, served.method, served.span, None, ours=True)
     ours.prefix = served.prefix
     return ours
 

@@ -48,12 +48,14 @@ def install(equipment: Equipment) -> None:
 def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
+    Serving.retire(NAME)
 
 
 def _entering(door: Door) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def enter(app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
+            __traceback_hide__ = True  # for Werkzeug's debugger
             if getattr(app, "_is_instrumented_by_opentelemetry", False):
                 answer: Iterable[bytes] = original(app, environ, start_response)
                 return answer
@@ -68,6 +70,7 @@ def _dispatching(serving: Serving) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def dispatch_request(app: Any, *args: Any) -> Any:
+            __traceback_hide__ = True  # for Werkzeug's debugger
             refusal = _cross(serving)
             answer = None if refusal is None else _answered(app, refusal)
             return original(app, *args) if answer is None else answer
@@ -98,6 +101,7 @@ def _cross(serving: Serving) -> Exception | None:
 def _handling_user_exception(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def handle_user_exception(app: Any, *args: Any) -> Any:
+        __traceback_hide__ = True  # as above
         answer = None if _is_expected(app, args[-1]) else _answered(app, args[-1])
         return original(app, *args) if answer is None else answer
 
@@ -108,6 +112,7 @@ def _handling_exception(serving: Serving) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def handle_exception(app: Any, *args: Any) -> Any:
+            __traceback_hide__ = True  # for Werkzeug's debugger
             answer = _answered(app, args[-1])
             if answer is not None:
                 return app.finalize_request(*args[:-1], answer, from_error_handler=True)

@@ -40,6 +40,7 @@ def install(equipment: Equipment) -> None:
 def remove() -> None:
     """Take the patches out again."""
     _PATCHES.undo()
+    Calls.retire(NAME)
 
 
 def _sending(calls: Calls) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

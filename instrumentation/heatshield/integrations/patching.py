@@ -1,7 +1,10 @@
 """Patches of libraries' classes that can be taken back."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
+
+from wrapt import FunctionWrapper
 
 __all__ = ["Patches"]
 
@@ -23,7 +26,7 @@ class Patches:
         original = vars(owner).get(name)
         if original is None:
             return
-        ours = wrapper(original)
+        ours = wrapper(_as_function(owner, original))
         setattr(owner, name, ours)
         self._replaced.append((owner, name, original, ours))
 
@@ -33,3 +36,18 @@ class Patches:
             owner, name, original, ours = self._replaced.pop()
             if vars(owner).get(name) is ours:
                 setattr(owner, name, original)
+
+
+def _as_function(owner: Any, original: Any) -> Any:
+    """What is called with an object of the class ``owner`` first, as a method's function is.
+
+    OpenTelemetry patches with wrapt, whose wrappers know their object only if they are bound.
+    """
+    if not isinstance(owner, type) or not isinstance(original, FunctionWrapper):
+        return original
+
+    @wraps(original)
+    def function(instance: Any, *args: Any, **kwargs: Any) -> Any:
+        return original.__get__(instance, type(instance))(*args, **kwargs)
+
+    return function

@@ -14,7 +14,7 @@ from heatshield.integrations.calling import Call, Calls
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
 from heatshield.integrations.theirs import Theirs
-from heatshield.integrations.urllib3 import answered, follow_responses
+from heatshield.integrations.urllib3 import answered, follow_responses, leave_responses
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -37,12 +37,14 @@ def install(equipment: Equipment) -> None:
     _PATCHES.undo()
     calls = Calls(NAME, equipment, Theirs("requests", "RequestsInstrumentor"))
     _PATCHES.wrap(HTTPAdapter, "send", _sending(calls))
-    follow_responses(_PATCHES)
+    follow_responses(NAME)
 
 
 def remove() -> None:
     """Take the patches out again."""
+    leave_responses(NAME)
     _PATCHES.undo()
+    Calls.retire(NAME)
 
 
 def _sending(calls: Calls) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

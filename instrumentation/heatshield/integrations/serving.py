@@ -9,7 +9,7 @@ by whoever began it.
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import (
@@ -26,7 +26,7 @@ from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_
 from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.counters import fail_open
-from heatshield.current import Request, request_in
+from heatshield.current import Request, request_in, with_request
 from heatshield.deadlines import Deadline, left_s, with_deadline
 from heatshield.integrations.arrivals import Arrivals
 from heatshield.integrations.equipment import Equipment
@@ -50,7 +50,8 @@ class Served:
         request: what this process knows of it.
         method: the first word of its call's name.
         span: the server span.
-        context: the request's; ``None`` if somebody else has opened its span.
+        ours: its span was opened here, and is to be ended here.
+        context: the request's; ``None`` if it is the current one.
         deadline: how long its caller waits, if that is known and heeded.
         failure: the identity of what left its handler last.
         prefix: what stands before its route's template.
@@ -61,14 +62,15 @@ class Served:
     """
 
     __slots__ = (
-        "context", "deadline", "failure", "method", "prefix", "received", "request", "root",
-        "sent", "span", "status",
+        "context", "deadline", "failure", "method", "ours", "prefix", "received", "request",
+        "root", "sent", "span", "status",
     )  # fmt: skip
 
     def __init__(
-        self, request: Request, method: str, span: Span, context: Context | None = None
+        self, request: Request, method: str, span: Span, context: Context | None, *, ours: bool
     ) -> None:
         self.request, self.method, self.span, self.context = request, method, span, context
+        self.ours = ours
         self.deadline: Deadline | None = None
         self.failure = 0
         self.prefix = self.root = ""
@@ -109,15 +111,32 @@ class Serving:
 
     Attributes:
         excluded_paths: prefixes of paths that make no spans.
+
+    A patch can't be taken out from under somebody else's. One that is left then stays out of the
+    way, because its serving is not the one in use any more.
     """
 
+    _in_use: ClassVar[dict[str, "Serving"]] = {}
+
     def __init__(self, framework: str, equipment: Equipment) -> None:
+        self._framework = framework
+        self._in_use[framework] = self
         settings = equipment.settings
         self._tracer = PROVIDER.get_tracer(f"heatshield.{framework}")
         self._read = equipment.propagator.read
         self._identity = equipment.identity
         self._arrivals = Arrivals(settings)
         self.excluded_paths = settings.excluded_paths
+
+    @classmethod
+    def retire(cls, framework: str) -> None:
+        """See no requests of a framework any more."""
+        cls._in_use.pop(framework, None)
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether another one, or none, is in use by now."""
+        return self._in_use.get(self._framework) is not self
 
     def is_excluded(self, path: str) -> bool:
         """Whether requests of this path make no spans."""
@@ -136,7 +155,7 @@ class Serving:
             query: of its address.
         """
         here = get_current()
-        if here.get(_SUPPRESS_INSTRUMENTATION_KEY):
+        if self.is_retired or here.get(_SUPPRESS_INSTRUMENTATION_KEY):
             return None
         served = _joined(method) or self._begun(method, attributes, header, here)
         self._name(served, header, query)
@@ -145,7 +164,7 @@ class Serving:
     @fail_open("serving", None)
     def join(self, method: str, header: Header, query: str = "") -> Served | None:
         """Join the span that somebody else has opened for the request that runs here."""
-        served = _joined(method)
+        served = None if self.is_retired else _joined(method)
         if served is not None:
             self._name(served, header, query)
         return served
@@ -184,7 +203,7 @@ class Serving:
 
     def no_route(self, served: Served) -> None:
         """There is no handler for the request: its path, which anybody can choose, is no name."""
-        if served.context is None and not served.request.entered:
+        if not served.ours and not served.request.entered:
             served.span.update_name(served.method)
 
     @fail_open("serving", None)
@@ -202,7 +221,7 @@ class Serving:
     @fail_open("serving", None)
     def failed(self, served: Served, error: BaseException) -> None:
         """Note what left the handler, unless whoever opened the span does."""
-        if served.context is None or served.failure == id(error):
+        if not served.ours or served.failure == id(error):
             return
         served.failure = id(error)
         if refusal_in(error) is None:
@@ -221,7 +240,7 @@ class Serving:
         if moved:
             so_far = attributes_of(span).get(COST_BYTES, 0)
             span.set_attribute(COST_BYTES, moved + so_far)
-        if served.context is None:
+        if not served.ours:
             return
         if served.received:
             span.set_attribute("http.request.body.size", served.received)
@@ -247,7 +266,7 @@ class Serving:
         deadline = self._arrivals.deadline(_read(header, self._arrivals.headers))
         if deadline is not None:
             context = with_deadline(deadline, context)
-        served = Served(request, name, span, set_span_in_context(span, context))
+        served = Served(request, name, span, set_span_in_context(span, context), ours=True)
         served.deadline = deadline
         return served
 
@@ -267,14 +286,23 @@ def _read(header: Header, names: Iterable[bytes]) -> dict[bytes, bytes]:
 
 def _counted_already(served: Served) -> bool:
     """Whether the span is of another server's integration of ours, which counts what it moves."""
-    if served.context is not None:
+    if served.ours:
         return False
     scope = getattr(served.span, "instrumentation_scope", None)
     return str(getattr(scope, "name", "")).startswith("heatshield.")
 
 
 def _joined(method: str) -> Served | None:
-    request = request_in()
-    if request is None or not request.span.is_recording():
+    request, context = request_in(), None
+    if request is None:
+        span = get_current_span()
+        if getattr(span, "kind", None) is not SpanKind.SERVER:
+            return None
+        # Opened in a context that was read from the headers and not made the current one.
+        known = getattr(span, "request", None)
+        request = known if isinstance(known, Request) else Request()
+        request.enter(str(getattr(span, "name", "")), span)
+        context = with_request(request)
+    if not request.span.is_recording():
         return None
-    return Served(request, method_name(method), request.span)
+    return Served(request, method_name(method), request.span, context, ours=False)

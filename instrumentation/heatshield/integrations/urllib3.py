@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from heatshield.breakers.rejection import UNAVAILABLE
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.integrations.calling import Call, Calls, letting_go
+from heatshield.integrations.calling import Call, Calls, abandoning, letting_go, reading
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
 from heatshield.integrations.theirs import Theirs
 from heatshield.names import BREAKER_HEADER
 
-__all__ = ["NAME", "answered", "follow_responses", "install", "remove"]
+__all__ = ["NAME", "answered", "follow_responses", "install", "leave_responses", "remove"]
 
 NAME: Final = "urllib3"
 
@@ -25,11 +25,17 @@ BODY_AT: Final = 2
 HEADERS_AT: Final = 3
 """Where these stand among the arguments of ``urlopen``: after method and URL."""
 
+_CHUNKED: Final = "_heatshield_chunked"
+"""Attribute of a response: bytes that were read by chunks."""
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _REJECTED: Final[ContextVar[bool]] = ContextVar("heatshield-rejected", default=False)
 """Whether the last answer here was a rejection."""
 
 _PATCHES: Final = Patches()
+_RESPONSES: Final = Patches()
+_FOLLOWING: Final[set[str]] = set()
+"""Integrations that follow responses: this one, and that of requests."""
 
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -48,20 +54,39 @@ def install(equipment: Equipment) -> None:
     _PATCHES.wrap(Retry, "is_retry", _retrying)
     calls = Calls(NAME, equipment, Theirs("urllib3", "URLLib3Instrumentor"))
     _PATCHES.wrap(HTTPConnectionPool, "urlopen", _calling(calls))
-    follow_responses(_PATCHES)
+    follow_responses(NAME)
 
 
 def remove() -> None:
     """Take the patches out again."""
+    leave_responses(NAME)
     _PATCHES.undo()
+    Calls.retire(NAME)
 
 
-def follow_responses(patches: Patches) -> None:
-    """End calls when their responses are let go."""
+def follow_responses(user: str) -> None:
+    """End calls when their responses are let go.
+
+    Args:
+        user: the integration that wants it, until :func:`leave_responses`.
+    """
     from urllib3.response import HTTPResponse
 
-    for method in ("release_conn", "close"):
-        patches.wrap(HTTPResponse, method, letting_go(_received))
+    if not _FOLLOWING:
+        for method in ("release_conn", "close"):
+            _RESPONSES.wrap(HTTPResponse, method, letting_go(_received))
+        for method in ("read", "drain_conn"):
+            _RESPONSES.wrap(HTTPResponse, method, reading(_received))
+        _RESPONSES.wrap(HTTPResponse, "read_chunked", _counting)
+        _RESPONSES.wrap(HTTPResponse, "__del__", abandoning)  # urllib3-future's
+    _FOLLOWING.add(user)
+
+
+def leave_responses(user: str) -> None:
+    """This integration follows no response any more."""
+    _FOLLOWING.discard(user)
+    if not _FOLLOWING:
+        _RESPONSES.undo()
 
 
 @fail_open(NAME, None)
@@ -147,7 +172,20 @@ def _is_over(response: Any) -> bool:
 
 
 def _received(response: Any) -> int:
-    return int(response.tell())
+    return max(int(response.tell()), response.__dict__.pop(_CHUNKED, 0))
+
+
+def _counting(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What is read by chunks is not in urllib3's own count."""
+
+    @wraps(original)
+    def read_chunked(response: Any, *args: Any, **kwargs: Any) -> Any:
+        known = response.__dict__
+        for chunk in original(response, *args, **kwargs):
+            known[_CHUNKED] = known.get(_CHUNKED, 0) + len(chunk)
+            yield chunk
+
+    return read_chunked
 
 
 def _trying(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -61,8 +61,11 @@ class Door:
         self, app: Application, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Serve one request."""
+        __traceback_hide__ = True  # for debuggers' pages: they show the service's frames
         if KEY in environ:
             self._pass_mount(environ)
+            return app(environ, start_response)
+        if self._serving.is_retired:
             return app(environ, start_response)
         self._serve_from_now_on()
         if self._metrics_path and environ.get("PATH_INFO") == self._metrics_path:
@@ -72,8 +75,9 @@ class Door:
             return app(environ, start_response)
         environ[KEY] = served
         token = None if served.context is None else attach(served.context)
+        head: list[tuple[str, str]] = []
         try:
-            body = app(environ, self._watching(served, start_response))
+            body = app(environ, self._watching(served, start_response, head))
         except BaseException as error:
             self._serving.failed(served, error)
             self._serving.close(served)
@@ -81,7 +85,7 @@ class Door:
         finally:
             if token is not None:
                 detach(token)
-        return self._followed(body, served, environ)
+        return self._followed(body, served, environ, head)
 
     @fail_open("wsgi", None)
     def _serve_from_now_on(self) -> None:
@@ -131,8 +135,11 @@ class Door:
             self._mounts.add(prefix)
             served.prefix = prefix
 
-    def _watching(self, served: Served, start_response: StartResponse) -> StartResponse:
+    def _watching(
+        self, served: Served, start_response: StartResponse, head: list[tuple[str, str]]
+    ) -> StartResponse:
         def watched(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            head[:] = headers
             self._note(served, status, headers)
             return start_response(status, headers, *more)
 
@@ -142,7 +149,13 @@ class Door:
     def _note(self, served: Served, status: str, headers: list[tuple[str, str]]) -> None:
         self._serving.answered(served, int(status[:3]), headers)
 
-    def _followed(self, body: Iterable[bytes], served: Served, environ: Environ) -> Iterable[bytes]:
+    def _followed(
+        self,
+        body: Iterable[bytes],
+        served: Served,
+        environ: Environ,
+        head: list[tuple[str, str]],
+    ) -> Iterable[bytes]:
         if isinstance(body, list | tuple):
             served.sent = sum(map(len, body))
             self._serving.close(served)
@@ -150,6 +163,7 @@ class Door:
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper):
             # Servers send such files without reading them here; anything else would be slower.
+            served.sent = _length(head)
             self._close_with(body, served)
             return body
         return _Body(body, served, self._serving)
@@ -168,6 +182,12 @@ class Door:
             file.close = close
         except AttributeError:  # a server's own type
             self._serving.close(served)
+
+
+@fail_open("wsgi", 0)
+def _length(head: list[tuple[str, str]]) -> int:
+    """What an answer says is the length of its body."""
+    return next((int(value) for name, value in head if name.lower() == "content-length"), 0)
 
 
 class _Body:

@@ -1,13 +1,18 @@
 """aiohttp's server, run by its own runner: one span a request, its user, refusal before it."""
 
+import asyncio
 import re
 
 import pytest
-from aiohttp import web
-from opentelemetry.trace import get_tracer
+from aiohttp import ClientSession, WSServerHandshakeError, web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_urldispatcher import UrlMappingMatchInfo
+from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
+from opentelemetry.trace import SpanKind, StatusCode, get_tracer
 from shop_behaviour import Shop, ShopBehaviour
 
 import heatshield
+from heatshield.names import CALL, ENDUSER_ID, REJECTED
 
 
 class Rejection:
@@ -111,3 +116,201 @@ def open_shop(serve_aiohttp):
 
 class TestAiohttp(ShopBehaviour):
     template = staticmethod(lambda path: re.sub("USER", "{user}", path))
+
+
+async def answered(request):
+    return web.Response(text=request.match_info.get("user", ""))
+
+
+def small_app(handler=answered, **more):
+    app = web.Application(**more)
+    app.router.add_get("/view/{user}", handler)
+    return app
+
+
+def test_an_application_in_another_makes_one_span(service, serve_aiohttp, ask, until):
+    shop_service = service(user_path_parameter="user")
+    inner, outer = small_app(middlewares=[sessions]), small_app(middlewares=[sessions])
+    outer.add_subapp("/inner", inner)
+    url = serve_aiohttp(outer)
+    shop_service.trip("u-1", "GET /inner/view/{user}")
+    assert ask(f"{url}/inner/view/u-1").status == 503
+    assert ask(f"{url}/view/u-1").status == 200
+    until(lambda: len(shop_service.spans) == 2)
+    assert {span.name for span in shop_service.spans} == {
+        "GET /inner/view/{user}", "GET /view/{user}"
+    }  # fmt: skip
+
+
+def test_class_based_views_are_refused_too(service, serve_aiohttp, ask):
+    shop_service = service(user_path_parameter="user")
+    ran = []
+
+    class Buying(web.View):
+        async def get(self):
+            ran.append(self.request.match_info["user"])
+            return web.Response()
+
+    app = web.Application(middlewares=[sessions])
+    app.router.add_view("/view/{user}", Buying)
+    url = serve_aiohttp(app)
+    shop_service.trip("u-1", "GET /view/{user}")
+    assert ask(f"{url}/view/u-1").status == 503
+    assert ask(f"{url}/view/u-2").status == 200
+    assert ask(f"{url}/view/u-2", "POST").status == 405
+    assert ran == ["u-2"]
+
+
+def test_the_service_sees_its_own_handlers(service, serve_aiohttp, ask):
+    """Middlewares compare them, and look at what decorators have written on them."""
+    service()
+    seen = []
+    answered.permission = "view"
+
+    @web.middleware
+    async def looking(request, handler):
+        seen.append((request.match_info.handler is answered, handler.permission))
+        return await handler(request)
+
+    url = serve_aiohttp(small_app(middlewares=[looking]))
+    assert ask(f"{url}/view/u-1").status == 200
+    assert seen == [(True, "view")]
+
+
+def test_a_middleware_for_every_error_does_not_swallow_a_refusal(service, serve_aiohttp, ask):
+    service()
+
+    async def refused(request):
+        raise heatshield.BreakerOpen("b-1")
+
+    @web.middleware
+    async def catching(request, handler):
+        try:
+            return await handler(request)
+        except Exception:  # noqa: BLE001
+            return web.Response(status=500)
+
+    url = serve_aiohttp(small_app(refused, middlewares=[catching]))
+    assert ask(f"{url}/view/u-1").headers["heatshield-breaker"] == "b-1"
+
+
+def test_a_refusal_that_leaves_a_middleware_is_answered_alike(service, serve_aiohttp, ask, until):
+    shop_service = service()
+
+    @web.middleware
+    async def refusing(request, handler):
+        raise heatshield.BreakerOpen("b-1")
+
+    url = serve_aiohttp(small_app(middlewares=[refusing]))
+    assert ask(f"{url}/view/u-1").headers["heatshield-breaker"] == "b-1"
+    (span,) = until(lambda: list(shop_service.spans))
+    assert span.attributes[REJECTED] == "b-1"
+    assert span.status.status_code is StatusCode.UNSET
+
+
+def test_what_a_service_raises_as_an_answer_is_no_error(service, serve_aiohttp, ask, until):
+    shop_service = service()
+
+    async def moved(request):
+        raise web.HTTPFound("/elsewhere")
+
+    url = serve_aiohttp(small_app(moved))
+    assert ask(f"{url}/view/u-1").status == 302
+    (span,) = until(lambda: list(shop_service.spans))
+    assert span.attributes["http.response.status_code"] == 302
+    assert (span.status.status_code, list(span.events)) == (StatusCode.UNSET, [])
+
+
+def test_a_websocket_is_one_span_and_refused_before_it_opens(
+    service, serve_aiohttp, in_loop, until
+):
+    shop_service = service(user_path_parameter="user", disabled=("aiohttp_client",))
+
+    async def live(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data.upper())
+        return socket
+
+    url = serve_aiohttp(small_app(live))
+    shop_service.trip("u-1", "GET /view/{user}")
+
+    async def talk(user):
+        async with ClientSession() as session, session.ws_connect(f"{url}/view/{user}") as socket:
+            await socket.send_str("hello")
+            return await socket.receive_str()
+
+    assert in_loop(talk("u-2")) == "HELLO"
+    with pytest.raises(WSServerHandshakeError) as refused:
+        in_loop(talk("u-1"))
+    assert refused.value.status == 503
+    until(lambda: len(shop_service.spans) == 2)
+    assert {span.name for span in shop_service.spans} == {"GET /view/{user}"}
+
+
+def test_a_request_whose_client_went_away_ends(service, in_loop, until):
+    shop_service = service()
+
+    async def gone():
+        started = asyncio.Event()
+
+        async def waiting(request):
+            started.set()
+            await asyncio.Event().wait()
+
+        runner = web.AppRunner(small_app(waiting), handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        _, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+        writer.write(b"GET /view/u-1 HTTP/1.1\r\nhost: shop\r\n\r\n")
+        await started.wait()
+        writer.close()
+        await asyncio.to_thread(until, lambda: list(shop_service.spans))
+        await runner.cleanup()
+
+    in_loop(gone())
+    assert [span.name for span in shop_service.spans] == ["GET /view/{user}"]
+
+
+def test_the_metrics_are_answered_where_a_service_wants_them(service, serve_aiohttp, ask):
+    shop_service = service(metrics_path="/metrics")
+    url = serve_aiohttp(small_app())
+    answer = ask(f"{url}/metrics")
+    assert answer.status == 200
+    assert b"heatshield_service_requests" in answer.body
+    assert shop_service.spans == []
+
+
+def test_beside_opentelemetrys_own_middleware_nothing_doubles(service, serve_aiohttp, ask, until):
+    shop_service = service(user_path_parameter="user")
+    instrumentor = AioHttpServerInstrumentor()
+    instrumentor.instrument(skip_dep_check=True)
+
+    async def inner(request):
+        with get_tracer("test").start_as_current_span("inner"):
+            return web.Response()
+
+    try:
+        url = serve_aiohttp(small_app(inner, middlewares=[sessions]))
+    finally:
+        instrumentor.uninstrument()
+    assert ask(f"{url}/view/u-1").status == 200
+    child, span = until(lambda: len(shop_service.spans) == 2 and shop_service.spans)
+    assert (span.name, span.kind) == ("GET /view/{user}", SpanKind.SERVER)
+    assert span.attributes[ENDUSER_ID] == child.attributes[ENDUSER_ID] == "u-1"
+    assert child.attributes[CALL] == span.name
+    shop_service.trip("u-1", span.name)
+    assert ask(f"{url}/view/u-1").status == 503
+    refused = until(lambda: shop_service.spans[2:])[0]
+    assert refused.status.status_code is StatusCode.UNSET
+    assert refused.attributes[REJECTED]
+
+
+def test_removed_it_leaves_aiohttp_as_it_was(service):
+    owners = (web.Application, web.View, RequestHandler, UrlMappingMatchInfo)
+    before = [dict(vars(owner)) for owner in owners]
+    service()
+    assert [dict(vars(owner)) for owner in owners] != before
+    heatshield.shutdown()
+    assert [dict(vars(owner)) for owner in owners] == before

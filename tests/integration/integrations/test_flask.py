@@ -4,10 +4,19 @@ import re
 
 import flask
 import pytest
-from opentelemetry.trace import get_tracer
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_current_span, get_tracer
 from shop_behaviour import Shop, ShopBehaviour
+from werkzeug.debug import DebuggedApplication
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client, EnvironBuilder
+from werkzeug.wsgi import FileWrapper
 
 import heatshield
+from heatshield.current import request_in
+from heatshield.integrations.wsgi import MOST_MOUNTS
+from heatshield.names import CALL, ENDUSER_ID, REJECTED
 
 
 class Rejection:
@@ -85,3 +94,235 @@ def open_shop(serve_wsgi):
 
 class TestFlask(ShopBehaviour):
     template = staticmethod(lambda path: re.sub("USER", "<user>", path))
+
+
+def asked(app, method="GET", path="/", **more):
+    """Through the application's own client: no server, one thread."""
+    with app.test_client() as client:
+        response = client.open(path, method=method, **more)
+        response.get_data()
+        response.close()
+        return response
+
+
+def divide(user):
+    return str(1 / 0)
+
+
+def small_app(**views):
+    app = flask.Flask("small")
+    for name, view in views.items():
+        app.add_url_rule(f"/{name}/<user>", name, view)
+    return app
+
+
+def test_an_error_handler_for_everything_does_not_swallow_a_refusal(service):
+    shop_service = service(user_path_parameter="user")
+    entry_id = shop_service.trip("u-1", "refresh")
+
+    def view(user):
+        with heatshield.guard("refresh"):
+            return user
+
+    app = small_app(view=view)
+    seen = []
+    app.register_error_handler(Exception, lambda error: (seen.append(error), ("oh no", 500))[1])
+    response = asked(app, path="/view/u-1")
+    assert (response.status_code, response.headers["heatshield-breaker"]) == (503, entry_id)
+    assert seen == []
+
+
+def test_an_error_handler_for_refusals_has_the_last_word(service):
+    shop_service = service()
+
+    def view(user):
+        raise heatshield.BreakerOpen("b-1")
+
+    app = small_app(view=view)
+
+    @app.errorhandler(heatshield.BreakerOpen)
+    def refused(error):
+        return "come back later", 503, error.headers
+
+    response = asked(app, path="/view/u-1")
+    assert (response.status_code, response.text) == (503, "come back later")
+    assert shop_service.span("GET /view/<user>").attributes[REJECTED] == "b-1"
+
+
+def test_a_refusal_after_the_request_is_answered_too(service):
+    service()
+    app = small_app(view=lambda user: user)
+
+    @app.after_request
+    def refuse(response):
+        if response.status_code == 200:
+            raise heatshield.BreakerOpen("b-1")
+        return response
+
+    response = asked(app, path="/view/u-1")
+    assert (response.status_code, response.headers["heatshield-breaker"]) == (503, "b-1")
+
+
+@pytest.mark.parametrize("setting", ["TESTING", "DEBUG"])
+def test_in_debug_mode_an_error_leaves_the_application_as_ever(service, setting):
+    shop_service = service()
+    app = small_app(view=divide)
+    app.config[setting] = True
+    with pytest.raises(ZeroDivisionError) as caught:
+        asked(app, path="/view/u-1")
+    assert caught.traceback[-1].name == "divide"
+    (event,) = shop_service.span("GET /view/<user>").events
+    assert event.attributes["exception.type"] == "ZeroDivisionError"
+
+
+def test_the_debugger_shows_the_services_frames_only(service, ask, serve_wsgi):
+    service()
+    app = small_app(view=divide)
+    app.debug = True
+    url = serve_wsgi(DebuggedApplication(app))
+    page = ask(f"{url}/view/u-1").body.decode()
+    assert "ZeroDivisionError" in page
+    assert "heatshield/integrations" not in page
+
+
+def test_views_of_blueprints_and_views_that_are_async(service):
+    shop_service = service(user_path_parameter="user")
+    blueprint = flask.Blueprint("api", "api", url_prefix="/api/<version>")
+    ran = []
+
+    @blueprint.get("/users/<user>")
+    async def show(version, user):
+        with get_tracer("test").start_as_current_span("inner"):
+            ran.append(user)
+        return user
+
+    app = flask.Flask("shop")
+    app.register_blueprint(blueprint)
+    assert asked(app, path="/api/v1/users/u-1").status_code == 200
+    call = "GET /api/<version>/users/<user>"
+    assert shop_service.span("inner").attributes[CALL] == call
+    assert shop_service.span("inner").parent_id == shop_service.span(call).span_id
+    shop_service.trip("u-1", call)
+    assert asked(app, path="/api/v1/users/u-1").status_code == 503
+    assert ran == ["u-1"]
+
+
+def test_an_application_in_another_is_named_by_its_mount(service):
+    shop_service = service(user_path_parameter="user")
+    outer, inner = small_app(view=lambda user: user), small_app(view=lambda user: user)
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/inner": inner})
+    shop_service.trip("u-1", "GET /inner/view/<user>")
+    assert asked(outer, path="/inner/view/u-1").status_code == 503
+    assert asked(outer, path="/view/u-1").status_code == 200
+    names = [span.name for span in shop_service.spans]
+    assert names == ["GET /inner/view/<user>", "GET /view/<user>"]
+
+
+def test_mounts_that_callers_choose_do_not_make_names_without_end(service):
+    shop_service = service()
+    app = small_app(view=lambda user: user)
+    inside = app.wsgi_app
+
+    def prefixed(environ, start_response):
+        return inside({**environ, "SCRIPT_NAME": environ["HTTP_X_PREFIX"]}, start_response)
+
+    app.wsgi_app = prefixed
+    for number in range(MOST_MOUNTS + 10):
+        asked(app, path="/view/u-1", headers={"x-prefix": f"/{number}"})
+    names = [span.name for span in shop_service.spans]
+    assert len(set(names)) == MOST_MOUNTS + 1
+    assert names[-1] == "GET /view/<user>"
+
+
+def test_behind_a_prefix_of_the_server_names_stay_the_same(service):
+    shop_service = service()
+    app = small_app(view=lambda user: user)
+    asked(app, path="/view/u-1", environ_overrides={"SCRIPT_NAME": "/shop"})
+    assert shop_service.span("GET /view/<user>").attributes["url.path"] == "/shop/view/u-1"
+
+
+def test_a_redirect_to_the_slash_is_no_call(service):
+    shop_service = service()
+    app = flask.Flask("shop")
+    app.add_url_rule("/users/", "users", lambda: "")
+    assert asked(app, path="/users").status_code == 308
+    assert [span.name for span in shop_service.spans] == ["GET"]
+
+
+def test_whom_the_server_has_authenticated_is_the_user(service):
+    shop_service = service(user_scope=True)
+    app = small_app(view=lambda user: user)
+    asked(app, path="/view/u-1", environ_overrides={"REMOTE_USER": "u-7"})
+    assert shop_service.span("GET /view/<user>").attributes[ENDUSER_ID] == "u-7"
+
+
+def test_files_are_handed_to_the_server_as_they_are(service, tmp_path):
+    """So that it can send them without reading them here."""
+    shop_service = service()
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    app = flask.Flask("shop")
+    app.add_url_rule("/file", "file", lambda: flask.send_file(tmp_path / "file"))
+    environ = EnvironBuilder(path="/file").get_environ() | {"wsgi.file_wrapper": FileWrapper}
+    body = app(environ, lambda *_: None)
+    assert type(body) is FileWrapper
+    assert b"".join(body) == b"x" * 100
+    assert shop_service.spans == []
+    body.close()
+    assert shop_service.span("GET /file").attributes["http.response.body.size"] == 100
+
+
+def test_a_request_leaves_nothing_behind_in_its_thread(service):
+    service()
+    asked(small_app(view=lambda user: user), path="/view/u-1")
+    assert request_in() is None
+    assert get_current_span() is INVALID_SPAN
+
+
+@pytest.mark.parametrize("how", ["global, before", "global, after", "one application"])
+def test_beside_opentelemetrys_own_instrumentation_nothing_doubles(service, how):
+    instrumentor = FlaskInstrumentor()
+    if how == "global, before":
+        instrumentor.instrument(skip_dep_check=True)
+    shop_service = service(user_path_parameter="user")
+    if how == "global, after":
+        instrumentor.instrument(skip_dep_check=True)
+    try:
+        app = flask.Flask("shop")
+        app.add_url_rule("/view/<user>", "view", lambda user: user)
+        if how == "one application":
+            instrumentor.instrument_app(app)
+        assert asked(app, path="/view/u-1").status_code == 200
+        (span,) = shop_service.spans
+        assert (span.name, span.kind) == ("GET /view/<user>", SpanKind.SERVER)
+        assert span.attributes[ENDUSER_ID] == "u-1"
+        shop_service.trip("u-1", span.name)
+        assert asked(app, path="/view/u-1").status_code == 503
+        asked(app, path="/wp-admin/17")
+        _, refused, unknown = shop_service.spans
+        assert refused.status.status_code is StatusCode.UNSET
+        assert refused.attributes[REJECTED]
+        assert unknown.name == "GET"
+    finally:
+        if how != "one application":
+            instrumentor.uninstrument()
+
+
+def test_beside_opentelemetrys_middleware_nothing_doubles(service):
+    shop_service = service(user_path_parameter="user")
+    app = small_app(view=lambda user: user)
+    wrapped = OpenTelemetryMiddleware(app)
+    shop_service.trip("u-1", "GET /view/<user>")
+    response = Client(wrapped).get("/view/u-1")
+    assert response.status_code == 503
+    response.close()
+    (span,) = shop_service.spans
+    assert (span.name, span.kind) == ("GET /view/<user>", SpanKind.SERVER)
+    assert span.attributes[REJECTED]
+
+
+def test_removed_it_leaves_flask_as_it_was(service):
+    before = dict(vars(flask.Flask))
+    service()
+    assert dict(vars(flask.Flask)) != before
+    heatshield.shutdown()
+    assert dict(vars(flask.Flask)) == before
