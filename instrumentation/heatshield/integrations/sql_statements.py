@@ -22,7 +22,7 @@ from time import perf_counter_ns
 from typing import Any, Final
 from weakref import ReferenceType, ref
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from heatshield.counters import COUNTERS, fail_open
@@ -104,16 +104,39 @@ class Statement:
     def fail(self, error: BaseException, *, redact: bool = True) -> None:
         """It ended with an error; one that only ends the task or the program is none."""
         try:
-            if self._span is not None and isinstance(error, Exception):
-                _mark_failed(self._span, error, redact=redact)
+            if isinstance(error, Exception):
+                kind = type(error)
+                name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+                self.mark_failed(name, str(error), status_of(error), redact=redact)
         finally:
             self.end()
 
+    def mark_failed(self, name: str, message: str, status: str, *, redact: bool = True) -> None:
+        """Say what went wrong.
+
+        Args:
+            name: of the error's class.
+            message: as it came; masked unless it is not to be redacted.
+            status: the database's own code, or empty.
+            redact: whether values in the message are masked.
+        """
+        span = self._span
+        if span is None:
+            return
+        message = masked(message) if redact else message[:MAX_MESSAGE]
+        span.set_attribute("error.type", name)
+        if status:
+            span.set_attribute("db.response.status_code", status)
+        # Without its stack: whoever lets it go on notes that, and values may stand in it.
+        span.add_event("exception", {"exception.type": name, "exception.message": message})
+        span.set_status(StatusCode.ERROR, f"{name.rpartition('.')[2]}: {message}")
+
     def __del__(self) -> None:
-        """Its cursor is gone; nobody will read on."""
+        """Its cursor is gone; nobody will read on.
+
+        If it still ran, it was given up at an unknown time, and no guess is charged to anybody.
+        """
         if self._span is not None:
-            if self.running:
-                self._busy_ns += perf_counter_ns() - self._began_ns
             _ABANDONED.append((self._span, self._rows, self._busy_ns))
 
 
@@ -122,20 +145,6 @@ def _end(span: Span, rows: int, busy_ns: int | None) -> None:
         span.set_attribute(COST_ROWS, rows)
     start = getattr(span, "start_time", None) if busy_ns is not None else None
     span.end(start + busy_ns if start and busy_ns is not None else None)
-
-
-def _mark_failed(span: Span, error: Exception, *, redact: bool) -> None:
-    kind = type(error)
-    text = str(error)
-    message = masked(text) if redact else text[:MAX_MESSAGE]
-    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    span.set_attribute("error.type", name)
-    status = status_of(error)
-    if status:
-        span.set_attribute("db.response.status_code", status)
-    # Without its stack: whoever lets it go on notes that, and values may stand in it.
-    span.add_event("exception", {"exception.type": name, "exception.message": message})
-    span.set_status(StatusCode.ERROR, f"{kind.__name__}: {message}")
 
 
 def _end_abandoned() -> None:
@@ -185,8 +194,6 @@ class Statements:
             context = get_current()
             if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active or covered():
                 return None
-            if _ABANDONED:
-                _end_abandoned()
             text = statement if isinstance(statement, str) else _text(statement)
             shape = shape_of(text, system)
             attributes = {**whose, **shape.attributes}
@@ -194,11 +201,26 @@ class Statements:
                 attributes["db.query.text"] = text[:MAX_STATEMENT]
             if batch > 1:
                 attributes["db.operation.batch.size"] = batch
-            name = shape.summary or system
-            return Statement(self._tracer.open(name, SpanKind.CLIENT, attributes, context))
+            return self._opened(shape.summary or system, attributes, context)
         except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
             COUNTERS.error(self._name)
             return None
+
+    def open_command(self, name: str, attributes: dict[str, Any]) -> Statement | None:
+        """Begin what is not SQL; ``None`` if it is none of ours to trace."""
+        try:
+            context = get_current()
+            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active:
+                return None
+            return self._opened(name, attributes, context)
+        except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+            COUNTERS.error(self._name)
+            return None
+
+    def _opened(self, name: str, attributes: dict[str, Any], context: Context) -> Statement:
+        if _ABANDONED:
+            _end_abandoned()
+        return Statement(self._tracer.open(name, SpanKind.CLIENT, attributes, context))
 
     def cover(
         self, statement: Any, whose: Mapping[str, Any], *, system: str, batch: int = 0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["Summary", "summary_of"]
+__all__ = ["Summary", "folded", "summary_of"]
 
 MAX_NAME: Final = 64
 """Characters of a table's name."""
@@ -77,6 +77,11 @@ def summary_of(shape: str) -> Summary:
     if at is None or tokens[at].upper() not in _VERBS:
         return _NOTHING
     return _Reading(tokens).summary(at)
+
+
+def folded(name: str) -> str:
+    """A table's or collection's name without its digits: there may be many alike."""
+    return _DIGITS.sub("?", name[:MAX_NAME])
 
 
 class _Reading:
@@ -174,5 +179,4 @@ class _Reading:
             at += 1
         if at >= len(self._words) or self._words[at] in _NO_NAME:
             return ""
-        name = self._tokens[at].translate(_QUOTES)
-        return _DIGITS.sub("?", name)[:MAX_NAME]
+        return folded(self._tokens[at].translate(_QUOTES))
