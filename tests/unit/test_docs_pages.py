@@ -15,7 +15,7 @@ import generate
 import heatshield
 import inventory
 from heatshield import names
-from heatshield.identity import Identity
+from heatshield.identity import SOURCES, Identity
 from heatshield.settings import ServiceSettings, load
 from heatshield_alerts import policy
 from heatshield_alerts.caps import Caps
@@ -25,6 +25,9 @@ from heatshield_collector.detect import COSTS, WINDOWS_S
 DOCS = generate.REFERENCE.parent
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 WRITTEN = {name: text for name, text in PAGES.items() if name != generate.REFERENCE.name}
+
+EXAMPLES = ("instrumenting.md", "identity.md", "metrics.md")
+"""Pages whose examples need nothing that is not here."""
 
 HTTP_503 = 503
 
@@ -49,9 +52,7 @@ def _not_instrumented(monkeypatch):
     monkeypatch.setenv("HEATSHIELD_ENABLED", "false")
 
 
-@pytest.mark.parametrize(
-    "block", [*blocks("instrumenting.md", "python"), *blocks("metrics.md", "python")]
-)
+@pytest.mark.parametrize("block", [block for page in EXAMPLES for block in blocks(page, "python")])
 def test_every_python_example_runs(block):
     run(block)
 
@@ -112,9 +113,16 @@ def test_the_guard_example_guards():
 
 
 def test_the_owner_of_the_key_computes_the_pseudonym_that_services_send():
-    pseudonym = run(block_with("instrumenting.md", "hmac"))["pseudonym"]
-    sent = Identity(ServiceSettings(user_key="secret")).known_as("u-1")
-    assert pseudonym("secret", "u-1") == sent
+    pseudonym = run(block_with("identity.md", "hmac"))["pseudonym"]
+    sent = Identity(ServiceSettings(user_key="secret")).known_as("u-17")
+    assert pseudonym("secret", "u-17") == sent
+    assert f"heatshield pseudonym u-17\n{sent}\n" in PAGES["identity.md"]
+
+
+def test_the_sources_of_users_are_listed_in_their_order():
+    table = PAGES["identity.md"].partition("## Which source")[2].partition("\n## ")[0]
+    first = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert tuple(re.findall(r"`([a-z-]+)`", " ".join(first))) == SOURCES
 
 
 @pytest.mark.parametrize(
