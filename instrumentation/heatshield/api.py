@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from heatshield.deadlines import Within
 
 __all__ = [
-    "breaker", "cost", "deadline", "flush", "guard", "instrument", "shutdown", "status", "user",
+    "breaker", "cost", "deadline", "flush", "guard", "instrument", "processing", "shutdown",
+    "status", "user",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -113,6 +114,24 @@ def breaker(
     from heatshield.breakers.guard import breaker as decorate
 
     return decorate(name, fallback)
+
+
+def processing(message: Any) -> AbstractContextManager[None]:
+    """What is done for one message of Kafka, in a ``with`` block: a call of its own.
+
+    It belongs to the trace that the message was sent in and to its user, as the message's headers
+    say them, whoever polls. The call is named ``process TOPIC``.
+
+    Args:
+        message: a ``Message`` of confluent-kafka or a ``ConsumerRecord`` of aiokafka.
+
+    Raises, on entering:
+        BreakerOpen: if the call is tripped for the message's user; skip or park the message.
+    """
+    runtime = _runtime()
+    if runtime is None:
+        return nullcontext()
+    return cast("AbstractContextManager[None]", runtime.process(message))
 
 
 def deadline(seconds: float | None) -> "Within":

@@ -4,6 +4,7 @@ import atexit
 import os
 import sys
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic, time_ns
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ from heatshield.tracing.joining import settle
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import ENTRY_KINDS
 
-__all__ = ["Runtime", "begin", "end", "flush", "name_user", "status"]
+__all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
 
 _CALLING: Final = (SpanKind.CLIENT, SpanKind.PRODUCER)
 """Spans that don't make a process an instance: a supervisor or a script may call others, too."""
@@ -297,6 +298,16 @@ def _name_user(runtime: Runtime, user: object) -> tuple[Acting, BreakerOpen | No
     calls = {call_in()} | {request.call} if request.entered else {call_in()} - {request.call}
     refusals = (GATE.refusal(call, request.user) for call in calls if call)
     return who, next((refusal for refusal in refusals if refusal is not None), None)
+
+
+def process(message: object) -> AbstractContextManager[None]:
+    """What is done for one message of a queue."""
+    runtime = _RUNNING.get()
+    if runtime is None:
+        return nullcontext()
+    from heatshield.messages import Processing  # few services have queues
+
+    return Processing(message, runtime.propagator, runtime.identity)
 
 
 def status() -> dict[str, Any]:
