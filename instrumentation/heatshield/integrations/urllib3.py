@@ -172,7 +172,7 @@ def _is_over(response: Any) -> bool:
 
 
 def _received(response: Any) -> int:
-    return max(int(response.tell()), response.__dict__.pop(_CHUNKED, 0))
+    return int(max(response.tell(), response.__dict__.pop(_CHUNKED, 0)))
 
 
 def _counting(original: Callable[..., Any]) -> Callable[..., Any]:
