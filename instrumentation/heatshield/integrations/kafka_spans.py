@@ -21,7 +21,9 @@ from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
 
-_NAMES: Final = frozenset(HEADERS)
+_NAMES: Final = frozenset({*HEADERS, "x-b3-sampled"})
+"""Headers that say in which trace a message was sent, and for whom."""
+
 _HEADERS: Final = (list, tuple, Mapping, type(None))
 
 

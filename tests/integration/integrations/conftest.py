@@ -127,3 +127,14 @@ def postgres():
     server = PostgresServer(binaries)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def kafka():
+    """The address of a Kafka broker: the one that librdkafka brings, over real sockets."""
+    import confluent_kafka
+
+    cluster = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    (broker,) = cluster.list_topics(timeout=10).brokers.values()
+    yield f"{broker.host}:{broker.port}"
+    cluster.close()
