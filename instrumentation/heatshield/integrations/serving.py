@@ -193,7 +193,6 @@ class Serving:
             stamp_user(served.span, request)
         refusal = GATE.refusal(call, request.user)
         if refusal is not None:
-            mark_rejected(request.span, refusal.entry_id)
             return refusal
         left = left_s(time.monotonic())
         if left is not None and left <= 0:
