@@ -37,6 +37,12 @@ def refresh(user: str) -> list[str]:
     return [user]
 
 
+def consume(messages: list[object]) -> None:
+    for message in messages:
+        with heatshield.processing(message):
+            refresh("u-1")
+
+
 @heatshield.breaker("ownership.read")
 async def read(user: str, *, limit: int = 10) -> dict[str, int]:
     async with heatshield.guard("ownership.query"):

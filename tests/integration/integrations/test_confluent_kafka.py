@@ -1,8 +1,10 @@
 """confluent-kafka against a broker on loopback: spans, users, costs, refusals, and what is kept."""
 
 import asyncio
+import re
 import sys
 import uuid
+from pathlib import Path
 
 import confluent_kafka
 import pytest
@@ -16,6 +18,7 @@ import heatshield
 from heatshield.names import COST_BYTES, COST_ELEMENTS, REJECTED
 
 TRACER = get_tracer("test")
+PAGE = Path(__file__).parents[3] / "docs" / "messaging.md"
 
 
 class Topic:
@@ -341,6 +344,31 @@ def test_opentelemetry_s_own_instrumentation_is_left_to_it(service, topic):
     with heatshield.processing(message):
         pass
     assert made.span(f"process {topic.name}").user == "u-1"
+
+
+def test_the_documented_loop_does_what_is_allowed_and_parks_the_rest(service, topic):
+    made = service()
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    scope, done = {}, []
+    exec(compile(example, PAGE, "exec"), scope)  # noqa: S102  # our own page
+    scope["handle"] = lambda message: done.append(message.value())
+    made.trip("u-1", f"process {topic.name}")
+    producer, consumer = topic.producer(), topic.consumer()
+    for user in ("u-1", "u-2"):
+        with heatshield.user(user):
+            producer.produce(topic.name, user.encode(), partition=0)
+    producer.flush()
+    while b"u-2" not in done:
+        scope["work"](consumer, producer)
+    later = topic.consumer()
+    parked_in = [confluent_kafka.TopicPartition(f"{topic.name}.later", n, 0) for n in range(4)]
+    later.assign(parked_in)
+    (parked,) = received(later)
+    with heatshield.processing(parked):
+        pass
+    assert done == [b"u-2"]
+    assert parked.value() == b"u-1"
+    assert made.span(f"process {topic.name}.later").user == "u-1"
 
 
 def test_what_is_no_message_is_processed_unseen(service):
