@@ -111,7 +111,9 @@ def _shape(statement: str, system: str, cut: str) -> Shape:
     if "-" in text or "+" in text:
         text = _SIGN.sub(r"\1", text)
     text = _LIST.sub(r"\1", text)
-    text = _ROWS.sub(r"\1", text).rstrip("; ") + cut
+    text = _ROWS.sub(r"\1", text).rstrip("; ")
+    if cut:
+        text = text.rstrip("(?, ") + cut  # what is left of a list says nothing
     summary = summary_of(text)
     attributes = {"db.query.text": text}
     if summary.operation:

@@ -13,6 +13,7 @@ paused. Rows of a statement that has ended already go to the current span: they 
 same user and call.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,9 +41,11 @@ _COVERING: Final[ContextVar["ReferenceType[Statement] | None"]] = ContextVar(
 )
 """The statement of a library on top of drivers that runs here and now."""
 
-_ABANDONED: Final[deque[tuple[Span, int, int]]] = deque(maxlen=1_024)
+_ABANDONED: Final[deque[tuple[Span, int, int]]] = deque()
 """Spans whose cursors are gone, their rows and durations. The garbage collector may come at any
 moment, also while a lock is held that ending a span would wait for; so they are ended later."""
+
+os.register_at_fork(after_in_child=_ABANDONED.clear)  # the parent ends them
 
 
 class Statement:
@@ -50,13 +53,18 @@ class Statement:
 
     Args:
         span: ``None`` where another instrumentation makes the span: then rows alone are counted.
+
+    Attributes:
+        span: ``None`` once it has ended.
+        rows: read or written so far.
+        running: whether the library works on it now.
     """
 
-    __slots__ = ("__weakref__", "_began_ns", "_busy_ns", "_rows", "_span", "running")
+    __slots__ = ("__weakref__", "_began_ns", "_busy_ns", "rows", "running", "span")
 
     def __init__(self, span: Span | None) -> None:
-        self._span = span
-        self._rows = self._busy_ns = 0
+        self.span = span
+        self.rows = self._busy_ns = 0
         self.running = True
         self._began_ns = perf_counter_ns()
 
@@ -75,30 +83,25 @@ class Statement:
 
     def read(self, rows: int) -> None:
         """Rows were read, or written."""
-        if self._span is None:
+        if self.span is None:
             add_cost(rows=rows)
         else:
-            self._rows += rows
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has no span, or none any more."""
-        return self._span is None
+            self.rows += rows
 
     @fail_open("statement", None)
     def end(self, rows: int = 0) -> None:
         """All its rows are known; only the first end counts."""
-        span, self._span = self._span, None
+        span, self.span = self.span, None
         was_running, self.running = self.running, False
         if span is None:
             if rows:
                 add_cost(rows=rows)
         elif was_running and not self._busy_ns:
-            _end(span, self._rows + rows, None)
+            _end(span, self.rows + rows, None)
         else:
             if was_running:
                 self._busy_ns += perf_counter_ns() - self._began_ns
-            _end(span, self._rows + rows, self._busy_ns)
+            _end(span, self.rows + rows, self._busy_ns)
 
     @fail_open("statement", None)
     def fail(self, error: BaseException, *, redact: bool = True) -> None:
@@ -120,7 +123,7 @@ class Statement:
             status: the database's own code, or empty.
             redact: whether values in the message are masked.
         """
-        span = self._span
+        span = self.span
         if span is None:
             return
         message = masked(message) if redact else message[:MAX_MESSAGE]
@@ -136,8 +139,8 @@ class Statement:
 
         If it still ran, it was given up at an unknown time, and no guess is charged to anybody.
         """
-        if self._span is not None:
-            _ABANDONED.append((self._span, self._rows, self._busy_ns))
+        if self.span is not None:
+            _ABANDONED.append((self.span, self.rows, self._busy_ns))
 
 
 def _end(span: Span, rows: int, busy_ns: int | None) -> None:
@@ -191,8 +194,10 @@ class Statements:
             batch: how often it is executed at once, if more than once and known.
         """
         try:
+            if covered():
+                return None
             context = get_current()
-            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active or covered():
+            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active:
                 return None
             text = statement if isinstance(statement, str) else _text(statement)
             shape = shape_of(text, system)

@@ -125,7 +125,7 @@ def _after(
 @fail_open(NAME, None)
 def _failed(error: Any) -> None:
     statement: Statement | None = getattr(error.execution_context, _KEPT, None)
-    if statement is not None and not statement.ended:
+    if statement is not None and statement.span is not None:
         statement.fail(error.original_exception, redact=_STATEMENTS.redact)
 
 
@@ -161,7 +161,7 @@ def _whose(engine: Any) -> Mapping[str, Any]:
 def _reading(result: Any) -> Statement | None:
     """The statement whose rows a result reads, if they are counted here."""
     found: Statement | None = getattr(result.context, _KEPT, None)
-    if found is None or found.running or found.ended:
+    if found is None or found.running or found.span is None:
         return None  # or counted already by the strategy that calls this one
     return found
 

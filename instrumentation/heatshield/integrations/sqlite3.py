@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, wraps
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
@@ -72,9 +72,13 @@ class _Cursor(sqlite3.Cursor):
 
     __slots__ = ("_statement",)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._statement: Statement | None = None
-        super().__init__(*args, **kwargs)
+    _statement: Statement | None
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        # Not in __init__, which subclasses pass by when they call sqlite3.Cursor's.
+        made = super().__new__(cls)
+        made._statement = None
+        return made
 
     # -- statements ------------------------------------------------------------------------------
 
@@ -167,7 +171,10 @@ class _Cursor(sqlite3.Cursor):
         except BaseException as error:
             statement.fail(error, redact=_STATEMENTS.redact)
             raise
-        statement.read(1)
+        if statement.span is None:
+            statement.read(1)
+        else:
+            statement.rows += 1  # what a call would do, for every row
         return row
 
 

@@ -137,6 +137,9 @@ def test_connections_and_cursors_are_what_they_were(traced, shop, tmp_path):
 
 
 class OwnCursor(sqlite3.Cursor):
+    def __init__(self, *args):
+        sqlite3.Cursor.__init__(self, *args)  # past whatever stands between
+
     def execute(self, sql, parameters=()):
         return super().execute(sql.replace("STICKERS", "stickers"), parameters)
 
