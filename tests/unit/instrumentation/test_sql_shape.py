@@ -120,7 +120,7 @@ def test_a_huge_statement_is_cut_and_not_kept_whole():
     shape = shape_of(huge)
     assert shape.text == "INSERT INTO t VALUES (?) ..."
     assert shape.summary == "INSERT t"
-    assert len(shape_of("SELECT " + "a, " * 100_000).text) == MAX_STATEMENT
+    assert MAX_STATEMENT - 4 < len(shape_of("SELECT " + "a, " * 100_000).text) <= MAX_STATEMENT
 
 
 def test_shapes_are_kept_but_not_without_end():
