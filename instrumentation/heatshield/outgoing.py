@@ -131,7 +131,7 @@ class Outgoing:
             name: value if name in PROTOCOL else self._value(name, value, request)
             for name, value in attributes.items()
         }
-        return masked if request is None else _with_names_masked(masked, request)
+        return masked if request is None else self._with_names_masked(masked, request)
 
     def of_span(self, span: Any) -> Mapping[str, Any]:
         """The attributes of a span, whoever made it, without user ids and SQL literals."""
@@ -148,6 +148,16 @@ class Outgoing:
         if self._aliases is None or name == span.call or name.isupper():
             return name
         return self.masked(name, span.request)
+
+    def _with_names_masked(self, attributes: dict[str, Any], request: Request) -> dict[str, Any]:
+        """As log records may have fields named after users. By its name a value may be a secret."""
+        names = "\n".join(attributes).lower()
+        if not any(alias.lowered in names for alias in request.aliases):
+            return attributes
+        return {
+            name if name in PROTOCOL else request.masked(name): self.shown(name, value)
+            for name, value in attributes.items()
+        }
 
     def _of(self, attributes: Mapping[str, Any]) -> Request | None:
         """Whose a span of the service's own provider is, which does not know its request."""
@@ -187,17 +197,6 @@ class Outgoing:
         else:
             return value
         return masked if is_pseudonym(masked) else value
-
-
-def _with_names_masked(attributes: dict[str, Any], request: Request) -> dict[str, Any]:
-    """As log records may have fields named after users."""
-    names = "\n".join(attributes).lower()
-    if not any(alias.lowered in names for alias in request.aliases):
-        return attributes
-    return {
-        name if name in PROTOCOL else request.masked(name): value
-        for name, value in attributes.items()
-    }
 
 
 def _with_shapes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -246,5 +246,8 @@ def _written(context: Context) -> str:
     if not members:
         return ""
     if OUTGOING.masking:
-        members = {k: OUTGOING.masked(str(value), request) for k, value in members.items()}
+        masked = OUTGOING.masked
+        members = {
+            masked(name, request): masked(str(value), request) for name, value in members.items()
+        }
     return ",".join(f"{name}={quote(str(value), safe='')}" for name, value in members.items())

@@ -13,10 +13,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from heatshield.counters import COUNTERS
 from heatshield.current import Request
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
+from heatshield.identity import Identity
 from heatshield.names import CALL, ENDUSER_ID
 from heatshield.outgoing import OUTGOING
 from heatshield.settings import ServiceSettings
@@ -189,3 +191,27 @@ def test_a_span_of_the_sdk_is_read_whatever_it_holds(held):
     (of_resource,) = ExportTraceServiceRequest.FromString(payload.body).resource_spans
     assert {a.key for a in of_resource.resource.attributes} == {"zone", *RESOURCE}
     assert_said(of_resource.scope_spans[0].spans[0].attributes, held)
+
+
+@given(texts, attributes, texts, st.sampled_from(["ann", "7", "zoe-8841", "İ%", "password", "="]))
+def test_redacted_and_masked_it_is_otlp_still(name, held, described, user):
+    settings = ServiceSettings(user_key="a key for tests", redact=("n",))
+    reads = Identity(settings)
+    OUTGOING.install(settings, reads.aliases)
+    request = Request()
+    reads.name(request, user)
+    span = made(name, {**held, "password": held, "of": f"{described}{user}"}, request)
+    span.add_event(described, held)
+    span.set_status(Status(StatusCode.ERROR, described))
+    span.end()
+    event = LogEvent.here(1, 20, f"{described} {user}", {**held, "n": held}, "shop")
+    dropped = COUNTERS.dropped
+    traces, logs = encode([span], [event], RESOURCE)
+    assert COUNTERS.dropped == dropped
+    (of_resource,) = ExportTraceServiceRequest.FromString(traces.body).resource_spans
+    (read,) = of_resource.scope_spans[0].spans
+    found = {pair.key: said(pair.value) for pair in read.attributes}
+    assert found.get("password" if user != "password" else request.user) == "REDACTED"
+    assert found[ENDUSER_ID] == request.user
+    (of_resource,) = ExportLogsServiceRequest.FromString(logs.body).resource_logs
+    assert len(of_resource.scope_logs[0].log_records) == 1
