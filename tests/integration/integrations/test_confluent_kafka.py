@@ -160,10 +160,11 @@ def test_the_header_that_the_settings_name_names_the_user(service, topic):
     with suppress_instrumentation():
         producer.produce(topic.name, b"", headers=[("X-User", "u-9")], partition=0)
     producer.flush()
-    with heatshield.processing(*received(consumer)):
+    with heatshield.guard("loop"), heatshield.processing(*received(consumer)):
         pass
     processed = made.span(f"process {topic.name}")
     assert (processed.user, processed.parent_id) == ("u-9", 0)
+    assert processed.call == processed.name
 
 
 def test_processing_leaves_the_consumer_s_own_context_as_it_was_and_says_what_failed(
