@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from opentelemetry.trace import SpanKind, StatusCode
 
+from heatshield.breakers.watch import Watch
 from heatshield.names import CALL, COST_BYTES, ENDUSER_ID, REJECTED
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -145,6 +146,26 @@ class ShopBehaviour:
         assert ask(f"{shop.url}/purchases/u-1", "POST").status == 200
         until(lambda: list(shop_service.spans))
         assert [span.name for span in shop_service.spans] == [self.buy]
+
+    def test_the_metrics_are_answered_where_a_service_wants_them(self, service, open_shop, ask):
+        shop_service = service(metrics_path="/metrics")
+        shop = open_shop()
+        answer = ask(f"{shop.url}/metrics")
+        assert answer.status == 200
+        assert b"heatshield_service_requests" in answer.body
+        assert shop_service.spans == []
+
+    def test_breakers_are_followed_before_the_first_handler_runs(
+        self, service, open_shop, ask, monkeypatch
+    ):
+        service()
+        shops, ran_before = [], []
+        monkeypatch.setattr(
+            Watch, "start", lambda _: ran_before.append(sum(len(shop.ran) for shop in shops))
+        )
+        shops.append(open_shop())
+        ask(f"{shops[0].url}/purchases/u-1", "POST")
+        assert ran_before[0] == 0
 
     def test_requests_side_by_side_keep_their_users(self, service, open_shop, ask, until):
         shop_service = service(user_header="x-user")

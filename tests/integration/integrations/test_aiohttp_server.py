@@ -273,15 +273,6 @@ def test_a_request_whose_client_went_away_ends(service, in_loop, until):
     assert [span.name for span in shop_service.spans] == ["GET /view/{user}"]
 
 
-def test_the_metrics_are_answered_where_a_service_wants_them(service, serve_aiohttp, ask):
-    shop_service = service(metrics_path="/metrics")
-    url = serve_aiohttp(small_app())
-    answer = ask(f"{url}/metrics")
-    assert answer.status == 200
-    assert b"heatshield_service_requests" in answer.body
-    assert shop_service.spans == []
-
-
 def test_beside_opentelemetrys_own_middleware_nothing_doubles(service, serve_aiohttp, ask, until):
     shop_service = service(user_path_parameter="user")
     instrumentor = AioHttpServerInstrumentor()

@@ -1,13 +1,16 @@
 """Flask, on real servers: one span a request, its user, refusal before the view."""
 
+import math
 import re
 
 import flask
 import pytest
+from fastapi import FastAPI
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_current_span, get_tracer
 from shop_behaviour import Shop, ShopBehaviour
+from starlette.middleware.wsgi import WSGIMiddleware
 from werkzeug.debug import DebuggedApplication
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, EnvironBuilder
@@ -15,8 +18,9 @@ from werkzeug.wsgi import FileWrapper
 
 import heatshield
 from heatshield.current import request_in
+from heatshield.deadlines import deadline_in
 from heatshield.integrations.wsgi import MOST_MOUNTS
-from heatshield.names import CALL, ENDUSER_ID, REJECTED
+from heatshield.names import CALL, COST_BYTES, ENDUSER_ID, REJECTED
 
 
 class Rejection:
@@ -218,6 +222,19 @@ def test_an_application_in_another_is_named_by_its_mount(service):
     assert names == ["GET /inner/view/<user>", "GET /view/<user>"]
 
 
+def test_within_a_fastapi_application_it_is_part_of_that_ones_request(
+    service, serve_asgi, ask, until
+):
+    shop_service = service(user_path_parameter="user")
+    outer = FastAPI()
+    outer.mount("/flask", WSGIMiddleware(small_app(view=lambda user: user.ljust(100))))
+    url = serve_asgi(outer)
+    assert len(ask(f"{url}/flask/view/u-1").body) == 100
+    (span,) = until(lambda: list(shop_service.spans))
+    assert span.name == "GET /flask/{path}"
+    assert span.attributes[COST_BYTES] == 100
+
+
 def test_mounts_that_callers_choose_do_not_make_names_without_end(service):
     shop_service = service()
     app = small_app(view=lambda user: user)
@@ -254,6 +271,14 @@ def test_whom_the_server_has_authenticated_is_the_user(service):
     app = small_app(view=lambda user: user)
     asked(app, path="/view/u-1", environ_overrides={"REMOTE_USER": "u-7"})
     assert shop_service.span("GET /view/<user>").attributes[ENDUSER_ID] == "u-7"
+
+
+def test_what_still_runs_for_a_request_that_is_answered_may_take_its_time(service):
+    service()
+    deadlines = []
+    app = small_app(view=lambda user: (deadlines.append(deadline_in()), user)[1])
+    asked(app, path="/view/u-1", headers={"heatshield-deadline": "1000"})
+    assert deadlines[0].at == math.inf
 
 
 def test_files_are_handed_to_the_server_as_they_are(service, tmp_path):
