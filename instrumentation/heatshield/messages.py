@@ -24,8 +24,9 @@ from heatshield.breakers.rejection import BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.current import Request
 from heatshield.identity import Identity
+from heatshield.names import COST_BYTES
 from heatshield.propagation import RequestPropagator
-from heatshield.spans import add_cost, stamp_user
+from heatshield.spans import stamp_user
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Delivered", "Processing", "length"]
@@ -147,7 +148,6 @@ class Processing(AbstractContextManager[None]):
             request.enter(call, span)  # where the service's own sampler made no span
         self._span = span
         self._token = attach(set_span_in_context(span, context))
-        add_cost(bytes=message.size, span=span)
         self._name(message.headers)
         stamp_user(span, request)
 
@@ -191,6 +191,7 @@ def _attributes(message: Delivered) -> dict[str, Any]:
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
         "messaging.destination.name": message.topic,
+        COST_BYTES: message.size,
     }
     if message.partition >= 0:
         attributes["messaging.destination.partition.id"] = str(message.partition)

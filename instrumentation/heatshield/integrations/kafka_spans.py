@@ -11,12 +11,12 @@ from typing import Any, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
-from heatshield.counters import fail_open
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.current import request_in
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.theirs import Theirs
+from heatshield.names import COST_BYTES, COST_ELEMENTS
 from heatshield.propagation import HEADERS, RequestPropagator
-from heatshield.spans import add_cost
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
@@ -24,7 +24,7 @@ __all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
 _NAMES: Final = frozenset({*HEADERS, "x-b3-sampled"})
 """Headers that say in which trace a message was sent, and for whom."""
 
-_HEADERS: Final = (list, tuple, Mapping, type(None))
+_HEADERS: Final = (list, tuple, Mapping)
 
 
 class Arguments:
@@ -62,13 +62,24 @@ def with_headers(given: Any, ours: Mapping[str, str]) -> Any:
         given: as the service gives them: a list or tuple of pairs, a mapping, or ``None``.
         ours: none to change nothing.
     """
+    try:
+        return _merged(given, ours)
+    except Exception:  # noqa: BLE001  # the library says what is wrong with them
+        COUNTERS.error("kafka")
+        return given
+
+
+def _merged(given: Any, ours: Mapping[str, str]) -> Any:
+    if given is None and ours:
+        return [(name, value.encode()) for name, value in ours.items()]
     if not ours or not isinstance(given, _HEADERS) or (names_trace(given) and not _in_request()):
         return given
-    pairs = given.items() if isinstance(given, Mapping) else given or ()
+    pairs = given.items() if isinstance(given, Mapping) else given
     kept = [pair for pair in pairs if pair[0] not in _NAMES]
     return [*kept, *((name, value.encode()) for name, value in ours.items())]
 
 
+@fail_open("kafka", False)  # what it returns then
 def names_trace(given: Any) -> bool:
     """Whether headers that the service gives say already what ours would."""
     if isinstance(given, Mapping):
@@ -137,11 +148,8 @@ class KafkaSpans:
         context = self._seen()
         if context is None or self._propagator is None:
             return None
-        attributes = _attributes("send", "send", topic)
-        if messages > 1:
-            attributes["messaging.batch.message_count"] = messages
+        attributes = _attributes("send", "send", topic, messages, size)
         span = self._tracer.open(f"send {topic}", SpanKind.PRODUCER, attributes, context)
-        add_cost(elements=messages, bytes=size, span=span)
         return Sending(span, self._propagator.headers(set_span_in_context(span, context)))
 
     @fail_open("kafka", None)
@@ -169,11 +177,9 @@ class KafkaSpans:
         if not sizes:
             return
         topic = topics.pop() if len(topics) == 1 else ""
-        attributes = _attributes("poll", "receive", topic)
-        attributes["messaging.batch.message_count"] = len(sizes)
+        attributes = _attributes("poll", "receive", topic, len(sizes), sum(sizes))
         name = f"poll {topic}" if topic else "poll"
         span = self._tracer.open(name, SpanKind.CLIENT, attributes, context)
-        add_cost(elements=len(sizes), bytes=sum(sizes), span=span)
         span.end()
 
     def _seen(self) -> Context | None:
@@ -183,12 +189,16 @@ class KafkaSpans:
         return None if context.get(_SUPPRESS_INSTRUMENTATION_KEY) else context
 
 
-def _attributes(name: str, kind: str, topic: str) -> dict[str, Any]:
+def _attributes(name: str, kind: str, topic: str, messages: int, size: int) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "messaging.system": "kafka",
         "messaging.operation.name": name,
         "messaging.operation.type": kind,
+        COST_ELEMENTS: messages,
+        COST_BYTES: size,
     }
     if topic:
         attributes["messaging.destination.name"] = topic
+    if messages > 1:
+        attributes["messaging.batch.message_count"] = messages
     return attributes

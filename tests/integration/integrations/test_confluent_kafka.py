@@ -242,6 +242,12 @@ def test_what_the_producer_does_not_take_is_an_error_of_its_span_and_the_service
     assert made.span(f"send {topic.name}").status_code is StatusCode.ERROR
     with pytest.raises(TypeError):
         producer.produce()
+    for headers in ([1], [({}, b"v")]):
+        with pytest.raises(TypeError) as ours:
+            producer.produce(topic.name, headers=headers)
+        with suppress_instrumentation(), pytest.raises(TypeError) as theirs:
+            producer.produce(topic.name, headers=headers)
+        assert str(ours.value) == str(theirs.value)
 
 
 def test_serializing_and_deserializing_clients_are_seen_once(service, topic):
