@@ -23,6 +23,7 @@ from heatshield.current import Request, request_in
 from heatshield.deadlines import Deadline, with_deadline
 from heatshield.integrations.arrivals import Arrivals
 from heatshield.integrations.equipment import Equipment
+from heatshield.integrations.methods import method_name
 from heatshield.names import BREAKER_HEADER, COST_BYTES
 from heatshield.outgoing import OUTGOING
 from heatshield.propagation import HEADERS
@@ -47,12 +48,6 @@ TRY_AGAIN_LATER: Final = 1013
 """WebSocket close code of RFC 6455's registry."""
 
 SERVER_ERROR: Final = 500
-
-METHODS: Final = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
-)
-"""Any other is named ``HTTP``, as OpenTelemetry does: methods are chosen by the caller and must not
-make names."""
 
 _TRACER: Final = PROVIDER.get_tracer("heatshield.asgi")
 _HEADER: Final = BREAKER_HEADER.encode()
@@ -184,8 +179,7 @@ class Door:
 def _method(scope: Scope) -> str:
     if scope["type"] != "http":
         return "WS"
-    method = scope.get("method", "")
-    return method if method in METHODS else "HTTP"
+    return method_name(scope.get("method", ""))
 
 
 def _attributes(scope: Scope, headers: dict[bytes, bytes]) -> dict[str, Any]:
