@@ -1,6 +1,7 @@
 """A service that is instrumented in this process, with its threads left out."""
 
 import pytest
+from opentelemetry.context import Context, attach, detach
 
 from heatshield import runtime
 from heatshield.breakers.watch import Watch
@@ -38,6 +39,14 @@ class Service:
         return found
 
 
+@pytest.fixture(autouse=True)
+def _nobody_acts():
+    """Each test begins outside of any request: others name users for good."""
+    token = attach(Context())
+    yield
+    detach(token)
+
+
 @pytest.fixture
 def service(monkeypatch):
     """Call it with settings to instrument this process until the test ends."""
@@ -45,9 +54,9 @@ def service(monkeypatch):
     monkeypatch.setattr(Watch, "start", lambda _: None)
     monkeypatch.setattr(ServiceMetrics, "start", lambda _: None)
     monkeypatch.setattr(
-        Exporter, "on_end", lambda _, span: made.spans.append(
-            span if isinstance(span, Span) else Span.read(span)
-        )
+        Exporter,
+        "on_end",
+        lambda _, span: made.spans.append(span if isinstance(span, Span) else Span.read(span)),
     )
     monkeypatch.setattr(Exporter, "log", lambda _, event: made.logs.append(event))
 
