@@ -1,11 +1,13 @@
 """Shapes, names and errors of statements and commands, as they read."""
 
+import time
+
 import pytest
 
 from heatshield.integrations import sql_shape
 from heatshield.integrations.mongo_shape import collection_of, documents_moved
 from heatshield.integrations.mongo_shape import shape_of as mongo_shape_of
-from heatshield.integrations.sql_errors import masked
+from heatshield.integrations.sql_errors import masked, without_values
 from heatshield.integrations.sql_shape import MAX_STATEMENT, shape_of
 
 PG = "postgresql"
@@ -157,6 +159,51 @@ def test_shapes_are_kept_but_not_without_end():
 )
 def test_an_errors_message_loses_the_values_it_quotes(message, told):
     assert masked(message) == told
+
+
+QUOTED = """Traceback (most recent call last):
+  File "shop.py", line 7, in buy
+sqlalchemy.exc.IntegrityError: (psycopg.errors.UniqueViolation) duplicate key value violates \
+unique constraint "users_pkey"
+DETAIL:  Key (email)=(ann@example.org) already exists.
+[SQL: INSERT INTO users (email)
+VALUES (%(email)s, 'ann]')]
+[parameters: {'email': 'ann@example.org', 'x': [1]}]
+(Background on this error at: https://sqlalche.me/e/20/gkpj)
+"""
+
+
+def test_texts_that_quote_a_databases_error_lose_its_values_and_nothing_else():
+    told = without_values(QUOTED)
+    assert "ann" not in told
+    assert told.startswith(QUOTED[: QUOTED.index("DETAIL")])
+    assert told[told.index("DETAIL") :] == (
+        "DETAIL: ?\n[SQL: INSERT INTO users (email) VALUES (?)]\n[parameters: ?\n"
+        "(Background on this error at: https://sqlalche.me/e/20/gkpj)\n"
+    )
+    plain = "LINE managers met; no DETAIL: of it is known [SQL is fun]"
+    assert without_values(plain) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "invalid input syntax for type integer: \"ann\"\nLINE 1: SELECT 'ann'::int\n        ^",
+        "invalid input for query argument $1: 'ann' (an integer is required)",
+        "E11000 dup key: { email: 'ann' }, full error: {'keyValue': {'email': 'ann'}}",
+        "Duplicate entry 'ann' for key 'users.email'",
+        "[SQL: SELECT 'ann",
+    ],
+)
+def test_drivers_own_messages_lose_their_values_too(text):
+    assert "ann" not in without_values(text)
+
+
+@pytest.mark.parametrize("unit", ["[SQL: ", "]\n", "DETAIL: ", "Duplicate entry '", "dup key: "])
+def test_texts_are_searched_in_linear_time(unit):
+    began = time.process_time()
+    without_values("[SQL: " + unit * 20_000)
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
