@@ -76,7 +76,8 @@ def _merged(given: Any, ours: Mapping[str, str]) -> Any:
         return given
     pairs = given.items() if isinstance(given, Mapping) else given
     kept = [pair for pair in pairs if pair[0] not in _NAMES]
-    return [*kept, *((name, value.encode()) for name, value in ours.items())]
+    merged = [*kept, *((name, value.encode()) for name, value in ours.items())]
+    return tuple(merged) if isinstance(given, tuple) else merged  # not every library takes one
 
 
 @fail_open("kafka", False)  # what it returns then
