@@ -32,7 +32,8 @@ ANSWERS = {
     "/rejected": (503, {"heatshield-breaker": "b-9", "retry-after": "1"}, b""),
 }
 """What a :class:`Peer` answers. Beside these it has ``/echo``; ``/chunked``, 3,000 bytes in three
-chunks; ``/flaky``, 503 twice; ``/never``; ``/hang-up``."""
+chunks; ``/away``, a redirect to another host's name; ``/flaky``, 503 twice; ``/never``, and
+``/hang-up``."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {}, body)
         elif path == "/chunked":
             self.answer_in_chunks()
+        elif path == "/away":
+            self.answer(302, {"location": f"http://localhost:{self.server.server_port}/ok"}, b"")
         elif path == "/flaky":
             times = sum(path == "/flaky" for _, path, _ in self.server.asked)
             self.answer(200 if times > 2 else 503, {}, b"")
@@ -229,6 +232,14 @@ class CallerBehaviour:
         assert {span.parent_id for span in calls} == {serve.span_id}
         told = {headers["traceparent"][36:52] for _, _, headers in peer.asked}
         assert told == {f"{span.span_id:016x}" for span in calls}
+
+    def test_hosts_that_are_not_to_be_told_are_not_after_a_redirect_either(
+        self, service, client, peer
+    ):
+        service(propagate_to=("127.0.0.1",))
+        of_user("u-1", lambda: client.ask(f"{peer.url}/away"))
+        told = [headers.keys() & {"traceparent", "baggage"} for _, _, headers in peer.asked]
+        assert told == [{"traceparent", "baggage"}, set()]
 
     def test_headers_that_were_copied_from_elsewhere_are_replaced(self, service, client, peer):
         shop = service()

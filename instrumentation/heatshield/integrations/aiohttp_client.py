@@ -30,10 +30,12 @@ def install(equipment: Equipment) -> None:
         ImportError: if aiohttp is not installed.
     """
     from aiohttp.client import ClientSession
-    from aiohttp.client_reqrep import ClientResponse
+    from aiohttp.client_reqrep import ClientRequest, ClientResponse
 
     _PATCHES.undo()
-    _PATCHES.wrap(ClientSession, "_request", _requesting(Calls(NAME, equipment)))
+    calls = Calls(NAME, equipment)
+    _PATCHES.wrap(ClientSession, "_request", _requesting(calls))
+    _PATCHES.wrap(ClientRequest, "send", _sending(calls))
     for method in ("_response_eof", "release", "close"):
         _PATCHES.wrap(ClientResponse, method, letting_go(_received))
 
@@ -62,6 +64,22 @@ def _requesting(
             return response
 
         return request
+
+    return wrap
+
+
+def _sending(
+    calls: Calls,
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
+    """Aiohttp sends the same headers on wherever a redirect leads."""
+
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def send(request: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.readdress(request.headers, request.url.host or "")
+            return await original(request, *args, **kwargs)
+
+        return send
 
     return wrap
 

@@ -29,7 +29,7 @@ from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.methods import method_name
 from heatshield.integrations.theirs import Theirs
 from heatshield.names import BREAKER_HEADER
-from heatshield.spans import add_cost
+from heatshield.spans import add_cost, attributes_of
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Call", "Calls", "abandoning", "end_of", "letting_go", "reading"]
@@ -161,10 +161,11 @@ class Calls:
     def __init__(self, library: str, equipment: Equipment, theirs: Theirs | None = None) -> None:
         self._library = library
         self._in_use[library] = self
-        self._tracer = PROVIDER.get_tracer(_OURS + library)
         self._theirs = theirs
-        self._their_scope = _THEIRS + library
+        self._scope, self._their_scope = _OURS + library, _THEIRS + library
         self._headers = equipment.propagator.headers
+        self._names = equipment.propagator.fields
+        self._tracer = PROVIDER.get_tracer(self._scope)
 
     @classmethod
     def retire(cls, library: str) -> None:
@@ -189,7 +190,7 @@ class Calls:
         context = get_current()
         around = get_current_span(context)
         if getattr(around, "kind", None) is SpanKind.CLIENT:
-            scope = getattr(getattr(around, "instrumentation_scope", None), "name", "")
+            scope = _scope_of(around)
             if scope == self._their_scope:
                 return Call(around, sent)
             if scope in _SCOPES:
@@ -214,6 +215,26 @@ class Calls:
         call = Call(span, sent, attach(within))
         call.headers = self._headers(within)
         return call
+
+    @fail_open("calling", None)
+    def readdress(self, headers: Any, host: str) -> None:
+        """Fit the headers of a request that the call under way sends, to where it goes by now.
+
+        Args:
+            headers: a mutable mapping that knows no case.
+            host: that a redirect may have led to, and that may be none to tell of trace and user.
+        """
+        span = get_current_span()
+        if _scope_of(span) != self._scope or attributes_of(span).get("server.address") == host:
+            return
+        span.set_attribute("server.address", host)
+        for name in self._names:
+            headers.pop(name, None)
+        headers.update(self._headers(get_current()))
+
+
+def _scope_of(span: Span) -> str:
+    return str(getattr(getattr(span, "instrumentation_scope", None), "name", ""))
 
 
 def _without_credentials(url: str) -> str:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
-from aiohttp.client_reqrep import ClientResponse
+from aiohttp.client_reqrep import ClientRequest, ClientResponse
 from caller_behaviour import CallerBehaviour
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
@@ -125,7 +125,7 @@ class TestAiohttpClient(CallerBehaviour):
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
 
     def test_removed_it_leaves_aiohttp_as_it_was(self, service):
-        owners = (aiohttp.ClientSession, ClientResponse)
+        owners = (aiohttp.ClientSession, ClientRequest, ClientResponse)
         before = [dict(vars(owner)) for owner in owners]
         service()
         assert [dict(vars(owner)) for owner in owners] != before

@@ -23,6 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from shop_behaviour import Shop, ShopBehaviour
 
 import heatshield
+from heatshield.breakers.watch import Watch
 from heatshield.names import ENDUSER_ID, REJECTED
 
 
@@ -201,6 +202,16 @@ def test_whom_django_has_authenticated_is_the_user(service):
         asyncio.run(asked_async("/healthz", x_login="u-9"))
     users = [span.attributes[ENDUSER_ID] for span in shop_service.spans]
     assert users == ["u-7", "u-8", "u-9"]
+
+
+def test_any_asgi_server_has_breakers_followed_before_the_view(service, monkeypatch):
+    service()
+    ran_before = []
+    monkeypatch.setattr(Watch, "start", lambda _: ran_before.append(len(django_shop.RAN)))
+    django_shop.RAN.clear()
+    asyncio.run(asked_async("/named/u-1"))
+    assert ran_before[0] == 0
+    assert django_shop.RAN == ["u-1"]
 
 
 def test_a_refused_views_transaction_is_rolled_back(service, monkeypatch):
