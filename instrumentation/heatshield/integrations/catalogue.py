@@ -52,6 +52,7 @@ CATALOGUE: Final = (
     Integration("asyncpg", ("asyncpg",), "asyncpg"),
     Integration("sqlite3", ("sqlite3",), None),
     Integration("pymongo", ("pymongo",), "pymongo"),
+    Integration("celery", ("celery.app.base",), "celery"),
     Integration("confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
     Integration("aiokafka", ("aiokafka",), "aiokafka"),
     Integration("logging", ("logging",), None),
