@@ -7,7 +7,6 @@ characters that are neither letters nor digits; one that hardly occurs by chance
 more, not only letters) wherever it stands, but never out of the middle of a number.
 """
 
-import hmac
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
@@ -47,6 +46,8 @@ _FINAL_SIGMA: Final = "\N{GREEK SMALL LETTER FINAL SIGMA}"
 
 def pseudonym(key: bytes, user: str) -> str:
     """HMAC-SHA256 of the id, cut to 128 bits, behind :data:`PREFIX`."""
+    import hmac  # with it comes OpenSSL, which services without a key need not load
+
     digest = hmac.digest(key, user.encode("utf-8", "surrogatepass"), "sha256")
     return PREFIX + digest[:PSEUDONYM_BYTES].hex()
 
