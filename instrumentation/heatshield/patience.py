@@ -7,11 +7,12 @@ as long as it likes. And a thread that waits for one can do nothing else.
 import io
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["Patience", "Reader", "connected", "send"]
+__all__ = ["Patience", "Reader", "connected", "send", "shake_hands"]
 
 LOOK_AWAY_S: Final = 0.2
 """Between two calls of what is to be done meanwhile."""
@@ -40,6 +41,10 @@ class Patience:
             raise TimeoutError("it took too long")
         return left_s if self._meanwhile is None else min(left_s, LOOK_AWAY_S)
 
+    def part(self, share: float) -> "Patience":
+        """Patience for so much of the time that is left."""
+        return Patience(share * max(0.0, self._ends_at - time.monotonic()), self._meanwhile)
+
     def look_away(self) -> None:
         """Do something else."""
         if self._meanwhile is not None:
@@ -53,12 +58,11 @@ def connected(host: str, port: int, patience: Patience) -> socket.socket:
         OSError: if none does.
     """
     failure: OSError = ConnectionError(f"{host} has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            _connect(sock, address, patience)
+            _connect(sock, address, patience.part(1 / (len(addresses) - tried)))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             sock.close()
@@ -71,13 +75,35 @@ def connected(host: str, port: int, patience: Patience) -> socket.socket:
 def _connect(sock: socket.socket, address: Any, patience: Patience) -> None:
     sock.setblocking(False)
     sock.connect_ex(address)
-    with selectors.DefaultSelector() as selector:
-        selector.register(sock, selectors.EVENT_WRITE)
-        while not selector.select(patience.next_s()):
-            patience.look_away()
+    _wait(sock, selectors.EVENT_WRITE, patience)
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, "can't connect")
+
+
+def shake_hands(sock: ssl.SSLSocket, patience: Patience) -> None:
+    """Open TLS on a connection that is made.
+
+    Raises:
+        OSError: if the peer can't be trusted, or takes too long.
+    """
+    sock.setblocking(False)
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            _wait(sock, selectors.EVENT_READ, patience)
+        except ssl.SSLWantWriteError:
+            _wait(sock, selectors.EVENT_WRITE, patience)
+        else:
+            return
+
+
+def _wait(sock: socket.socket, event: int, patience: Patience) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, event)
+        while not selector.select(patience.next_s()):
+            patience.look_away()
 
 
 def send(sock: socket.socket, data: bytes, patience: Patience) -> None:

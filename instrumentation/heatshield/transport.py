@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from heatshield.patience import Patience, Reader, connected, send
+from heatshield.patience import Patience, Reader, connected, send, shake_hands
 
 __all__ = ["Answer", "Connection", "Unreachable", "connect", "let_go", "retry_after_s"]
 
@@ -101,8 +101,11 @@ class _Peer(http.client.HTTPConnection):
         """Connect, if that takes no longer than this exchange may."""
         sock = connected(self.host, self.port, self.patience)
         if self._secure:
-            sock.settimeout(self.patience.next_s())
-            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
+            tls = ssl.create_default_context().wrap_socket(
+                sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            shake_hands(tls, self.patience)
+            sock = tls
         self.sock = sock
 
     def send(self, data: Any) -> None:

@@ -7,6 +7,7 @@ let go. Runs in the exporter's thread; while it waits for an answer, the exporte
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import Final
 
@@ -80,15 +81,33 @@ class Courier:
             COUNTERS.drop("backlog_full", oldest.records)
 
     def deliver(self, meanwhile: Callable[[], object]) -> None:
-        """Deliver, or give up, all there is and all that ``meanwhile`` adds while this waits."""
-        while self._backlog:
-            payload, urgent = self._backlog.pop()
+        """Deliver, or give up, all there is and all that ``meanwhile`` adds while this waits.
+
+        Ends early when nothing more is to be waited for; what is left is then to be abandoned.
+        """
+        while self._backlog and not self._stopping.rung:
+            try:
+                payload, urgent = self._backlog.pop()
+            except IndexError:  # abandoned meanwhile
+                return
             self._bytes -= len(payload.body)
             self._in_hand = payload.records
             try:
                 self._deliver(payload, _URGENT if urgent else _ORDINARY, meanwhile)
+            except Exception:
+                COUNTERS.drop("export_failed", payload.records)
+                raise
             finally:
                 self._in_hand = 0
+
+    def abandon(self) -> int:
+        """Let go of what waits; returns how many records. What is in hand is counted by itself."""
+        records = 0
+        while self._backlog:
+            with suppress(IndexError):
+                records += self._backlog.popleft()[0].records
+        self._bytes = 0
+        return records
 
     def leave_to_parent(self) -> None:
         """In a child process: the connection goes on being the parent's."""

@@ -25,6 +25,7 @@ from heatshield.forks import reentrant_lock
 from heatshield.names import COST_ELEMENTS
 from heatshield.settings import ServiceSettings
 from heatshield.spans import attributes_of
+from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span
 
 __all__ = ["Exporter"]
@@ -173,7 +174,9 @@ class Exporter:
         self._now.ring()
         self._arrived.ring()
         self._hurry.ring()
-        left = self._pending
+        spans = _take(self._spans, len(self._spans))
+        _release(spans)
+        left = len(spans) + len(_take(self._logs, len(self._logs))) + self._courier.abandon()
         if left:
             COUNTERS.drop("shutdown", left)
 
@@ -286,24 +289,26 @@ class Exporter:
         self._courier.deliver(meanwhile=self._encode)
 
     def _encode(self) -> None:
-        """Hand what is queued to the courier."""
+        """Hand what is queued to the courier; never fails."""
         urgent, self._urgent = self._urgent, False
-        for _ in range(1 + len(self._spans) // self._settings.batch_records):
-            spans = _take(self._spans, self._settings.batch_records)
-            logs = _take(self._logs, self._settings.batch_records)
+        most = self._settings.batch_records
+        for _ in range(1 + max(len(self._spans), len(self._logs)) // most):
+            spans, logs = _take(self._spans, most), _take(self._logs, most)
             left = len(spans) + len(logs)
             try:
                 for payload in encode(spans, logs, self._resource()):
                     left -= payload.records
                     self._courier.take(payload, urgent=urgent)
-            except Exception:
+            except Exception:  # noqa: BLE001  # a mistake of ours must not end the thread
+                COUNTERS.error("export")
                 COUNTERS.drop("export_failed", left)
-                raise
             finally:
                 _release(spans)
 
 
 def _release(spans: Iterable[Any]) -> None:
+    if PROVIDER.watched:
+        return  # processors of the service's own may hold them
     for span in spans:
         if type(span) is Span:
             span.release()
