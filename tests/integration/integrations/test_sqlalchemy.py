@@ -57,13 +57,18 @@ def fill(engine, traced):
 
 
 @pytest.fixture
-def in_async_shop(traced, postgres):
-    """Run a coroutine function with an asynchronous engine on a hundred stickers."""
+def greenlet():
+    """SQLAlchemy's asyncio runs on it, and OpenTelemetry's instrumentation imports that."""
     if importlib.util.find_spec("greenlet") is None:
         missing = "greenlet is not installed (pip install sqlalchemy[asyncio])"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
+
+
+@pytest.fixture
+def in_async_shop(greenlet, traced, postgres):
+    """Run a coroutine function with an asynchronous engine on a hundred stickers."""
     filling = sa.create_engine(postgres.url_of("psycopg"))
     fill(filling, traced)
     filling.dispose()
@@ -282,7 +287,9 @@ def test_engines_that_were_there_before_are_traced_and_left_again(service, tmp_p
     assert [span.name for span in made.spans] == ["SELECT sqlite_master"]
 
 
-def test_opentelemetrys_own_instrumentation_is_not_doubled_by_the_driver(traced, tmp_path):
+def test_opentelemetrys_own_instrumentation_is_not_doubled_by_the_driver(
+    greenlet, traced, tmp_path
+):
     from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
     SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
