@@ -41,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = urlsplit(self.path).path
-        headers = {name.lower(): value for name, value in self.headers.items()}
+        names = {name.lower() for name in self.headers}
+        headers = {name: ",".join(self.headers.get_all(name)) for name in names}
         body = self.rfile.read(int(headers.get("content-length", 0)))
         self.server.asked.append((self.command, path, headers))
         if path in ANSWERS:

@@ -298,6 +298,32 @@ def test_beside_opentelemetrys_own_middleware_nothing_doubles(service, serve_aio
     assert refused.attributes[REJECTED]
 
 
+def test_an_application_that_ends_sends_what_is_queued(run_python, collector):
+    done = run_python(
+        """
+import asyncio, os
+import heatshield
+heatshield.instrument(service="shop", disabled=["aiohttp_client"])
+from aiohttp import ClientSession, web
+
+async def main():
+    app = web.Application()
+    app.router.add_get("/", lambda request: asyncio.sleep(0, web.Response()))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with ClientSession() as session:
+        await (await session.get(f"http://127.0.0.1:{runner.addresses[0][1]}/")).read()
+    await runner.cleanup()
+
+asyncio.run(main())
+os._exit(0)  # no exit handler runs
+""",
+        HEATSHIELD_FLUSH_INTERVAL_S="600",
+    )
+    assert [span.name for _, span in collector.spans] == ["GET /"], done.stderr
+
+
 def test_removed_it_leaves_aiohttp_as_it_was(service):
     owners = (web.Application, web.View, RequestHandler, UrlMappingMatchInfo)
     before = [dict(vars(owner)) for owner in owners]

@@ -345,6 +345,44 @@ def test_beside_opentelemetrys_middleware_nothing_doubles(service):
     assert span.attributes[REJECTED]
 
 
+def test_under_somebody_elses_patch_it_can_only_stay_out_of_the_way(service, monkeypatch):
+    service()
+    ours = flask.Flask.wsgi_app
+    monkeypatch.setattr(flask.Flask, "wsgi_app", lambda *args: ours(*args))
+    seen = []
+    app = small_app(view=lambda user: (seen.append(request_in()), user)[1])
+    asked(app, path="/view/u-1")
+    heatshield.shutdown()
+    asked(app, path="/view/u-1")
+    assert [request is not None for request in seen] == [True, False]
+
+
+def test_a_server_that_ends_sends_what_is_queued(run_python, collector):
+    done = run_python(
+        """
+import os, threading
+from http.client import HTTPConnection
+import heatshield
+heatshield.instrument(service="shop")
+import flask
+from werkzeug.serving import make_server
+app = flask.Flask("shop")
+app.add_url_rule("/", "root", lambda: "")
+server = make_server("127.0.0.1", 0, app)
+thread = threading.Thread(target=server.serve_forever)
+thread.start()
+connection = HTTPConnection("127.0.0.1", server.server_port)
+connection.request("GET", "/")
+connection.getresponse().read()
+server.shutdown()
+thread.join()
+os._exit(0)  # no exit handler runs
+""",
+        HEATSHIELD_FLUSH_INTERVAL_S="600",
+    )
+    assert [span.name for _, span in collector.spans] == ["GET /"], done.stderr
+
+
 def test_removed_it_leaves_flask_as_it_was(service):
     before = dict(vars(flask.Flask))
     service()

@@ -62,6 +62,7 @@ class TestUrllib3(CallerBehaviour):
         service()
         retries = urllib3.Retry(2, status_forcelist=[404, 503], backoff_factor=0)
         client.pools.request("GET", f"{peer.url}/rejected", retries=retries)
+        assert retries.is_retry("GET", 503)
         with pytest.raises(urllib3.exceptions.MaxRetryError):
             client.pools.request("GET", f"{peer.url}/missing", retries=retries)
         assert len(peer.asked) == 1 + 3
