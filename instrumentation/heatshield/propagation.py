@@ -30,7 +30,7 @@ from heatshield.identity import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.outgoing import OUTGOING
 from heatshield.recipients import Hosts
-from heatshield.tracing.span import RemoteSpan, ids_of
+from heatshield.tracing.span import RemoteSpan, ids_of, is_sampled
 
 __all__ = ["HEADERS", "Inbound", "RequestPropagator"]
 
@@ -47,7 +47,7 @@ HEADERS: Final = (
 """What :meth:`RequestPropagator.read` asks for."""
 
 _TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?"
+    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])(-.*)?"
 )
 _B3_SINGLE: Final = re.compile(r"([0-9a-f]{16}|[0-9a-f]{32})-([0-9a-f]{16})(-.*)?")
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
@@ -56,6 +56,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 """A baggage key: a token of RFC 7230."""
 
 _NOWHERE: Final = (0, 0)
+_NO_PARENT: Final = (0, 0, True)
 _NO_MEMBERS: Final[Mapping[str, str]] = {}
 
 
@@ -69,6 +70,7 @@ class Inbound(NamedTuple):
         user: whom the caller names in baggage, a pseudonym where those are in use.
         baggage: its other members.
         caller: trace and span that a caller who is not believed claims to be in.
+        sampled: the caller wishes the trace to be stored.
     """
 
     trace_id: int = 0
@@ -77,6 +79,7 @@ class Inbound(NamedTuple):
     user: str | None = None
     baggage: Mapping[str, str] = _NO_MEMBERS
     caller: tuple[int, int] = _NOWHERE
+    sampled: bool = True
 
     def request(self) -> Request:
         """The request as this process gets to know it."""
@@ -93,7 +96,8 @@ class Inbound(NamedTuple):
             context = set_baggage(name, value, context)
         if not self.trace_id:
             return context
-        return set_span_in_context(RemoteSpan(self.trace_id, self.span_id, self.state), context)
+        parent = RemoteSpan(self.trace_id, self.span_id, self.state, sampled=self.sampled)
+        return set_span_in_context(parent, context)
 
 
 _NOTHING: Final = Inbound()
@@ -125,16 +129,16 @@ class RequestPropagator(TextMapPropagator):
         Never fails.
         """
         try:
-            trace_id, span_id = _parent(header)
+            trace_id, span_id, sampled = _parent(header)
             if self._edge:
                 return Inbound(caller=(trace_id, span_id)) if trace_id else _NOTHING
-            state = (header("tracestate") or "")[:MAX_STATE_LENGTH] if trace_id else ""
+            state = _state(header("tracestate")) if trace_id else ""
             baggage = header("baggage")
             if not baggage:
-                return Inbound(trace_id, span_id, state)
+                return Inbound(trace_id, span_id, state, sampled=sampled)
             members = _members(baggage)
             user = self._identity.from_baggage(members.pop(ENDUSER_ID, None))
-            return Inbound(trace_id, span_id, state, user, members)
+            return Inbound(trace_id, span_id, state, user, members, sampled=sampled)
         except Exception:  # noqa: BLE001  # a hostile header must not fail the request
             COUNTERS.error("extract")
             return _NOTHING
@@ -178,14 +182,15 @@ class RequestPropagator(TextMapPropagator):
         trace_id, span_id, state = ids_of(current)
         if trace_id:
             trace, span = f"{trace_id:032x}", f"{span_id:016x}"
-            headers["traceparent"] = f"00-{trace}-{span}-01"
+            flag = "1" if is_sampled(current) else "0"
+            headers["traceparent"] = f"00-{trace}-{span}-0{flag}"
             if state:
                 headers["tracestate"] = state
             if self._b3 == "multi":
                 headers["x-b3-traceid"], headers["x-b3-spanid"] = trace, span
-                headers["x-b3-sampled"] = "1"
+                headers["x-b3-sampled"] = flag
             elif self._b3 == "single":
-                headers["b3"] = f"{trace}-{span}-1"
+                headers["b3"] = f"{trace}-{span}-{flag}"
         baggage = _written(context)
         if baggage:
             headers["baggage"] = baggage
@@ -198,27 +203,37 @@ class RequestPropagator(TextMapPropagator):
         return {"traceparent", "tracestate", "baggage", *b3.get(self._b3, set())}
 
 
-def _parent(header: Callable[[str], str | None]) -> tuple[int, int]:
-    """Trace id and span id of the caller; zeros if it names none that is valid."""
+def _parent(header: Callable[[str], str | None]) -> tuple[int, int, bool]:
+    """Trace id and span id of the caller, zeros if it names none that is valid; and whether it
+    wishes the trace to be stored.
+    """
     text = header("traceparent")
     if text:
         found = _TRACEPARENT.fullmatch(text)
-        if found is not None and (found[3] is None or not text.startswith("00")):
-            return _valid(found[1], found[2])
+        if found is not None and (found[4] is None or not text.startswith("00")):
+            trace_id, span_id, _ = _valid(found[1], found[2])
+            return trace_id, span_id, bool(int(found[3], 16) & 1)
     text = header("b3")
     if text:
         found = _B3_SINGLE.fullmatch(text.lower())
-        return _valid(found[1], found[2]) if found is not None else _NOWHERE
+        return _valid(found[1], found[2]) if found is not None else _NO_PARENT
     text = header("x-b3-traceid")
     if text and _TRACE_ID.fullmatch(text.lower()):
         span = (header("x-b3-spanid") or "").lower()
-        return _valid(text, span) if _SPAN_ID.fullmatch(span) else _NOWHERE
-    return _NOWHERE
+        return _valid(text, span) if _SPAN_ID.fullmatch(span) else _NO_PARENT
+    return _NO_PARENT
 
 
-def _valid(trace: str, span: str) -> tuple[int, int]:
+def _valid(trace: str, span: str) -> tuple[int, int, bool]:
     trace_id, span_id = int(trace, 16), int(span, 16)
-    return (trace_id, span_id) if trace_id and span_id else _NOWHERE
+    return (trace_id, span_id, True) if trace_id and span_id else _NO_PARENT
+
+
+def _state(text: str | None) -> str:
+    """``tracestate`` as it may be handed on: HTTP clients refuse to send what is not printable."""
+    if not text or len(text) > MAX_STATE_LENGTH or not (text.isascii() and text.isprintable()):
+        return ""
+    return text
 
 
 def _members(baggage: str) -> dict[str, str]:
@@ -250,4 +265,8 @@ def _written(context: Context) -> str:
         members = {
             masked(name, request): masked(str(value), request) for name, value in members.items()
         }
-    return ",".join(f"{name}={quote(str(value), safe='')}" for name, value in members.items())
+    return ",".join(
+        f"{name}={quote(str(value), safe='')}"
+        for name, value in members.items()
+        if _TOKEN.fullmatch(name)  # else an HTTP client may refuse the whole request
+    )

@@ -57,6 +57,7 @@ class Exporter:
         settings: endpoint, batch and queue bounds, timeouts.
         clock: for waiting times of payloads.
         resource: what this process is, asked for each batch.
+        begun: called in the thread when it begins.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Exporter:
         settings: ServiceSettings,
         clock: Clock,
         resource: Callable[[], Mapping[str, str | int]],
+        begun: Callable[[], object] = bool,
     ) -> None:
+        self._begun = begun
         self._settings = settings
         self._clock = clock
         self._resource = resource
@@ -241,6 +244,7 @@ class Exporter:
 
     def _run(self) -> None:
         with suppress_instrumentation():
+            self._begun()
             while self._goes_on():
                 try:
                     self._round()

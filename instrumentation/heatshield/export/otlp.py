@@ -79,7 +79,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _text(tag: bytes, text: str) -> bytes:
-    data = _utf8(text)
+    data = _utf8(text if isinstance(text, str) else str(plain(text)))
     return tag + _length(len(data)) + data
 
 

@@ -84,12 +84,14 @@ _READERS: Final[dict[int, object]] = {}
 
 
 def _join(provider: trace.TracerProvider) -> None:
-    PROVIDER.successor = provider
-    if "opentelemetry.sdk.trace" not in sys.modules or id(provider) in _READERS:
-        return
-    try:
-        provider.add_span_processor(_Reader.processor())  # type: ignore[attr-defined]
+    """Lead our tracers to a provider if its spans can be read; else make our own beside it."""
+    if id(provider) not in _READERS:
+        if "opentelemetry.sdk.trace" not in sys.modules:
+            return  # OpenTelemetry's own no-op, or some other that we know nothing of
+        try:
+            provider.add_span_processor(_Reader.processor())  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001  # a provider that is not the SDK's can't be read
+            COUNTERS.error("foreign tracer provider")
+            return
         _READERS[id(provider)] = provider
-    except Exception:  # noqa: BLE001  # a provider that is not the SDK's can't be read
-        COUNTERS.error("foreign tracer provider")
-        PROVIDER.successor = None
+    PROVIDER.successor = provider

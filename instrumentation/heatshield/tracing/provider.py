@@ -4,20 +4,20 @@ There is no sampling: a cost that is not seen can't be charged. A caller's ``sam
 a wish about storage that would hide a burner, so it is not followed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link as ApiLink
-from opentelemetry.trace import SpanKind, get_current_span, use_span
+from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context, use_span
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
 from heatshield.counters import COUNTERS
 from heatshield.current import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.tracing.ids import new_trace_id
-from heatshield.tracing.span import ENTRY_KINDS, Scope, Span, ids_of
+from heatshield.tracing.span import ENTRY_KINDS, Scope, Span, ids_of, is_sampled
 
 __all__ = ["PROVIDER", "Provider", "Tracer"]
 
@@ -29,12 +29,14 @@ class Provider(trace.TracerProvider):
         entered: called when work enters the process with a span.
         outlet: takes each span that ended; ``None`` drops them.
         successor: the service's own provider, where it set one after us.
+        resource: what this process is, for processors of the service's own.
     """
 
     def __init__(self) -> None:
         self.entered: Callable[[], object] | None = None
         self.outlet: Callable[[Span], object] | None = None
         self.successor: trace.TracerProvider | None = None
+        self.resource: Callable[[], Mapping[str, Any]] = dict
         self._processors: tuple[Any, ...] = ()
 
     def get_tracer(
@@ -161,8 +163,23 @@ class Tracer(trace.Tracer):
     ) -> Iterator[trace.Span]:
         """Start a span and make it the current one."""
         span = self.start_span(name, context, kind, attributes, links, start_time)
-        with use_span(span, end_on_exit, record_exception, set_status_on_exception):
+        if not isinstance(span, Span):
+            with use_span(span, end_on_exit, record_exception, set_status_on_exception):
+                yield span
+            return
+        token = attach(set_span_in_context(span))
+        try:
             yield span
+        except Exception as error:
+            if record_exception:
+                span.record_exception(error)
+            if set_status_on_exception:
+                span.set_error(error)
+            raise
+        finally:
+            detach(token)
+            if end_on_exit:
+                span.end()
 
     def _started(
         self, name: str, kind: SpanKind, attributes: dict[str, Any], context: Context
@@ -177,6 +194,8 @@ class Tracer(trace.Tracer):
         )  # fmt: skip
         if state:
             span.trace_state = state
+        if parent_id:
+            span.sampled = is_sampled(parent)
         if kind in ENTRY_KINDS and self._provider.entered is not None:
             self._provider.entered()
         if self._provider.watched:

@@ -22,7 +22,7 @@ from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain
 
-__all__ = ["ENTRY_KINDS", "Event", "Link", "RemoteSpan", "Scope", "Span", "ids_of"]
+__all__ = ["ENTRY_KINDS", "Event", "Link", "RemoteSpan", "Scope", "Span", "ids_of", "is_sampled"]
 
 MAX_EVENTS: Final = 128
 MAX_LINKS: Final = 128
@@ -35,6 +35,7 @@ _REJECTION_STATUS: Final = f"{BreakerOpen.__name__}: "
 """How OpenTelemetry describes the status of a span that a :class:`BreakerOpen` left."""
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
 class Event(NamedTuple):
@@ -59,6 +60,11 @@ class Scope(NamedTuple):
     version: str = ""
     schema_url: str = ""
 
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """None; exporters ask."""
+        return {}
+
 
 class Span(trace.Span):
     """A span that records.
@@ -78,7 +84,7 @@ class Span(trace.Span):
     __slots__ = (
         "_attributes", "_began_ns", "_context", "_finish", "dropped_attributes", "dropped_events",
         "dropped_links", "end_time", "events", "guard", "instrumentation_scope", "kind", "links",
-        "name", "parent_id", "request", "span_id", "start_time", "status_code",
+        "name", "parent_id", "request", "sampled", "span_id", "start_time", "status_code",
         "status_description", "trace_id", "trace_state",
     )  # fmt: skip
 
@@ -109,6 +115,7 @@ class Span(trace.Span):
         self._finish = finish
         self._context: SpanContext | None = None
         self.trace_state = ""
+        self.sampled = True  # what callers wish to be stored; it is exported either way
         self.status_code = StatusCode.UNSET
         self.status_description: str | None = None
         self.events: Sequence[Event] = ()
@@ -131,6 +138,7 @@ class Span(trace.Span):
         ours.trace_id, ours.span_id = context.trace_id, context.span_id
         ours.parent_id = parent.span_id if parent is not None else 0
         ours.trace_state = context.trace_state.to_header() if context.trace_state else ""
+        ours.sampled = context.trace_flags.sampled
         ours.start_time, ours.end_time = span.start_time or 0, span.end_time or 0
         ours.instrumentation_scope = Scope(
             *((scope.name, scope.version or "", scope.schema_url or "") if scope else ("",))
@@ -170,7 +178,8 @@ class Span(trace.Span):
         context = self._context
         if context is None:
             state = TraceState.from_header([self.trace_state]) if self.trace_state else None
-            context = SpanContext(self.trace_id, self.span_id, False, _SAMPLED, state)
+            flags = _SAMPLED if self.sampled else _UNSAMPLED
+            context = SpanContext(self.trace_id, self.span_id, False, flags, state)
             self._context = context
         return context
 
@@ -182,10 +191,13 @@ class Span(trace.Span):
         """Set one attribute; a value that OTLP can't carry becomes text."""
         if self.end_time:
             return
-        if len(self._attributes) >= MAX_ATTRIBUTES and key not in self._attributes:
+        try:
+            if len(self._attributes) >= MAX_ATTRIBUTES and key not in self._attributes:
+                self.dropped_attributes += 1
+                return
+            self._attributes[key] = plain(value)
+        except TypeError:  # a key that is no key
             self.dropped_attributes += 1
-            return
-        self._attributes[key] = plain(value)
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set some attributes."""
@@ -205,7 +217,7 @@ class Span(trace.Span):
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Refer to another span."""
-        if self.end_time or not context.is_valid:
+        if self.end_time or not getattr(context, "is_valid", False):
             return
         if len(self.links) >= MAX_LINKS:
             self.dropped_links += 1
@@ -229,7 +241,8 @@ class Span(trace.Span):
             code, description = status.status_code, status.description
         if isinstance(code, StatusCode) and code is not StatusCode.UNSET:
             self.status_code = code
-            self.status_description = description if code is StatusCode.ERROR else None
+            said = str(plain(description)) if description else None
+            self.status_description = said if code is StatusCode.ERROR else None
 
     def record_exception(
         self,
@@ -245,11 +258,20 @@ class Span(trace.Span):
         trace_text = traceback.format_exception(kind, exception, exception.__traceback__)
         noted: dict[str, AttributeValue] = {
             "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-            "exception.message": str(exception),
+            "exception.message": _text_of(exception),
             "exception.stacktrace": "".join(trace_text),
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**noted, **(attributes or {})}, timestamp)
+
+    def fail(self, error: BaseException) -> None:
+        """Note what went wrong, as an event and as the status; never fails."""
+        self.record_exception(error)
+        self.set_error(error)
+
+    def set_error(self, error: BaseException) -> None:
+        """Say as the status what went wrong; never fails."""
+        self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {_text_of(error)}")
 
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first end counts."""
@@ -284,8 +306,7 @@ class Span(trace.Span):
     ) -> None:
         """End it, and say what ended it."""
         if isinstance(error, Exception):
-            self.record_exception(error)
-            self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            self.fail(error)
         self.end()
 
     # -- as the SDK's exporters read it ----------------------------------------------------------
@@ -306,6 +327,35 @@ class Span(trace.Span):
     def dropped(self) -> int:
         """Attributes, events and links that were too many."""
         return self.dropped_attributes + self.dropped_events + self.dropped_links
+
+    @property
+    def resource(self) -> Any:
+        """What this process is, for exporters of the service's own."""
+        from opentelemetry.sdk.resources import Resource
+
+        from heatshield.tracing.provider import PROVIDER
+
+        return Resource(PROVIDER.resource())
+
+    def to_json(self, indent: int | None = 4) -> str:
+        """As the SDK's console exporter shows it."""
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+        scope = self.instrumentation_scope
+        readable = ReadableSpan(
+            name=self.name,
+            context=self.context,
+            parent=self.parent,
+            resource=self.resource,
+            attributes=self.attributes,
+            kind=self.kind,
+            status=self.status,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            instrumentation_scope=InstrumentationScope(scope.name, scope.version, scope.schema_url),
+        )
+        return str(readable.to_json(indent))
 
     @property
     def raw_attributes(self) -> dict[str, Any]:
@@ -333,13 +383,28 @@ class Span(trace.Span):
 class RemoteSpan(trace.NonRecordingSpan):
     """A span of another process: the parent of what this one does."""
 
-    def __init__(self, trace_id: int, span_id: int, trace_state: str) -> None:
+    def __init__(
+        self, trace_id: int, span_id: int, trace_state: str, *, sampled: bool = True
+    ) -> None:
         self.trace_id, self.span_id, self.trace_state = trace_id, span_id, trace_state
+        self.sampled = sampled
+
+    def __repr__(self) -> str:
+        return f"RemoteSpan({self.get_span_context()!r})"
 
     def get_span_context(self) -> SpanContext:
         """Its ids, as an object."""
         state = TraceState.from_header([self.trace_state]) if self.trace_state else None
-        return SpanContext(self.trace_id, self.span_id, True, _SAMPLED, state)
+        flags = _SAMPLED if self.sampled else _UNSAMPLED
+        return SpanContext(self.trace_id, self.span_id, True, flags, state)
+
+
+def is_sampled(span: trace.Span) -> bool:
+    """Whether callers wish a span's trace to be stored."""
+    if isinstance(span, Span | RemoteSpan):
+        return span.sampled
+    context = span.get_span_context()
+    return context.trace_flags.sampled or not context.is_valid
 
 
 def ids_of(span: trace.Span) -> tuple[int, int, str]:
@@ -352,6 +417,14 @@ def ids_of(span: trace.Span) -> tuple[int, int, str]:
     if not context.is_valid:
         return 0, 0, ""
     return context.trace_id, context.span_id, context.trace_state.to_header()
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says; its type, where saying it fails."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # a __str__ of the service's own
+        return f"<{type(error).__name__}>"
 
 
 def _plain(attributes: Attributes) -> dict[str, Any]:
