@@ -55,6 +55,7 @@ CATALOGUE: Final = (
     Integration("celery", ("celery.app.base",), "celery"),
     Integration("confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
     Integration("aiokafka", ("aiokafka",), "aiokafka"),
+    Integration("zipkin", ("py_zipkin.zipkin",), "py-zipkin"),
     Integration("logging", ("logging",), None),
     Integration("structlog", ("structlog",), "structlog"),
     Integration("loguru", ("loguru",), "loguru"),
