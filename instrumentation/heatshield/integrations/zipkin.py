@@ -34,7 +34,7 @@ from heatshield.integrations.patching import Patches
 from heatshield.propagation import RequestPropagator
 from heatshield.spans import stamp_user
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ids_of
+from heatshield.tracing.span import ids_of, is_sampled
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -131,7 +131,8 @@ class _Mirroring:
         """The context of a root: of the request whose headers it continues, or a new one."""
         headers = {}
         if attrs is not None:
-            headers = {"x-b3-traceid": attrs.trace_id, "x-b3-spanid": attrs.span_id}
+            ids = f"{attrs.trace_id:0>32}-{attrs.span_id:0>16}".lower()
+            headers = {"traceparent": f"00-{ids}-0{int(attrs.is_sampled)}"}
         inbound = self._read(headers.get)
         return inbound.context(inbound.request())
 
@@ -220,12 +221,13 @@ def _knowing(original: Function) -> Function:
 @fail_open("zipkin", None)
 def _current() -> ZipkinAttrs | None:
     context = get_current()
-    trace_id, span_id, _ = ids_of(get_current_span(context))
+    span = get_current_span(context)
+    trace_id, span_id, _ = ids_of(span)
     if not trace_id or context.get(_SUPPRESS_INSTRUMENTATION_KEY):
         return None
-    parent_id = getattr(get_current_span(context), "parent_id", 0)
+    parent_id = getattr(span, "parent_id", 0)
     parent = f"{parent_id:016x}" if parent_id else None
-    return ZipkinAttrs(_written(trace_id), f"{span_id:016x}", parent, "0", True)
+    return ZipkinAttrs(_written(trace_id), f"{span_id:016x}", parent, "0", is_sampled(span))
 
 
 def _written(trace_id: int) -> str:

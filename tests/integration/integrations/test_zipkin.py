@@ -208,6 +208,17 @@ def test_without_a_span_of_its_own_py_zipkin_knows_the_trace(service):
     assert create_http_headers_for_new_span() == {}
 
 
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_callers_wish_of_what_to_store_is_handed_on(service, sampled):
+    service()
+    with use_span(RemoteSpan(0xAB, 0xCD, "", sampled=sampled)):
+        assert create_http_headers_for_new_span()["X-B3-Sampled"] == str(int(sampled))
+    attrs = ZipkinAttrs("00000000000000ab", "00000000000000cd", None, "0", sampled)
+    with zipkin_server_span("shop", "get", zipkin_attrs=attrs, transport_handler=print):
+        assert create_http_headers_for_new_span()["X-B3-Sampled"] == str(int(sampled))
+        assert get_current_span().get_span_context().trace_flags.sampled is sampled
+
+
 def test_a_trace_that_began_with_64_bits_is_written_so(service, zipkin):
     made = service()
     with use_span(RemoteSpan(0xAB, 0xCD, "")), root(zipkin, sample_rate=100.0):
