@@ -60,6 +60,12 @@ class Request:
         if self.caller is not None:
             span.add_link(self.caller)
 
+    def inherit(self, outer: "Request") -> None:
+        """Be on behalf of whoever the request acts for that this one was made within."""
+        if self.user is None and outer.user is not None:
+            self.user, self.raw_user, self.source = outer.user, outer.raw_user, outer.source
+        self.aliases = outer.aliases
+
     def name(self, alias: Alias, source: str) -> None:
         """Say who acts, where a pseudonym is in use."""
         self.user, self.raw_user, self.source = alias.pseudonym, alias.raw, source

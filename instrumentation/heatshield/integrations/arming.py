@@ -59,6 +59,8 @@ class Armed:
             self._states[integration.name] = ACTIVE
         # Without the lock: this imports, and whoever holds an import's lock may come here.
         state = _try(integration, "install", self._equipment)
+        if state not in (ACTIVE, ABSENT):
+            _try(integration, "remove")  # whatever it had patched before it failed
         if state == ABSENT:
             self._states.pop(integration.name, None)
         else:

@@ -12,16 +12,24 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from opentelemetry.context import attach, detach
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.context import Context, attach, detach, get_current, set_value
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
 
 from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
-from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.gate import mark_rejected
 from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.counters import fail_open
-from heatshield.current import Request, request_in
+from heatshield.current import GUARD_KEY, Request, request_in
 from heatshield.deadlines import Deadline, with_deadline
 from heatshield.integrations.arrivals import Arrivals
+from heatshield.integrations.calls import name_call, refusal_of
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.methods import method_name
 from heatshield.names import BREAKER_HEADER, COST_BYTES
@@ -41,9 +49,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 KEY: Final = "heatshield"
 """Where a request's :class:`Served` stands in its ASGI scope."""
 
-FASTAPI_TELEMETRY: Final = "fastapi.telemetry"
-"""Its presence in a scope tells FastAPI that somebody else traces this request."""
-
 TRY_AGAIN_LATER: Final = 1013
 """WebSocket close code of RFC 6455's registry."""
 
@@ -51,6 +56,14 @@ SERVER_ERROR: Final = 500
 
 _TRACER: Final = PROVIDER.get_tracer("heatshield.asgi")
 _HEADER: Final = BREAKER_HEADER.encode()
+_LISTS: Final = frozenset({b"baggage", b"tracestate"})
+"""Headers that may come in several lines, which are one list."""
+
+_THEIR_SCOPES: Final = frozenset(
+    {"opentelemetry.instrumentation.asgi", "opentelemetry.instrumentation.fastapi",
+     "opentelemetry.instrumentation.starlette"}
+)  # fmt: skip
+
 _ENDS: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 _KINDS: Final = frozenset({"http", "websocket"})
 _NO_PARAMS: Final[dict[str, Any]] = {}
@@ -111,7 +124,6 @@ class Door:
         if self._metrics_path and scope["path"] == self._metrics_path and kind == "http":
             await self._page()(scope, receive, send)
             return
-        scope[FASTAPI_TELEMETRY] = None
         if self._is_excluded(scope):
             await app(scope, receive, send)
             return
@@ -134,12 +146,11 @@ class Door:
         return bool(excluded) and str(scope.get("path", "")).startswith(excluded)
 
     @fail_open("asgi", None)
-    def _open(self, scope: Scope) -> tuple[Served, Any]:
-        headers: dict[bytes, bytes] = {}
-        wanted = self._wanted
-        for name, value in scope["headers"]:
-            if name in wanted:
-                headers[name] = headers[name] + b"," + value if name in headers else value
+    def _open(self, scope: Scope) -> tuple[Served, Any] | None:
+        outer = request_in()
+        if outer is not None and _is_theirs(outer):
+            return None  # another instrumentation stands around the application: its span serves
+        headers = self._collected(scope)
 
         def header(name: str) -> str | None:
             value = headers.get(name.encode())
@@ -147,8 +158,8 @@ class Door:
 
         inbound = self._read(header)
         request = inbound.request()
+        context = inbound.context(request, _base(request, outer, root=not inbound.trace_id))
         method = _method(scope)
-        context = inbound.context(request)
         span = _TRACER.open(method, SpanKind.SERVER, _attributes(scope, headers), context)
         if not request.call:
             request.enter(method, span)  # where the service's own sampler made no span
@@ -164,6 +175,18 @@ class Door:
                 context = with_deadline(served.deadline, context)
         return served, set_span_in_context(span, context)
 
+    def _collected(self, scope: Scope) -> dict[bytes, bytes]:
+        """The headers that are looked at."""
+        headers: dict[bytes, bytes] = {}
+        wanted = self._wanted
+        for name, value in scope["headers"]:
+            if name in wanted:
+                if name not in headers:
+                    headers[name] = value
+                elif name in _LISTS:  # of any other the first counts, as for the service itself
+                    headers[name] += b"," + value
+        return headers
+
     def _flushing(self, send: Send) -> Send:
         async def flush_before_end(message: Message) -> None:
             if message["type"] in _ENDS:
@@ -174,6 +197,23 @@ class Door:
             await send(message)
 
         return flush_before_end
+
+
+def _base(request: Request, outer: Request | None, *, root: bool) -> Context:
+    """The context that a request's own is made from.
+
+    Args:
+        request: that came in.
+        outer: that it was made within, if it came from this process.
+        root: it names no parent itself.
+    """
+    here = get_current()
+    if outer is not None and outer.span.is_recording():
+        request.inherit(outer)
+        return set_value(GUARD_KEY, "", here)
+    if root:  # what the server was started in is no part of its requests
+        return set_span_in_context(INVALID_SPAN, here)
+    return here
 
 
 def _method(scope: Scope) -> str:
@@ -231,8 +271,13 @@ def _note(span: Span, error: Exception) -> None:
     span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
 
 
-@fail_open("asgi", None)
 def _close(served: Served) -> None:
+    _conclude(served)
+    served.span.end()
+
+
+@fail_open("asgi", None)
+def _conclude(served: Served) -> None:
     span = served.span
     if span.is_recording():
         attributes = attributes_of(span)
@@ -241,10 +286,22 @@ def _close(served: Served) -> None:
             span.set_attribute("http.response.body.size", served.body_bytes)
             if served.status >= SERVER_ERROR:
                 span.set_status(StatusCode.ERROR)
-        moved = served.body_bytes + attributes.get("http.request.body.size", 0)
+        moved = served.body_bytes + _number(attributes.get("http.request.body.size"))
         if moved:
-            span.set_attribute(COST_BYTES, moved + attributes.get(COST_BYTES, 0))
-    span.end()
+            span.set_attribute(COST_BYTES, moved + _number(attributes.get(COST_BYTES)))
+
+
+def _number(value: object) -> int:
+    """0 for what a service may have set in place of a number."""
+    return value if type(value) is int else 0
+
+
+def _is_theirs(outer: Request) -> bool:
+    """Whether a request that has not reached a handler yet was opened by somebody else's ASGI."""
+    if outer.entered or not outer.span.is_recording():
+        return False
+    scope = getattr(outer.span, "instrumentation_scope", None)
+    return getattr(scope, "name", "") in _THEIR_SCOPES
 
 
 class Threshold:
@@ -264,27 +321,34 @@ class Threshold:
             served.prefix += template
 
     @fail_open("asgi", None)
-    def cross(self, scope: Scope, template: str) -> BreakerOpen | DeadlineExceeded | None:
-        """The refusal of the request; ``None`` lets its handler run."""
+    def cross(
+        self, scope: Scope, template: str, *, final: bool = True
+    ) -> BreakerOpen | DeadlineExceeded | None:
+        """The refusal of the request; ``None`` lets its handler run.
+
+        Args:
+            scope: of the request.
+            template: of the route, below the mounts it has come through.
+            final: the handler is next, and not an application that may have routes of its own.
+        """
         served = self._served(scope)
         if served is None or served.request.entered:
             return None
         request, template = served.request, served.prefix + template
         call = f"{served.method} {template}"
         request.call = call
-        served.span.set_attribute("http.route", template)
-        served.span.update_name(call)
+        name_call(served.span, call, template)
         if self._identity.reads_route:
             path_params, user = scope.get("path_params", _NO_PARAMS), scope.get("user")
             self._identity.on_route(request, path_params, user)
             stamp_user(served.span, request)
-        refusal = GATE.refusal(call, request.user)
+        refusal = refusal_of(served.method, template, request)
         if refusal is not None:
             mark_rejected(request.span, refusal.entry_id)
             return refusal
         if served.deadline is not None and served.deadline.at <= time.monotonic():
             return DeadlineExceeded()
-        request.entered = True
+        request.entered = final
         return None
 
     def _served(self, scope: Scope) -> Served | None:

@@ -7,7 +7,7 @@ small span. Arguments are never sent, and keys only as patterns.
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
@@ -20,7 +20,7 @@ from heatshield.current import request_in
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
 from heatshield.integrations.redis_elements import elements_read, elements_written
-from heatshield.integrations.redis_keys import ID, Patterns, key_of
+from heatshield.integrations.redis_keys import Patterns, key_of
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
 from heatshield.spans import add_cost
 from heatshield.tracing.provider import PROVIDER
@@ -34,6 +34,9 @@ MAX_STATEMENT_WORDS: Final = 8
 
 MAX_PIPELINE_NAMES: Final = 4
 """Different commands in a pipeline's name, which must be of low cardinality."""
+
+_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+"""Replies that hold no elements."""
 
 _TRACER: Final = PROVIDER.get_tracer("heatshield.redis")
 _PATCHES: Final = Patches()
@@ -133,6 +136,11 @@ def _theirs() -> bool:
 
 
 def _name(word: Any) -> str:
+    return _named(word) if isinstance(word, str | bytes) else str(word).upper()
+
+
+@lru_cache(1_024)
+def _named(word: str | bytes) -> str:
     text = word.decode("latin-1") if isinstance(word, bytes) else str(word)
     return text if text.isupper() else text.upper()
 
@@ -142,11 +150,9 @@ def _pattern(name: str, words: Sequence[Any]) -> str | None:
     if key is None:
         return None
     request = request_in()
-    if request is not None and request.user:
-        for user in (request.user, request.raw_user):
-            if user and user in key:
-                key = key.replace(user, ID)
-    return _PATTERNS.of(key)
+    if request is None or not request.user:
+        return _PATTERNS.of(key)
+    return _PATTERNS.of(key, (request.user, request.raw_user))
 
 
 def _attributes(client: Any) -> dict[str, Any]:
@@ -176,7 +182,7 @@ def _statement(name: str, pattern: str | None, words: int) -> str:
 @fail_open("redis", None)
 def _end(span: Span, reply: Any) -> None:
     try:
-        if not isinstance(reply, str | bytes | int | bool | None):
+        if type(reply) not in _SCALARS:
             name = getattr(span, "name", "")
             add_cost(elements=elements_read(name, reply), span=span)
     finally:
@@ -185,10 +191,11 @@ def _end(span: Span, reply: Any) -> None:
 
 @fail_open("redis", None)
 def _fail(span: Span, error: BaseException) -> None:
-    from redis.exceptions import WatchError
+    from redis.exceptions import NoScriptError, WatchError
 
+    ordinary = (WatchError, NoScriptError)  # parts of their protocols
     try:
-        if isinstance(error, Exception) and not isinstance(error, WatchError):
+        if isinstance(error, Exception) and not isinstance(error, ordinary):
             span.record_exception(error)
             refusal = refusal_in(error)
             if refusal is None:
@@ -281,7 +288,11 @@ def _words(command: Any) -> Sequence[Any]:
 def _end_pipeline(span: Span, names: tuple[str, ...], replies: Any) -> None:
     try:
         if isinstance(replies, list):
-            pairs = zip(names, replies, strict=False)
-            add_cost(elements=sum(elements_read(name, reply) for name, reply in pairs), span=span)
+            read = sum(
+                elements_read(name, reply)
+                for name, reply in zip(names, replies, strict=False)
+                if type(reply) not in _SCALARS
+            )
+            add_cost(elements=read, span=span)
     finally:
         span.end()

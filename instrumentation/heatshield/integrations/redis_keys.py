@@ -71,16 +71,27 @@ def script_keys(words: Sequence[Any]) -> int:
     return int(count) if str(count).isdigit() else 0
 
 
-def pattern_of(key: str) -> str:
-    """The pattern of a key: each part that looks like an id, or like no word, becomes ``{id}``."""
+def pattern_of(key: str, ids: Sequence[str] = ()) -> str:
+    """The pattern of a key: each part that looks like an id, or like no word, becomes ``{id}``.
+
+    Args:
+        key: of a command.
+        ids: known ones, which may look like words.
+    """
+    for known in ids:
+        if known and _SEPARATED.search(known) is not None:
+            key = key.replace(known, "0")  # is an id for sure, and one part
     if _SEPARATED.search(key) is not None:
         return "".join(
-            part if _SEPARATED.fullmatch(part) else _part(part) for part in _SEPARATED.split(key)
+            part if _SEPARATED.fullmatch(part) else _part(part, ids)
+            for part in _SEPARATED.split(key)
         )
-    return _part(key)
+    return _part(key, ids)
 
 
-def _part(part: str) -> str:
+def _part(part: str, ids: Sequence[str]) -> str:
+    if part and part in ids:
+        return ID
     if not part or (part.isalpha() and part.isascii() and len(part) <= MAX_WORD):
         return part
     if _VERSION.fullmatch(part) or (len(part) <= MAX_WORD and _WORD.fullmatch(part)):
@@ -94,9 +105,9 @@ class Patterns:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def of(self, key: str) -> str:
+    def of(self, key: str, ids: Sequence[str] = ()) -> str:
         """The pattern of a key; ``{id}`` once there are too many."""
-        pattern = pattern_of(key)
+        pattern = pattern_of(key, ids)
         if pattern not in self._seen:
             if len(self._seen) >= MAX_PATTERNS:
                 return ID

@@ -23,12 +23,13 @@ from opentelemetry.trace import (
 
 from heatshield.afterwards import KEY
 from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
-from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.gate import mark_rejected
 from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.current import Request, request_in, with_request
 from heatshield.deadlines import Deadline, left_s, with_deadline
 from heatshield.integrations.arrivals import Arrivals
+from heatshield.integrations.calls import name_call, refusal_of
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.methods import method_name
 from heatshield.names import BREAKER_HEADER, COST_BYTES
@@ -51,6 +52,7 @@ class Served:
         method: the first word of its call's name.
         span: the server span.
         ours: its span was opened here, and is to be ended here.
+        within: its span is of another integration of ours, around this framework.
         context: the request's; ``None`` if it is the current one.
         deadline: how long its caller waits, if that is known and heeded.
         failure: the identity of what left its handler last.
@@ -63,14 +65,14 @@ class Served:
 
     __slots__ = (
         "context", "deadline", "failure", "method", "ours", "prefix", "received", "request",
-        "root", "sent", "span", "status",
+        "root", "sent", "span", "status", "within",
     )  # fmt: skip
 
     def __init__(
         self, request: Request, method: str, span: Span, context: Context | None, *, ours: bool
     ) -> None:
         self.request, self.method, self.span, self.context = request, method, span, context
-        self.ours = ours
+        self.ours, self.within = ours, False
         self.deadline: Deadline | None = None
         self.failure = 0
         self.prefix = self.root = ""
@@ -186,12 +188,11 @@ class Serving:
             return None
         call = f"{served.method} {template}"
         request.call = call
-        served.span.set_attribute("http.route", template)
-        served.span.update_name(call)
+        name_call(served.span, call, template)
         if self._identity.reads_route:
             self._identity.on_route(request, parameters, user)
             stamp_user(served.span, request)
-        refusal = GATE.refusal(call, request.user)
+        refusal = refusal_of(served.method, template, request)
         if refusal is not None:
             return refusal
         left = left_s(time.monotonic())
@@ -233,7 +234,7 @@ class Serving:
         if served.deadline is not None:
             served.deadline.lift()
         span = served.span
-        if not span.is_recording() or _counted_already(served):
+        if not span.is_recording() or served.within:  # which counts itself what it moves
             return
         moved = served.received + served.sent
         if moved:
@@ -283,14 +284,6 @@ def _read(header: Header, names: Iterable[bytes]) -> dict[bytes, bytes]:
     return {name: value.encode("latin-1", "replace") for name, value in values if value}
 
 
-def _counted_already(served: Served) -> bool:
-    """Whether the span is of another server's integration of ours, which counts what it moves."""
-    if served.ours:
-        return False
-    scope = getattr(served.span, "instrumentation_scope", None)
-    return str(getattr(scope, "name", "")).startswith("heatshield.")
-
-
 def _joined(method: str) -> Served | None:
     request, context = request_in(), None
     if request is None:
@@ -304,4 +297,7 @@ def _joined(method: str) -> Served | None:
         context = with_request(request)
     if not request.span.is_recording():
         return None
-    return Served(request, method_name(method), request.span, context, ours=False)
+    served = Served(request, method_name(method), request.span, context, ours=False)
+    scope = getattr(request.span, "instrumentation_scope", None)
+    served.within = str(getattr(scope, "name", "")).startswith("heatshield.")
+    return served

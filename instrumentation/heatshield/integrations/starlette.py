@@ -43,8 +43,20 @@ def remove() -> None:
     _PATCHES.undo()
 
 
-def install_application(cls: Any, equipment: Equipment, patches: Patches) -> None:
-    """Patch a class of applications."""
+def install_application(
+    cls: Any,
+    equipment: Equipment,
+    patches: Patches,
+    prepare: Callable[[Any], object] = lambda _: None,
+) -> None:
+    """Patch a class of applications.
+
+    Args:
+        cls: the class.
+        equipment: of the runtime.
+        patches: keeps what is replaced.
+        prepare: called with the application before each of its requests.
+    """
     door = Door(equipment)
 
     def calling(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,6 +64,11 @@ def install_application(cls: Any, equipment: Equipment, patches: Patches) -> Non
             async def inner(scope: Any, receive: Any, send: Any) -> None:
                 await original(app, scope, receive, send)
 
+            traced = getattr(app, "_is_instrumented_by_opentelemetry", False)
+            if traced and scope["type"] != "lifespan":  # somebody else makes the span
+                await original(app, scope, receive, send)
+                return
+            prepare(app)
             await door.enter(inner, scope, receive, send)
 
         return wraps(original)(called)
@@ -106,7 +123,7 @@ def _mounting(threshold: Threshold) -> Callable[[Callable[..., Any]], Callable[.
         async def handle(mount: Any, scope: Any, receive: Any, send: Any) -> None:
             threshold.pass_mount(scope, getattr(mount, "path", ""))
             if not getattr(mount, "routes", ()):  # no router of ours inside: this is the call
-                refusal = threshold.cross(scope, "/{path}")
+                refusal = threshold.cross(scope, "/{path}", final=False)
                 if refusal is not None:
                     await answer(refusal, scope, send)
                     return

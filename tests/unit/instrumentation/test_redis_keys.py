@@ -50,3 +50,16 @@ def test_a_process_knows_a_bounded_number_of_patterns():
         found = patterns.of(f"name_{name}:x")
     assert found == ID
     assert patterns.of("name_a:x") == "name_a:x"
+
+
+@pytest.mark.parametrize(
+    ("key", "ids", "pattern"),
+    [
+        ("user:ann:stickers", ("ann", ""), "user:{id}:stickers"),
+        ("user:1:item:12", ("1", "1"), "user:{id}:item:{id}"),
+        ("users:s:x", ("s", ""), "users:{id}:x"),
+        ("of:team:ann:x", ("team:ann", ""), "of:{id}:x"),
+    ],
+)
+def test_a_known_user_is_an_id_even_where_the_name_is_a_word(key, ids, pattern):
+    assert pattern_of(key, ids) == pattern
