@@ -24,7 +24,15 @@ from opentelemetry.context import attach, detach
 from heatshield.counters import fail_open
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
-from heatshield.integrations.serving import KEY, Answer, Header, Served, Serving, answer_to
+from heatshield.integrations.serving import (
+    KEY,
+    LISTS,
+    Answer,
+    Header,
+    Served,
+    Serving,
+    answer_to,
+)
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -171,8 +179,11 @@ def _open(serving: Serving, request: Any) -> Served | None:
 
 def _header_of(request: Any) -> Header:
     def header(name: str) -> str | None:
-        values = request.headers.getall(name, None)
-        return ",".join(values) if values else None
+        if name in LISTS:
+            values = request.headers.getall(name, None)
+            return ",".join(values) if values else None
+        value: str | None = request.headers.get(name)
+        return value
 
     return header
 

@@ -32,13 +32,16 @@ from heatshield.integrations.arrivals import Arrivals
 from heatshield.integrations.calls import name_call, refusal_of
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.methods import method_name
-from heatshield.names import BREAKER_HEADER, COST_BYTES
-from heatshield.spans import attributes_of, stamp_user
+from heatshield.names import BREAKER_HEADER
+from heatshield.spans import add_cost, stamp_user
 from heatshield.tracing.provider import PROVIDER
 
-__all__ = ["KEY", "SERVER_ERROR", "Answer", "Header", "Served", "Serving", "answer_to"]
+__all__ = ["KEY", "LISTS", "SERVER_ERROR", "Answer", "Header", "Served", "Serving", "answer_to"]
 
 SERVER_ERROR: Final = 500
+
+LISTS: Final = frozenset({"baggage", "tracestate"})
+"""Headers that may come in several lines, which are one list; of any other the first counts."""
 
 Header = Callable[[str], str | None]
 """From the lower-case name of a header to its value."""
@@ -228,18 +231,20 @@ class Serving:
             served.span.record_exception(error)
             served.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
 
-    @fail_open("serving", None)
     def close(self, served: Served) -> None:
         """Say what it cost, and end the span; only the first time counts."""
+        self._conclude(served)
+        if served.ours:
+            served.span.end()
+
+    @fail_open("serving", None)
+    def _conclude(self, served: Served) -> None:
         if served.deadline is not None:
             served.deadline.lift()
         span = served.span
         if not span.is_recording() or served.within:  # which counts itself what it moves
             return
-        moved = served.received + served.sent
-        if moved:
-            so_far = attributes_of(span).get(COST_BYTES, 0)
-            span.set_attribute(COST_BYTES, moved + so_far)
+        add_cost(bytes=served.received + served.sent, span=span)
         if not served.ours:
             return
         if served.received:
@@ -249,7 +254,6 @@ class Serving:
             span.set_attribute("http.response.body.size", served.sent)
             if served.status >= SERVER_ERROR:
                 span.set_status(StatusCode.ERROR)
-        span.end()
 
     def _begun(
         self, method: str, attributes: dict[str, Any], header: Header, here: Context

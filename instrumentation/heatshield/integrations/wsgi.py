@@ -118,7 +118,10 @@ class Door:
         query = environ.get("QUERY_STRING", "")
         served = self._serving.open(method, attributes, header_of(environ), query)
         if served is not None:
-            served.root = environ.get("SCRIPT_NAME", "")
+            if served.within:
+                self._mount(served, environ)
+            else:
+                served.root = environ.get("SCRIPT_NAME", "")
             length = environ.get("CONTENT_LENGTH") or ""
             served.received = int(length) if length.isdigit() else 0
         return served
@@ -127,8 +130,12 @@ class Door:
     def _pass_mount(self, environ: Environ) -> None:
         """Note that the request goes on into another application, which is mounted in this one."""
         served: Served | None = environ[KEY]
+        if served is not None:
+            self._mount(served, environ)
+
+    def _mount(self, served: Served, environ: Environ) -> None:
         script = environ.get("SCRIPT_NAME", "")
-        if served is None or script == served.root or not script.startswith(served.root):
+        if script == served.root or not script.startswith(served.root):
             return
         prefix = script[len(served.root) :]
         if prefix in self._mounts or len(self._mounts) < MOST_MOUNTS:

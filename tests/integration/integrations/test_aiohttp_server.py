@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession, WSServerHandshakeError, web
@@ -12,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_tracer
 from shop_behaviour import Shop, ShopBehaviour
 
 import heatshield
+from heatshield.current import request_in
 from heatshield.names import CALL, ENDUSER_ID, REJECTED
 
 
@@ -208,6 +211,21 @@ def test_a_refusal_that_leaves_a_middleware_is_answered_alike(service, serve_aio
     assert span.status.status_code is StatusCode.UNSET
 
 
+def test_of_a_header_that_comes_twice_the_first_counts(service, serve_aiohttp, until):
+    """As it does for the service."""
+    shop_service = service(user_header="x-user")
+    url = urlsplit(serve_aiohttp(small_app()))
+    with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
+        connection.sendall(
+            b"GET /view/u HTTP/1.1\r\nhost: shop\r\nx-user: u-1\r\nx-user: u-2\r\n"
+            b"connection: close\r\n\r\n"
+        )
+        while connection.recv(65_536):
+            pass
+    (span,) = until(lambda: list(shop_service.spans))
+    assert span.attributes[ENDUSER_ID] == "u-1"
+
+
 def test_what_a_service_raises_as_an_answer_is_no_error(service, serve_aiohttp, ask, until):
     shop_service = service()
 
@@ -296,6 +314,29 @@ def test_beside_opentelemetrys_own_middleware_nothing_doubles(service, serve_aio
     refused = until(lambda: shop_service.spans[2:])[0]
     assert refused.status.status_code is StatusCode.UNSET
     assert refused.attributes[REJECTED]
+
+
+def test_under_somebody_elses_patch_it_can_only_stay_out_of_the_way(
+    service, serve_aiohttp, ask, monkeypatch
+):
+    service()
+    ours = RequestHandler._handle_request
+
+    async def theirs(*args):
+        return await ours(*args)
+
+    monkeypatch.setattr(RequestHandler, "_handle_request", theirs)
+    seen = []
+
+    async def handler(request):
+        seen.append(request_in())
+        return web.Response()
+
+    url = serve_aiohttp(small_app(handler))
+    ask(f"{url}/view/u-1")
+    heatshield.shutdown()
+    ask(f"{url}/view/u-1")
+    assert [request is not None for request in seen] == [True, False]
 
 
 def test_an_application_that_ends_sends_what_is_queued(run_python, collector):

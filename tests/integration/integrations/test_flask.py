@@ -10,10 +10,9 @@ from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_current_span, get_tracer
 from shop_behaviour import Shop, ShopBehaviour
-from starlette.middleware.wsgi import WSGIMiddleware
 from werkzeug.debug import DebuggedApplication
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.test import Client, EnvironBuilder
+from werkzeug.test import Client, EnvironBuilder, create_environ, run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 import heatshield
@@ -226,12 +225,20 @@ def test_within_a_fastapi_application_it_is_part_of_that_ones_request(
     service, serve_asgi, ask, until
 ):
     shop_service = service(user_path_parameter="user")
+    inner = small_app(view=lambda user: user.ljust(100))
+
+    async def adapter(scope, receive, send):
+        environ = create_environ("/view/u-1") | {"SCRIPT_NAME": "/flask"}
+        body, _, _ = run_wsgi_app(inner, environ, buffered=True)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"".join(body)})
+
     outer = FastAPI()
-    outer.mount("/flask", WSGIMiddleware(small_app(view=lambda user: user.ljust(100))))
+    outer.mount("/flask", adapter)
     url = serve_asgi(outer)
     assert len(ask(f"{url}/flask/view/u-1").body) == 100
     (span,) = until(lambda: list(shop_service.spans))
-    assert span.name == "GET /flask/{path}"
+    assert span.name == "GET /flask/view/<user>"
     assert span.attributes[COST_BYTES] == 100
 
 
@@ -279,6 +286,17 @@ def test_what_still_runs_for_a_request_that_is_answered_may_take_its_time(servic
     app = small_app(view=lambda user: (deadlines.append(deadline_in()), user)[1])
     asked(app, path="/view/u-1", headers={"heatshield-deadline": "1000"})
     assert deadlines[0].at == math.inf
+
+
+def test_whatever_a_service_sets_on_its_span_it_ends(service):
+    shop_service = service()
+
+    def view(user):
+        get_current_span().set_attribute(COST_BYTES, "lots")
+        return user
+
+    asked(small_app(view=view), path="/view/u-1")
+    assert shop_service.span("GET /view/<user>").attributes[COST_BYTES] == 3
 
 
 def test_files_are_handed_to_the_server_as_they_are(service, tmp_path):
@@ -348,7 +366,11 @@ def test_beside_opentelemetrys_middleware_nothing_doubles(service):
 def test_under_somebody_elses_patch_it_can_only_stay_out_of_the_way(service, monkeypatch):
     service()
     ours = flask.Flask.wsgi_app
-    monkeypatch.setattr(flask.Flask, "wsgi_app", lambda *args: ours(*args))
+
+    def theirs(app, environ, start_response):
+        return ours(app, environ, start_response)
+
+    monkeypatch.setattr(flask.Flask, "wsgi_app", theirs)
     seen = []
     app = small_app(view=lambda user: (seen.append(request_in()), user)[1])
     asked(app, path="/view/u-1")
