@@ -7,7 +7,6 @@ together wait for two seconds and no more.
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from heatshield.counters import fail_open
@@ -26,18 +25,15 @@ class Farewell:
 
     Args:
         send: sends for at most the seconds given.
-        uninterrupted: holds back the signal that would have it said once more.
         monotonic: where the time comes from.
     """
 
     def __init__(
         self,
         send: Callable[[float], object],
-        uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send = send
-        self._uninterrupted = uninterrupted
         self._monotonic = monotonic
         self._spent_s = 0.0
         self._last_s = float("-inf")
@@ -58,10 +54,9 @@ class Farewell:
 
     def spend(self, work: Callable[[], object]) -> None:
         """Do something whose duration counts."""
-        with self._uninterrupted():
-            began = self._monotonic()
-            try:
-                work()
-            finally:
-                self._last_s = self._monotonic()
-                self._spent_s += self._last_s - began
+        began = self._monotonic()
+        try:
+            work()
+        finally:
+            self._last_s = self._monotonic()
+            self._spent_s += self._last_s - began

@@ -62,11 +62,13 @@ class Runtime:
         self.identity = Identity(settings)
         self.instance = Instance(settings)
         self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
-        self.exporter = Exporter(settings, clock, lambda: self.instance.attributes)
+        self.exporter = Exporter(
+            settings, clock, lambda: self.instance.attributes, begin=TERMINATION.arm
+        )
         self.metrics = ServiceMetrics(
             settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
         )
-        self.farewell = Farewell(self._send, TERMINATION.deferred)
+        self.farewell = Farewell(self._send)
         self.watch = Watch(
             settings.endpoint,
             self.table,
@@ -97,6 +99,7 @@ class Runtime:
         set_global_textmap(self.propagator)
         settle(_export, _seen)
         PROVIDER.outlet = self.finished
+        PROVIDER.resource = lambda: self.instance.attributes
         PROVIDER.entered = self.metrics.begin_request
         GATE.install(self.table, self.clock)
         self.metrics.install()
@@ -198,7 +201,6 @@ class _Running:
             runtime = Runtime(settings, clock)
             runtime.install()
             self._runtime = runtime
-            TERMINATION.install()
             if not self._hooked:
                 self._hooked = True
                 atexit.register(self.end)
@@ -209,12 +211,12 @@ class _Running:
                 )
 
     def end(self) -> None:
-        with TERMINATION.deferred(), self._lock:
+        with self._lock:
             runtime = self._runtime
             if runtime is not None:
                 runtime.stop()
                 self._runtime = None
-                TERMINATION.remove()
+                TERMINATION.disarm()
 
     def say_farewell(self) -> None:
         runtime = self._runtime
@@ -223,17 +225,20 @@ class _Running:
 
     @fail_open("fork", None)
     def _before_fork(self) -> None:
+        TERMINATION.before_fork()
         if self._runtime is not None:
             self._runtime.exporter.before_fork()
             self._runtime.metrics.before_fork()
 
     @fail_open("fork", None)
     def _after_fork_in_parent(self) -> None:
+        TERMINATION.after_fork_in_parent()
         if self._runtime is not None:
             self._runtime.exporter.after_fork_in_parent()
             self._runtime.metrics.after_fork_in_parent()
 
     def _after_fork(self) -> None:
+        TERMINATION.after_fork()
         COUNTERS.after_fork()
         if self._runtime is not None:
             self._runtime.after_fork()

@@ -57,7 +57,7 @@ class Exporter:
         settings: endpoint, batch and queue bounds, timeouts.
         clock: for waiting times of payloads.
         resource: what this process is, asked for each batch.
-        begun: called in the thread when it begins.
+        begin: called when something is to be sent for the first time.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Exporter:
         settings: ServiceSettings,
         clock: Clock,
         resource: Callable[[], Mapping[str, str | int]],
-        begun: Callable[[], object] = bool,
+        begin: Callable[[], object] = bool,
     ) -> None:
-        self._begun = begun
+        self._begin = begin
         self._settings = settings
         self._clock = clock
         self._resource = resource
@@ -139,6 +139,7 @@ class Exporter:
             self._start_at = now + MIN_BETWEEN_STARTS_S
             thread = threading.Thread(target=self._run, name="heatshield-export", daemon=True)
             self._thread = thread
+        self._begin()
         try:
             thread.start()  # without the lock: a signal may interrupt this, and its handler flushes
         except BaseException:
@@ -244,7 +245,6 @@ class Exporter:
 
     def _run(self) -> None:
         with suppress_instrumentation():
-            self._begun()
             while self._goes_on():
                 try:
                     self._round()

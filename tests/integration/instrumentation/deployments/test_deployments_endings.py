@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-import sys
+import time
 
 import pytest
 
@@ -44,13 +44,6 @@ thread.join()
 """,
     "own handler": """
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-sell('u-1'); print('sold', flush=True); time.sleep(60)
-""",
-    "own handler that raises again": """
-def handler(signum, frame):
-    signal.signal(signum, previous)
-    signal.raise_signal(signum)
-previous = signal.signal(signal.SIGTERM, handler)
 sell('u-1'); print('sold', flush=True); time.sleep(60)
 """,
 }
@@ -131,20 +124,52 @@ print('alive', flush=True)
         one.says("alive")
 
 
-def test_who_is_not_killed_by_the_signal_is_flushed_the_next_time_too(script, purchases):
-    """The first process of a container is not; here the signal is blocked instead."""
+def test_who_is_not_killed_by_the_signal_is_flushed_the_next_time_too(script, purchases, until):
+    """The first process of a container is not. Here it just does not send itself the signal."""
     ours, _ = script("""
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-handler = signal.getsignal(signal.SIGTERM)
-for user in ('u-1', 'u-2'):
-    sell(user)
-    handler(signal.SIGTERM, None)
-    assert signal.getsignal(signal.SIGTERM) is handler
-print('sold', flush=True)
-os._exit(0)
+os.kill = lambda *_: print('spared', flush=True)
+sell('u-1'); print('sold', flush=True); time.sleep(1)
+sell('u-2'); print('sold', flush=True); time.sleep(60)
+""")
+    for user in ("u-1", "u-2"):
+        ours.says("sold")
+        ours.process.send_signal(signal.SIGTERM)
+        ours.says("spared")
+        assert purchases("sell")[0][user] == 1
+
+
+def test_a_main_thread_that_never_comes_back_to_python_can_be_ended(script, purchases):
+    """A handler in Python would wait for it, for ever."""
+    ours, _ = script("""
+import ctypes
+mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+libc.pthread_mutex_lock(mutex)
+sell('u-1'); print('sold', flush=True)
+libc.pthread_mutex_lock(mutex)
 """)
     ours.says("sold")
-    assert purchases("sell")[0] == {"u-1": 1, "u-2": 1}
+    time.sleep(0.1)
+    assert ours.end() < 2
+    assert ours.process.returncode == -signal.SIGTERM
+    assert purchases("sell")[0] == {"u-1": 1}
+
+
+def test_the_service_sees_the_signal_as_it_was(script):
+    ours, plain = script("""
+sell('u-1')
+def handler(signum, frame):
+    signal.signal(signum, previous)
+    os.kill(os.getpid(), signum)
+    print('alive', flush=True)
+previous = signal.signal(signal.SIGTERM, handler)
+print(previous is signal.SIG_DFL, flush=True)
+time.sleep(60)
+""")
+    for one in (ours, plain):
+        one.says("True")
+        one.end()
+        one.says("")
+    assert ours.process.returncode == plain.process.returncode
 
 
 ENDINGS = {
@@ -174,5 +199,3 @@ def test_a_program_that_ends_by_itself_loses_nothing(deploy, tmp_path, purchases
     ours = deploy(*words, stderr=subprocess.DEVNULL)
     assert ours.process.wait(20) == status
     assert purchases("sell") == ({"u-1": 1}, {"u-1": 1})
-
-

@@ -127,9 +127,7 @@ assert os.wait()[1] == 0
 @pytest.mark.parametrize("how", CHILDREN)
 def test_a_child(deploy, tmp_path, purchases, instances, how):
     (tmp_path / "child.py").write_text(f"{SELL}\nsell('child')\n")
-    (tmp_path / "script.py").write_text(
-        f"{SELL}\nsell('before')\n{CHILDREN[how]}\nsell('after')\n"
-    )
+    (tmp_path / "script.py").write_text(f"{SELL}\nsell('before')\n{CHILDREN[how]}\nsell('after')\n")
     assert deploy("script.py").process.wait(30) == 0
     once = {"before": 1, "child": 1, "after": 1}
     assert purchases("sell") == (once, once)

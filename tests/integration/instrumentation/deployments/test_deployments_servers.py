@@ -1,4 +1,4 @@
-"""Servers with workers, reloaders and masters: each worker exports its own, once, as an instance."""
+"""Servers with workers, reloaders and masters: each worker is an instance and exports once."""
 
 import signal
 import time
