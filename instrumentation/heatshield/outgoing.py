@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from heatshield.aliases import Aliases
 from heatshield.current import Request
+from heatshield.integrations.sql_errors import without_values
 from heatshield.names import (
     CALL,
     COST_BYTES,
@@ -110,7 +111,7 @@ class Outgoing:
             request: that it belongs to, if to any.
         """
         if self._redaction is not None:
-            text = self._redaction.text(text)
+            text = without_values(self._redaction.text(text))
         return text if self._aliases is None else self.masked(text, request)
 
     def masked(self, text: str, request: Request | None = None) -> str:

@@ -174,3 +174,11 @@ def test_what_is_said_often_is_looked_at_once(monkeypatch):
     for _ in range(5):
         span_of({"http.request.method": "GET", "url.query": "token=x"})
     assert len(looked) == 2
+
+
+def test_a_databases_error_that_a_log_quotes_shows_no_values(service):
+    """An exception on an enclosing span or in a log says what the driver's message says."""
+    service()
+    quoted = "duplicate key value\nDETAIL:  Key (email)=(ann@example.com) already exists."
+    assert "ann@example.com" not in OUTGOING.text(quoted)
+    assert "duplicate key value" in OUTGOING.text(quoted)
