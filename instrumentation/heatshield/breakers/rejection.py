@@ -67,7 +67,7 @@ def is_rejection(answer: Response | BaseException) -> bool:
     """Whether a breaker somewhere downstream refused this call. Such a call is not retried.
 
     Args:
-        answer: a response over HTTP, or the error that gRPC or Thrift raised.
+        answer: a response over HTTP, or the error that its client, gRPC or Thrift raised.
     """
     return rejection_of(answer) is not None
 
@@ -117,7 +117,9 @@ def _marked_headers(answer: Any) -> Mapping[str, str]:
         code = answer.code()  # type: ignore[attr-defined]  # gRPC's errors
         if getattr(code, "name", "") == "UNAVAILABLE":
             return dict(answer.trailing_metadata() or ())
-    return _NO_HEADERS
+    # httpx, requests and others raise errors that have the answer.
+    response = getattr(answer, "response", None) if isinstance(answer, Exception) else None
+    return _NO_HEADERS if response is None else _marked_headers(response)
 
 
 def refusal_in(error: BaseException) -> BreakerOpen | None:

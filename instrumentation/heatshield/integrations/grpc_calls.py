@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 from opentelemetry.trace import Span, SpanKind
 
-from heatshield.breakers.expiry import DeadlineExceeded
+from heatshield.breakers.expiry import expiry_in
 from heatshield.breakers.rejection import refusal_in
 from heatshield.spans import attributes_of
 
@@ -55,8 +55,9 @@ def answer_to(error: BaseException) -> Answer | None:
     refusal = refusal_in(error)
     if refusal is not None:
         return Answer(grpc.StatusCode.UNAVAILABLE, str(refusal), _metadata(refusal.headers))
-    if isinstance(error, DeadlineExceeded):
-        return Answer(grpc.StatusCode.DEADLINE_EXCEEDED, str(error), _metadata(error.headers))
+    expiry = expiry_in(error)
+    if expiry is not None:
+        return Answer(grpc.StatusCode.DEADLINE_EXCEEDED, str(expiry), _metadata(expiry.headers))
     return None
 
 

@@ -32,11 +32,12 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.breakers.rejection import BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.current import Request, request_in
-from heatshield.deadlines import MOST_S, Deadline, with_deadline
+from heatshield.deadlines import MOST_S, Deadline, deadline_in, with_deadline
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.grpc_calls import (
     CANCELLED,
@@ -206,10 +207,11 @@ class Crossing:
     """The inner stage: the refusal, right before the handler."""
 
     def enter(self, servicer: Any) -> None:
-        """Refuse the call to a tripped user.
+        """Refuse the call to a tripped user, and one that nobody waits for any more.
 
         Raises:
             BreakerOpen: the refusal.
+            DeadlineExceeded: no time is left.
         """
         del servicer
         refusal = _cross()
@@ -236,10 +238,13 @@ class Crossing:
 
 
 @fail_open("grpc", None)
-def _cross() -> BreakerOpen | None:
+def _cross() -> BreakerOpen | DeadlineExceeded | None:
     request = request_in()
     if request is None or request.entered:
         return None
+    deadline = deadline_in()
+    if deadline is not None and deadline.at <= time.monotonic():
+        return DeadlineExceeded()
     refusal = GATE.refusal(request.call, request.user)
     if refusal is None:
         request.entered = True

@@ -264,6 +264,11 @@ def refused_elsewhere(_task):
         heatshield.raise_for_rejection(client.get("http://shop/"))
 
 
+def refused_elsewhere_as_an_error(_task):
+    with httpx.Client(transport=Answered()) as client:
+        client.get("http://shop/").raise_for_status()
+
+
 def retried_by_hand(task):
     try:
         guarded(task)
@@ -279,7 +284,14 @@ def retried_without_saying_why(task):
 
 
 @pytest.mark.parametrize(
-    "body", [guarded, refused_elsewhere, retried_by_hand, retried_without_saying_why]
+    "body",
+    [
+        guarded,
+        refused_elsewhere,
+        refused_elsewhere_as_an_error,
+        retried_by_hand,
+        retried_without_saying_why,
+    ],
 )
 def test_a_task_that_a_refusal_leaves_is_revoked_and_not_retried(service, until, app, body):
     made = service(disabled=("httpx", "downstream_httpx"))
@@ -294,7 +306,7 @@ def test_a_task_that_a_refusal_leaves_is_revoked_and_not_retried(service, until,
     message = refused_by(as_user("u-7", app.tasks["refresh"].delay))
     until(lambda: [span for span in made.spans if span.name == "celery refresh"])
     assert tries == [1]
-    expected = "b-shop" if body is refused_elsewhere else entry_id
+    expected = "b-shop" if body.__name__.startswith("refused") else entry_id
     assert expected in message
     run = both_ends(made, "refresh")[1]
     assert (run.attributes[REJECTED], run.status_code) == (expected, StatusCode.UNSET)

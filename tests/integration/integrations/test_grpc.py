@@ -758,6 +758,40 @@ def test_the_callers_patience_is_the_requests_deadline(shop):
     assert left[1] is None
 
 
+class Dawdling(grpc.ServerInterceptor):
+    """Takes longer than its callers wait."""
+
+    def intercept_service(self, continuation, details):
+        handler = continuation(details)
+
+        def behavior(request, context):
+            while context.is_active():
+                pass
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(behavior)
+
+
+def test_a_handler_that_nobody_waits_for_does_not_start(shop, until):
+    ran = []
+    with sync_server(interceptors=[Dawdling()], U=lambda *_: ran.append(1) or b"") as channel:
+        with pytest.raises(grpc.RpcError) as raised:
+            channel.unary_unary(f"/{CALL}U")(b"", timeout=0.05)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        until(lambda: len(shop.spans) == 2)
+    assert not ran
+
+
+def test_a_handler_without_time_for_its_own_calls_says_so(shop):
+    def hurried(_request, _context):
+        raise heatshield.DeadlineExceeded("redis")
+
+    with sync_server(Uh=hurried) as channel, pytest.raises(grpc.RpcError) as raised:
+        ask(channel, "Uh")
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert dict(raised.value.trailing_metadata())["heatshield-deadline"] == "0"
+
+
 def test_taken_out_it_leaves_grpc_as_it_was(service):
     import grpc._channel as channels
     import grpc._server as servers
