@@ -82,8 +82,9 @@ def _dispatching(serving: Serving) -> Wrapper:
 
 @fail_open(NAME, None)
 def _cross(serving: Serving) -> Exception | None:
-    from flask import request
+    from flask.globals import request_ctx
 
+    request = request_ctx.request  # and not flask.request, which looks it up each time
     environ = request.environ
     served: Served | None = environ.get(KEY)
     if served is None:
