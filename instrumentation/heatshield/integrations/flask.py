@@ -82,9 +82,10 @@ def _dispatching(serving: Serving) -> Wrapper:
 
 @fail_open(NAME, None)
 def _cross(serving: Serving) -> Exception | None:
-    from flask.globals import request_ctx
+    from flask import request as proxy
 
-    request = request_ctx.request  # and not flask.request, which looks it up each time
+    # A proxy looks the request up each time; typed as the request, it does not show its own method.
+    request = getattr(proxy, "_get_current_object")()  # noqa: B009
     environ = request.environ
     served: Served | None = environ.get(KEY)
     if served is None:
