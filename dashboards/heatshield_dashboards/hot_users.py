@@ -164,7 +164,7 @@ def _collector() -> Iterator[Panel]:
     yield lines(
         "Telemetry received",
         "Records acknowledged per second, that is, on disk.",
-        [queries.SPANS, queries.LOGS],
+        [queries.SPANS, queries.LOGS, queries.SAMPLES],
         unit="cps",
         width=8,
     )

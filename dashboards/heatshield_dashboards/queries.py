@@ -79,6 +79,7 @@ DURATION_P99: Final = Query(
 
 SPANS: Final = Query(f"sum(rate({names.SPANS_RECEIVED}{RATE}))", "spans")
 LOGS: Final = Query(f"sum(rate({names.LOGS_RECEIVED}{RATE}))", "logs")
+SAMPLES: Final = Query(f"sum(rate({names.SAMPLES_RECEIVED}{RATE}))", "samples of metrics")
 REFUSED: Final = Query(
     f"sum by (cause) (rate({names.PAYLOADS_REFUSED}{RATE}))", "payloads refused: {{cause}}"
 )
