@@ -10,6 +10,8 @@ from celery import chain, chord, group
 from celery.contrib.testing.worker import start_worker
 from celery.contrib.testing.worker import test_worker_started as worker_started
 from celery.exceptions import TaskRevokedError
+from celery.signals import setup_logging
+from celery.worker import state as worker_state
 from opentelemetry.context import attach
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -39,7 +41,7 @@ def application():
         "shop", broker="memory://", backend="cache+memory://", set_as_current=False
     )
     made.conf.update(
-        worker_hijack_root_logger=False, broker_transport_options={"polling_interval": 0.01}
+        worker_redirect_stdouts=False, broker_transport_options={"polling_interval": 0.01}
     )
     made.does = {}
     for name, options in TASKS.items():
@@ -64,16 +66,23 @@ def working(app):
 
 @pytest.fixture(scope="module")
 def _shared():
+    setup_logging.connect(_leave_logging_alone)  # other tests' is not Celery's to set up
     made = application()
     with working(made):
         yield made
+    setup_logging.disconnect(_leave_logging_alone)
+
+
+def _leave_logging_alone(**_):
+    pass
 
 
 @pytest.fixture
-def app(_shared):
+def app(_shared, until):
     """An application with a worker that was there before it was instrumented."""
+    yield _shared
+    until(lambda: not worker_state.active_requests and not worker_state.reserved_requests)
     _shared.does.clear()
-    return _shared
 
 
 def result_of(sent):
@@ -386,6 +395,7 @@ def test_it_comes_and_goes_while_a_worker_works(service, until, app):
     assert result_of(buy.delay()) is False
 
 
+@pytest.mark.usefixtures("_shared")
 def test_a_worker_that_starts_instrumented_talks_to_its_broker_in_silence(service, until):
     """What it asks its broker belongs to nobody's request.
 
