@@ -1,0 +1,202 @@
+"""Nothing of a thread comes through a fork: no lock, no thread, no connection, no record."""
+
+import pytest
+
+SELL = """
+import heatshield, logging, os, sys, threading, time
+logging.lastResort = logging.NullHandler()
+
+def sell(user):
+    with heatshield.guard("sell"):
+        heatshield.user(user)
+        logging.getLogger("shop").warning("bought by %s", user)
+"""
+
+
+@pytest.fixture
+def script(deploy, tmp_path):
+    """Run a program to its end."""
+
+    def run(code, *, instrumented=True, **env):
+        path = tmp_path / "script.py"
+        path.write_text(SELL + code)
+        ran = deploy(str(path), instrumented=instrumented, env=env)
+        assert ran.process.wait(30) == 0
+
+    return run
+
+
+FORKS = 40
+
+STORM = f"""
+stopping = threading.Event()
+sold = [0, 0, 0]
+
+def work(number):
+    while not stopping.is_set():
+        sell(f"parent-{{number}}-{{sold[number]}}")
+        sold[number] += 1
+        time.sleep(0.0005)
+
+threads = [threading.Thread(target=work, args=(number,)) for number in range(len(sold))]
+for thread in threads: thread.start()
+children = []
+for number in range({FORKS}):
+    pid = os.fork()
+    if pid == 0:
+        sell(f"child-{{number}}")
+        assert heatshield.flush()
+        assert heatshield.status()["errors"] == {{}}, heatshield.status()
+        os._exit(0)
+    children.append(pid)
+    time.sleep(0.005)
+stopping.set()
+for thread in threads: thread.join()
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * {FORKS}
+assert heatshield.flush()
+status = heatshield.status()
+assert (status["errors"], status["dropped"]) == ({{}}, {{}}), status
+with open("sold", "w") as file: file.write(" ".join(map(str, sold)))
+"""
+
+
+def test_forks_in_the_midst_of_spans_and_logs_of_many_threads(
+    script, tmp_path, purchases, instances
+):
+    script(STORM, HEATSHIELD_FLUSH_INTERVAL_S="0.001", HEATSHIELD_LOG_RATE="0")
+    counts = [int(number) for number in (tmp_path / "sold").read_text().split()]
+    users = [f"parent-{n}-{i}" for n, count in enumerate(counts) for i in range(count)]
+    once = dict.fromkeys([*users, *(f"child-{n}" for n in range(FORKS))], 1)
+    assert purchases("sell") == (once, once)
+    assert len(instances("sell")[1]) == FORKS + 1
+
+
+def test_no_thread_of_ours_is_there_at_a_fork_of_a_process_that_does_not_serve(script, purchases):
+    """Python warns who forks with threads, from 3.12 on; a master's logs must not be why."""
+    script(
+        """
+at_fork = []
+os.register_at_fork(before=lambda: at_fork.append(ours()))  # the first to be registered runs last
+heatshield.instrument()
+
+def ours():
+    return [one.name for one in threading.enumerate() if one.name.startswith("heatshield")]
+
+def say(user):
+    logging.getLogger("shop").warning("bought by %s", user)
+
+for number in range(3):
+    say(f"parent-{number}")
+    assert "heatshield-export" in ours()
+    if os.fork() == 0:
+        assert ours() == []
+        say(f"child-{number}")
+        sys.exit()
+    assert "heatshield-export" in ours(), "it goes on with what is queued"
+    assert os.wait()[1] == 0
+assert at_fork == [[]] * 3, at_fork
+""",
+        instrumented=False,
+    )
+    who = ("parent", "child")
+    assert purchases("sell")[1] == {f"{one}-{number}": 1 for one in who for number in range(3)}
+
+
+def test_a_fork_does_not_wait_for_a_collector_that_never_answers(script, silent_endpoint):
+    script(
+        """
+logging.getLogger("shop").warning("bought by %s", "u-1")
+time.sleep(0.2)  # it is being sent
+began = time.monotonic()
+if os.fork() == 0:
+    os._exit(0)
+assert time.monotonic() - began < 0.2
+assert os.wait()[1] == 0
+os._exit(0)
+""",
+        HEATSHIELD_ENDPOINT=silent_endpoint,
+        HEATSHIELD_FLUSH_INTERVAL_S="0.01",
+    )
+
+
+def test_the_child_lets_go_of_the_connections_of_its_parent(script, collector):
+    script("""
+def sockets():
+    with os.scandir("/proc/self/fd") as folder:
+        links = [os.readlink(file.path) for file in folder]
+    return sorted(link for link in links if link.startswith(("socket", "pipe")))
+
+before = sockets()
+with heatshield.guard("sell"):  # it serves: so it follows breakers, too
+    pass
+assert heatshield.flush()
+time.sleep(0.3)
+assert len(sockets()) > len(before)
+if os.fork() == 0:
+    assert sockets() == before
+    os._exit(0)
+assert os.wait()[1] == 0
+""")
+    assert len(collector.listeners) == 1, "the child served nothing, so it is no instance"
+
+
+def test_a_span_around_a_fork_is_the_parents_alone(script, collector):
+    script("""
+with heatshield.guard("outer"):
+    pid = os.fork()
+    with heatshield.guard("child" if pid == 0 else "parent"):
+        pass
+if pid == 0:
+    sys.exit()
+assert os.wait()[1] == 0
+""")
+    spans = {span.name: span for _, span in collector.spans}
+    assert sorted(span.name for _, span in collector.spans) == ["child", "outer", "parent"]
+    assert spans["child"].parent_span_id == spans["outer"].span_id
+    assert spans["child"].span_id != spans["parent"].span_id
+
+
+def test_what_the_parent_refused_only_the_parent_reports(script, collector):
+    collector.state["entries"].append(
+        {
+            "id": "b-1", "user": "u-1", "service": "shop", "call": "sell",
+            "mode": "reject", "lease_ms": 30_000, "issuer": "human:test",
+        }
+    )  # fmt: skip
+    script("""
+def refused():
+    try:
+        sell("u-1")
+    except heatshield.BreakerOpen:
+        return True
+
+while not refused():
+    time.sleep(0.01)
+if os.fork() == 0:
+    assert refused(), "a grant goes on to hold in a child"
+    time.sleep(1.5)
+    os._exit(0)
+assert os.wait()[1] == 0
+""")
+    rows = [row for _, report in collector.reports for row in report["rejected"]]
+    assert sum(row["count"] for row in rows) == 2
+
+
+def test_no_thread_of_ours_imports_anything(script):
+    """A child would wait for the lock of a module that was being imported at the fork."""
+    script("""
+class Finder:
+    found = []
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if threading.current_thread().name.startswith("heatshield"):
+            cls.found.append((threading.current_thread().name, name))
+
+sys.meta_path.insert(0, Finder)
+sell("u-1")
+assert heatshield.flush()
+time.sleep(1.5)  # metrics, breakers, reports
+sell("u-1")
+assert heatshield.flush()
+assert Finder.found == [], Finder.found
+""")
