@@ -42,7 +42,7 @@ MAX_STATE_LENGTH: Final = 512
 """Characters of ``tracestate`` that W3C asks to be handed on."""
 
 HEADERS: Final = (
-    "traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid",
+    "traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled",
 )  # fmt: skip
 """What :meth:`RequestPropagator.read` asks for."""
 
@@ -216,11 +216,17 @@ def _parent(header: Callable[[str], str | None]) -> tuple[int, int, bool]:
     text = header("b3")
     if text:
         found = _B3_SINGLE.fullmatch(text.lower())
-        return _valid(found[1], found[2]) if found is not None else _NO_PARENT
+        if found is None:
+            return _NO_PARENT
+        trace_id, span_id, _ = _valid(found[1], found[2])
+        return trace_id, span_id, (found[3] or "")[:2] != "-0"
     text = header("x-b3-traceid")
     if text and _TRACE_ID.fullmatch(text.lower()):
         span = (header("x-b3-spanid") or "").lower()
-        return _valid(text, span) if _SPAN_ID.fullmatch(span) else _NO_PARENT
+        if not _SPAN_ID.fullmatch(span):
+            return _NO_PARENT
+        trace_id, span_id, _ = _valid(text, span)
+        return trace_id, span_id, header("x-b3-sampled") != "0"
     return _NO_PARENT
 
 

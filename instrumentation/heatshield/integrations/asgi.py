@@ -386,7 +386,7 @@ class Refusals:
 
         try:
             await self.app(scope, receive, watching)
-        except (BreakerOpen, DeadlineExceeded, BaseExceptionGroup) as error:
+        except Exception as error:
             refusal = refusal_in(error) or expiry_in(error)
             if refusal is None or started:
                 raise

@@ -136,3 +136,36 @@ def test_a_trace_state_that_no_client_would_send_is_not_handed_on(service, state
     sent = made.runtime.propagator.headers(inbound.context(inbound.request()))
     assert "tracestate" not in sent
     assert sent["traceparent"].endswith("-00"), "what is to be stored is the caller's wish"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"b3": "463ac35c9f6413ad-a2fb4a1d1a96d312-0"},
+        {
+            "x-b3-traceid": "463ac35c9f6413ad",
+            "x-b3-spanid": "a2fb4a1d1a96d312",
+            "x-b3-sampled": "0",
+        },
+    ],
+)
+def test_what_a_zipkin_shop_does_not_store_it_is_not_told_to(service, headers):
+    made = service()
+    inbound = made.runtime.propagator.read(headers.get)
+    assert inbound.trace_id == 0x463AC35C9F6413AD
+    sent = made.runtime.propagator.headers(inbound.context(inbound.request()))
+    assert sent["x-b3-sampled"] == "0"
+
+
+def test_a_downstream_rejection_that_an_error_stands_for_is_answered_as_one(service):
+    service()
+    app = FastAPI()
+
+    @app.get("/")
+    async def relay():
+        request = httpx.Request("GET", "http://shop")
+        answer = httpx.Response(503, headers={"heatshield-breaker": "b-7"}, request=request)
+        answer.raise_for_status()
+
+    found = ask(app, "/")
+    assert (found.status_code, found.headers["heatshield-breaker"]) == (503, "b-7")
