@@ -89,6 +89,7 @@ def canned_registry():
         counter(names.REQUESTS, **call, outcome="ok"),
         counter(names.SPANS_RECEIVED),
         counter(names.LOGS_RECEIVED),
+        counter(names.SAMPLES_RECEIVED),
         counter(names.CHARGES_DROPPED, cause="pending_full"),
         counter(names.PAYLOADS_REFUSED, cause="overload"),
         counter(names.STREAMS_CUT_OFF, cause="behind"),

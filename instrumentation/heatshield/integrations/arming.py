@@ -48,7 +48,7 @@ class Armed:
         for integration in CATALOGUE:
             if integration.name in self._equipment.settings.disabled:
                 self._states[integration.name] = DISABLED
-            elif any(module in sys.modules for module in integration.modules):
+            elif any(sys.modules.get(module) is not None for module in integration.modules):
                 self.install(integration)
 
     def install(self, integration: Integration) -> None:
