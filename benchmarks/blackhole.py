@@ -1,8 +1,8 @@
 """What a collector that accepts connections and never answers costs a service: memory, no more.
 
 Two processes of the service of ``variant.py``, bare and with heatshield, are each asked 1,000 times
-a second for ten minutes. heatshield's endpoint is a socket that listens and is read by nobody. Memory
-is what the second takes more than the first, at its worst.
+a second for ten minutes. heatshield's endpoint is a socket that listens and is read by nobody.
+Memory is what the second takes more than the first, at its worst.
 """
 
 import socket

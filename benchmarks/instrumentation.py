@@ -4,8 +4,8 @@ Five processes of the same service (``variant.py``): bare, with ``heatshield.ins
 stock OpenTelemetry (FastAPI and Redis instrumentations, batch processor, OTLP/HTTP), with Sentry's
 SDK (tracing at 100 %) and with Logfire, each as its documentation has it. All export what they
 make, to one real collector or, for Sentry, to a sink; Redis is a real server. Rounds of requests
-are interleaved, one process at a time, so that what the machine does besides hits all alike. Added time
-is the variant's quantile less the bare one's. CPU time is that of the whole process, so what
+are interleaved, one process at a time, so that what the machine does besides hits all alike. Added
+time is the variant's quantile less the bare one's. CPU time is that of the whole process, so what
 background threads do to encode and send is in it; all flush after each round.
 
 heatshield's variant does more than the stock one: it names the user from a header, puts user and

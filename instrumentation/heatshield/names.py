@@ -155,12 +155,12 @@ INSTRUMENTATION_ERRORS: Final = "heatshield_instrumentation_errors_total"
 
 SERVICE_REQUESTS: Final = "heatshield_service_requests_total"
 """Counter by ``call`` and ``outcome`` (ok, error, rejected) in a service's own registry: requests
-and guarded calls. The collector counts them too, from spans and for all services, under another name:
-a sum over both would be twice too high."""
+and guarded calls. The collector counts them too, from spans and for all services, under another
+name: a sum over both would be twice too high."""
 
 SERVICE_REQUEST_DURATION: Final = "heatshield_service_request_duration_seconds"
-"""Histogram by ``call`` in a service's own registry, without those that were rejected. Its exemplars
-carry ``trace_id``."""
+"""Histogram by ``call`` in a service's own registry, without those that were rejected. Its
+exemplars carry ``trace_id``."""
 
 SERVICE_REQUESTS_IN_FLIGHT: Final = "heatshield_service_requests_in_flight"
 """Gauge in a service's own registry: requests that have begun and not ended."""

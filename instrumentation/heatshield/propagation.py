@@ -30,7 +30,7 @@ from heatshield.identity import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.outgoing import OUTGOING
 from heatshield.recipients import Hosts
-from heatshield.tracing.span import RemoteSpan, ids_of, is_sampled
+from heatshield.tracing.parents import RemoteSpan, ids_of, is_sampled
 
 __all__ = ["HEADERS", "Inbound", "RequestPropagator"]
 

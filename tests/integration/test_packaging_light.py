@@ -8,9 +8,9 @@ from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from heatshield.integrations.catalogue import CATALOGUE
-from packaging.requirements import Requirement
 
 PLAIN_ONLY = """
 import sys

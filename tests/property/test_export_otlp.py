@@ -61,7 +61,8 @@ class Odd(str):
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 scalars = st.one_of(
     texts, st.booleans(), st.integers(), st.floats(), st.binary(max_size=40), st.none(),
-    st.builds(Raising), st.builds(object), st.builds(lambda: 10**5000), st.builds(Endless, a=st.just(1)),
+    st.builds(Raising), st.builds(object), st.builds(lambda: 10**5000),
+    st.builds(Endless, a=st.just(1)),
     st.builds(Odd, st.just("odd")), st.complex_numbers(), st.just("x" * (MAX_TEXT + 1)),
 )  # fmt: skip
 values = st.recursive(

@@ -19,7 +19,8 @@ from heatshield.current import REQUEST_KEY, Request, latest
 from heatshield.export.log_limits import Site
 from heatshield.names import LOG_SUPPRESSED
 from heatshield.outgoing import OUTGOING
-from heatshield.tracing.span import Span, ids_of
+from heatshield.tracing.parents import ids_of
+from heatshield.tracing.span import Span
 from heatshield.tracing.values import MAX_ATTRIBUTES, MAX_TEXT, plain
 
 __all__ = [

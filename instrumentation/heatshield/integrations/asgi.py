@@ -1,13 +1,12 @@
 """The server side over ASGI: one span a request, the user on it, refusal before the handler runs.
 
 From the outside in: :class:`Door` (around the application: span, user), the framework's error
-handling, :class:`Refusals`, the service's own middleware, :class:`Refusals` again, the router, and
+handling, :mod:`refusals <heatshield.integrations.asgi_refusals>`, the service's own middleware, refusals again, the router, and
 :class:`Threshold` (around each route's handler: the call's name, refusal). The service's own
 middleware runs before the threshold, because it may be what names the user; and the router has
 chosen by then, so no route is looked for twice.
 """
 
-import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -18,13 +17,12 @@ from opentelemetry.trace import (
     Span,
     SpanKind,
     StatusCode,
-    get_current_span,
     set_span_in_context,
 )
 
-from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
+from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
+from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen
 from heatshield.counters import fail_open
 from heatshield.current import GUARD_KEY, Request, request_in
 from heatshield.deadlines import Deadline, with_deadline
@@ -38,7 +36,9 @@ from heatshield.propagation import HEADERS
 from heatshield.spans import attributes_of, stamp_user
 from heatshield.tracing.provider import PROVIDER
 
-__all__ = ["KEY", "Door", "Refusals", "Served", "Threshold"]
+__all__ = [
+    "KEY", "KINDS", "App", "Door", "Message", "Receive", "Scope", "Send", "Served", "Threshold",
+]  # fmt: skip
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -48,9 +48,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 KEY: Final = "heatshield"
 """Where a request's :class:`Served` stands in its ASGI scope."""
-
-TRY_AGAIN_LATER: Final = 1013
-"""WebSocket close code of RFC 6455's registry."""
 
 SERVER_ERROR: Final = 500
 
@@ -65,7 +62,7 @@ _THEIR_SCOPES: Final = frozenset(
 )  # fmt: skip
 
 _ENDS: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
-_KINDS: Final = frozenset({"http", "websocket"})
+KINDS: Final = frozenset({"http", "websocket"})
 _NO_PARAMS: Final[dict[str, Any]] = {}
 
 
@@ -118,7 +115,7 @@ class Door:
         if kind == "lifespan":
             await app(scope, receive, self._flushing(send))
             return
-        if KEY in scope or kind not in _KINDS:
+        if KEY in scope or kind not in KINDS:
             await app(scope, receive, send)
             return
         if self._metrics_path and scope["path"] == self._metrics_path and kind == "http":
@@ -362,61 +359,3 @@ class Threshold:
             self._identity.on_entry(request, headers, scope.get("query_string", b""))
             stamp_user(request.span, request)
         return served
-
-
-class Refusals:
-    """Answers a :class:`BreakerOpen` that comes from within with the rejection it stands for, and
-    a :class:`DeadlineExceeded` with the expiry.
-    """
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] not in _KINDS:
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def watching(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watching)
-        except Exception as error:
-            refusal = refusal_in(error) or expiry_in(error)
-            if refusal is None or started:
-                raise
-            await answer(refusal, scope, send)
-
-
-async def answer(refusal: BreakerOpen | DeadlineExceeded, scope: Scope, send: Send) -> None:
-    """503 with the marks of a rejection, or 504; a WebSocket is closed before it is accepted."""
-    status = EXPIRED_STATUS
-    if isinstance(refusal, BreakerOpen):
-        status = UNAVAILABLE
-        request = request_in()
-        mark_rejected(request.span if request is not None else get_current_span(), refusal.entry_id)
-    prefix = "http"
-    if scope["type"] == "websocket":
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
-            return
-        prefix = "websocket.http"
-    body = json.dumps({"detail": str(refusal)}).encode()
-    headers = {
-        **refusal.headers,
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-    }
-    await send(
-        {
-            "type": f"{prefix}.response.start",
-            "status": status,
-            "headers": [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers.items()],
-        }
-    )
-    await send({"type": f"{prefix}.response.body", "body": body})

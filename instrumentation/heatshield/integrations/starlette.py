@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from heatshield.integrations.asgi import Door, Refusals, Threshold, answer
+from heatshield.integrations.asgi import Door, Threshold
+from heatshield.integrations.asgi_refusals import Refusals, answer
 from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
 

@@ -33,8 +33,8 @@ from heatshield.integrations.equipment import Equipment
 from heatshield.integrations.patching import Patches
 from heatshield.propagation import RequestPropagator
 from heatshield.spans import stamp_user
+from heatshield.tracing.parents import ids_of, is_sampled
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ids_of, is_sampled
 
 __all__ = ["NAME", "install", "remove"]
 

@@ -17,7 +17,8 @@ from opentelemetry.util.types import Attributes
 from heatshield.counters import COUNTERS
 from heatshield.current import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.tracing.ids import new_trace_id
-from heatshield.tracing.span import ENTRY_KINDS, Scope, Span, ids_of, is_sampled
+from heatshield.tracing.parents import ids_of, is_sampled
+from heatshield.tracing.span import ENTRY_KINDS, Scope, Span
 
 __all__ = ["PROVIDER", "Provider", "Tracer"]
 

@@ -22,7 +22,7 @@ from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain
 
-__all__ = ["ENTRY_KINDS", "Event", "Link", "RemoteSpan", "Scope", "Span", "ids_of", "is_sampled"]
+__all__ = ["ENTRY_KINDS", "SAMPLED", "UNSAMPLED", "Event", "Link", "Scope", "Span"]
 
 MAX_EVENTS: Final = 128
 MAX_LINKS: Final = 128
@@ -34,8 +34,8 @@ ENTRY_KINDS: Final = (SpanKind.SERVER, SpanKind.CONSUMER)
 _REJECTION_STATUS: Final = f"{BreakerOpen.__name__}: "
 """How OpenTelemetry describes the status of a span that a :class:`BreakerOpen` left."""
 
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 
 
 class Event(NamedTuple):
@@ -178,7 +178,7 @@ class Span(trace.Span):
         context = self._context
         if context is None:
             state = TraceState.from_header([self.trace_state]) if self.trace_state else None
-            flags = _SAMPLED if self.sampled else _UNSAMPLED
+            flags = SAMPLED if self.sampled else UNSAMPLED
             context = SpanContext(self.trace_id, self.span_id, False, flags, state)
             self._context = context
         return context
@@ -372,51 +372,12 @@ class Span(trace.Span):
         """Its parent's ids."""
         if not self.parent_id:
             return None
-        return SpanContext(self.trace_id, self.parent_id, False, _SAMPLED)
+        return SpanContext(self.trace_id, self.parent_id, False, SAMPLED)
 
     @property
     def status(self) -> Status:
         """How it went."""
         return Status(self.status_code, self.status_description)
-
-
-class RemoteSpan(trace.NonRecordingSpan):
-    """A span of another process: the parent of what this one does."""
-
-    def __init__(
-        self, trace_id: int, span_id: int, trace_state: str, *, sampled: bool = True
-    ) -> None:
-        self.trace_id, self.span_id, self.trace_state = trace_id, span_id, trace_state
-        self.sampled = sampled
-
-    def __repr__(self) -> str:
-        return f"RemoteSpan({self.get_span_context()!r})"
-
-    def get_span_context(self) -> SpanContext:
-        """Its ids, as an object."""
-        state = TraceState.from_header([self.trace_state]) if self.trace_state else None
-        flags = _SAMPLED if self.sampled else _UNSAMPLED
-        return SpanContext(self.trace_id, self.span_id, True, flags, state)
-
-
-def is_sampled(span: trace.Span) -> bool:
-    """Whether callers wish a span's trace to be stored."""
-    if isinstance(span, Span | RemoteSpan):
-        return span.sampled
-    context = span.get_span_context()
-    return context.trace_flags.sampled or not context.is_valid
-
-
-def ids_of(span: trace.Span) -> tuple[int, int, str]:
-    """Trace id, span id and trace state of a span, whoever made it; zeros if it is none."""
-    if isinstance(span, Span | RemoteSpan):
-        return span.trace_id, span.span_id, span.trace_state
-    if span is trace.INVALID_SPAN:
-        return 0, 0, ""
-    context = span.get_span_context()
-    if not context.is_valid:
-        return 0, 0, ""
-    return context.trace_id, context.span_id, context.trace_state.to_header()
 
 
 def _text_of(error: BaseException) -> str:
