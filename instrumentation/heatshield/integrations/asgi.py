@@ -1,7 +1,7 @@
 """The server side over ASGI: one span a request, the user on it, refusal before the handler runs.
 
 From the outside in: :class:`Door` (around the application: span, user), the framework's error
-handling, :mod:`refusals <heatshield.integrations.asgi_refusals>`, the service's own middleware, refusals again, the router, and
+handling, ``Refusals``, the service's own middleware, ``Refusals`` again, the router, and
 :class:`Threshold` (around each route's handler: the call's name, refusal). The service's own
 middleware runs before the threshold, because it may be what names the user; and the router has
 chosen by then, so no route is looked for twice.
