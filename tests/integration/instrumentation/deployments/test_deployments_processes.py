@@ -72,8 +72,15 @@ def indented(code):
     return "".join(f"    {line}\n" for line in code.splitlines())
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("program", "method"),
+    [
+        *((program, "fork") for program in PROGRAMS),
+        *(("process", method) for method in ("spawn", "forkserver")),
+        *(("pool", method) for method in ("spawn", "forkserver")),
+        ("process that is terminated", "spawn"),
+    ],
+)
 def test_children_of_multiprocessing(deploy, tmp_path, purchases, instances, program, method):
     code = PROGRAMS[program]
     if "__name__" not in code:
