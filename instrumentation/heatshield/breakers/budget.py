@@ -9,9 +9,10 @@ three attempts each would triple it: it is that loop which keeps an overloaded s
 A *name* says whose budget: a peer as clients address it, or whatever the code calls it.
 """
 
-import threading
 from collections import deque
 from typing import Final
+
+from heatshield.forks import lock
 
 __all__ = ["MOST_BUDGETS", "RESERVE_PER_S", "SHARE", "TTL_S", "Budgets", "RetryBudget"]
 
@@ -51,7 +52,7 @@ class RetryBudget:
         self._deposit = round(share * RETRY)
         self._reserve = round(reserve_per_s * ttl_s * RETRY)
         self._ttl_s = ttl_s
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._slots: deque[tuple[float, int]] = deque()
         self._remembered = 0
 
@@ -95,7 +96,7 @@ class Budgets:
 
     def __init__(self, most: int = MOST_BUDGETS) -> None:
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._budgets: dict[str, RetryBudget] = {}
 
     def of(self, name: str) -> RetryBudget:
@@ -117,5 +118,5 @@ class Budgets:
 
     def after_fork(self) -> None:
         """Start anew in a child process, where another thread may have held a lock."""
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._budgets = {}

@@ -27,13 +27,13 @@ no lock.
 
 import math
 import random
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
 from heatshield.breakers.window import Counts, Window
+from heatshield.forks import lock
 
 __all__ = [
     "DEFAULT_RULES",
@@ -167,7 +167,7 @@ class LocalBreaker:
     ) -> None:
         self._rules = rules
         self._chance = chance
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._phase = Phase(State.CLOSED)
         self._window = Window(rules.window_s, rules.update_s, now)
         self._closed_at = float("-inf")

@@ -7,11 +7,11 @@ peers that are called once can't push out a breaker that is open.
 """
 
 import random
-import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from heatshield.breakers.local import DEFAULT_RULES, LocalBreaker, Rules, State
+from heatshield.forks import lock
 
 __all__ = ["IDLE_S", "MOST_BREAKERS", "LocalBreakers", "LocalState"]
 
@@ -78,7 +78,7 @@ class LocalBreakers:
         self._rules = rules
         self._most = most
         self._chance = chance
-        self._lock = threading.Lock()
+        self._lock = lock()
         self._breakers: dict[Key, LocalBreaker] = {}
         self._sweep_at = float("-inf")
 
