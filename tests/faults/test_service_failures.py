@@ -262,13 +262,13 @@ def test_a_fallback_that_raises_raises_its_own_error(begin):
     def refresh():
         return 1
 
-    heatshield.user("u-1")
-    assert refresh() == 1
     entry = BreakerEntry("b-1", "u-1", "shop", "refresh", issuer="human:test")
     state = Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (entry,))
-    running.table.apply(state, running.clock.monotonic())
-    with pytest.raises(KeyError):
-        refresh()
+    with heatshield.user("u-1"):
+        assert refresh() == 1
+        running.table.apply(state, running.clock.monotonic())
+        with pytest.raises(KeyError):
+            refresh()
     running.table.apply(Snapshot(StateVersion(1, 2), PlatformMode.PROTECT, ()), 0.0)
     assert refresh() == 1
 
