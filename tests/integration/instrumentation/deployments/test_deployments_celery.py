@@ -68,4 +68,4 @@ def test_each_process_of_the_pool_exports_once_and_flushes_at_sigterm(
     following, of_spans = instances("buy")
     assert set(following) == of_spans
     assert list(following.values()) == [1, 1]
-    assert took_s < CELERY_S + 2
+    assert took_s < CELERY_S + 10  # a loaded machine takes its time

@@ -110,7 +110,7 @@ time.sleep(0.2)  # it is being sent
 began = time.monotonic()
 if os.fork() == 0:
     os._exit(0)
-assert time.monotonic() - began < 0.2
+assert time.monotonic() - began < 1
 assert os.wait()[1] == 0
 os._exit(0)
 """,
