@@ -30,6 +30,20 @@ async def buy(user: str):
     return os.getpid()
 """
 
+BARE_APP = """
+import logging, os
+import heatshield
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"  # so there is no lifespan to notice the end by
+    user = scope["path"].rpartition("/")[2]
+    with heatshield.guard("buy"):
+        heatshield.user(user)
+        logging.getLogger("shop").warning("bought by %s", user)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+
 WSGI_APP = """
 import logging, os
 import heatshield
@@ -123,6 +137,7 @@ def deploy(collector, tmp_path):
     """Start a command, instrumented or not, with a free port for ``{port}`` in it."""
     (tmp_path / "shop.py").write_text(ASGI_APP)
     (tmp_path / "wsgi_shop.py").write_text(WSGI_APP)
+    (tmp_path / "bare_shop.py").write_text(BARE_APP)
     running = []
 
     def start(*command, instrumented=True, env=None, **popen):

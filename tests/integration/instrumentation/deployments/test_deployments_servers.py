@@ -11,6 +11,8 @@ BUY = "POST /purchases/{user}"
 UVICORN = ("-m", "uvicorn", "shop:app", "--port", "{port}")
 GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "warning")
 ASGI = (*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "shop:app")
+BARE = tuple(word.replace("shop:", "bare_shop:") for word in UVICORN)
+BARE_WORKERS = tuple(word.replace("shop:", "bare_shop:") for word in ASGI)
 WSGI = (*GUNICORN, "wsgi_shop:app")
 
 SERVERS = [
@@ -20,6 +22,8 @@ SERVERS = [
     pytest.param((*UVICORN, "--reload"), 1, BUY, id="uvicorn --reload"),
     pytest.param((*ASGI, "-w", "2"), 2, BUY, id="gunicorn of uvicorns"),
     pytest.param((*ASGI, "-w", "2", "--preload"), 2, BUY, id="gunicorn of uvicorns --preload"),
+    pytest.param(BARE, 1, "buy", id="uvicorn of no framework"),
+    pytest.param((*BARE_WORKERS, "-w", "1"), 1, "buy", id="gunicorn of uvicorns of no framework"),
     pytest.param((*WSGI, "-w", "2"), 2, "buy", id="gunicorn sync"),
     pytest.param((*WSGI, "-w", "2", "--preload"), 2, "buy", id="gunicorn sync --preload"),
     pytest.param((*WSGI, "-w", "2", "--threads", "4"), 2, "buy", id="gunicorn threads"),
