@@ -80,6 +80,16 @@ def test_without_being_named_it_stands_back_for_the_usual_distro():
     assert said == "False opentelemetry.sdk.trace"
 
 
+def test_below_heatshield_run_no_sdk_is_set_up_that_would_export_as_well():
+    said = subprocess.run(
+        [*RUN, *INSTRUMENT, sys.executable, "-c",
+         "import opentelemetry.trace as t; print(type(t.get_tracer_provider()).__module__)"],
+        env={**os.environ, "HEATSHIELD_ENDPOINT": "http://127.0.0.1:9"},
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    assert said == "heatshield.tracing.provider\n"
+
+
 def test_what_opentelemetry_is_told_holds_for_heatshield():
     said = instrumented(
         STATUS + "print(status['service'], status['integrations']['redis'], "
