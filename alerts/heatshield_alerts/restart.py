@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from heatshield.call_key import CallKey
 from heatshield.contract import MAX_LEASE_MS, BreakerEntry, ContractError
 from heatshield_alerts.breaker_changes import ChangeKind
 from heatshield_alerts.draft import Draft
@@ -30,7 +31,7 @@ def held_drafts(audit: Iterable[Mapping[str, Any]], now_ns: int) -> list[Draft]:
         now_ns: nanoseconds since the Unix epoch. What was granted longer ago than the ceiling of 15
             minutes has ended by now, and a row that can't be read is left out.
     """
-    held: dict[tuple[str, ...], tuple[int, BreakerEntry]] = {}
+    held: dict[CallKey, tuple[int, BreakerEntry]] = {}
     for row in sorted(audit, key=lambda row: row["at_ns"]):
         entry = _entry(row["entry"])
         if entry is None:

@@ -28,6 +28,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
+
 __all__ = [
     "DEFAULT_LEASE_MS",
     "DEFAULT_TENANT",
@@ -48,8 +50,6 @@ __all__ = [
     "Snapshot",
     "StateVersion",
 ]
-
-DEFAULT_TENANT = "default"
 
 DEFAULT_LEASE_MS = 30_000
 """How long a grant lives without renewal: three renewals may be lost before it lapses."""
@@ -163,9 +163,9 @@ class BreakerEntry:
     seq: int = 0
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """(tenant, user, service, call): what a call must match exactly."""
-        return (self.tenant, self.user, self.service, self.call)
+    def key(self) -> CallKey:
+        """What a call must match exactly."""
+        return CallKey(self.tenant, self.user, self.service, self.call)
 
     @classmethod
     def from_json(cls, value: object) -> Self:
