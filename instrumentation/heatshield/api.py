@@ -16,7 +16,7 @@ from heatshield.settings import ServiceSettings, load
 
 if TYPE_CHECKING:
     from heatshield.breakers.guard import Guard
-    from heatshield.deadlines import Within
+    from heatshield.context.deadline import Within
 
 __all__ = [
     "breaker", "cost", "deadline", "flush", "guard", "instrument", "processing", "shutdown",
@@ -82,7 +82,7 @@ def user(id: str) -> AbstractContextManager[None]:  # noqa: A002  # the public n
 def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002  # the public name
     """Add to what the current span has cost: collection elements, database rows, bytes moved."""
     if _runtime() is not None:
-        from heatshield.spans import add_cost
+        from heatshield.tracing.stamp import add_cost
 
         add_cost(elements, rows, bytes)
 
@@ -147,7 +147,7 @@ def deadline(seconds: float | None) -> "Within":
     Raises, from calls in the block:
         DeadlineExceeded: if one is not started because no time is left.
     """
-    from heatshield.deadlines import Within
+    from heatshield.context.deadline import Within
 
     return Within(seconds)
 

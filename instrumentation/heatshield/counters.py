@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from heatshield.forks import lock
+from heatshield.fork_locks import lock
 from heatshield.names import INSTRUMENTATION_ERRORS, TELEMETRY_DROPPED
 
 if TYPE_CHECKING:

@@ -12,35 +12,35 @@ from opentelemetry import trace
 from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
-from heatshield.acting import Acting, acting
-from heatshield.advice import advice
-from heatshield.breakers.downstream import DOWNSTREAM
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock, SystemClock
+from heatshield.context.propagator import RequestPropagator
+from heatshield.context.request import call_in, request_in
 from heatshield.contract import BreakerMode
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.current import call_in, request_in
 from heatshield.export.exporter import Exporter
 from heatshield.export.otlp import forget
-from heatshield.farewell import Farewell
-from heatshield.forks import lock
-from heatshield.identity import Identity
-from heatshield.integrations.arming import Armed
-from heatshield.integrations.equipment import Equipment
+from heatshield.fork_locks import lock
+from heatshield.identity.sources import Identity
+from heatshield.identity.user_scope import Acting, acting
+from heatshield.integrations.registry import Armed
+from heatshield.integrations.services import Equipment
 from heatshield.metrics.calls import count
 from heatshield.metrics.service import ServiceMetrics
-from heatshield.outgoing import OUTGOING
-from heatshield.propagation import RequestPropagator
-from heatshield.resource import Instance
+from heatshield.process.resource import Instance
+from heatshield.process.shutdown import Farewell
+from heatshield.process.sigterm import Termination
+from heatshield.resilience.downstream import DOWNSTREAM
+from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.settings import ServiceSettings
-from heatshield.signals import Termination
-from heatshield.spans import stamp_user
+from heatshield.settings_advice import advice
 from heatshield.tracing.joining import settle
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import ENTRY_KINDS
+from heatshield.tracing.stamp import stamp_user
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
 
@@ -310,7 +310,7 @@ def process(message: object) -> AbstractContextManager[None]:
     runtime = _RUNNING.get()
     if runtime is None:
         return nullcontext()
-    from heatshield.messages import Processing  # few services have queues
+    from heatshield.integrations.messaging.process import Processing  # few services have queues
 
     return Processing(message, runtime.propagator, runtime.identity)
 

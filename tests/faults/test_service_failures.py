@@ -223,7 +223,7 @@ def test_an_integration_that_raises_at_its_installation_is_left_out(monkeypatch,
     def failing(_equipment):
         raise RuntimeError("this library is too new")
 
-    monkeypatch.setattr("heatshield.integrations.httpx.install", failing)
+    monkeypatch.setattr("heatshield.integrations.clients.httpx.install", failing)
     running = begin("http://127.0.0.1:9")
     assert running.integrations.states()["httpx"].startswith("failed")
     assert_unchanged(ask(shop()))
@@ -232,11 +232,11 @@ def test_an_integration_that_raises_at_its_installation_is_left_out(monkeypatch,
 @pytest.mark.parametrize(
     ("place", "where"),
     [
-        ("heatshield.integrations.asgi._attributes", "asgi"),
-        ("heatshield.integrations.asgi.Threshold._served", "asgi"),
+        ("heatshield.integrations.servers.asgi._attributes", "asgi"),
+        ("heatshield.integrations.servers.asgi.Threshold._served", "asgi"),
         ("heatshield.tracing.provider.Tracer._started", "span start"),
         ("heatshield.runtime.Runtime.finished", "span end"),
-        ("heatshield.spans.attributes_of", "cost"),
+        ("heatshield.tracing.stamp.attributes_of", "cost"),
         ("heatshield.breakers.table.BreakerTable.decide", "decide"),
         ("heatshield.export.exporter.encode", "export"),
     ],

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from opentelemetry.baggage import get_all, set_baggage
 from opentelemetry.context import Context
 
-from heatshield.current import Request, request_in, with_request
-from heatshield.identity import Identity
-from heatshield.propagation import MAX_BAGGAGE_BYTES, MAX_BAGGAGE_MEMBERS, RequestPropagator
+from heatshield.context.propagator import MAX_BAGGAGE_BYTES, MAX_BAGGAGE_MEMBERS, RequestPropagator
+from heatshield.context.request import Request, request_in, with_request
+from heatshield.identity.sources import Identity
 from heatshield.settings import ServiceSettings
 
 NAMES = st.text("!#$%&'*+.^_`|~-0aZ", min_size=1, max_size=20)

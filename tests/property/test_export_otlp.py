@@ -13,14 +13,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from heatshield.context.request import Request
 from heatshield.counters import COUNTERS
-from heatshield.current import Request
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
-from heatshield.identity import Identity
+from heatshield.identity.sources import Identity
 from heatshield.names import CALL, ENDUSER_ID
-from heatshield.outgoing import OUTGOING
+from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.span import Scope, Span
 from heatshield.tracing.values import MAX_TEXT, plain

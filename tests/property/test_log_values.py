@@ -17,9 +17,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from heatshield.counters import COUNTERS
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
-from heatshield.integrations import logging as logging_integration
-from heatshield.integrations import loguru as loguru_integration
-from heatshield.integrations import structlog as structlog_integration
+from heatshield.integrations.logs import logging as logging_integration
+from heatshield.integrations.logs import loguru as loguru_integration
+from heatshield.integrations.logs import structlog as structlog_integration
 from heatshield.settings import ServiceSettings
 
 

@@ -8,8 +8,8 @@ from urllib.parse import quote, quote_plus
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from heatshield.aliases import Aliases
-from heatshield.pseudonyms import Alias, in_lower_case, is_pseudonym, pseudonym
+from heatshield.identity.pseudonym import Alias, in_lower_case, is_pseudonym, pseudonym
+from heatshield.identity.pseudonym_cache import Aliases
 
 KEY = b"a key for tests"
 

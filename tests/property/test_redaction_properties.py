@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatshield.redaction import PARAMETERS, REDACTED, SECRETS, Redaction
+from heatshield.sanitize.redaction import PARAMETERS, REDACTED, SECRETS, Redaction
 
 REDACTION = Redaction(["iban"])
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatshield.integrations import sql_shape
-from heatshield.integrations.sql_shape import _DIALECTS, shape_of
+from heatshield.sanitize import sql_shape
+from heatshield.sanitize.sql_shape import _DIALECTS, shape_of
 
 DIALECTS = ["", *_DIALECTS]
 ESCAPING = {name for name, dialect in _DIALECTS.items() if dialect.backslash}

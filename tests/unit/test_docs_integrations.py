@@ -13,10 +13,11 @@ ROWS = "\n".join(line.split("|")[1] for line in PAGE.splitlines() if line.starts
 DOCUMENTED = set(re.findall(r"`(\w+)`", ROWS))
 
 
-@pytest.mark.parametrize("name", [one.name for one in CATALOGUE])
-def test_an_integration_has_a_row_and_a_file(name):
-    assert name in DOCUMENTED
-    assert (ROOT / f"instrumentation/heatshield/integrations/{name}.py").is_file()
+@pytest.mark.parametrize("one", CATALOGUE, ids=[one.name for one in CATALOGUE])
+def test_an_integration_has_a_row_and_a_file(one):
+    assert one.name in DOCUMENTED
+    file = f"instrumentation/heatshield/integrations/{one.path.replace('.', '/')}.py"
+    assert (ROOT / file).is_file()
 
 
 def test_no_name_stands_twice():

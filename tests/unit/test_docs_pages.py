@@ -15,7 +15,7 @@ import generate
 import heatshield
 import inventory
 from heatshield import names
-from heatshield.identity import SOURCES, Identity
+from heatshield.identity.sources import SOURCES, Identity
 from heatshield.settings import ServiceSettings, load
 from heatshield_alerts import policy
 from heatshield_alerts.caps import Caps

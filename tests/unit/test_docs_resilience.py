@@ -10,13 +10,13 @@ import stamina
 import tenacity
 
 import heatshield
-from heatshield.breakers import budget, peers
-from heatshield.breakers.downstream import FAIR_S
-from heatshield.breakers.local import DEFAULT_RULES, TRANSITIONS
-from heatshield.breakers.retries import RETRIES, Retries
-from heatshield.deadlines import HOP_S, Within
-from heatshield.integrations import downstream_grpc
+from heatshield.context.deadline import HOP_S, Within
+from heatshield.integrations.rpc import downstream_grpc
 from heatshield.names import BREAKER_HEADER
+from heatshield.resilience import budget, peers
+from heatshield.resilience.downstream import FAIR_S
+from heatshield.resilience.local import DEFAULT_RULES, TRANSITIONS
+from heatshield.resilience.retries import RETRIES, Retries
 from heatshield.settings import ServiceSettings
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "resilience.md").read_text(encoding="utf-8")

@@ -21,8 +21,8 @@ from opentelemetry.instrumentation.distro import (  # type: ignore[attr-defined]
 
 from heatshield.autostart import is_reached
 from heatshield.autostart.start import start
-from heatshield.integrations.arming import DISABLED
 from heatshield.integrations.catalogue import CATALOGUE
+from heatshield.integrations.registry import DISABLED
 from heatshield.settings import ServiceSettings, SettingsError, load
 
 __all__ = ["Configurator", "Distro", "before_instrumentations", "configurator", "distro"]

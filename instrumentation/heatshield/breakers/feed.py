@@ -13,8 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 from heatshield.breakers.stream import Chunks, Event, Events
 from heatshield.contract import StateVersion
+from heatshield.export.connection import Unreachable, connect, let_go
 from heatshield.names import BREAKER_STREAM_PATH
-from heatshield.transport import Unreachable, connect, let_go
 
 __all__ = ["Feed", "Wakeable"]
 

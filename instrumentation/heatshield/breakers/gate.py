@@ -8,8 +8,8 @@ from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 from heatshield.breakers.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable, Decision, Reason
 from heatshield.clock import Clock
+from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS
-from heatshield.current import request_in
 from heatshield.names import FLAGGED, REJECTED
 
 __all__ = ["GATE", "Gate", "mark_rejected"]

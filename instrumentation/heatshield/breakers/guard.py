@@ -19,8 +19,8 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.context.request import with_guard
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.current import with_guard
 from heatshield.names import GUARD
 from heatshield.tracing.provider import PROVIDER
 

@@ -35,7 +35,7 @@ from heatshield.contract import (
     Snapshot,
     StateVersion,
 )
-from heatshield.forks import lock
+from heatshield.fork_locks import lock
 
 __all__ = ["Applied", "BreakerTable", "Decision", "Reason"]
 

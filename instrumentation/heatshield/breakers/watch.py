@@ -30,9 +30,9 @@ from heatshield.contract import (
     decode,
 )
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.forks import lock
+from heatshield.export.connection import Connection, Unreachable
+from heatshield.fork_locks import lock
 from heatshield.names import BREAKER_REPORT_PATH, BREAKERS_PATH
-from heatshield.transport import Connection, Unreachable
 
 __all__ = ["Watch"]
 

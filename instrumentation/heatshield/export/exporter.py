@@ -2,7 +2,7 @@
 
 A record costs its maker an append to a bounded queue. A batch goes out after ``flush_interval_s``
 or ``batch_records``, or at once when a span is urgent. While the collector is away, what was
-encoded waits with the :mod:`~heatshield.export.courier`, and where that is full, the oldest go.
+encoded waits with the :mod:`~heatshield.export.sender`, and where that is full, the oldest go.
 """
 
 import threading
@@ -14,19 +14,19 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from heatshield.bell import Bell
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.export.courier import Courier
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.sender import Courier
 from heatshield.export.urgency import Urgency
-from heatshield.forks import reentrant_lock
+from heatshield.fork_locks import reentrant_lock
 from heatshield.names import COST_ELEMENTS
+from heatshield.process.wakeup import Bell
 from heatshield.settings import ServiceSettings
-from heatshield.spans import attributes_of
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span
+from heatshield.tracing.stamp import attributes_of
 
 __all__ = ["Exporter"]
 

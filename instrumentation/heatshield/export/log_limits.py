@@ -7,7 +7,7 @@ records of a second are sent, the rest are counted, and the count is sent when t
 from typing import Any, Final, NamedTuple
 
 from heatshield.export.severity import severity_of
-from heatshield.forks import reentrant_lock
+from heatshield.fork_locks import reentrant_lock
 
 __all__ = ["MAX_SITES", "LogLimits", "Site", "Suppressed"]
 

@@ -14,11 +14,11 @@ from opentelemetry.context import get_current
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation import _SPAN_KEY
 
-from heatshield.afterwards import context_after
-from heatshield.current import REQUEST_KEY, Request, latest
+from heatshield.context.finished import context_after
+from heatshield.context.request import REQUEST_KEY, Request, latest
 from heatshield.export.log_limits import Site
 from heatshield.names import LOG_SUPPRESSED
-from heatshield.outgoing import OUTGOING
+from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.tracing.parents import ids_of
 from heatshield.tracing.span import Span
 from heatshield.tracing.values import MAX_ATTRIBUTES, MAX_TEXT, plain

@@ -17,10 +17,10 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.trace import SpanKind, StatusCode
 
-from heatshield.current import Request
+from heatshield.context.request import Request
 from heatshield.export.logs import LogEvent
 from heatshield.names import CALL, ENDUSER_ID, USER_SOURCE
-from heatshield.outgoing import OUTGOING
+from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.tracing.span import ENTRY_KINDS, Event, Link, Scope, Span
 from heatshield.tracing.values import plain
 

@@ -1,9 +1,9 @@
 """All integrations: which there are, and the import of which library brings each in.
 
-An integration ``flask`` is the file ``heatshield/integrations/flask.py`` with the functions
-``install(equipment)`` and ``remove()``. It is imported when one of its ``modules`` is imported, not
-before: fifty services that each use five of these libraries must not pay for the others, and a
-process that uses none of them (``python -c``) pays for none.
+An integration ``servers.flask`` is the file ``heatshield/integrations/servers/flask.py`` with the
+functions ``install(equipment)`` and ``remove()``. It is imported when one of its ``modules`` is
+imported, not before: fifty services that each use five of these libraries must not pay for the
+others, and a process that uses none of them (``python -c``) pays for none.
 """
 
 from typing import Final, NamedTuple
@@ -15,52 +15,59 @@ class Integration(NamedTuple):
     """One integration.
 
     Attributes:
-        name: of its file, and what ``disabled`` calls it.
+        path: of its file, dotted, within ``heatshield.integrations``.
         modules: importing one of these installs it.
         distribution: whose version the doctor shows; ``None`` for what is Python's own.
     """
 
-    name: str
+    path: str
     modules: tuple[str, ...]
     distribution: str | None
 
+    @property
+    def name(self) -> str:
+        """The name of its file: what ``disabled`` and the doctor call it."""
+        return self.path.rpartition(".")[2]
+
 
 CATALOGUE: Final = (
-    Integration("exec", ("os",), None),
-    Integration("multiprocessing", ("multiprocessing.util",), None),
-    Integration("billiard", ("billiard.pool",), "billiard"),
-    Integration("gunicorn", ("gunicorn.workers.base",), "gunicorn"),
-    Integration("uvicorn", ("uvicorn.server",), "uvicorn"),
-    Integration("starlette", ("starlette.applications",), "starlette"),
-    Integration("fastapi", ("fastapi.applications",), "fastapi"),
-    Integration("flask", ("flask.app",), "flask"),
-    Integration("django", ("django.core.handlers.wsgi", "django.core.handlers.asgi"), "django"),
-    Integration("aiohttp_server", ("aiohttp.web",), "aiohttp"),
-    Integration("downstream_httpx", ("httpx",), "httpx"),
-    Integration("downstream_requests", ("requests",), "requests"),
-    Integration("downstream_grpc", ("grpc",), "grpcio"),
-    Integration("downstream_redis", ("redis",), "redis"),
-    Integration("grpc", ("grpc",), "grpcio"),
-    Integration("thrift", ("thriftpy2.thrift",), "thriftpy2"),
-    Integration("httpx", ("httpx",), "httpx"),
-    Integration("requests", ("requests",), "requests"),
-    Integration("urllib3", ("urllib3.connectionpool",), "urllib3"),
-    Integration("aiohttp_client", ("aiohttp.client",), "aiohttp"),
-    Integration("redis", ("redis",), "redis"),
-    Integration("sqlalchemy", ("sqlalchemy",), "SQLAlchemy"),
-    Integration("psycopg", ("psycopg",), "psycopg"),
-    Integration("asyncpg", ("asyncpg",), "asyncpg"),
-    Integration("sqlite3", ("sqlite3",), None),
-    Integration("pymongo", ("pymongo",), "pymongo"),
-    Integration("celery", ("celery.app.base",), "celery"),
-    Integration("confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
-    Integration("aiokafka", ("aiokafka",), "aiokafka"),
-    Integration("zipkin", ("py_zipkin.zipkin",), "py-zipkin"),
-    Integration("logging", ("logging",), None),
-    Integration("structlog", ("structlog",), "structlog"),
-    Integration("loguru", ("loguru",), "loguru"),
-    Integration("gunicorn_access", ("gunicorn.glogging",), "gunicorn"),
-    Integration("uvicorn_access", ("uvicorn.logging",), "uvicorn"),
+    Integration("processes.exec", ("os",), None),
+    Integration("processes.multiprocessing", ("multiprocessing.util",), None),
+    Integration("processes.billiard", ("billiard.pool",), "billiard"),
+    Integration("processes.gunicorn", ("gunicorn.workers.base",), "gunicorn"),
+    Integration("processes.uvicorn", ("uvicorn.server",), "uvicorn"),
+    Integration("servers.starlette", ("starlette.applications",), "starlette"),
+    Integration("servers.fastapi", ("fastapi.applications",), "fastapi"),
+    Integration("servers.flask", ("flask.app",), "flask"),
+    Integration(
+        "servers.django", ("django.core.handlers.wsgi", "django.core.handlers.asgi"), "django"
+    ),
+    Integration("servers.aiohttp_server", ("aiohttp.web",), "aiohttp"),
+    Integration("clients.downstream_httpx", ("httpx",), "httpx"),
+    Integration("clients.downstream_requests", ("requests",), "requests"),
+    Integration("rpc.downstream_grpc", ("grpc",), "grpcio"),
+    Integration("databases.downstream_redis", ("redis",), "redis"),
+    Integration("rpc.grpc", ("grpc",), "grpcio"),
+    Integration("rpc.thrift", ("thriftpy2.thrift",), "thriftpy2"),
+    Integration("clients.httpx", ("httpx",), "httpx"),
+    Integration("clients.requests", ("requests",), "requests"),
+    Integration("clients.urllib3", ("urllib3.connectionpool",), "urllib3"),
+    Integration("clients.aiohttp_client", ("aiohttp.client",), "aiohttp"),
+    Integration("databases.redis", ("redis",), "redis"),
+    Integration("databases.sqlalchemy", ("sqlalchemy",), "SQLAlchemy"),
+    Integration("databases.psycopg", ("psycopg",), "psycopg"),
+    Integration("databases.asyncpg", ("asyncpg",), "asyncpg"),
+    Integration("databases.sqlite3", ("sqlite3",), None),
+    Integration("databases.pymongo", ("pymongo",), "pymongo"),
+    Integration("messaging.celery", ("celery.app.base",), "celery"),
+    Integration("messaging.confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
+    Integration("messaging.aiokafka", ("aiokafka",), "aiokafka"),
+    Integration("tracers.zipkin", ("py_zipkin.zipkin",), "py-zipkin"),
+    Integration("logs.logging", ("logging",), None),
+    Integration("logs.structlog", ("structlog",), "structlog"),
+    Integration("logs.loguru", ("loguru",), "loguru"),
+    Integration("logs.gunicorn_access", ("gunicorn.glogging",), "gunicorn"),
+    Integration("logs.uvicorn_access", ("uvicorn.logging",), "uvicorn"),
 )
 """What processes begin and end in, servers, then clients, data stores, queues, logs. What stands
 before a call comes before the client that makes a span of it, as what is installed later is around

@@ -6,8 +6,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from heatshield.metrics.red import RED, Outcome
 from heatshield.names import GUARD, REJECTED
-from heatshield.spans import attributes_of
 from heatshield.tracing.span import ENTRY_KINDS, Span
+from heatshield.tracing.stamp import attributes_of
 
 __all__ = ["count"]
 

@@ -7,8 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from heatshield import names
-from heatshield.breakers.local import State
-from heatshield.breakers.retries import RETRIES
+from heatshield.resilience.local import State
+from heatshield.resilience.retries import RETRIES
 
 __all__ = ["downstream_families"]
 
@@ -17,7 +17,7 @@ _KEY = ("peer", "call", "caller")
 
 def downstream_families() -> Iterator[Metric]:
     """Of local breakers only those that have opened: the others are closed, and may be many."""
-    module = sys.modules.get("heatshield.breakers.downstream")
+    module = sys.modules.get("heatshield.resilience.downstream")
     if module is None:  # nothing that is instrumented calls anybody
         return
     downstream = module.DOWNSTREAM

@@ -8,12 +8,12 @@ from prometheus_client.metrics_core import Metric
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
+from heatshield.export.connection import Connection, Unreachable
 from heatshield.metrics.families import OWN
-from heatshield.metrics.fork_guard import unforked
 from heatshield.metrics.otlp import Moment, encode
 from heatshield.names import OTLP_METRICS_PATH
+from heatshield.process.fork_guard import unforked
 from heatshield.settings import ServiceSettings
-from heatshield.transport import Connection, Unreachable
 
 __all__ = ["LAST_S", "Push"]
 

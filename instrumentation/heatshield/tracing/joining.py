@@ -62,7 +62,7 @@ class _Reader:
     def processor(cls) -> Any:
         from opentelemetry.sdk.trace import SpanProcessor
 
-        from heatshield.spans import stamp
+        from heatshield.tracing.stamp import stamp
 
         class Reader(SpanProcessor):
             """Stamps and exports what the service's own provider makes."""

@@ -14,8 +14,8 @@ from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context,
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
+from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.counters import COUNTERS
-from heatshield.current import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.tracing.ids import new_trace_id
 from heatshield.tracing.parents import ids_of, is_sampled
 from heatshield.tracing.span import ENTRY_KINDS, Scope, Span

@@ -3,7 +3,8 @@
 It implements OpenTelemetry's span API, so every instrumentation works with it, and reads like the
 SDK's ``ReadableSpan``, so every exporter does. What makes it cheap: plain slots; ids as integers;
 no lock, for only the code that runs a span writes to it; a context object only if somebody asks;
-and user and call are looked up in the :class:`~heatshield.current.Request` when it is encoded.
+and user and call are looked up in the request
+(:class:`~heatshield.context.request.Request`) when it is encoded.
 """
 
 import traceback
@@ -17,7 +18,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from heatshield.breakers.rejection import BreakerOpen
-from heatshield.current import Request
+from heatshield.context.request import Request
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain

@@ -19,10 +19,10 @@ from starlette.routing import Route
 
 import heatshield
 from heatshield import runtime
-from heatshield.breakers.downstream import DOWNSTREAM
-from heatshield.breakers.local import State
 from heatshield.breakers.rejection import BreakerOpen
-from heatshield.deadlines import left_s
+from heatshield.context.deadline import left_s
+from heatshield.resilience.downstream import DOWNSTREAM
+from heatshield.resilience.local import State
 from heatshield.settings import ServiceSettings
 
 TLS = ssl.create_default_context()  # none is spoken, but making one for each client takes long

@@ -10,13 +10,13 @@ import pytest
 import stamina
 
 import heatshield
-from heatshield.breakers.downstream import DOWNSTREAM
-from heatshield.breakers.local import State
-from heatshield.breakers.retries import RETRIES, Retries
 from heatshield.clock import ManualClock
+from heatshield.context.deadline import Within
 from heatshield.counters import COUNTERS
-from heatshield.deadlines import Within
-from heatshield.integrations import downstream_grpc
+from heatshield.integrations.rpc import downstream_grpc
+from heatshield.resilience.downstream import DOWNSTREAM
+from heatshield.resilience.local import State
+from heatshield.resilience.retries import RETRIES, Retries
 from heatshield.settings import ServiceSettings
 
 SHOP = "shop.Shop"

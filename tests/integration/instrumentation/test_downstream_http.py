@@ -17,14 +17,14 @@ import stamina
 import tenacity
 
 import heatshield
-from heatshield.breakers.downstream import DOWNSTREAM
-from heatshield.breakers.local import State
-from heatshield.breakers.retries import RETRIES, Retries
 from heatshield.clock import ManualClock
+from heatshield.context.deadline import parse
+from heatshield.context.request import Request, with_guard, with_request
 from heatshield.counters import COUNTERS
-from heatshield.current import Request, with_guard, with_request
-from heatshield.deadlines import parse
-from heatshield.integrations import downstream_httpx, downstream_requests
+from heatshield.integrations.clients import downstream_httpx, downstream_requests
+from heatshield.resilience.downstream import DOWNSTREAM
+from heatshield.resilience.local import State
+from heatshield.resilience.retries import RETRIES, Retries
 from heatshield.settings import ServiceSettings
 
 TLS = ssl.create_default_context()  # none is spoken, but making one for each client takes long
@@ -344,7 +344,7 @@ def test_short_deadlines_of_one_caller_do_not_break_the_peer_for_all(get, shop, 
     shop.delay_s = 0.3
     for _ in range(12):
         clock.advance(0.1)
-        with heatshield.deadlines.Within(0.02, clock.monotonic), pytest.raises(TIMEOUTS):
+        with heatshield.context.deadline.Within(0.02, clock.monotonic), pytest.raises(TIMEOUTS):
             get(shop.url)
     (state,) = DOWNSTREAM.states()
     assert (state.state, state.requests) == (State.CLOSED, 0)

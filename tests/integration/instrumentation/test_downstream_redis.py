@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 import heatshield
-from heatshield.breakers.downstream import DOWNSTREAM
-from heatshield.breakers.local import State
 from heatshield.clock import ManualClock
+from heatshield.context.deadline import Within
 from heatshield.counters import COUNTERS
-from heatshield.deadlines import Within
-from heatshield.integrations import downstream_redis
+from heatshield.integrations.databases import downstream_redis
+from heatshield.resilience.downstream import DOWNSTREAM
+from heatshield.resilience.local import State
 from heatshield.settings import ServiceSettings
 from stickershop.redis_server import redis_server_path
 

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_tracer
 from shop_behaviour import Shop, ShopBehaviour
 
 import heatshield
-from heatshield.current import request_in
+from heatshield.context.request import request_in
 from heatshield.names import CALL, ENDUSER_ID, REJECTED
 
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from opentelemetry import trace
 
-from heatshield.integrations import asyncpg as integration
+from heatshield.integrations.databases import asyncpg as integration
 from heatshield.names import COST_ROWS, ENDUSER_ID
 
 CREATE = "CREATE TABLE stickers (id int PRIMARY KEY, owner text, price int)"

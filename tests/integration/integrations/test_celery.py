@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 import heatshield
-from heatshield.current import Request, request_in, with_request
+from heatshield.context.request import Request, request_in, with_request
 from heatshield.names import COST_ELEMENTS, REJECTED
 
 RESULT_S = 10

@@ -16,9 +16,9 @@ from werkzeug.test import Client, EnvironBuilder, create_environ, run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 import heatshield
-from heatshield.current import request_in
-from heatshield.deadlines import deadline_in
-from heatshield.integrations.wsgi import MOST_MOUNTS
+from heatshield.context.deadline import deadline_in
+from heatshield.context.request import request_in
+from heatshield.integrations.servers.wsgi import MOST_MOUNTS
 from heatshield.names import CALL, COST_BYTES, ENDUSER_ID, REJECTED
 
 

@@ -17,7 +17,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 import heatshield
-from heatshield.current import request_in
+from heatshield.context.request import request_in
 from heatshield.names import BREAKER_HEADER, COST_ELEMENTS, REJECTED
 
 UNARY, FROM_STREAM, TO_STREAM, BOTH = "U", "F", "T", "B"
@@ -743,7 +743,7 @@ def test_excluded_paths_make_no_spans(service):
 
 
 def test_the_callers_patience_is_the_requests_deadline(shop):
-    from heatshield.deadlines import deadline_in
+    from heatshield.context.deadline import deadline_in
 
     left = []
 

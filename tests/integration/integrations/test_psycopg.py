@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import trace
 from psycopg import sql
 
-from heatshield.integrations import psycopg as integration
+from heatshield.integrations.databases import psycopg as integration
 from heatshield.names import COST_ROWS, ENDUSER_ID
 
 

@@ -9,7 +9,7 @@ from mongo_server import MongoServer
 from opentelemetry import trace
 from pymongo import monitoring
 
-from heatshield.integrations import pymongo as integration
+from heatshield.integrations.databases import pymongo as integration
 from heatshield.names import COST_ROWS, ENDUSER_ID
 
 

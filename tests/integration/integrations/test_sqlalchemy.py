@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from opentelemetry import trace
 from sqlalchemy import orm
 
-from heatshield.integrations import sqlalchemy as integration
+from heatshield.integrations.databases import sqlalchemy as integration
 from heatshield.names import COST_ROWS, ENDUSER_ID
 
 METADATA = sa.MetaData()

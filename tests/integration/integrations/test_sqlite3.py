@@ -8,7 +8,7 @@ import threading
 import pytest
 from opentelemetry import trace
 
-from heatshield.integrations import sql_statements
+from heatshield.integrations.databases import sql_statements
 from heatshield.names import COST_ROWS, ENDUSER_ID
 
 

@@ -50,7 +50,7 @@ from thriftpy2.transport.buffered import (
 )
 
 import heatshield
-from heatshield.current import Request, request_in, with_request
+from heatshield.context.request import Request, request_in, with_request
 from heatshield.names import REJECTED
 
 IDL = """

@@ -3,10 +3,10 @@
 import pytest
 
 from heatshield import runtime
-from heatshield.advice import advice
 from heatshield.cli.diagnosis import diagnosis_view
 from heatshield.cli.doctor import Diagnosis
 from heatshield.settings import ServiceSettings
+from heatshield.settings_advice import advice
 
 LONG = "0123456789abcdef"
 

@@ -2,7 +2,7 @@
 
 import io
 
-from heatshield.integrations.calling import Call, Calls, letting_go
+from heatshield.integrations.clients.http_call import Call, Calls, letting_go
 
 
 class Response(io.IOBase):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import heatshield
 from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
 from heatshield.clock import ManualClock
-from heatshield.deadlines import (
+from heatshield.context.deadline import (
     HOP_S,
     MOST_S,
     Deadline,

@@ -9,17 +9,17 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from prometheus_client import CollectorRegistry
 
 import heatshield
-from heatshield.breakers import downstream as module
-from heatshield.breakers.downstream import FAIR_S, Downstream
-from heatshield.breakers.local import Outcome, State
-from heatshield.breakers.retries import RETRIES, Retries
 from heatshield.clock import ManualClock
+from heatshield.context.deadline import Within
+from heatshield.context.request import Request, with_request
 from heatshield.counters import COUNTERS
-from heatshield.current import Request, with_request
-from heatshield.deadlines import Within
-from heatshield.integrations.http_outcome import http_outcome
+from heatshield.integrations.clients.http_outcome import http_outcome
 from heatshield.metrics.downstream import downstream_families
 from heatshield.names import REJECTED
+from heatshield.resilience import downstream as module
+from heatshield.resilience.downstream import FAIR_S, Downstream
+from heatshield.resilience.local import Outcome, State
+from heatshield.resilience.retries import RETRIES, Retries
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 
@@ -174,7 +174,7 @@ def test_callers_are_told_apart_and_asked_for_only_where_there_are_breakers(make
     assert make().begin(PEER, CALL, lambda: 1 / 0) is None
     downstream = make(local_breakers=True)
     token = attach(with_request(Request(call="POST /purchases")))
-    from heatshield.current import call_in
+    from heatshield.context.request import call_in
 
     downstream.begin(PEER, CALL, call_in)
     detach(token)

@@ -11,10 +11,10 @@ from opentelemetry.instrumentation.distro import BaseDistro, DefaultDistro
 
 from heatshield.autostart import distro
 from heatshield.autostart.isolation import obstacle
-from heatshield.bell import Bell
 from heatshield.clock import ManualClock
-from heatshield.farewell import ANEW_AFTER_S, FAREWELL_S, Farewell
-from heatshield.forks import lock, reentrant_lock
+from heatshield.fork_locks import lock, reentrant_lock
+from heatshield.process.shutdown import ANEW_AFTER_S, FAREWELL_S, Farewell
+from heatshield.process.wakeup import Bell
 
 
 class Sending:

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from starlette.authentication import SimpleUser, UnauthenticatedUser
 
-from heatshield.current import Request, latest
-from heatshield.identity import SOURCES, Identity
-from heatshield.pseudonyms import pseudonym
+from heatshield.context.request import Request, latest
+from heatshield.identity.pseudonym import pseudonym
+from heatshield.identity.sources import SOURCES, Identity
 from heatshield.settings import ServiceSettings, SettingsError, load
 
 KEY = "a key for tests"

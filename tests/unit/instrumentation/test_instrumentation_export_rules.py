@@ -10,7 +10,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from heatshield.counters import COUNTERS
-from heatshield.export.delivery import (
+from heatshield.export.connection import Answer
+from heatshield.export.encode import encode
+from heatshield.export.logs import LogEvent
+from heatshield.export.retry_policy import (
     HOLD_S,
     MAX_ATTEMPTS,
     MAX_BACKOFF_S,
@@ -22,10 +25,7 @@ from heatshield.export.delivery import (
     after_silence,
     backoff_s,
 )
-from heatshield.export.encode import encode
-from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import MAX_CALLS, Urgency
-from heatshield.transport import Answer
 
 RESOURCE = {"service.name": "shop", "service.instance.id": "i-1", "heatshield.workers": 2}
 

@@ -8,9 +8,9 @@ from opentelemetry import context
 from opentelemetry.baggage import set_baggage
 from opentelemetry.trace import get_current_span
 
-from heatshield.current import Request, request_in, with_request
-from heatshield.identity import Identity, acceptable
-from heatshield.propagation import MAX_BAGGAGE_BYTES, RequestPropagator
+from heatshield.context.propagator import MAX_BAGGAGE_BYTES, RequestPropagator
+from heatshield.context.request import Request, request_in, with_request
+from heatshield.identity.sources import Identity, acceptable
 from heatshield.settings import ServiceSettings
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

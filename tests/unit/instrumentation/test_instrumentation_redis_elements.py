@@ -2,7 +2,7 @@
 
 import pytest
 
-from heatshield.integrations.redis_elements import elements_read, elements_written
+from heatshield.integrations.databases.redis_elements import elements_read, elements_written
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from heatshield.breakers.local import (
+from heatshield.clock import ManualClock
+from heatshield.resilience.local import (
     TRANSITIONS,
     Event,
     LocalBreaker,
@@ -13,8 +14,7 @@ from heatshield.breakers.local import (
     exceeded,
     open_time_s,
 )
-from heatshield.breakers.window import Counts
-from heatshield.clock import ManualClock
+from heatshield.resilience.window import Counts
 
 FAILURE, SUCCESS, REJECTED, CUT = (
     Outcome.FAILURE,

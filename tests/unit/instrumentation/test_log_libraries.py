@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 import heatshield
-from heatshield.integrations import loguru as tap
+from heatshield.integrations.logs import loguru as tap
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from heatshield.integrations.relays import Emission, Follows, current
+from heatshield.integrations.logs.deduplicate import Emission, Follows, current
 
 
 def record(text, *arguments):

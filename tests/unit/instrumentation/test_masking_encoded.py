@@ -9,17 +9,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
-from heatshield.current import Request, with_request
+from heatshield.context.request import Request, with_request
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
-from heatshield.identity import Identity
-from heatshield.outgoing import OUTGOING
-from heatshield.pseudonyms import pseudonym
+from heatshield.identity.pseudonym import pseudonym
+from heatshield.identity.sources import Identity
+from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.settings import ServiceSettings
-from heatshield.spans import stamp
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span
+from heatshield.tracing.stamp import stamp
 
 KEY = "a key for tests"
 TRACER = PROVIDER.get_tracer("test")

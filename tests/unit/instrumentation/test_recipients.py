@@ -4,10 +4,10 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, set_span_in_context
 
-from heatshield.current import Request, request_in, with_request
-from heatshield.identity import Identity
-from heatshield.propagation import RequestPropagator
-from heatshield.recipients import Hosts
+from heatshield.context.allowed_hosts import Hosts
+from heatshield.context.propagator import RequestPropagator
+from heatshield.context.request import Request, request_in, with_request
+from heatshield.identity.sources import Identity
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 

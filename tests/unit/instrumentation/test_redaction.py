@@ -10,8 +10,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
-from heatshield.outgoing import OUTGOING
-from heatshield.redaction import Redaction
+from heatshield.sanitize.redaction import Redaction
+from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 

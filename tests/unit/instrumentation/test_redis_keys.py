@@ -2,7 +2,7 @@
 
 import pytest
 
-from heatshield.integrations.redis_keys import ID, MAX_PATTERNS, Patterns, key_of, pattern_of
+from heatshield.sanitize.redis_keys import ID, MAX_PATTERNS, Patterns, key_of, pattern_of
 
 
 @pytest.mark.parametrize(

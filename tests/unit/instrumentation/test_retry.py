@@ -11,12 +11,11 @@ import stamina
 import tenacity
 
 import heatshield
-from heatshield import retry
-from heatshield.breakers import retries
-from heatshield.breakers.retries import RETRIES, Retries
 from heatshield.clock import ManualClock
+from heatshield.context.deadline import Within
 from heatshield.counters import COUNTERS
-from heatshield.deadlines import Within
+from heatshield.resilience import retries, retry
+from heatshield.resilience.retries import RETRIES, Retries
 
 MARK = {"heatshield-breaker": "b-1"}
 EXPIRED = {"heatshield-deadline": "0"}

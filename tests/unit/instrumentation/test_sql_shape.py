@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from heatshield.integrations import sql_shape
-from heatshield.integrations.mongo_shape import collection_of, documents_moved
-from heatshield.integrations.mongo_shape import shape_of as mongo_shape_of
-from heatshield.integrations.sql_errors import masked, without_values
-from heatshield.integrations.sql_shape import MAX_STATEMENT, shape_of
+from heatshield.sanitize import sql_shape
+from heatshield.sanitize.mongo_shape import collection_of, documents_moved
+from heatshield.sanitize.mongo_shape import shape_of as mongo_shape_of
+from heatshield.sanitize.sql_errors import masked, without_values
+from heatshield.sanitize.sql_shape import MAX_STATEMENT, shape_of
 
 PG = "postgresql"
 

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.propagate import inject
 
 import heatshield
-from heatshield.current import request_in
+from heatshield.context.request import request_in
 from heatshield.names import ENDUSER_ID
 
 

@@ -1,0 +1,59 @@
+"""Who is told the trace and the user: hosts by pattern.
+
+Instrumentations of HTTP clients ask for headers without saying where they go, but the span of their
+call is the current one then, and says it.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry.trace import Span, SpanKind
+
+from heatshield.tracing.stamp import attributes_of
+
+__all__ = ["Hosts"]
+
+_HOSTS: Final = ("server.address", "net.peer.name")
+_URLS: Final = ("url.full", "http.url")
+
+
+class Hosts:
+    """Some hosts.
+
+    Args:
+        patterns: names or addresses; ``*.internal`` means all names that end so, ``*`` any.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        lowered = [pattern.strip().lower().rstrip(".") for pattern in patterns]
+        self._all = "*" in lowered
+        self._exact = frozenset(one for one in lowered if "*" not in one)
+        self._endings = tuple(one.removeprefix("*") for one in lowered if one.startswith("*."))
+
+    def __contains__(self, host: str) -> bool:
+        name = host.strip("[]").lower().rstrip(".")
+        return self._all or name in self._exact or name.endswith(self._endings)
+
+    def take(self, span: Span) -> bool:
+        """Whether the call of this span goes to one of them. What goes to no host by name, such as
+        a message to a queue, is one's own.
+        """
+        if getattr(span, "kind", None) is not SpanKind.CLIENT:
+            return True
+        attributes = attributes_of(span)
+        host = _first(attributes, _HOSTS) or _host_of(_first(attributes, _URLS))
+        return not host or host in self
+
+
+def _first(attributes: dict[str, Any], names: tuple[str, ...]) -> str:
+    return next((str(attributes[name]) for name in names if attributes.get(name)), "")
+
+
+@lru_cache(1_024)
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return "?"  # no host of ours

@@ -1,0 +1,54 @@
+"""Where a record belongs that a server writes when the request's context is gone already.
+
+A server reports the exception that left the application after the application has returned, and
+some write their access log then. The exception's stack still holds the frame of our own that the
+request came in through, and with it the ASGI scope or WSGI environ that knows the request. Nothing
+is written on the exception: it is the service's, which may pickle it.
+"""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, set_span_in_context
+
+from heatshield.context.request import Request, with_request
+
+__all__ = ["KEY", "context_after", "context_in"]
+
+KEY: Final = "heatshield"
+"""Where in an ASGI scope or a WSGI environ an object stands that has the ``request`` and its server
+``span``."""
+
+MAX_FRAMES: Final = 64
+"""Frames of an exception that are looked at, from the outside in: ours is the outermost but few."""
+
+_OURS: Final = "heatshield.integrations."
+
+
+def context_in(carrier: Any) -> Context | None:
+    """The context of the request whose scope or environ this is, if it knows it."""
+    if not isinstance(carrier, Mapping):
+        return None
+    served = carrier.get(KEY)
+    request, span = getattr(served, "request", None), getattr(served, "span", None)
+    if not isinstance(request, Request) or not isinstance(span, Span):
+        return None
+    return set_span_in_context(span, with_request(request, Context()))
+
+
+def context_after(error: object) -> Context | None:
+    """The context of the request that an exception left, if it left one of ours."""
+    step: TracebackType | None = getattr(error, "__traceback__", None)
+    for _ in range(MAX_FRAMES):
+        if step is None:
+            return None
+        frame = step.tb_frame
+        if str(frame.f_globals.get("__name__", "")).startswith(_OURS):
+            found = frame.f_locals
+            context = context_in(found.get("scope")) or context_in(found.get("environ"))
+            if context is not None:
+                return context
+        step = step.tb_next
+    return None

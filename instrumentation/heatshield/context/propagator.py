@@ -1,0 +1,278 @@
+"""How a request's identity crosses processes: W3C trace context and baggage, and B3.
+
+In: ``traceparent`` wins over B3, so a mesh that sends both yields one trace; 64-bit B3 ids are
+padded. Baggage is capped before it is parsed and its members are validated; the user in it is taken
+out. At an edge nothing of all that is believed, but a link to the caller's span is kept, as
+OpenTelemetry has it where a trace begins anew. Out: W3C, baggage with the user, and B3, to whom the
+settings allow.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote_plus
+
+from opentelemetry.baggage import get_all, set_baggage
+from opentelemetry.context import Context, get_current
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.trace import SpanContext, get_current_span, set_span_in_context
+
+from heatshield.context.allowed_hosts import Hosts
+from heatshield.context.request import Request, request_in, with_request
+from heatshield.counters import COUNTERS
+from heatshield.identity.sources import BAGGAGE, Identity
+from heatshield.names import ENDUSER_ID
+from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.tracing.parents import RemoteSpan, ids_of, is_sampled
+
+__all__ = ["HEADERS", "Inbound", "RequestPropagator"]
+
+MAX_BAGGAGE_BYTES: Final = 8_192
+MAX_BAGGAGE_MEMBERS: Final = 64
+"""W3C's limits; unbounded baggage has been a way to exhaust services."""
+
+MAX_STATE_LENGTH: Final = 512
+"""Characters of ``tracestate`` that W3C asks to be handed on."""
+
+HEADERS: Final = (
+    "traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled",
+)  # fmt: skip
+"""What :meth:`RequestPropagator.read` asks for."""
+
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])(-.*)?"
+)
+_B3_SINGLE: Final = re.compile(r"([0-9a-f]{16}|[0-9a-f]{32})-([0-9a-f]{16})(-.*)?")
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
+_SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+"""A baggage key: a token of RFC 7230."""
+
+_NOWHERE: Final = (0, 0)
+_NO_PARENT: Final = (0, 0, True)
+_NO_MEMBERS: Final[Mapping[str, str]] = {}
+
+
+class Inbound(NamedTuple):
+    """What a message says of the request it belongs to.
+
+    Attributes:
+        trace_id: 0 if it names no trace.
+        span_id: the caller's span.
+        state: W3C's ``tracestate``, as it came.
+        user: whom the caller names in baggage, a pseudonym where those are in use.
+        baggage: its other members.
+        caller: trace and span that a caller who is not believed claims to be in.
+        sampled: the caller wishes the trace to be stored.
+    """
+
+    trace_id: int = 0
+    span_id: int = 0
+    state: str = ""
+    user: str | None = None
+    baggage: Mapping[str, str] = _NO_MEMBERS
+    caller: tuple[int, int] = _NOWHERE
+    sampled: bool = True
+
+    def request(self) -> Request:
+        """The request as this process gets to know it."""
+        if self.user is not None:
+            return Request(user=self.user, source=BAGGAGE)
+        if self.caller is not _NOWHERE:
+            return Request(caller=SpanContext(*self.caller, is_remote=True))
+        return Request()
+
+    def context(self, request: Request, base: Context | None = None) -> Context:
+        """The context in which the request is served: its parent span, its user, its baggage."""
+        context = with_request(request, base)
+        for name, value in self.baggage.items():
+            context = set_baggage(name, value, context)
+        if not self.trace_id:
+            return context
+        parent = RemoteSpan(self.trace_id, self.span_id, self.state, sampled=self.sampled)
+        return set_span_in_context(parent, context)
+
+
+_NOTHING: Final = Inbound()
+
+
+class RequestPropagator(TextMapPropagator):
+    """Extracts a :class:`~heatshield.context.request.Request` beside the trace, injects both.
+
+    Args:
+        identity: reads users.
+        b3: which B3 headers go out: ``multi``, ``single`` or ``off``. Both are always read.
+        edge: believe nothing that comes in.
+        to: patterns of the hosts that anything is sent on to; none for all.
+    """
+
+    def __init__(
+        self, identity: Identity, b3: str = "multi", *, edge: bool = False, to: tuple[str, ...] = ()
+    ) -> None:
+        self._identity = identity
+        self._b3 = b3
+        self._edge = edge
+        self._to = Hosts(to) if to else None
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def read(self, header: Callable[[str], str | None]) -> Inbound:
+        """What a message says, by a function from one of :data:`HEADERS` to its value.
+
+        Never fails.
+        """
+        try:
+            trace_id, span_id, sampled = _parent(header)
+            if self._edge:
+                return Inbound(caller=(trace_id, span_id)) if trace_id else _NOTHING
+            state = _state(header("tracestate")) if trace_id else ""
+            baggage = header("baggage")
+            if not baggage:
+                return Inbound(trace_id, span_id, state, sampled=sampled)
+            members = _members(baggage)
+            user = self._identity.from_baggage(members.pop(ENDUSER_ID, None))
+            return Inbound(trace_id, span_id, state, user, members, sampled=sampled)
+        except Exception:  # noqa: BLE001  # a hostile header must not fail the request
+            COUNTERS.error("extract")
+            return _NOTHING
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Read the trace and who acts, as OpenTelemetry's API has it; never fails."""
+
+        def header(name: str) -> str | None:
+            values = getter.get(carrier, name)
+            return ",".join(values) if values else None
+
+        found = self.read(header)
+        return found.context(found.request(), context)
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the trace and who acts; never fails."""
+        try:
+            for name, value in self.headers(get_current() if context is None else context).items():
+                setter.set(carrier, name, value)
+        except Exception:  # noqa: BLE001  # an odd carrier must not fail the call
+            COUNTERS.error("inject")
+
+    def headers(self, context: Context) -> dict[str, str]:
+        """The headers of an outgoing message; the span of the call is the current one."""
+        headers: dict[str, str] = {}
+        current = get_current_span(context)
+        if self._to is not None and not self._to.take(current):
+            return headers
+        trace_id, span_id, state = ids_of(current)
+        if trace_id:
+            trace, span = f"{trace_id:032x}", f"{span_id:016x}"
+            flag = "1" if is_sampled(current) else "0"
+            headers["traceparent"] = f"00-{trace}-{span}-0{flag}"
+            if state:
+                headers["tracestate"] = state
+            if self._b3 == "multi":
+                headers["x-b3-traceid"], headers["x-b3-spanid"] = trace, span
+                headers["x-b3-sampled"] = flag
+            elif self._b3 == "single":
+                headers["b3"] = f"{trace}-{span}-{flag}"
+        baggage = _written(context)
+        if baggage:
+            headers["baggage"] = baggage
+        return headers
+
+    @property
+    def fields(self) -> set[str]:
+        """The headers that :meth:`inject` may set."""
+        b3 = {"multi": {"x-b3-traceid", "x-b3-spanid", "x-b3-sampled"}, "single": {"b3"}}
+        return {"traceparent", "tracestate", "baggage", *b3.get(self._b3, set())}
+
+
+def _parent(header: Callable[[str], str | None]) -> tuple[int, int, bool]:
+    """Trace id and span id of the caller, zeros if it names none that is valid; and whether it
+    wishes the trace to be stored.
+    """
+    text = header("traceparent")
+    if text:
+        found = _TRACEPARENT.fullmatch(text)
+        if found is not None and (found[4] is None or not text.startswith("00")):
+            trace_id, span_id, _ = _valid(found[1], found[2])
+            return trace_id, span_id, bool(int(found[3], 16) & 1)
+    text = header("b3")
+    if text:
+        found = _B3_SINGLE.fullmatch(text.lower())
+        if found is None:
+            return _NO_PARENT
+        trace_id, span_id, _ = _valid(found[1], found[2])
+        return trace_id, span_id, (found[3] or "")[:2] != "-0"
+    text = header("x-b3-traceid")
+    if text and _TRACE_ID.fullmatch(text.lower()):
+        span = (header("x-b3-spanid") or "").lower()
+        if not _SPAN_ID.fullmatch(span):
+            return _NO_PARENT
+        trace_id, span_id, _ = _valid(text, span)
+        return trace_id, span_id, header("x-b3-sampled") != "0"
+    return _NO_PARENT
+
+
+def _valid(trace: str, span: str) -> tuple[int, int, bool]:
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    return (trace_id, span_id, True) if trace_id and span_id else _NO_PARENT
+
+
+def _state(text: str | None) -> str:
+    """``tracestate`` as it may be handed on: HTTP clients refuse to send what is not printable."""
+    if not text or len(text) > MAX_STATE_LENGTH or not (text.isascii() and text.isprintable()):
+        return ""
+    return text
+
+
+def _members(baggage: str) -> dict[str, str]:
+    """The members of a baggage header that are well-formed, without their properties."""
+    if len(baggage) > MAX_BAGGAGE_BYTES:
+        COUNTERS.drop("baggage_too_large")
+        return {}
+    found: dict[str, str] = {}
+    for member in baggage.split(",", MAX_BAGGAGE_MEMBERS)[:MAX_BAGGAGE_MEMBERS]:
+        name, _, value = member.partition(";")[0].partition("=")
+        name, value = name.strip(), unquote_plus(value.strip())
+        if _TOKEN.fullmatch(name) and value.isprintable():
+            found[name] = value
+    return found
+
+
+def _written(context: Context) -> str:
+    """The baggage header: the acting user in place of whatever the caller sent, and the rest."""
+    request = request_in(context)
+    members = dict(get_all(context))
+    if request is not None:
+        members.pop(ENDUSER_ID, None)
+        if request.user is not None:
+            members[ENDUSER_ID] = request.user
+    if not members:
+        return ""
+    if OUTGOING.masking:
+        masked = OUTGOING.masked
+        members = {
+            masked(name, request): masked(str(value), request) for name, value in members.items()
+        }
+    return ",".join(
+        f"{name}={quote(str(value), safe='')}"
+        for name, value in members.items()
+        if _TOKEN.fullmatch(name)  # else an HTTP client may refuse the whole request
+    )

@@ -1,0 +1,158 @@
+"""Payloads on their way to the collector: a backlog bounded in bytes, sent newest first.
+
+What waits is kept encoded, as that takes a third of the memory of what it was encoded from. After
+an outage the newest goes first: it says what is happening now, and the oldest is the first to be
+let go. Runs in the exporter's thread; while it waits for an answer, the exporter goes on encoding.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Final
+
+from heatshield.clock import Clock
+from heatshield.counters import COUNTERS
+from heatshield.export.connection import Connection, Unreachable
+from heatshield.export.encode import Payload
+from heatshield.export.retry_policy import (
+    HOLD_S,
+    Delivered,
+    Drop,
+    Retry,
+    after_answer,
+    after_silence,
+)
+from heatshield.names import URGENT_HEADER
+from heatshield.process.wakeup import Bell
+from heatshield.settings import ServiceSettings
+
+__all__ = ["Courier"]
+
+BACKLOG_BYTES: Final = 8 * 1024 * 1024
+"""Payloads that wait: some 20,000 records."""
+
+MEANWHILE_S: Final = 0.2
+"""Between two looks at what was queued while waiting."""
+
+_ORDINARY: Final = {"content-type": "application/x-protobuf"}
+_URGENT: Final = {**_ORDINARY, URGENT_HEADER: "1"}
+
+
+class Courier:
+    """Delivers payloads one after another over one connection.
+
+    Args:
+        settings: endpoint and timeout.
+        clock: for waiting times of payloads.
+        stopping: rung when nothing more is to be waited for.
+        hurry: rung when the process is about to end: what fails is not tried for long.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        clock: Clock,
+        stopping: Bell,
+        hurry: Bell,
+    ) -> None:
+        self._clock = clock
+        self._stopping = stopping
+        self._hurry = hurry
+        self._connection = Connection(settings.endpoint, settings.export_timeout_s)
+        self._backlog: deque[tuple[Payload, bool]] = deque()
+        self._bytes = 0
+        self._in_hand = 0
+        self.ends_at: float | None = None
+        """When the process ends, by the clock, if that is known."""
+
+    @property
+    def records(self) -> int:
+        """Records that are not delivered yet."""
+        return self._in_hand + sum(payload.records for payload, _ in list(self._backlog))
+
+    def take(self, payload: Payload, *, urgent: bool) -> None:
+        """Take a payload over; lets the oldest go when there is too much."""
+        self._backlog.append((payload, urgent))
+        self._bytes += len(payload.body)
+        while self._bytes > BACKLOG_BYTES and len(self._backlog) > 1:
+            oldest, _ = self._backlog.popleft()
+            self._bytes -= len(oldest.body)
+            COUNTERS.drop("backlog_full", oldest.records)
+
+    def deliver(self, meanwhile: Callable[[], object]) -> None:
+        """Deliver, or give up, all there is and all that ``meanwhile`` adds while this waits.
+
+        Ends early when nothing more is to be waited for; what is left is then to be abandoned.
+        """
+        while self._backlog and not self._stopping.rung:
+            try:
+                payload, urgent = self._backlog.pop()
+            except IndexError:  # abandoned meanwhile
+                return
+            self._bytes -= len(payload.body)
+            self._in_hand = payload.records
+            try:
+                self._deliver(payload, _URGENT if urgent else _ORDINARY, meanwhile)
+            except Exception:
+                COUNTERS.drop("export_failed", payload.records)
+                raise
+            finally:
+                self._in_hand = 0
+
+    def abandon(self) -> int:
+        """Let go of what waits; returns how many records. What is in hand is counted by itself."""
+        records = 0
+        while self._backlog:
+            with suppress(IndexError):
+                records += self._backlog.popleft()[0].records
+        self._bytes = 0
+        return records
+
+    def leave_to_parent(self) -> None:
+        """In a child process: the connection goes on being the parent's."""
+        self._connection.leave_to_parent()
+
+    def _deliver(
+        self, payload: Payload, headers: dict[str, str], meanwhile: Callable[[], object]
+    ) -> None:
+        first_at = self._clock.monotonic()
+        for attempt in count(1):
+            try:
+                answer = self._connection.request(
+                    "POST",
+                    payload.path,
+                    body=payload.body,
+                    headers=headers,
+                    timeout_s=self._left_s(),
+                    meanwhile=meanwhile,
+                )
+                outcome = after_answer(answer, attempt)
+            except Unreachable:
+                silent_s = self._clock.monotonic() - first_at
+                outcome = after_silence(attempt, HOLD_S if self._hurry.rung else silent_s)
+            if isinstance(outcome, Delivered):
+                return
+            if isinstance(outcome, Retry):
+                self._wait_to_retry(outcome.after_s, meanwhile)
+            if isinstance(outcome, Drop) or self._stopping.rung:
+                cause = outcome.cause if isinstance(outcome, Drop) else "shutdown"
+                COUNTERS.drop(cause, payload.records)
+                return
+
+    def _wait_to_retry(self, after_s: float, meanwhile: Callable[[], object]) -> None:
+        until = self._clock.monotonic() + after_s
+        while (left_s := until - self._clock.monotonic()) > 0 and not self._stopping.rung:
+            meanwhile()
+            ending_s = self._left_s()
+            if ending_s is None:
+                self._hurry.wait(min(left_s, MEANWHILE_S))
+                if self._hurry.rung:
+                    return
+            else:
+                self._stopping.wait(min(left_s, ending_s, MEANWHILE_S))
+
+    def _left_s(self) -> float | None:
+        if self.ends_at is None:
+            return None
+        return max(0.05, self.ends_at - self._clock.monotonic())

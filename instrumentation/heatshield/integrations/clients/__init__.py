@@ -1,0 +1,1 @@
+"""HTTP clients: a span a call, the request's headers, refusals passed on."""

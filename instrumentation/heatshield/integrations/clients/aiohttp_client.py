@@ -1,0 +1,130 @@
+"""aiohttp's client: one span a call of a session, with the redirects that it follows.
+
+Our own patch and not OpenTelemetry's, which sees only sessions that are made after it and ends a
+span before the answer's body is read.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, Final
+
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.integrations.clients.http_call import Call, Calls, letting_go
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "aiohttp_client"
+
+SWITCHING_PROTOCOLS: Final = 101
+"""A WebSocket: the call is answered, and what follows is none."""
+
+_PATCHES: Final = Patches()
+
+
+def install(equipment: Equipment) -> None:
+    """Patch every session; replaces an earlier patch.
+
+    Raises:
+        ImportError: if aiohttp is not installed.
+    """
+    from aiohttp.client import ClientSession
+    from aiohttp.client_reqrep import ClientRequest, ClientResponse
+
+    _PATCHES.undo()
+    calls = Calls(NAME, equipment)
+    _PATCHES.wrap(ClientSession, "_request", _requesting(calls))
+    _PATCHES.wrap(ClientRequest, "send", _sending(calls))
+    for method in ("_response_eof", "release", "close"):
+        _PATCHES.wrap(ClientResponse, method, letting_go(_received))
+
+
+def remove() -> None:
+    """Take the patches out again."""
+    _PATCHES.undo()
+    Calls.retire(NAME)
+
+
+def _requesting(
+    calls: Calls,
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def request(session: Any, method: Any, url: Any, **more: Any) -> Any:
+            call = _begin(calls, session, method, url)
+            if call is None:
+                return await original(session, method, url, **more)
+            try:
+                response = await original(session, method, url, **_with_headers(more, call))
+            except BaseException as error:
+                call.failed(error)
+                raise
+            _answered(call, response)
+            return response
+
+        return request
+
+    return wrap
+
+
+def _sending(
+    calls: Calls,
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
+    """Aiohttp sends the same headers on wherever a redirect leads."""
+
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def send(request: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.readdress(request.headers, request.url.host or "")
+            return await original(request, *args, **kwargs)
+
+        return send
+
+    return wrap
+
+
+@fail_open(NAME, None)
+def _begin(calls: Calls, session: Any, method: Any, url: Any) -> Call | None:
+    if any(
+        hasattr(config, "_is_instrumented_by_opentelemetry") for config in session.trace_configs
+    ):
+        return None  # OpenTelemetry's own works inside of this and can't be joined
+    from yarl import URL
+
+    whole = url if isinstance(url, URL) else URL(url)
+    base = getattr(session, "_base_url", None)
+    if base is not None and not whole.absolute:
+        whole = base.join(whole)
+    return calls.begin(str(method).upper(), str(whole), whole.host or "", whole.port)
+
+
+def _with_headers(more: dict[str, Any], call: Call) -> dict[str, Any]:
+    """The call's arguments with our headers in the place of what may have been copied."""
+    try:
+        from multidict import CIMultiDict
+
+        headers = CIMultiDict(more.get("headers") or ())
+        headers.update(call.headers)
+    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+        COUNTERS.error(NAME)
+        return more
+    return {**more, "headers": headers}
+
+
+@fail_open(NAME, None)
+def _answered(call: Call, response: Any) -> None:
+    length = response.request_info.headers.get("Content-Length", "")
+    call.sent = int(length) if length.isdigit() else 0
+    call.answered(response.status, response.headers)
+    if redirects := len(response.history):
+        call.span.set_attribute("http.request.resend_count", redirects)
+    if response.closed or response.status == SWITCHING_PROTOCOLS:
+        call.end(_received(response))
+    else:
+        call.follow(response)
+
+
+def _received(response: Any) -> int:
+    content = response.content
+    return 0 if content is None else int(content.total_bytes)

@@ -1,0 +1,116 @@
+"""requests: local breakers, deadlines and retry budgets of outgoing calls.
+
+A call is one ``HTTPAdapter.send``. Its peer is host and port; its name is the method, with the
+operation of this service that calls, as for httpx.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from heatshield.context.deadline import milliseconds
+from heatshield.context.request import call_in
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.integrations.clients.http_outcome import http_outcome
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.services import Equipment
+from heatshield.names import DEADLINE_HEADER
+from heatshield.resilience.downstream import DOWNSTREAM, Begun
+from heatshield.resilience.local import Outcome
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "downstream_requests"
+
+TIMEOUT_AT: Final = 1
+"""Where ``timeout`` stands after the request in ``HTTPAdapter.send``."""
+
+_PATCHES: Final = Patches()
+
+
+def install(equipment: Equipment) -> None:
+    """Stand before every adapter, if the settings want anything of it.
+
+    Raises:
+        ImportError: if requests is not installed.
+    """
+    from requests.adapters import HTTPAdapter
+
+    remove()
+    if DOWNSTREAM.install(NAME, equipment.settings):
+        _PATCHES.wrap(HTTPAdapter, "send", _around)
+
+
+def remove() -> None:
+    """Take it out again."""
+    _PATCHES.undo()
+    DOWNSTREAM.remove(NAME)
+
+
+def _around(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def send(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        begun = _begin(request)
+        if begun is None:
+            return original(adapter, request, *args, **kwargs)
+        if begun.left_s is not None:
+            args, kwargs = _pass_on(request, begun, args, kwargs)
+        try:
+            response = original(adapter, request, *args, **kwargs)
+        except BaseException as error:
+            _failed(begun, error)
+            raise
+        begun.end(http_outcome(response))
+        return response
+
+    return send
+
+
+def _begin(request: Any) -> Begun | None:
+    if DOWNSTREAM.idle:
+        return None
+    return DOWNSTREAM.begin(_peer(request), str(request.method), call_in)
+
+
+@fail_open(NAME, "")
+def _peer(request: Any) -> str:
+    return str(urlsplit(request.url).netloc).rpartition("@")[2].lower()
+
+
+def _pass_on(
+    request: Any, begun: Begun, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Tell the service how much time there is, and wait no longer than that."""
+    try:
+        request.headers[DEADLINE_HEADER] = milliseconds(begun.left_s or 0.0)
+        if len(args) > TIMEOUT_AT:
+            timeout = _timeout(args[TIMEOUT_AT], begun)
+            return (*args[:TIMEOUT_AT], timeout, *args[TIMEOUT_AT + 1 :]), kwargs
+        return args, {**kwargs, "timeout": _timeout(kwargs.get("timeout"), begun)}
+    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+        COUNTERS.error(NAME)
+        return args, kwargs
+
+
+def _timeout(own: Any, begun: Begun) -> Any:
+    """The timeout that requests was given, in one of its four forms, and no more than is left."""
+    if isinstance(own, tuple):
+        return tuple(begun.timeout_s(step) for step in own)
+    if own is None or isinstance(own, int | float):
+        return begun.timeout_s(own)
+    cut = own.clone()  # urllib3's Timeout
+    cut.total = begun.timeout_s(cut.total)
+    return cut
+
+
+@fail_open(NAME, None)
+def _failed(begun: Begun, error: BaseException) -> None:
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        begun.timed_out()
+    elif isinstance(error, requests.ConnectionError | requests.exceptions.RetryError):
+        begun.end(Outcome.FAILURE)
+    else:
+        begun.end(Outcome.CUT)

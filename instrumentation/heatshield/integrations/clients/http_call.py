@@ -1,0 +1,318 @@
+"""Calls to other services over HTTP: one client span each, whatever library makes them.
+
+A span begins before the first byte is sent and ends when the body of the answer has been read or
+let go, so that it covers what the other side does. It is the current one until the answer's head is
+there. Where OpenTelemetry's own instrumentation of the same library has opened a span, that one is
+joined; inside any other HTTP client's span there is none, as it is the same call.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextvars import Token
+from functools import wraps
+from typing import Any, ClassVar, Final
+
+from opentelemetry.context import (
+    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    Context,
+    attach,
+    detach,
+    get_current,
+)
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+
+from heatshield.breakers.gate import mark_rejected
+from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, refusal_in
+from heatshield.counters import fail_open
+from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.servers.http_method import method_name
+from heatshield.integrations.services import Equipment
+from heatshield.names import BREAKER_HEADER
+from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.stamp import add_cost, attributes_of
+
+__all__ = ["Call", "Calls", "abandoning", "end_of", "letting_go", "reading"]
+
+CLIENT_ERROR: Final = 400
+"""From here on an answer is an error to whoever asked, by OpenTelemetry's conventions."""
+
+_LIBRARIES: Final = ("httpx", "requests", "urllib3", "aiohttp_client")
+_OURS: Final = "heatshield."
+_THEIRS: Final = "opentelemetry.instrumentation."
+_SCOPES: Final = frozenset(
+    prefix + library for prefix in (_OURS, _THEIRS) for library in _LIBRARIES
+)
+
+_CALL: Final = "_heatshield_call"
+"""Attribute of a library's response: the :class:`Call` that it answers, until it is let go."""
+
+_ABANDONED: Final[deque[Span]] = deque()
+"""Spans of responses that nobody read or closed. The garbage collector finds them, at a moment when
+any lock may be held, so the next call ends them."""
+
+
+class Call:
+    """One call that is under way.
+
+    Args:
+        span: ours, or OpenTelemetry's own that was joined.
+        sent: bytes of the request's body.
+        token: of the context in which the span is the current one; ``None`` if it is not ours.
+
+    Attributes:
+        headers: to be sent with the request.
+        sent: as above; it may be known only when the answer is there.
+        span: as above.
+        held: how many reads of its answer are under way; until they are over it does not end.
+        due: it is to end then.
+    """
+
+    __slots__ = ("_token", "_whole", "due", "headers", "held", "sent", "span")
+
+    def __init__(self, span: Span, sent: int, token: "Token[Context] | None" = None) -> None:
+        self.span = span
+        self.headers: dict[str, str] = {}
+        self.sent = sent
+        self.held = 0
+        self.due = False
+        self._token = token
+        self._whole = token is not None  # ours, and not ended
+
+    @fail_open("calling", None)
+    def failed(self, error: BaseException) -> None:
+        """Say that there is no answer, and why."""
+        span = self.span
+        refusal = refusal_in(error)
+        if refusal is not None:
+            mark_rejected(span, refusal.entry_id)
+        elif self._whole:
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.record_exception(error)
+            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        self.end()
+
+    @fail_open("calling", None)
+    def answered(self, status: int, headers: Any) -> None:
+        """Say what the answer is.
+
+        Args:
+            status: of HTTP.
+            headers: a mapping that knows no case.
+        """
+        self._leave()
+        if self._whole:
+            self.span.set_attribute("http.response.status_code", status)
+            if status >= CLIENT_ERROR:
+                self.span.set_attribute("error.type", str(status))
+                self.span.set_status(StatusCode.ERROR)
+        if status == UNAVAILABLE and (entry_id := headers.get(BREAKER_HEADER)):
+            mark_rejected(self.span, str(entry_id)[:MAX_ID_LENGTH])
+
+    def follow(self, response: Any) -> None:
+        """End the call when ``response`` is let go, as :func:`letting_go` sees it."""
+        try:
+            setattr(response, _CALL, self)
+        except Exception:  # noqa: BLE001  # somebody's own response, which takes no attributes
+            self.end()
+
+    @fail_open("calling", None)
+    def end(self, received: int = 0) -> None:
+        """End it; only the first end counts.
+
+        Args:
+            received: bytes of the answer's body.
+        """
+        self._leave()
+        span = self.span
+        if span.is_recording():
+            add_cost(bytes=self.sent + received, span=span)
+            if self._whole:
+                span.set_attribute("http.request.body.size", self.sent)
+                span.set_attribute("http.response.body.size", received)
+        if self._whole:
+            self._whole = False
+            span.end()
+
+    def _leave(self) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+
+    def __del__(self) -> None:
+        if self._whole:
+            _ABANDONED.append(self.span)
+
+
+class Calls:
+    """Opens the calls of one library.
+
+    Args:
+        library: as OpenTelemetry calls its instrumentation.
+        equipment: of the runtime.
+        theirs: OpenTelemetry's own instrumentation of that library, if it can be around ours.
+
+    A patch can't be taken out from under somebody else's. One that is left then stays out of the
+    way, because its calls are not those in use any more.
+    """
+
+    _in_use: ClassVar[dict[str, "Calls"]] = {}
+
+    def __init__(self, library: str, equipment: Equipment, theirs: Theirs | None = None) -> None:
+        self._library = library
+        self._in_use[library] = self
+        self._theirs = theirs
+        self._scope, self._their_scope = _OURS + library, _THEIRS + library
+        self._headers = equipment.propagator.headers
+        self._names = equipment.propagator.fields
+        self._tracer = PROVIDER.get_tracer(self._scope)
+
+    @classmethod
+    def retire(cls, library: str) -> None:
+        """See no calls of a library any more."""
+        cls._in_use.pop(library, None)
+
+    @fail_open("calling", None)
+    def begin(
+        self, method: str, url: str, host: str, port: int | None, sent: int = 0
+    ) -> Call | None:
+        """Open the span of a call; ``None`` if it is not to be seen, or seen already.
+
+        Args:
+            method: of HTTP.
+            url: whole.
+            host: of the URL.
+            port: of the URL, if it has one.
+            sent: bytes of the request's body, as far as they are known.
+        """
+        if self._in_use.get(self._library) is not self:
+            return None
+        context = get_current()
+        around = get_current_span(context)
+        if getattr(around, "kind", None) is SpanKind.CLIENT:
+            scope = _scope_of(around)
+            if scope == self._their_scope:
+                return Call(around, sent)
+            if scope in _SCOPES:
+                return None
+        if self._theirs is not None and self._theirs.active:
+            return None  # it works inside of ours, or leaves this call out
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(
+            _SUPPRESS_HTTP_INSTRUMENTATION_KEY
+        ):
+            return None
+        while _ABANDONED:
+            _ABANDONED.popleft().end()
+        attributes: dict[str, Any] = {
+            "http.request.method": method,
+            "server.address": host,
+            "url.full": url if "@" not in url else _without_credentials(url),
+        }
+        if port is not None:
+            attributes["server.port"] = port
+        span = self._tracer.open(method_name(method), SpanKind.CLIENT, attributes, context)
+        within = set_span_in_context(span, context)
+        call = Call(span, sent, attach(within))
+        call.headers = self._headers(within)
+        return call
+
+    @fail_open("calling", None)
+    def readdress(self, headers: Any, host: str) -> None:
+        """Fit the headers of a request that the call under way sends, to where it goes by now.
+
+        Args:
+            headers: a mutable mapping that knows no case.
+            host: that a redirect may have led to, and that may be none to tell of trace and user.
+        """
+        span = get_current_span()
+        if _scope_of(span) != self._scope or attributes_of(span).get("server.address") == host:
+            return
+        span.set_attribute("server.address", host)
+        for name in self._names:
+            headers.pop(name, None)
+        headers.update(self._headers(get_current()))
+
+
+def _scope_of(span: Span) -> str:
+    return str(getattr(getattr(span, "instrumentation_scope", None), "name", ""))
+
+
+def _without_credentials(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def letting_go(
+    received: Callable[[Any], int],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wraps the method by which a response lets its connection go: its call ends then.
+
+    Args:
+        received: tells how many bytes of body the response has read.
+    """
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def let_go(response: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(response, *args, **kwargs)
+            finally:
+                end_of(response, received)
+
+        return let_go
+
+    return wrap
+
+
+def reading(
+    received: Callable[[Any], int],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wraps a method that reads a response, and lets go of it before it has counted what it read.
+
+    Args:
+        received: as for :func:`letting_go`.
+    """
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def read(response: Any, *args: Any, **kwargs: Any) -> Any:
+            call: Call | None = response.__dict__.get(_CALL)
+            if call is None:
+                return original(response, *args, **kwargs)
+            call.held += 1
+            try:
+                return original(response, *args, **kwargs)
+            finally:
+                call.held -= 1
+                if call.due:
+                    end_of(response, received)
+
+        return read
+
+    return wrap
+
+
+def abandoning(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps ``__del__`` of a response that lets go there: nothing may be sent from within it."""
+
+    @wraps(original)
+    def collected(response: Any) -> None:
+        response.__dict__.pop(_CALL, None)
+        original(response)
+
+    return collected
+
+
+@fail_open("calling", None)
+def end_of(response: Any, received: Callable[[Any], int]) -> None:
+    """End the call that ``response`` answers, if it is still under way."""
+    call: Call | None = response.__dict__.get(_CALL)
+    if call is None:
+        return
+    if call.held:
+        call.due = True
+        return
+    del response.__dict__[_CALL]
+    if not getattr(response, "_finalizing", False):  # Python's own __del__ of files
+        call.end(received(response))

@@ -1,0 +1,265 @@
+"""psycopg 3, sync and async: a span a statement, with the rows it reads or writes.
+
+Methods of psycopg's own cursor classes are wrapped, so that cursors of any factory, and those of a
+service's subclasses, are covered and stay what they are. Also ``stream()``, ``copy()``, server-side
+cursors and pipelines.
+"""
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from functools import wraps
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from heatshield.counters import fail_open
+from heatshield.integrations.databases.sql_statements import Statement, Statements
+from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "psycopg"
+
+_STATEMENTS: Final = Statements(NAME, Theirs("psycopg", "PsycopgInstrumentor"))
+_PATCHES: Final = Patches()
+_SYSTEM: Final = "postgresql"
+
+_WHOSE: Final[WeakKeyDictionary[Any, Mapping[str, Any]]] = WeakKeyDictionary()
+"""What spans say of a connection."""
+
+_READING: Final[WeakKeyDictionary[Any, Statement]] = WeakKeyDictionary()
+"""Statements whose rows are still to come, by cursor: psycopg's have no place for more."""
+
+
+def install(equipment: Equipment) -> None:
+    """Patch every kind of cursor; replaces an earlier patch.
+
+    Raises:
+        ImportError: if psycopg is not installed.
+    """
+    import psycopg
+    from psycopg._cursor_base import BaseCursor
+    from psycopg._server_cursor_base import ServerCursorMixin
+
+    _PATCHES.undo()
+    _STATEMENTS.redact = equipment.settings.redaction
+    for cursor, server_cursor, around in (
+        (psycopg.Cursor, psycopg.ServerCursor, _STATEMENTS.around),
+        (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _STATEMENTS.around_async),
+    ):
+        _PATCHES.wrap(cursor, "execute", around(_begin, _rows_or_later))
+        _PATCHES.wrap(cursor, "executemany", around(_begin_many, _rows_or_later))
+        _PATCHES.wrap(server_cursor, "execute", around(_begin, _rows_by_page))
+    _PATCHES.wrap(ServerCursorMixin, "_fetch_gen", _fetching)
+    _PATCHES.wrap(ServerCursorMixin, "_close_gen", _closing)
+    _PATCHES.wrap(BaseCursor, "_set_results", _receiving)
+    _PATCHES.wrap(psycopg.Cursor, "stream", _streaming)
+    _PATCHES.wrap(psycopg.AsyncCursor, "stream", _streaming_async)
+    _PATCHES.wrap(psycopg.Cursor, "copy", _copying)
+    _PATCHES.wrap(psycopg.AsyncCursor, "copy", _copying_async)
+
+
+def remove() -> None:
+    """Take the patches out again."""
+    _PATCHES.undo()
+    _READING.clear()
+
+
+# -- one statement ---------------------------------------------------------------------------------
+
+
+def _begin(cursor: Any, query: Any, *_args: Any, **_kwargs: Any) -> Statement | None:
+    if _READING:
+        _let_go(cursor)
+    return _STATEMENTS.open(_text(query, cursor), _whose(cursor.connection), system=_SYSTEM)
+
+
+def _begin_many(
+    cursor: Any, query: Any, params_seq: Any = (), *_args: Any, **_kwargs: Any
+) -> Statement | None:
+    if _READING:
+        _let_go(cursor)
+    batch = len(params_seq) if isinstance(params_seq, list | tuple) else 0
+    return _STATEMENTS.open(
+        _text(query, cursor), _whose(cursor.connection), system=_SYSTEM, batch=batch
+    )
+
+
+def _text(query: Any, cursor: Any) -> Any:
+    if isinstance(query, str | bytes):
+        return query
+    if hasattr(query, "as_string"):  # psycopg.sql's
+        return query.as_string(cursor)
+    return "?".join(query.strings)  # a template string
+
+
+def _whose(connection: Any) -> Mapping[str, Any]:
+    known = _WHOSE.get(connection)
+    if known is None:
+        info = connection.info
+        known = {"db.system.name": _SYSTEM, "db.namespace": info.dbname}
+        if info.host:
+            known |= {"server.address": info.host, "server.port": info.port}
+        _WHOSE[connection] = known
+    return known
+
+
+def _rows(cursor: Any) -> int:
+    """Rows read or written by all statements of one ``execute``."""
+    results = getattr(cursor, "_results", ())
+    if len(results) > 1:
+        return _rows_of(results)
+    return max(0, int(cursor.rowcount))
+
+
+def _rows_of(results: Iterable[Any]) -> int:
+    return sum(result.ntuples or result.command_tuples or 0 for result in results)
+
+
+def _rows_or_later(statement: Statement, _result: Any, cursor: Any, *_args: Any) -> int | None:
+    if cursor.connection.pgconn.pipeline_status and cursor.pgresult is None:
+        _READING[cursor] = statement
+        return None
+    return _rows(cursor)
+
+
+def _rows_by_page(statement: Statement, _result: Any, cursor: Any, *_args: Any) -> None:
+    _READING[cursor] = statement
+
+
+@fail_open(NAME, None)
+def _let_go(cursor: Any) -> None:
+    """Nothing more is read of the statement before."""
+    statement = _READING.pop(cursor, None)
+    if statement is not None:
+        statement.end()
+
+
+# -- rows that come later --------------------------------------------------------------------------
+
+
+def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(fetch)
+    def fetched(cursor: Any, num: int | None) -> Generator[Any, Any, Any]:
+        statement = _READING.get(cursor)
+        if statement is None:
+            return (yield from fetch(cursor, num))
+        statement.resume()
+        try:
+            records = yield from fetch(cursor, num)
+        except BaseException as error:
+            statement.fail(error, redact=_STATEMENTS.redact)
+            raise
+        if num is None or len(records) < num:
+            statement.end(len(records))
+        else:
+            statement.pause(len(records))
+        return records
+
+    return fetched
+
+
+def _closing(close: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(close)
+    def closed(cursor: Any) -> Generator[Any, Any, Any]:
+        _let_go(cursor)
+        return (yield from close(cursor))
+
+    return closed
+
+
+def _receiving(receive: Callable[..., Any]) -> Callable[..., Any]:
+    """In a pipeline, results come when somebody waits for them."""
+
+    @wraps(receive)
+    def received(cursor: Any, results: Any) -> Any:
+        done = receive(cursor, results)
+        if _READING:
+            _count(cursor, results)
+        return done
+
+    return received
+
+
+@fail_open(NAME, None)
+def _count(cursor: Any, results: Any) -> None:
+    statement = _READING.get(cursor)
+    if statement is not None:
+        rows = _rows_of(results)
+        if getattr(cursor, "_execmany_returning", None) is None:
+            statement.end(rows)
+        else:
+            statement.read(rows)  # of one of many parameters
+
+
+def _streaming(stream: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    @wraps(stream)
+    def streamed(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        rows: Any = stream(cursor, *args, **kwargs)
+        statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
+        if statement is None:
+            yield from rows
+            return
+        with closing(rows), _STATEMENTS.reading(statement):
+            for row in rows:
+                statement.pause(1)
+                yield row
+                statement.resume()
+
+    return streamed
+
+
+def _streaming_async(
+    stream: Callable[..., AsyncIterator[Any]],
+) -> Callable[..., AsyncIterator[Any]]:
+    @wraps(stream)
+    async def streamed(cursor: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        rows: Any = stream(cursor, *args, **kwargs)
+        statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
+        if statement is None:
+            async for row in rows:
+                yield row
+            return
+        async with aclosing(rows):
+            with _STATEMENTS.reading(statement):
+                async for row in rows:
+                    statement.pause(1)
+                    yield row
+                    statement.resume()
+
+    return streamed
+
+
+def _copying(copy: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(copy)
+    @contextmanager
+    def copied(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
+        if statement is None:
+            with copy(cursor, *args, **kwargs) as copying:
+                yield copying
+            return
+        with _STATEMENTS.reading(statement):
+            with copy(cursor, *args, **kwargs) as copying:
+                yield copying
+            statement.read(_rows(cursor))
+
+    return copied
+
+
+def _copying_async(copy: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(copy)
+    @asynccontextmanager
+    async def copied(cursor: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
+        if statement is None:
+            async with copy(cursor, *args, **kwargs) as copying:
+                yield copying
+            return
+        with _STATEMENTS.reading(statement):
+            async with copy(cursor, *args, **kwargs) as copying:
+                yield copying
+            statement.read(_rows(cursor))
+
+    return copied

@@ -1,0 +1,298 @@
+"""redis-py, sync, async and cluster: a span a command or pipeline, with the elements it moves.
+
+Our own patches and not OpenTelemetry's, which take as long as a command to a near server does. The
+span is not made the current one, as nothing runs within it. A pipeline of 20,000 commands makes one
+small span. Arguments are never sent, and keys only as patterns.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, wraps
+from typing import Any, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from heatshield.breakers.gate import mark_rejected
+from heatshield.breakers.rejection import refusal_in
+from heatshield.context.request import request_in
+from heatshield.counters import fail_open
+from heatshield.integrations.databases.redis_elements import elements_read, elements_written
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.services import Equipment
+from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
+from heatshield.sanitize.redis_keys import Patterns, key_of
+from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.stamp import add_cost
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "redis"
+
+MAX_STATEMENT_WORDS: Final = 8
+"""Words of a command that are shown; they are question marks anyway."""
+
+MAX_PIPELINE_NAMES: Final = 4
+"""Different commands in a pipeline's name, which must be of low cardinality."""
+
+_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+"""Replies that hold no elements."""
+
+_TRACER: Final = PROVIDER.get_tracer("heatshield.redis")
+_PATCHES: Final = Patches()
+_PATTERNS: Final = Patterns()
+
+
+def install(equipment: Equipment) -> None:
+    """Patch every kind of client; replaces an earlier patch.
+
+    Raises:
+        ImportError: if redis-py is not installed.
+    """
+    del equipment
+    from redis import asyncio, client, cluster
+
+    _PATCHES.undo()
+    for sync, pipeline in (
+        (client.Redis, client.Pipeline),
+        (cluster.RedisCluster, cluster.ClusterPipeline),
+    ):
+        _PATCHES.wrap(sync, "execute_command", _commanding)
+        _PATCHES.wrap(pipeline, "immediate_execute_command", _commanding)
+        _PATCHES.wrap(pipeline, "execute", _pipelining)
+    for asynchronous, batch in (
+        (asyncio.Redis, asyncio.client.Pipeline),
+        (asyncio.RedisCluster, asyncio.cluster.ClusterPipeline),
+    ):
+        _PATCHES.wrap(asynchronous, "execute_command", _commanding_async)
+        _PATCHES.wrap(batch, "immediate_execute_command", _commanding_async)
+        _PATCHES.wrap(batch, "execute", _pipelining_async)
+
+
+def remove() -> None:
+    """Take the patches out again."""
+    _PATCHES.undo()
+
+
+# -- one command -----------------------------------------------------------------------------------
+
+
+def _commanding(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(execute)
+    def execute_command(client: Any, *words: Any, **options: Any) -> Any:
+        span = _open(client, words)
+        if span is None:
+            return execute(client, *words, **options)
+        try:
+            reply = execute(client, *words, **options)
+        except BaseException as error:
+            _fail(span, error)
+            raise
+        _end(span, reply)
+        return reply
+
+    return execute_command
+
+
+def _commanding_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(execute)
+    async def execute_command(client: Any, *words: Any, **options: Any) -> Any:
+        span = _open(client, words)
+        if span is None:
+            return await execute(client, *words, **options)
+        try:
+            reply = await execute(client, *words, **options)
+        except BaseException as error:
+            _fail(span, error)
+            raise
+        _end(span, reply)
+        return reply
+
+    return execute_command
+
+
+@fail_open("redis", None)
+def _open(client: Any, words: Sequence[Any]) -> Span | None:
+    context = get_current()
+    if not words or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _theirs():
+        return None
+    name = _name(words[0])
+    pattern = _pattern(name, words)
+    attributes = _attributes(client)
+    attributes["db.query.text"] = _statement(name, pattern, len(words))
+    attributes[REDIS_ARGS_LENGTH] = len(words)
+    if pattern is not None:
+        attributes[REDIS_KEY_PATTERN] = pattern
+    elements = elements_written(words)
+    if elements:
+        attributes[COST_ELEMENTS] = elements
+    return _TRACER.open(name, SpanKind.CLIENT, attributes, context)
+
+
+def _theirs() -> bool:
+    """Whether the service has OpenTelemetry's own instrumentation: then that makes the spans."""
+    module = sys.modules.get("opentelemetry.instrumentation.redis")
+    return module is not None and module.RedisInstrumentor().is_instrumented_by_opentelemetry
+
+
+def _name(word: Any) -> str:
+    return _named(word) if isinstance(word, str | bytes) else str(word).upper()
+
+
+@lru_cache(1_024)
+def _named(word: str | bytes) -> str:
+    text = word.decode("latin-1") if isinstance(word, bytes) else str(word)
+    return text if text.isupper() else text.upper()
+
+
+def _pattern(name: str, words: Sequence[Any]) -> str | None:
+    key = key_of(name.partition(" ")[0], words)
+    if key is None:
+        return None
+    request = request_in()
+    if request is None or not request.user:
+        return _PATTERNS.of(key)
+    return _PATTERNS.of(key, (request.user, request.raw_user))
+
+
+def _attributes(client: Any) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"db.system.name": "redis"}
+    pool = getattr(client, "connection_pool", None)
+    if pool is not None:
+        known = pool.connection_kwargs
+        host = known.get("host") or known.get("path")
+        if host is not None:
+            attributes["server.address"] = host
+            if port := known.get("port"):
+                attributes["server.port"] = port
+        if namespace := known.get("db"):
+            attributes["db.namespace"] = str(namespace)
+    return attributes
+
+
+def _statement(name: str, pattern: str | None, words: int) -> str:
+    """``SADD user:{id}:stickers ? ?``, cut where it gets long."""
+    begun = name if pattern is None else f"{name} {pattern}"
+    rest = words - (1 if pattern is None else 2)
+    if rest <= MAX_STATEMENT_WORDS:
+        return begun + " ?" * rest
+    return f"{begun}{' ?' * MAX_STATEMENT_WORDS} ... ({words} words)"
+
+
+@fail_open("redis", None)
+def _end(span: Span, reply: Any) -> None:
+    try:
+        if type(reply) not in _SCALARS:
+            name = getattr(span, "name", "")
+            add_cost(elements=elements_read(name, reply), span=span)
+    finally:
+        span.end()
+
+
+@fail_open("redis", None)
+def _fail(span: Span, error: BaseException) -> None:
+    from redis.exceptions import NoScriptError, WatchError
+
+    ordinary = (WatchError, NoScriptError)  # parts of their protocols
+    try:
+        if isinstance(error, Exception) and not isinstance(error, ordinary):
+            span.record_exception(error)
+            refusal = refusal_in(error)
+            if refusal is None:
+                span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            else:
+                mark_rejected(span, refusal.entry_id)
+    finally:
+        span.end()
+
+
+# -- pipelines -------------------------------------------------------------------------------------
+
+
+def _pipelining(execute: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(execute)
+    def executed(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
+        opened = _open_pipeline(pipeline)
+        if opened is None:
+            return execute(pipeline, *args, **kwargs)
+        try:
+            replies = execute(pipeline, *args, **kwargs)
+        except BaseException as error:
+            _fail(opened[0], error)
+            raise
+        _end_pipeline(*opened, replies)
+        return replies
+
+    return executed
+
+
+def _pipelining_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(execute)
+    async def executed(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
+        opened = _open_pipeline(pipeline)
+        if opened is None:
+            return await execute(pipeline, *args, **kwargs)
+        try:
+            replies = await execute(pipeline, *args, **kwargs)
+        except BaseException as error:
+            _fail(opened[0], error)
+            raise
+        _end_pipeline(*opened, replies)
+        return replies
+
+    return executed
+
+
+@fail_open("redis", None)
+def _open_pipeline(pipeline: Any) -> tuple[Span, tuple[str, ...]] | None:
+    context = get_current()
+    if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _theirs():
+        return None
+    commands = [_words(command) for command in _stack(pipeline)]
+    if not commands:
+        return None
+    names = tuple(_name(words[0]) for words in commands)
+    different = list(dict.fromkeys(names))
+    more = " ..." if len(different) > MAX_PIPELINE_NAMES else ""
+    attributes = _attributes(pipeline) | {
+        "db.operation.batch.size": len(names),
+        "db.query.text": f"PIPELINE of {len(names)}: {' '.join(different[:16])}",
+    }
+    pattern = _pattern(names[0], commands[0])
+    if pattern is not None:
+        attributes[REDIS_KEY_PATTERN] = pattern
+    elements = sum(map(elements_written, commands))
+    if elements:
+        attributes[COST_ELEMENTS] = elements
+    name = "PIPELINE " + " ".join(different[:MAX_PIPELINE_NAMES]) + more
+    return _TRACER.open(name, SpanKind.CLIENT, attributes, context), names
+
+
+def _stack(pipeline: Any) -> Sequence[Any]:
+    """The commands that wait: a cluster's pipeline keeps them in its execution strategy."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    for owner in (strategy, pipeline):
+        for name in ("command_stack", "_command_queue", "command_queue", "_command_stack"):
+            stack = getattr(owner, name, None)
+            if stack is not None:
+                return list(stack)
+    return ()
+
+
+def _words(command: Any) -> Sequence[Any]:
+    found: Sequence[Any] = getattr(command, "args", None) or command[0]
+    return found
+
+
+@fail_open("redis", None)
+def _end_pipeline(span: Span, names: tuple[str, ...], replies: Any) -> None:
+    try:
+        if isinstance(replies, list):
+            read = sum(
+                elements_read(name, reply)
+                for name, reply in zip(names, replies, strict=False)
+                if type(reply) not in _SCALARS
+            )
+            add_cost(elements=read, span=span)
+    finally:
+        span.end()

@@ -1,0 +1,336 @@
+"""The span of a statement, and the rows that are read through it.
+
+A statement that returns rows is not over when the library's ``execute`` returns: SQLite steps to
+the first row only, server-side cursors fetch page by page. A span can't be written to once it has
+ended, and rows charged to whatever runs later would hide which statement read them. So a span whose
+rows are still to come is *paused*: it is ended when the last row has been read, or the cursor is
+closed, used anew or gone. Its duration is the time that was spent in the library, not the time
+that the service took between two rows, so no second is charged twice. What is read one row at a
+time is counted, not timed: timing would cost more than the row.
+
+Rows that drivers buffer (psycopg, asyncpg) are known when ``execute`` returns; there nothing is
+paused. Rows of a statement that has ended already go to the current span: they are charged to the
+same user and call.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from time import perf_counter_ns
+from typing import Any, Final
+from weakref import ReferenceType, ref
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.integrations.otel_contrib import Theirs
+from heatshield.names import COST_ROWS
+from heatshield.sanitize.sql_errors import MAX_MESSAGE, masked, status_of
+from heatshield.sanitize.sql_shape import MAX_STATEMENT, shape_of
+from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.stamp import add_cost
+
+__all__ = ["Statement", "Statements", "covered"]
+
+_COVERING: Final[ContextVar["ReferenceType[Statement] | None"]] = ContextVar(
+    "heatshield-statement", default=None
+)
+"""The statement of a library on top of drivers that runs here and now."""
+
+_ABANDONED: Final[deque[tuple[Span, int, int]]] = deque()
+"""Spans whose cursors are gone, their rows and durations. The garbage collector may come at any
+moment, also while a lock is held that ending a span would wait for; so they are ended later."""
+
+os.register_at_fork(after_in_child=_ABANDONED.clear)  # the parent ends them
+
+
+class Statement:
+    """One statement; it runs as soon as it is made.
+
+    Args:
+        span: ``None`` where another instrumentation makes the span: then rows alone are counted.
+
+    Attributes:
+        span: ``None`` once it has ended.
+        rows: read or written so far.
+        running: whether the library works on it now.
+    """
+
+    __slots__ = ("__weakref__", "_began_ns", "_busy_ns", "rows", "running", "span")
+
+    def __init__(self, span: Span | None) -> None:
+        self.span = span
+        self.rows = self._busy_ns = 0
+        self.running = True
+        self._began_ns = perf_counter_ns()
+
+    def pause(self, rows: int = 0) -> None:
+        """The library has returned; more rows may be read."""
+        if self.running:
+            self._busy_ns += perf_counter_ns() - self._began_ns
+            self.running = False
+        if rows:
+            self.read(rows)
+
+    def resume(self) -> None:
+        """The library reads on."""
+        self._began_ns = perf_counter_ns()
+        self.running = True
+
+    def read(self, rows: int) -> None:
+        """Rows were read, or written."""
+        if self.span is None:
+            add_cost(rows=rows)
+        else:
+            self.rows += rows
+
+    @fail_open("statement", None)
+    def end(self, rows: int = 0) -> None:
+        """All its rows are known; only the first end counts."""
+        span, self.span = self.span, None
+        was_running, self.running = self.running, False
+        if span is None:
+            if rows:
+                add_cost(rows=rows)
+        elif was_running and not self._busy_ns:
+            _end(span, self.rows + rows, None)
+        else:
+            if was_running:
+                self._busy_ns += perf_counter_ns() - self._began_ns
+            _end(span, self.rows + rows, self._busy_ns)
+
+    @fail_open("statement", None)
+    def fail(self, error: BaseException, *, redact: bool = True) -> None:
+        """It ended with an error; one that only ends the task or the program is none."""
+        try:
+            if isinstance(error, Exception):
+                kind = type(error)
+                name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+                self.mark_failed(name, str(error), status_of(error), redact=redact)
+        finally:
+            self.end()
+
+    def mark_failed(self, name: str, message: str, status: str, *, redact: bool = True) -> None:
+        """Say what went wrong.
+
+        Args:
+            name: of the error's class.
+            message: as it came; masked unless it is not to be redacted.
+            status: the database's own code, or empty.
+            redact: whether values in the message are masked.
+        """
+        span = self.span
+        if span is None:
+            return
+        message = masked(message) if redact else message[:MAX_MESSAGE]
+        span.set_attribute("error.type", name)
+        if status:
+            span.set_attribute("db.response.status_code", status)
+        # Without its stack: whoever lets it go on notes that, and values may stand in it.
+        span.add_event("exception", {"exception.type": name, "exception.message": message})
+        span.set_status(StatusCode.ERROR, f"{name.rpartition('.')[2]}: {message}")
+
+    def __del__(self) -> None:
+        """Its cursor is gone; nobody will read on.
+
+        If it still ran, it was given up at an unknown time, and no guess is charged to anybody.
+        """
+        if self.span is not None:
+            _ABANDONED.append((self.span, self.rows, self._busy_ns))
+
+
+def _end(span: Span, rows: int, busy_ns: int | None) -> None:
+    if rows > 0:
+        span.set_attribute(COST_ROWS, rows)
+    start = getattr(span, "start_time", None) if busy_ns is not None else None
+    span.end(start + busy_ns if start and busy_ns is not None else None)
+
+
+def _end_abandoned() -> None:
+    while _ABANDONED:
+        try:
+            _end(*_ABANDONED.popleft())
+        except IndexError:
+            return  # another thread was faster
+
+
+def covered() -> bool:
+    """Whether what a driver is asked here is a part of a statement that has its span already."""
+    covering = _COVERING.get()
+    if covering is None:
+        return False
+    statement = covering()
+    return statement is not None and statement.running
+
+
+class Statements:
+    """Opens the spans of one library.
+
+    Args:
+        name: of the integration.
+        theirs: OpenTelemetry's instrumentation of the same library.
+    """
+
+    def __init__(self, name: str, theirs: Theirs) -> None:
+        self._name = name
+        self._theirs = theirs
+        self._tracer = PROVIDER.get_tracer(f"heatshield.{name}")
+        self.redact = True
+        """Whether literals and what errors quote are masked."""
+
+    def open(
+        self, statement: Any, whose: Mapping[str, Any], *, system: str, batch: int = 0
+    ) -> Statement | None:
+        """Begin a statement; ``None`` if it is none of ours to trace.
+
+        Args:
+            statement: SQL, as text or bytes.
+            whose: the attributes of its connection.
+            system: the database, as :func:`~heatshield.sanitize.sql_shape.shape_of` knows it.
+            batch: how often it is executed at once, if more than once and known.
+        """
+        try:
+            if covered():
+                return None
+            context = get_current()
+            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active:
+                return None
+            text = statement if isinstance(statement, str) else _text(statement)
+            shape = shape_of(text, system)
+            attributes = {**whose, **shape.attributes}
+            if not self.redact:
+                attributes["db.query.text"] = text[:MAX_STATEMENT]
+            if batch > 1:
+                attributes["db.operation.batch.size"] = batch
+            return self._opened(shape.summary or system, attributes, context)
+        except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+            COUNTERS.error(self._name)
+            return None
+
+    def open_command(self, name: str, attributes: dict[str, Any]) -> Statement | None:
+        """Begin what is not SQL; ``None`` if it is none of ours to trace."""
+        try:
+            context = get_current()
+            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active:
+                return None
+            return self._opened(name, attributes, context)
+        except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+            COUNTERS.error(self._name)
+            return None
+
+    def _opened(self, name: str, attributes: dict[str, Any], context: Context) -> Statement:
+        if _ABANDONED:
+            _end_abandoned()
+        return Statement(self._tracer.open(name, SpanKind.CLIENT, attributes, context))
+
+    def cover(
+        self, statement: Any, whose: Mapping[str, Any], *, system: str, batch: int = 0
+    ) -> Statement | None:
+        """Begin a statement as :meth:`open` does, and leave out the drivers' spans while it runs.
+
+        Where OpenTelemetry's instrumentation makes the span, the statement only covers.
+        """
+        if self._theirs.active and not covered():
+            found: Statement | None = Statement(None)
+        else:
+            found = self.open(statement, whose, system=system, batch=batch)
+        if found is not None:
+            _COVERING.set(ref(found))
+        return found
+
+    # -- around a library's functions ------------------------------------------------------------
+
+    def begun(
+        self, begin: Callable[..., Statement | None], /, *args: Any, **kwargs: Any
+    ) -> Statement | None:
+        """What ``begin`` opens for a call of a library; ``None`` if it can't."""
+        try:
+            return begin(*args, **kwargs)
+        except Exception:  # noqa: BLE001  # called in a way that the library itself will refuse
+            COUNTERS.error(self._name)
+            return None
+
+    @contextmanager
+    def reading(self, statement: Statement) -> Iterator[None]:
+        """The statement ends with what is done inside."""
+        try:
+            yield
+        except BaseException as error:
+            statement.fail(error, redact=self.redact)
+            raise
+        statement.end()
+
+    def around(
+        self, begin: Callable[..., Statement | None], rows: Callable[..., int | None]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """A wrapper of a function that executes a statement.
+
+        Args:
+            begin: opens the statement; is given the function's arguments.
+            rows: how many it read or wrote, or ``None`` if more may come; is given the statement,
+                the result and the function's arguments.
+        """
+
+        def wrapper(execute: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(execute)
+            def executed(*args: Any, **kwargs: Any) -> Any:
+                statement = self.begun(begin, *args, **kwargs)
+                if statement is None:
+                    return execute(*args, **kwargs)
+                try:
+                    result = execute(*args, **kwargs)
+                except BaseException as error:
+                    statement.fail(error, redact=self.redact)
+                    raise
+                self._returned(statement, rows, result, args)
+                return result
+
+            return executed
+
+        return wrapper
+
+    def around_async(
+        self, begin: Callable[..., Statement | None], rows: Callable[..., int | None]
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """The same for a coroutine function."""
+
+        def wrapper(execute: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(execute)
+            async def executed(*args: Any, **kwargs: Any) -> Any:
+                statement = self.begun(begin, *args, **kwargs)
+                if statement is None:
+                    return await execute(*args, **kwargs)
+                try:
+                    result = await execute(*args, **kwargs)
+                except BaseException as error:
+                    statement.fail(error, redact=self.redact)
+                    raise
+                self._returned(statement, rows, result, args)
+                return result
+
+            return executed
+
+        return wrapper
+
+    def _returned(
+        self, statement: Statement, rows: Callable[..., int | None], result: Any, args: Any
+    ) -> None:
+        count: int | None = 0
+        try:
+            count = rows(statement, result, *args)
+        except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+            COUNTERS.error(self._name)
+        if count is None:
+            statement.pause()
+        else:
+            statement.end(count)
+
+
+def _text(statement: Any) -> str:
+    if isinstance(statement, bytes | bytearray | memoryview):
+        return bytes(statement[: MAX_STATEMENT * 4]).decode("utf-8", "replace")
+    return str(statement)

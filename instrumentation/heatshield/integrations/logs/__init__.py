@@ -1,0 +1,1 @@
+"""Logging libraries and access logs: records linked to their request."""

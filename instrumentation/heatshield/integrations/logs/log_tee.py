@@ -1,0 +1,157 @@
+"""What the integrations of logging libraries share: which records are exported, and how many.
+
+A record is exported if it reached a handler or sink of the service, so what the service's own
+levels and filters hold back is held back here; if its level is ``log_level`` or above; and as long
+as its call site keeps to ``log_rate``.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Final
+
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from heatshield.context.request import request_in
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.export.log_limits import LogLimits, Site, Suppressed
+from heatshield.export.logs import LogEvent, suppression
+from heatshield.export.severity import LEVELS
+from heatshield.integrations.services import Equipment
+
+__all__ = ["IDS", "SUPPRESSED_CAUSE", "LogTee", "current_ids", "ids_text"]
+
+NEVER_EXPORTED: Final = ("heatshield", "opentelemetry")
+"""Loggers, with all below them, that speak of exporting: their records would feed on themselves."""
+
+SUPPRESSED_CAUSE: Final = "log_rate_limit"
+"""What suppressed records are counted under, among what was dropped."""
+
+FORK_WAITS_S: Final = 0.2
+"""Most that a fork waits for a thread that is just telling what was suppressed."""
+
+_TEES: Final[weakref.WeakSet["LogTee"]] = weakref.WeakSet()
+
+
+class LogTee:
+    """Decides about records and sends them. Starts a thread only to tell what it suppressed.
+
+    Args:
+        equipment: of the runtime.
+        name: of the integration, under which its errors are counted.
+    """
+
+    def __init__(self, equipment: Equipment, name: str) -> None:
+        settings = equipment.settings
+        self.level = LEVELS[settings.log_level]
+        self.console_ids = settings.console_ids
+        self._name = name
+        self.log = equipment.log
+        self._limits = LogLimits(settings.log_rate)
+        self._teller: threading.Timer | None = None
+        _TEES.add(self)
+
+    def admit(self, logger: str, file: str, line: int, function: str, level: int) -> Site | None:
+        """The call site, if it may send this record; one that it may not is counted."""
+        if level < self.level:
+            return None
+        site = self._limits.admit(logger, file, line, function, level, monotonic())
+        if site is None:
+            if self._teller is None:
+                self._tell_later()
+        elif logger.startswith(NEVER_EXPORTED) and logger.partition(".")[0] in NEVER_EXPORTED:
+            return None
+        return site
+
+    def send(self, make: Callable[..., LogEvent | None], *arguments: Any) -> None:
+        """Export what ``make`` makes; never raises, whatever a record holds."""
+        try:
+            event = make(self, *arguments)
+            if event is not None:
+                self.log(event)
+        except Exception:  # noqa: BLE001  # the service's objects are in there
+            COUNTERS.error(self._name)
+
+    def close(self) -> None:
+        """Tell what was suppressed, and nothing more."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            teller.cancel()
+        self._tell(self._limits.end())
+
+    def before_fork(self) -> None:
+        """Have no thread while the process forks."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            teller.cancel()
+            teller.join(FORK_WAITS_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._limits.suppressing and self._teller is None:
+            self._tell_later()
+
+    def after_fork(self) -> None:
+        """In a child process: the parent tells what it suppressed."""
+        self._limits.reset()
+        self._teller = None
+
+    def _tell_later(self) -> None:
+        try:
+            teller = threading.Timer(self._limits.period_s, self._on_time)
+            teller.name, teller.daemon = "heatshield-suppressed", True
+            teller.start()
+            self._teller = teller
+        except RuntimeError:  # no more threads: it is told with the next that is suppressed
+            self._teller = None
+
+    def _on_time(self) -> None:
+        self._teller = None
+        self._tell(self._limits.ended(monotonic()))
+        if self._limits.suppressing and self._teller is None:
+            self._tell_later()
+
+    @fail_open("log limits", None)
+    def _tell(self, suppressed: list[Suppressed]) -> None:
+        for site, records in suppressed:
+            COUNTERS.drop(SUPPRESSED_CAUSE, records)
+            self.log(suppression(site, records))
+
+
+def _each(step: Callable[[LogTee], None]) -> Callable[[], None]:
+    @fail_open("log limits", None)
+    def steps() -> None:
+        for tee in list(_TEES):
+            step(tee)
+
+    return steps
+
+
+os.register_at_fork(
+    before=_each(LogTee.before_fork),
+    after_in_parent=_each(LogTee.after_fork_in_parent),
+    after_in_child=_each(LogTee.after_fork),
+)
+
+
+IDS: Final = ("trace_id", "span_id", "user")
+"""What ``console_ids`` adds, in this order."""
+
+
+def current_ids() -> dict[str, str]:
+    """``trace_id``, ``span_id`` and ``user`` of this moment, as far as there are any."""
+    ids = {}
+    span = get_current_span().get_span_context()
+    if span.is_valid:
+        ids = {"trace_id": format_trace_id(span.trace_id), "span_id": format_span_id(span.span_id)}
+    request = request_in()
+    if request is not None and request.user is not None:
+        ids["user"] = request.user
+    return ids
+
+
+def ids_text(ids: Mapping[str, str]) -> str:
+    """Ids as they are put behind a line."""
+    return "".join(f" {name}={value}" for name, value in ids.items())

@@ -1,0 +1,234 @@
+"""Standard logging: each record that reaches a handler of the service is also exported, once.
+
+``Logger.callHandlers`` is replaced instead of a handler being added: with a handler on the root
+logger, Python's output of last resort would vanish, ``basicConfig`` would do nothing, and
+``dictConfig``, which servers run when their workers start, would throw the handler away. So the
+console says exactly what it said before.
+
+A record is read after its handlers have had it: their filters may have redacted it, and one of them
+has formatted message and stack, which need not be done twice.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
+from threading import get_ident
+from typing import Any, Final, NamedTuple
+
+from heatshield.counters import fail_open
+from heatshield.export.logs import (
+    LogEvent,
+    cut_stack,
+    error_in,
+    event_of,
+    exception_attributes,
+)
+from heatshield.integrations.logs.deduplicate import Emission
+from heatshield.integrations.logs.frame_disguise import Place, Tap
+from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
+from heatshield.integrations.services import Equipment
+from heatshield.tracing.values import plain
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "logging"
+
+_MADE: Final = vars(logging.makeLogRecord({}))
+_STANDARD: Final = frozenset(_MADE) | {"message", "asctime", "taskName"}
+"""What every record has, in the order in which it is made, and what formatters add. The rest came
+in ``extra``."""
+
+_USUAL_FIELDS: Final = len(_MADE)
+
+_ESCAPE: Final = "\x1b"
+
+
+class _Ids(NamedTuple):
+    """What was put on a record for the console: its fields, and what stands behind its text."""
+
+    fields: Collection[str] = ()
+    suffix: str = ""
+
+
+_NO_IDS: Final = _Ids()
+_TAP: Final = Tap()
+
+
+def install(equipment: Equipment) -> None:
+    """Tee every record into the export."""
+    places = [Place(logging.Logger, "callHandlers", _calling)]
+    _TAP.put_in(LogTee(equipment, NAME), places)
+
+
+def remove() -> None:
+    """Let records go where they went before."""
+    _TAP.take_out()
+
+
+def _calling(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    genuine = getattr(original, "__module__", "") == "logging"
+    return _instead(tap) if genuine else _around(tap, original)
+
+
+def _around(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``callHandlers`` around what another patch has put there before."""
+
+    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        emission = Emission(record)
+        ids = _ids_on(record, emission, tap.tee)
+        emission.reached = True
+        try:
+            original(logger, record)
+        finally:
+            if emission.close() and tap.tee is not None:
+                tap.tee.send(_event, record, ids)
+
+    return call_handlers
+
+
+def _instead(tap: Tap) -> Callable[..., Any]:  # noqa: C901  # see below
+    """``callHandlers`` as CPython has it, from 3.11 to 3.14, that also sees who takes a record.
+
+    It is all in one function because handlers may count the frames between them and the caller.
+    """
+
+    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        emission = Emission(record)
+        ids = _ids_on(record, emission, tap.tee)
+        written = record
+        try:
+            found = False
+            node: logging.Logger | None = logger
+            while node:
+                for handler in node.handlers:
+                    found = True
+                    if record.levelno >= handler.level:
+                        relays = emission.relays
+                        answer: object = handler.handle(record)
+                        if emission.relays == relays and (answer is True or _took(answer, handler)):
+                            emission.reached = True
+                            written = record if answer is True else _handed_on(answer, record)
+                node = node.parent if node.propagate else None
+            if found:
+                return
+            if logging.lastResort:
+                if record.levelno >= logging.lastResort.level:
+                    emission.reached = True
+                    logging.lastResort.handle(record)
+            elif logging.raiseExceptions and not _warned(logger):
+                sys.stderr.write(f'No handlers could be found for logger "{logger.name}"\n')
+        finally:
+            if emission.close() and tap.tee is not None:
+                tap.tee.send(_event, written, ids)
+
+    return call_handlers
+
+
+def _took(answer: object, handler: logging.Handler) -> bool:
+    """Whether a handler took the record, by what its ``handle`` returned."""
+    if answer is None:  # a class of the service's own, or this one
+        return not isinstance(handler, logging.NullHandler)
+    return answer is not False
+
+
+def _handed_on(answer: object, record: logging.LogRecord) -> logging.LogRecord:
+    """Since Python 3.12 a filter may hand on another record, and the handler returns it."""
+    return answer if isinstance(answer, logging.LogRecord) else record
+
+
+def _warned(logger: logging.Logger) -> bool:
+    """Whether Python has said already that there are no handlers; it says so once."""
+    warned, logger.manager.emittedNoHandlerWarning = logger.manager.emittedNoHandlerWarning, True
+    return warned
+
+
+def _event(tee: LogTee, record: logging.LogRecord, ids: _Ids) -> LogEvent | None:
+    every = record.__dict__
+    thread, process = every["thread"], every["process"]
+    if (thread is not None and thread != get_ident()) or (
+        process is not None and process != _PROCESS.id
+    ):
+        return None  # it came over a queue or socket, and was exported where it was made
+    site = tee.admit(
+        every["name"],
+        every["pathname"],
+        every["lineno"],
+        every["funcName"] or "",
+        every["levelno"],
+    )
+    if site is None:
+        return None
+    fields: list[tuple[Any, Any]] = []
+    if len(every) > _USUAL_FIELDS + 1 + ("asctime" in every):
+        # Those that all records have were set first, unless a class of the service's own is it.
+        skipped = _USUAL_FIELDS if type(record) is logging.LogRecord else 0
+        for pair in islice(every.items(), skipped, None):
+            if pair[0] not in _STANDARD:
+                fields.append(pair)  # noqa: PERF401  # a comprehension costs a call in Python 3.11
+    body = every.get("message")  # as a formatter has left it
+    if type(body) is not str or _ESCAPE in body or type(record.msg) is not str:
+        body, more = _body_and_fields(record)
+        fields.extend(more.items())
+    if ids is not _NO_IDS:
+        body = body.removesuffix(ids.suffix)
+        fields = [pair for pair in fields if pair[0] not in ids.fields]
+    details = error = None
+    if every["exc_info"] or every["stack_info"]:
+        details, error = _details(every)
+    return event_of(site, every["created"], body, fields, every["threadName"], details, error)
+
+
+def _details(every: Mapping[str, Any]) -> tuple[dict[str, str], BaseException | None]:
+    exc_info, stack = every["exc_info"], every["stack_info"]
+    details = exception_attributes(exc_info, every["exc_text"])
+    if stack:
+        details["code.stacktrace"] = cut_stack(str(stack))
+    return details, error_in(exc_info)
+
+
+def _body_and_fields(record: logging.LogRecord) -> tuple[str, Mapping[Any, Any]]:
+    """The message, formatted here; and what a message is made of that is none."""
+    if isinstance(record.msg, Mapping):  # for formatters that render it
+        said = dict(record.msg)
+        body = said.pop("event", None) or said.pop("message", None)
+        return str(plain(body)) if body else "", said
+    try:
+        return record.getMessage(), {}
+    except Exception:  # noqa: BLE001  # its arguments don't fit; the console was told by a handler
+        return str(plain(record.msg)), {}
+
+
+def _ids_on(record: logging.LogRecord, emission: Emission, tee: LogTee | None) -> _Ids:
+    """Put the ids on a record where that is asked for."""
+    if tee is None or not tee.console_ids or emission.outer is not None:
+        return _NO_IDS
+    return _append_ids(record) or _NO_IDS
+
+
+@fail_open("logging", None)
+def _append_ids(record: logging.LogRecord) -> _Ids:
+    """Put the ids on the record, where it has no field of such a name, and behind its message."""
+    ids = current_ids()
+    fields = {name: value for name, value in ids.items() if name not in vars(record)}
+    vars(record).update(fields)
+    suffix = ids_text(ids)
+    if isinstance(record.msg, str):
+        # The arguments stay: formatters of access logs read them.
+        record.msg += suffix.replace("%", "%%") if record.args else suffix
+    return _Ids(fields, suffix)
+
+
+class _Process:
+    """This process's id, which is a system call to ask for."""
+
+    def __init__(self) -> None:
+        self.id = os.getpid()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.id = os.getpid()
+
+
+_PROCESS: Final = _Process()

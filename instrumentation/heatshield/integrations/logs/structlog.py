@@ -1,0 +1,231 @@
+"""structlog: each event is exported with its fields, as its processors left them, once.
+
+The event is taken just before the last processor, which renders it: so what a processor dropped or
+redacted is dropped or redacted here too. Where structlog renders into another library, the event is
+exported in place of the rendered record, and only if that record reached somebody.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, Final
+
+from heatshield.counters import COUNTERS
+from heatshield.export.logs import (
+    LogEvent,
+    cut_stack,
+    error_in,
+    event_of,
+    exception_attributes,
+)
+from heatshield.integrations.logs.deduplicate import Emission, Follows, current
+from heatshield.integrations.logs.frame_disguise import Place, Tap
+from heatshield.integrations.logs.log_tee import LogTee, current_ids
+from heatshield.integrations.services import Equipment
+from heatshield.tracing.values import plain
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "structlog"
+
+_LEVELS: Final = {
+    "critical": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+    "error": logging.ERROR,
+    "exception": logging.ERROR,
+    "err": logging.ERROR,
+    "failure": logging.ERROR,
+    "warning": logging.WARNING,
+    "warn": logging.WARNING,
+    "debug": logging.DEBUG,
+}
+"""Levels by the method that was called; every other is INFO."""
+
+_NOT_FIELDS: Final = frozenset(
+    {"event", "exc_info", "exception", "level", "logger", "positional_args", "stack", "stack_info",
+     "timestamp", "_record", "_from_structlog"}
+)  # fmt: skip
+"""What is told in a way of its own."""
+
+_BETWEEN: Final = ("structlog.", "heatshield.integrations.")
+"""Modules between a log method's caller and here."""
+
+
+class _Writing(Emission):
+    """One event on its way through its processors and into the logger that writes it."""
+
+    def __init__(self, said: object, exc_info: object, *, console_ids: bool) -> None:
+        super().__init__(said if isinstance(said, str) else "")
+        self.follows = Follows.NONE
+        self.console_ids = console_ids and self.outer is None
+        self.event: Mapping[Any, Any] | None = None
+        self.exc_info = _exc_info(exc_info)
+        self.processed = False
+
+    def take(self, _logger: Any, _method: str, event: Any) -> Any:
+        """A processor that stands before the last."""
+        if isinstance(event, Mapping):
+            self.event = dict(event)
+            if self.console_ids:
+                return _with_ids(event)
+        return event
+
+
+class _StructlogTap(Tap):
+    """Knows also where structlog keeps the caller of a log method that is awaited."""
+
+    async_caller: Any = None
+
+
+_TAP: Final = _StructlogTap()
+
+
+def install(equipment: Equipment) -> None:
+    """Export every event.
+
+    Raises:
+        ImportError: if structlog is not installed.
+    """
+    from structlog import contextvars
+    from structlog._base import BoundLoggerBase
+
+    _TAP.async_caller = getattr(contextvars, "_ASYNC_CALLING_STACK", None)
+    places = [
+        Place(BoundLoggerBase, "_process_event", _processing),
+        Place(BoundLoggerBase, "_proxy_to_logger", _proxying),
+    ]
+    _TAP.put_in(LogTee(equipment, NAME), places)
+
+
+def remove() -> None:
+    """Let events go where they went before."""
+    _TAP.take_out()
+
+
+def _proxying(tap: Tap, original: Any) -> Any:
+    def _proxy_to_logger(
+        self: Any, method_name: str, event: str | None = None, **event_kw: Any
+    ) -> Any:
+        # The parameters' names are structlog's: any other is a field that a service may use.
+        tee = tap.tee
+        if tee is None:
+            return original(self, method_name, event, **event_kw)
+        writing = _Writing(event, event_kw.get("exc_info"), console_ids=tee.console_ids)
+        try:
+            return original(self, method_name, event, **event_kw)
+        finally:
+            _close(tee, writing, self, method_name)
+
+    return _proxy_to_logger
+
+
+def _processing(tap: Tap, original: Any) -> Any:
+    def _process_event(self: Any, method_name: str, event: str | None, event_kw: Any) -> Any:
+        writing = current()
+        if type(writing) is not _Writing or tap.tee is None or not self._processors:
+            return original(self, method_name, event, event_kw)
+        answer = original(_Tapped(self, writing), method_name, event, event_kw)
+        writing.processed, writing.follows = True, Follows.THE_NEXT
+        return answer
+
+    return _process_event
+
+
+class _Tapped:
+    """A bound logger with one processor more."""
+
+    __slots__ = ("_bound", "_processors")
+
+    def __init__(self, bound: Any, writing: _Writing) -> None:
+        self._bound = bound
+        *others, last = bound._processors  # noqa: SLF001  # documented for custom wrappers
+        self._processors = [*others, writing.take, last]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bound, name)
+
+
+def _close(tee: LogTee, writing: _Writing, bound: Any, method: str) -> None:
+    wrapped = getattr(bound, "_logger", None)
+    if not writing.relays and not isinstance(wrapped, logging.Logger):
+        writing.reached = writing.processed  # it writes by itself
+    if writing.close():
+        tee.send(_event, writing, method, wrapped)
+
+
+def _event(tee: LogTee, writing: _Writing, method: str, wrapped: Any) -> LogEvent | None:
+    event = writing.event
+    if event is None:
+        return None
+    level = _LEVELS.get(method, logging.INFO)
+    frame = _caller()
+    module, code = str(frame.f_globals.get("__name__", "")), frame.f_code
+    name = getattr(wrapped, "name", None) or event.get("logger") or module or NAME
+    name = name if isinstance(name, str) else str(plain(name))
+    site = tee.admit(name, code.co_filename, frame.f_lineno, code.co_name, level)
+    if site is None:
+        return None
+    fields = [
+        (name, value)
+        for name, value in event.items()
+        if name not in _NOT_FIELDS or (name == "level" and not isinstance(value, str))
+    ]
+    details = _failure(event, writing.exc_info)
+    if isinstance(stack := event.get("stack"), str):
+        details["code.stacktrace"] = cut_stack(stack)
+    thread, error = threading.current_thread().name, error_in(writing.exc_info)
+    return event_of(site, time.time(), _said(event), fields, thread, details, error)
+
+
+def _said(event: Mapping[Any, Any]) -> str:
+    text, arguments = event.get("event", ""), event.get("positional_args")
+    said = text if type(text) is str else str(plain(text))
+    if not arguments:
+        return said
+    try:  # a logger of the standard library does this behind structlog
+        return str(said % arguments)
+    except (TypeError, ValueError, KeyError):
+        return said
+
+
+def _caller() -> FrameType:
+    """Where the log method was called."""
+    asynchronous = _TAP.async_caller  # what was awaited runs in a thread of a pool
+    frame: FrameType = (asynchronous and asynchronous.get(None)) or sys._getframe(1)  # noqa: SLF001  # CPython's own name for it
+    while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_BETWEEN):
+        frame = frame.f_back
+    return frame
+
+
+def _failure(event: Mapping[Any, Any], exc_info: object) -> dict[str, str]:
+    """The exception, as far as the processors have left it, whether it is rendered yet or not."""
+    if left := event.get("exc_info"):
+        return exception_attributes(_exc_info(left) or exc_info)
+    rendered = event.get("exception")
+    if not rendered:
+        return {}
+    if not isinstance(rendered, str):  # a structure, made for JSON
+        return exception_attributes(exc_info) or {"exception.message": str(plain(rendered))}
+    found = {"exception.stacktrace": cut_stack(rendered)}
+    kind, _, message = rendered.rstrip().rpartition("\n")[2].partition(": ")
+    if all(part.isidentifier() for part in kind.split(".")):
+        found |= {"exception.type": kind, "exception.message": message}
+    return found
+
+
+def _exc_info(value: object) -> object:
+    if isinstance(value, BaseException):
+        return (type(value), value, value.__traceback__)
+    return value if isinstance(value, tuple) else sys.exc_info() if value else None
+
+
+def _with_ids(event: Mapping[Any, Any]) -> Any:
+    try:
+        ids = current_ids()
+    except Exception:  # noqa: BLE001  # it is rendered without them
+        COUNTERS.error(NAME)
+        return event
+    return {**event, **{name: value for name, value in ids.items() if name not in event}}

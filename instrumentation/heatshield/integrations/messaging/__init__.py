@@ -1,0 +1,1 @@
+"""Celery and Kafka: the request travels with the message."""

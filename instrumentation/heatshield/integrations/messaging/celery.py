@@ -1,0 +1,59 @@
+"""Celery, producers and workers: where it is patched, each of its modules as it is imported.
+
+Patches of our own and not OpenTelemetry's signals: a signal can't keep a task from running, and a
+producer that doesn't know the task it sends (``send_task``) is left with OpenTelemetry's span as
+its current one for ever. What happens then stands in ``celery_tasks`` and ``celery_messages``.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
+from heatshield.integrations.import_hooks import Parts, Point
+from heatshield.integrations.messaging.celery_messages import Publishing
+from heatshield.integrations.messaging.celery_tasks import WORKING, retrying
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "celery"
+
+_PARTS: Final = Parts(NAME)
+
+
+def install(equipment: Equipment) -> None:
+    """Patch applications, tasks and workers; replaces an earlier patch."""
+    WORKING.install(equipment)
+    publishing = Publishing(equipment)
+    _PARTS.install(
+        (
+            Point("celery.app.base", "Celery", "send_task", publishing.sending),
+            Point("celery.app.task", "Task", "retry", retrying),
+            Point("celery.app.trace", "", "build_tracer", WORKING.building),
+            Point("celery.worker.consumer.consumer", "", "build_tracer", WORKING.building),
+            Point("celery.worker.worker", "WorkController", "start", _quietly),
+        )
+    )
+    WORKING.rebuild()
+
+
+def remove() -> None:
+    """Take all of it out again; tracers that were built meanwhile do nothing any more."""
+    _PARTS.remove()
+    WORKING.remove()
+
+
+def _quietly(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A worker's own talk with its broker belongs to nobody's request; its tasks are seen."""
+
+    @wraps(original)
+    def start(worker: Any, *args: Any, **kwargs: Any) -> Any:
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            return original(worker, *args, **kwargs)
+        finally:
+            detach(token)
+
+    return start

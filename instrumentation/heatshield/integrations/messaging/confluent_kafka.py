@@ -1,0 +1,156 @@
+"""confluent-kafka: a span for what is sent and what is received; the request travels in headers.
+
+``Producer`` and ``Consumer`` are C types whose methods can't be replaced, so subclasses take their
+places, right after the C module was imported: before ``SerializingProducer`` and the like, which
+build on them, are made. Where those exist already, they are given another base. Objects that were
+made before, and names that were imported from here before, stay as they are.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from heatshield.counters import fail_open
+from heatshield.integrations.messaging.kafka import Arguments, KafkaSpans, Sending, with_headers
+from heatshield.integrations.messaging.process import length
+from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "confluent_kafka"
+
+_SPANS: Final = KafkaSpans(NAME, Theirs(NAME, "ConfluentKafkaInstrumentor"))
+_PRODUCE: Final = Arguments(
+    "topic", "value", "key", "partition", "callback", "on_delivery", "timestamp", "headers"
+)
+_PRODUCE_BATCH: Final = Arguments("topic", "messages")
+
+_TRACED: Final[dict[type, type]] = {}
+"""From C types to the subclasses in their place. They outlive a runtime, as classes of the library
+and the service build on them; without one they only pass on."""
+
+
+def install(equipment: Equipment) -> None:
+    """Have producers and consumers that are made from now on traced."""
+    remove()
+    _SPANS.install(equipment)
+    library: Any = sys.modules["confluent_kafka.cimpl"]
+    if not _TRACED:
+        _TRACED[library.Producer] = _traced_producer(library.Producer)
+        _TRACED[library.Consumer] = _traced_consumer(library.Consumer)
+    for original, traced in _TRACED.items():
+        _rename(original, traced)
+        _rebase(original, traced)
+
+
+def remove() -> None:
+    """Put the C types back where the library has them; what builds on ours stays, and does less."""
+    for original, traced in _TRACED.items():
+        _rename(traced, original)
+    _SPANS.remove()
+
+
+def _rename(former: type, latter: type) -> None:
+    """Put one class in the place of another wherever the library names it."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == NAME:
+            for known, value in list(vars(module).items()):
+                if value is former:
+                    setattr(module, known, latter)
+
+
+def _rebase(original: Any, traced: type) -> None:
+    """Have the classes that build on a C type build on ours."""
+    for one in original.__subclasses__():
+        if one is not traced:
+            bases = tuple(traced if base is original else base for base in one.__bases__)
+            _set_bases(one, bases)
+
+
+@fail_open(NAME, None)
+def _set_bases(one: type, bases: tuple[type, ...]) -> None:
+    one.__bases__ = bases
+
+
+def _traced_producer(original: Any) -> type:
+    class Producer(original):  # type: ignore[misc]  # it has no type before it is imported
+        __slots__ = ()  # objects of the C type take no attributes; one more would hinder _rebase
+        __doc__ = original.__doc__
+
+        def produce(self, *args: Any, **kwargs: Any) -> Any:
+            sending = _open(args, kwargs)
+            if sending is None:
+                return super().produce(*args, **kwargs)
+            headers = with_headers(_PRODUCE.get("headers", args, kwargs), sending.headers)
+            args, kwargs = _PRODUCE.put("headers", headers, args, kwargs)
+            try:
+                return super().produce(*args, **kwargs)
+            except BaseException as error:
+                sending.end(error)
+                raise
+            finally:
+                sending.end()
+
+        def produce_batch(self, *args: Any, **kwargs: Any) -> Any:
+            sending = _open_batch(args, kwargs)
+            if sending is None:
+                return super().produce_batch(*args, **kwargs)
+            try:
+                return super().produce_batch(*args, **kwargs)
+            except BaseException as error:
+                sending.end(error)
+                raise
+            finally:
+                sending.end()
+
+    return _disguised(Producer, original)
+
+
+def _traced_consumer(original: Any) -> type:
+    class Consumer(original):  # type: ignore[misc]  # as above
+        __slots__ = ()
+        __doc__ = original.__doc__
+
+        def poll(self, *args: Any, **kwargs: Any) -> Any:
+            message = super().poll(*args, **kwargs)
+            if message is not None:
+                _received((message,))
+            return message
+
+        def consume(self, *args: Any, **kwargs: Any) -> Any:
+            messages = super().consume(*args, **kwargs)
+            if messages:
+                _received(messages)
+            return messages
+
+    return _disguised(Consumer, original)
+
+
+def _disguised(ours: type, original: type) -> type:
+    ours.__module__, ours.__qualname__ = original.__module__, original.__qualname__
+    return ours
+
+
+@fail_open(NAME, None)
+def _open(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sending | None:
+    topic, value, key = (_PRODUCE.get(name, args, kwargs) for name in ("topic", "value", "key"))
+    return _SPANS.sending(topic, length(key) + length(value))
+
+
+@fail_open(NAME, None)
+def _open_batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sending | None:
+    """A batch has a span, but its messages carry no headers: the library has no way to."""
+    topic = _PRODUCE_BATCH.get("topic", args, kwargs)
+    messages = _PRODUCE_BATCH.get("messages", args, kwargs)
+    size = sum(length(one.get("key")) + length(one.get("value")) for one in messages)
+    return _SPANS.sending(topic, size, len(messages))
+
+
+@fail_open(NAME, None)
+def _received(messages: Iterable[Any]) -> None:
+    _SPANS.received(
+        (message.topic(), length(message.key()) + length(message.value()))
+        for message in messages
+        if message.error() is None
+    )

@@ -1,0 +1,205 @@
+"""What is sent to Kafka and received from it: one span each, whichever library does it.
+
+Spans of producers end when the library has taken the message: it sends in the background, many at
+once, and tells much later how that went. Spans of consumers do not hold the time in which there was
+no message.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+
+from heatshield.context.propagator import HEADERS, RequestPropagator
+from heatshield.context.request import request_in
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.services import Equipment
+from heatshield.names import COST_BYTES, COST_ELEMENTS
+from heatshield.tracing.provider import PROVIDER
+
+__all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
+
+_NAMES: Final = frozenset({*HEADERS, "x-b3-sampled"})
+"""Headers that say in which trace a message was sent, and for whom."""
+
+_HEADERS: Final = (list, tuple, Mapping)
+
+
+class Arguments:
+    """The arguments of a call of a library, whose signature may grow.
+
+    Args:
+        names: of those that may be given by position, in order.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._places = {name: at for at, name in enumerate(names)}
+
+    def get(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """One of them; ``None`` if it is not given."""
+        at = self._places[name]
+        return args[at] if at < len(args) else kwargs.get(name)
+
+    def put(
+        self, name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """All of them, with another value for one."""
+        at = self._places[name]
+        if at < len(args):
+            return (*args[:at], value, *args[at + 1 :]), kwargs
+        return args, {**kwargs, name: value}
+
+
+def with_headers(given: Any, ours: Mapping[str, str]) -> Any:
+    """The headers of a message with ours in the place of those that said the same.
+
+    A service that sends a message on often gives the headers that it came with. Where it does so
+    outside of :func:`heatshield.processing`, those know better than we do whose it is.
+
+    Args:
+        given: as the service gives them: a list or tuple of pairs, a mapping, or ``None``.
+        ours: none to change nothing.
+    """
+    try:
+        return _merged(given, ours)
+    except Exception:  # noqa: BLE001  # the library says what is wrong with them
+        COUNTERS.error("kafka")
+        return given
+
+
+def _merged(given: Any, ours: Mapping[str, str]) -> Any:
+    if given is None and ours:
+        return [(name, value.encode()) for name, value in ours.items()]
+    if not ours or not isinstance(given, _HEADERS) or (names_trace(given) and not _in_request()):
+        return given
+    pairs = given.items() if isinstance(given, Mapping) else given
+    kept = [pair for pair in pairs if pair[0] not in _NAMES]
+    merged = [*kept, *((name, value.encode()) for name, value in ours.items())]
+    return tuple(merged) if isinstance(given, tuple) else merged  # not every library takes one
+
+
+@fail_open("kafka", False)  # what it returns then
+def names_trace(given: Any) -> bool:
+    """Whether headers that the service gives say already what ours would."""
+    if isinstance(given, Mapping):
+        return not _NAMES.isdisjoint(given)
+    return isinstance(given, list | tuple) and any(pair[0] in _NAMES for pair in given)
+
+
+def _in_request() -> bool:
+    return request_in() is not None or get_current_span().get_span_context().is_valid
+
+
+class Sending:
+    """Something that is being sent.
+
+    Args:
+        span: of the sending.
+        headers: that are to travel with it.
+    """
+
+    __slots__ = ("_span", "headers")
+
+    def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
+        self._span = span
+        self.headers = headers
+
+    @fail_open("kafka", None)
+    def end(self, error: BaseException | None = None) -> None:
+        """The library has taken it, or says why not."""
+        if isinstance(error, Exception):
+            self._span.set_attribute("error.type", type(error).__qualname__)
+            self._span.record_exception(error)
+            self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        self._span.end()
+
+
+class KafkaSpans:
+    """Makes the spans of one library while it is installed.
+
+    Args:
+        library: as its integration is called.
+        theirs: OpenTelemetry's own instrumentation of it.
+    """
+
+    def __init__(self, library: str, theirs: Theirs) -> None:
+        self._tracer = PROVIDER.get_tracer(f"heatshield.{library}")
+        self._theirs = theirs
+        self._propagator: RequestPropagator | None = None
+
+    def install(self, equipment: Equipment) -> None:
+        """Make spans from now on."""
+        self._propagator = equipment.propagator
+
+    def remove(self) -> None:
+        """Make none any more."""
+        self._propagator = None
+
+    @fail_open("kafka", None)
+    def sending(self, topic: str, size: int, messages: int = 1) -> Sending | None:
+        """Open the span of what is about to be sent; ``None`` if it is not to be seen.
+
+        Args:
+            topic: that it goes to.
+            size: bytes of keys and values.
+            messages: how many.
+        """
+        context = self._seen()
+        if context is None or self._propagator is None:
+            return None
+        attributes = _attributes("send", "send", topic, messages, size)
+        span = self._tracer.open(f"send {topic}", SpanKind.PRODUCER, attributes, context)
+        return Sending(span, self._propagator.headers(set_span_in_context(span, context)))
+
+    @fail_open("kafka", None)
+    def carried(self) -> Mapping[str, str] | None:
+        """The headers of a message that is put into a batch, which has its span when it is sent."""
+        context = self._seen()
+        if context is None or self._propagator is None:
+            return None
+        return self._propagator.headers(context)
+
+    @fail_open("kafka", None)
+    def received(self, messages: Iterable[tuple[str, int]]) -> None:
+        """Make the span of what has come.
+
+        Args:
+            messages: the topic of each, and the bytes of its key and its value.
+        """
+        context = self._seen()
+        if context is None:
+            return
+        sizes, topics = [], set()
+        for topic, size in messages:
+            sizes.append(size)
+            topics.add(topic)
+        if not sizes:
+            return
+        topic = topics.pop() if len(topics) == 1 else ""
+        attributes = _attributes("poll", "receive", topic, len(sizes), sum(sizes))
+        name = f"poll {topic}" if topic else "poll"
+        span = self._tracer.open(name, SpanKind.CLIENT, attributes, context)
+        span.end()
+
+    def _seen(self) -> Context | None:
+        if self._propagator is None or self._theirs.active:
+            return None
+        context = get_current()
+        return None if context.get(_SUPPRESS_INSTRUMENTATION_KEY) else context
+
+
+def _attributes(name: str, kind: str, topic: str, messages: int, size: int) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": name,
+        "messaging.operation.type": kind,
+        COST_ELEMENTS: messages,
+        COST_BYTES: size,
+    }
+    if topic:
+        attributes["messaging.destination.name"] = topic
+    if messages > 1:
+        attributes["messaging.batch.message_count"] = messages
+    return attributes

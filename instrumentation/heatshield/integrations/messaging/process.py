@@ -1,0 +1,200 @@
+"""The processing of one message of a queue: a call of its own, made for whom its headers name.
+
+A consumer asks for messages on nobody's behalf and gets those of many users at once, so it has to
+say where the work for one of them begins and ends.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import Token
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.context import (
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    Context,
+    attach,
+    detach,
+    get_current,
+)
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+
+from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.context.propagator import RequestPropagator
+from heatshield.context.request import Request
+from heatshield.counters import fail_open
+from heatshield.identity.sources import Identity
+from heatshield.names import COST_BYTES
+from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.stamp import stamp_user
+
+__all__ = ["Delivered", "Processing", "length"]
+
+_TRACER: Final = PROVIDER.get_tracer("heatshield.messages")
+
+
+class Delivered(NamedTuple):
+    """What is to be known of a message of Kafka, whichever library has brought it.
+
+    Attributes:
+        topic: that it came by.
+        partition: of the topic; -1 if it is not known.
+        offset: in the partition; -1 if it is not known.
+        headers: by lower-case names; the last one, where several have the same name.
+        size: bytes of its key and its value.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    headers: Mapping[str, str]
+    size: int
+
+    @classmethod
+    def read(cls, message: Any) -> "Delivered":
+        """Read a ``Message`` of confluent-kafka, whose parts are methods, or a ``ConsumerRecord``.
+
+        Raises:
+            ValueError: if it comes of no topic.
+        """
+        topic = _part(message, "topic")
+        if not isinstance(topic, str) or not topic:
+            raise ValueError(message)
+        partition, offset = _part(message, "partition"), _part(message, "offset")
+        return cls(
+            topic,
+            partition if isinstance(partition, int) else -1,
+            offset if isinstance(offset, int) else -1,
+            _headers(_part(message, "headers")),
+            _size(message, "key") + _size(message, "value"),
+        )
+
+
+def length(part: object) -> int:
+    """Bytes of a key or a value; 0 for what some serializer has yet to make into bytes."""
+    return len(part) if isinstance(part, bytes | bytearray | memoryview | str) else 0
+
+
+def _part(message: Any, name: str) -> Any:
+    part = getattr(message, name, None)
+    return part() if callable(part) else part
+
+
+def _size(message: Any, name: str) -> int:
+    serialized = getattr(message, f"serialized_{name}_size", None)
+    return max(0, serialized) if isinstance(serialized, int) else length(_part(message, name))
+
+
+def _headers(headers: Iterable[Any] | None) -> dict[str, str]:
+    found = {}
+    for name, value in headers or ():
+        if isinstance(value, bytes):
+            found[str(name).lower()] = value.decode("latin-1")
+        elif isinstance(value, str):
+            found[str(name).lower()] = value
+    return found
+
+
+class Processing(AbstractContextManager[None]):
+    """What is done for one message, from entering to leaving.
+
+    Args:
+        message: as :meth:`Delivered.read` takes it.
+        propagator: reads the trace and the user from its headers.
+        identity: reads the user from the header that the settings name.
+
+    Raises, on entering:
+        BreakerOpen: if a breaker is open for the message's user and this call.
+    """
+
+    __slots__ = ("_identity", "_message", "_propagator", "_request", "_span", "_token")
+
+    def __init__(self, message: Any, propagator: RequestPropagator, identity: Identity) -> None:
+        self._message = message
+        self._propagator = propagator
+        self._identity = identity
+        self._request = Request()
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        self._begin()
+        refusal = self._refusal()
+        if refusal is not None:
+            self._end(refusal)
+            raise refusal
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end(error)
+
+    @fail_open("messages", None)
+    def _begin(self) -> None:
+        if get_current().get(_SUPPRESS_INSTRUMENTATION_KEY):
+            return
+        message = Delivered.read(self._message)
+        inbound = self._propagator.read(message.headers.get)
+        request = self._request = inbound.request()
+        # Not on top of the current context: that is of what polls, which works for many users.
+        context = inbound.context(request, Context())
+        call = f"process {message.topic}"
+        span = _TRACER.open(call, SpanKind.CONSUMER, _attributes(message), context)
+        if not request.call:
+            request.enter(call, span)  # where the service's own sampler made no span
+        self._span = span
+        self._token = attach(set_span_in_context(span, context))
+        self._name(message.headers)
+        stamp_user(span, request)
+
+    @fail_open("messages", None)
+    def _name(self, headers: Mapping[str, str]) -> None:
+        wanted = ((name, headers.get(name.decode("latin-1"))) for name in self._identity.headers)
+        self._identity.on_entry(
+            self._request,
+            {name: value.encode("latin-1", "replace") for name, value in wanted if value},
+        )
+
+    def _refusal(self) -> BreakerOpen | None:
+        request = self._request
+        if self._span is None:
+            return None
+        refusal = GATE.refusal(request.call, request.user)
+        request.entered = refusal is None
+        return refusal
+
+    @fail_open("messages", None)
+    def _end(self, error: BaseException | None) -> None:
+        span, self._span = self._span, None
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+        if span is None:
+            return
+        refusal = refusal_in(error) if error is not None else None
+        if refusal is not None:
+            mark_rejected(span, refusal.entry_id)
+        elif isinstance(error, Exception):
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.record_exception(error)
+            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        span.end()
+
+
+def _attributes(message: Delivered) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": message.topic,
+        COST_BYTES: message.size,
+    }
+    if message.partition >= 0:
+        attributes["messaging.destination.partition.id"] = str(message.partition)
+    if message.offset >= 0:
+        attributes["messaging.kafka.offset"] = message.offset
+    return attributes

@@ -1,0 +1,1 @@
+"""How workers of servers and pools begin and end."""

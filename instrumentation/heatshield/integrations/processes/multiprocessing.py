@@ -1,0 +1,48 @@
+"""multiprocessing: processes that are forked end without exit handlers, but with finalizers."""
+
+from collections.abc import Callable
+from multiprocessing import util
+from typing import Any, Final
+
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "multiprocessing"
+
+LAST: Final = -1_000
+"""Priority of our finalizer: what the others say on their way out shall leave, too."""
+
+
+class _Children:
+    """Outlives installations, as what is registered for child processes can't be taken back."""
+
+    def __init__(self) -> None:
+        self.flush: Callable[[], object] | None = None
+        self._registered = False
+
+    def lead_to(self, flush: Callable[[], object]) -> None:
+        self.flush = flush
+        if not self._registered:
+            self._registered = True
+            util.register_after_fork(self, _Children._began)
+
+    def _began(self) -> None:
+        util.Finalize(None, self._end, exitpriority=LAST)
+
+    def _end(self, *_: Any) -> None:
+        if self.flush is not None:
+            self.flush()
+
+
+_CHILDREN: Final = _Children()
+
+
+def install(equipment: Equipment) -> None:
+    """Send what is queued when a child process ends."""
+    _CHILDREN.lead_to(equipment.flush)
+
+
+def remove() -> None:
+    """Do so no more."""
+    _CHILDREN.flush = None

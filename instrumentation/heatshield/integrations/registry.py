@@ -1,0 +1,138 @@
+"""Brings each integration in when the service imports its library, and out again.
+
+Import hooks outlive a runtime, as they can't be taken back; they lead to whichever is armed now.
+"""
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from types import ModuleType
+from typing import Any, Final
+
+from wrapt import importer
+from wrapt.importer import register_post_import_hook
+
+from heatshield.counters import COUNTERS
+from heatshield.fork_locks import lock
+from heatshield.integrations.catalogue import CATALOGUE, Integration
+from heatshield.integrations.services import Equipment
+
+__all__ = ["ABSENT", "ACTIVE", "DISABLED", "READY", "Armed"]
+
+ACTIVE: Final = "active"
+READY: Final = "ready"
+"""Installed as soon as the service imports the library."""
+ABSENT: Final = "absent"
+DISABLED: Final = "disabled"
+
+_LOGGER: Final = logging.getLogger("heatshield")
+
+
+class Armed:
+    """The integrations of one runtime.
+
+    Args:
+        equipment: what they may use.
+    """
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+        self._lock = lock()
+        self._states: dict[str, str] = {}
+
+    def arm(self) -> None:
+        """Install what is imported already; the rest follows when it is."""
+        _HOOKS.lead_to(self)
+        for integration in CATALOGUE:
+            if integration.name in self._equipment.settings.disabled:
+                self._states[integration.name] = DISABLED
+            elif any(sys.modules.get(module) is not None for module in integration.modules):
+                self.install(integration)
+
+    def install(self, integration: Integration) -> None:
+        """Install one integration, once; a failure is counted, logged and kept as its state."""
+        with self._lock:
+            if integration.name in self._states:
+                return
+            self._states[integration.name] = ACTIVE
+        # Without the lock: this imports, and whoever holds an import's lock may come here.
+        state = _try(integration, "install", self._equipment)
+        if state not in (ACTIVE, ABSENT):
+            _try(integration, "remove")  # whatever it had patched before it failed
+        if state == ABSENT:
+            self._states.pop(integration.name, None)
+        else:
+            self._states[integration.name] = state
+
+    def disarm(self) -> None:
+        """Take out what is installed."""
+        _HOOKS.lead_to(None)
+        for integration in reversed(CATALOGUE):
+            if self._states.pop(integration.name, None) == ACTIVE:
+                _try(integration, "remove")
+
+    def states(self) -> dict[str, str]:
+        """Each integration's state: active, ready, absent, disabled, or ``failed: why``."""
+        return {one.name: self._states.get(one.name) or _without(one) for one in CATALOGUE}
+
+
+def _try(integration: Integration, step: str, *arguments: Any) -> str:
+    try:
+        module = importlib.import_module(f"heatshield.integrations.{integration.path}")
+        getattr(module, step)(*arguments)
+    except ModuleNotFoundError:
+        return ABSENT
+    except Exception as error:
+        COUNTERS.error(integration.name)
+        _LOGGER.warning("heatshield could not %s %s", step, integration.name, exc_info=True)
+        return f"failed: {error!r}"
+    return ACTIVE
+
+
+def _without(integration: Integration) -> str:
+    return READY if any(_importable(module) for module in integration.modules) else ABSENT
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+class _Hooks:
+    """One post-import hook for each module that some integration waits for."""
+
+    def __init__(self) -> None:
+        self._armed: Armed | None = None
+        self._registered = False
+
+    def lead_to(self, armed: Armed | None) -> None:
+        self._armed = None  # registering calls the hooks of what is imported already
+        if not self._registered:
+            self._registered = True
+            _keep_over_forks(importer)
+            for integration in CATALOGUE:
+                for module in integration.modules:
+                    register_post_import_hook(self._hook(integration), module)
+        self._armed = armed
+
+    def _hook(self, integration: Integration) -> Any:
+        def imported(_module: ModuleType) -> None:
+            if self._armed is not None:
+                self._armed.install(integration)
+
+        return imported
+
+
+def _keep_over_forks(hooks: Any) -> None:
+    """Fork only while nobody holds the lock of the hooks, or a child could never import again."""
+    lock = hooks._post_import_hooks_lock  # noqa: SLF001  # nothing public leads to it
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
+
+
+_HOOKS: Final = _Hooks()

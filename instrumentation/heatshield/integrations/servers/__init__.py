@@ -1,0 +1,1 @@
+"""HTTP servers: one span a request, its user, its route, admitted or refused."""

@@ -1,0 +1,330 @@
+"""aiohttp's server: every application, whether it was made before or after ``instrument()``.
+
+Our own patches and not OpenTelemetry's subclass, which misses applications that exist, fails for
+middlewares in a tuple, and opens two spans for an application within another. Where the service has
+it, its span is joined.
+
+From the outside in: the server's request (span, user), the service's middlewares, the handler that
+the router chose (the call's name, refusal).
+"""
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from types import CodeType
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_urldispatcher import SystemRoute, UrlMappingMatchInfo
+from opentelemetry.context import attach, detach
+
+from heatshield.counters import fail_open
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.servers.server_request import (
+    KEY,
+    LISTS,
+    Answer,
+    Header,
+    Served,
+    Serving,
+    answer_to,
+)
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "aiohttp_server"
+
+_THEIRS: Final = "opentelemetry.instrumentation.aiohttp_server"
+_GUARDED: Final = "_heatshield_guarded"
+"""Attribute of a route: its handler with what stands before it."""
+
+# What has no such keys yet warns of no texts either.
+_KEY: Final[Any] = web.RequestKey(KEY, Served) if hasattr(web, "RequestKey") else KEY
+"""Where a request's ``Served`` stands in it."""
+
+_PATCHES: Final = Patches()
+
+Handler = Callable[[Any], Awaitable[Any]]
+Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def install(equipment: Equipment) -> None:
+    """Patch aiohttp's server; replaces an earlier patch.
+
+    Raises:
+        AttributeError: if something is not there; then nothing is patched.
+    """
+    _PATCHES.undo()
+    serving = Serving(NAME, equipment)
+    for owner, name in ((RequestHandler, "_handle_request"), (web.View, "_iter")):
+        getattr(owner, name)
+    caller = inspect.unwrap(web.Application._handle).__code__  # noqa: SLF001  # it calls handlers
+    _PATCHES.wrap(RequestHandler, "_handle_request", _entering(serving, equipment))
+    _PATCHES.wrap(UrlMappingMatchInfo, "handler", lambda found: _finding(serving, found, caller))
+    _PATCHES.wrap(web.View, "_iter", _viewing(serving))
+    _PATCHES.wrap(web.Application, "startup", _starting(equipment))
+    _PATCHES.wrap(web.Application, "cleanup", _cleaning(equipment))
+
+
+def remove() -> None:
+    """Take all of it out again."""
+    _PATCHES.undo()
+    Serving.retire(NAME)
+
+
+# -- where a request comes in ----------------------------------------------------------------------
+
+
+def _entering(serving: Serving, equipment: Equipment) -> Wrapper:
+    metrics_path, page = equipment.settings.metrics_path, _paging(equipment)
+
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def handle_request(
+            protocol: Any, request: Any, start_time: Any, request_handler: Any
+        ) -> Any:
+            if metrics_path and request.path == metrics_path:
+                return await original(protocol, request, start_time, page)
+            served = None if _has_theirs(request_handler) else _open(serving, request)
+            if served is None:
+                return await original(protocol, request, start_time, request_handler)
+            handler = _answering(serving, served, request_handler)
+            token = None if served.context is None else attach(served.context)
+            try:
+                done = await original(protocol, request, start_time, handler)
+                _note(serving, served, request, done)
+                return done
+            finally:
+                if token is not None:
+                    detach(token)
+                serving.close(served)
+
+        return handle_request
+
+    return wrap
+
+
+def _answering(serving: Serving, served: Served, handler: Handler) -> Handler:
+    """Surround the whole application: what leaves it may be a rejection."""
+
+    async def answering(request: Any) -> Any:
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            answer = _answered(error)
+            if answer is None:
+                serving.failed(served, error)
+                raise
+            return answer
+
+    return answering
+
+
+def _paging(equipment: Equipment) -> Handler:
+    """The handler of ``metrics_path``, which is made for ASGI."""
+
+    async def page(request: Any) -> Any:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in request.headers.items()
+        ]
+        scope = {
+            "type": "http",
+            "method": request.method,
+            "path": request.path,
+            "query_string": request.query_string.encode(),
+            "headers": headers,
+        }
+        await equipment.page()(scope, None, send)
+        head, *bodies = sent
+        return web.Response(
+            status=head["status"],
+            headers=[(name.decode(), value.decode()) for name, value in head["headers"]],
+            body=b"".join(one.get("body", b"") for one in bodies),
+        )
+
+    return page
+
+
+@fail_open(NAME, None)
+def _open(serving: Serving, request: Any) -> Served | None:
+    if serving.is_excluded(request.path):
+        return None
+    attributes: dict[str, Any] = {
+        "http.request.method": request.method,
+        "url.scheme": request.scheme,
+        "url.path": request.path,
+    }
+    if request.query_string:
+        attributes["url.query"] = request.query_string
+    if request.remote:
+        attributes["client.address"] = request.remote
+    if agent := request.headers.get("User-Agent"):
+        attributes["user_agent.original"] = agent
+    query = request.rel_url.raw_query_string
+    served = serving.open(request.method, attributes, _header_of(request), query)
+    request[_KEY] = served
+    return served
+
+
+def _header_of(request: Any) -> Header:
+    def header(name: str) -> str | None:
+        if name in LISTS:
+            values = request.headers.getall(name, None)
+            return ",".join(values) if values else None
+        value: str | None = request.headers.get(name)
+        return value
+
+    return header
+
+
+@fail_open(NAME, False)
+def _has_theirs(handler: Any) -> bool:
+    """Whether OpenTelemetry's middleware is in the application."""
+    if _THEIRS not in sys.modules:
+        return False
+    app = getattr(handler, "__self__", None)
+    middlewares = getattr(app, "middlewares", ())
+    return any(getattr(one, "__module__", "") == _THEIRS for one in middlewares)
+
+
+@fail_open(NAME, None)
+def _note(serving: Serving, served: Served, request: Any, done: Any) -> None:
+    """Say how it was answered, now that the answer is out."""
+    response = done[0] if isinstance(done, tuple) else done
+    serving.answered(served, response.status, response.headers.items())
+    served.received = int(request.content.total_bytes)
+    served.sent = _sent(response)
+
+
+def _sent(response: Any) -> int:
+    """Bytes of body: aiohttp counts the head, too."""
+    lines = sum(len(name) + len(value) + 4 for name, value in response.headers.items())
+    head = len(f"HTTP/1.1 {response.status} {response.reason}") + 2 + lines + 2
+    return max(0, int(response.body_length) - head)
+
+
+# -- right before the handler ----------------------------------------------------------------------
+
+
+def _finding(serving: Serving, found: Any, caller: CodeType) -> Any:
+    """The property that tells a match's handler, with a surrounded one for whoever calls it.
+
+    Whoever else asks, such as a middleware that compares it, gets the service's own.
+    """
+
+    def handler(match: Any) -> Any:
+        own = found.fget(match)
+        if sys._getframe(1).f_code is not caller:  # noqa: SLF001  # the only way to know who asks
+            return own
+        return _guarded(serving, match.route, own)
+
+    return property(handler)
+
+
+def _guarded(serving: Serving, route: Any, own: Any) -> Any:
+    if isinstance(own, type) or isinstance(route, SystemRoute):
+        return own  # views are surrounded themselves; a system's route answers 404 or 405
+    known = route.__dict__.get(_GUARDED)
+    if known is not None and known[0] is own and known[1] is serving:
+        return known[2]
+
+    @wraps(own)
+    async def guarded(request: Any) -> Any:
+        return await _within(serving, request, own)
+
+    setattr(route, _GUARDED, (own, serving, guarded))  # aiohttp caches by the identity of handlers
+    return guarded
+
+
+def _viewing(serving: Serving) -> Wrapper:
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def run(view: Any) -> Any:
+            return await _within(serving, view.request, lambda _: original(view))
+
+        return run
+
+    return wrap
+
+
+async def _within(serving: Serving, request: Any, handler: Handler) -> Any:
+    answer = _cross(serving, request)
+    if answer is not None:
+        return answer
+    served: Served | None = request.get(_KEY)
+    context = None if served is None or served.ours else served.context
+    token = None if context is None else attach(context)
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        answer = _answered(error)
+        if answer is None:
+            raise
+        return answer
+    finally:
+        if token is not None:
+            detach(token)
+
+
+@fail_open(NAME, None)
+def _cross(serving: Serving, request: Any) -> Any:
+    """What answers a request whose handler must not run."""
+    served: Served | None = request.get(_KEY)
+    if served is None:
+        query = request.rel_url.raw_query_string
+        served = request[_KEY] = serving.join(request.method, _header_of(request), query)
+    resource = request.match_info.route.resource
+    if served is None or resource is None:
+        return None
+    refusal = serving.cross(served, resource.canonical, request.match_info)
+    return None if refusal is None else _answered(refusal)
+
+
+@fail_open(NAME, None)
+def _answered(error: BaseException) -> Any:
+    answer: Answer | None = answer_to(error)
+    if answer is None:
+        return None
+    return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+
+
+# -- where a server begins and ends ----------------------------------------------------------------
+
+
+def _starting(equipment: Equipment) -> Wrapper:
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def startup(app: Any) -> Any:
+            equipment.serving()
+            return await original(app)
+
+        return startup
+
+    return wrap
+
+
+def _cleaning(equipment: Equipment) -> Wrapper:
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        @wraps(original)
+        async def cleanup(app: Any) -> Any:
+            try:
+                return await original(app)
+            finally:
+                await asyncio.to_thread(equipment.flush)
+
+        return cleanup
+
+    return wrap

@@ -1,0 +1,63 @@
+"""FastAPI: what :mod:`~heatshield.integrations.servers.starlette` does, where FastAPI differs.
+
+It overrides ``__call__``, ``build_middleware_stack`` and the handling of its routes; an included
+router's routes are known by their effective context, which has the whole template. FastAPI traces
+by itself where a tracer provider is set; that is switched off for an application that has not been
+given a provider of its own. Its metrics and logs stay.
+"""
+
+from typing import Any, Final
+from weakref import WeakSet
+
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.servers.asgi import Threshold
+from heatshield.integrations.servers.starlette import handling, install_application
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "fastapi"
+
+_PATCHES: Final = Patches()
+
+
+def install(equipment: Equipment) -> None:
+    """Patch FastAPI's applications and routes; replaces an earlier patch.
+
+    Raises:
+        ImportError: if FastAPI is not installed.
+    """
+    from fastapi.applications import FastAPI
+    from fastapi.routing import APIRoute
+
+    _PATCHES.undo()
+    install_application(FastAPI, equipment, _PATCHES, _leave_tracing_to_us)
+    if "handle" in vars(APIRoute):
+        _PATCHES.wrap(APIRoute, "handle", handling(Threshold(equipment), _template))
+
+
+def remove() -> None:
+    """Take all of it out again."""
+    _PATCHES.undo()
+    for native in list(_SILENCED):
+        native.config = {**native.config, "tracing": True}
+    _SILENCED.clear()
+
+
+_SILENCED: Final[WeakSet[Any]] = WeakSet()
+"""FastAPI's own telemetry of applications that traced by themselves."""
+
+
+def _leave_tracing_to_us(app: Any) -> None:
+    native: Any = getattr(app, "_native_telemetry", None)
+    config = getattr(native, "config", None)
+    if config and config.get("tracing") and config.get("tracer_provider") is None:
+        native.config = {**config, "tracing": False}
+        _SILENCED.add(native)
+
+
+def _template(route: Any, scope: Any) -> str:
+    effective = scope.get("fastapi", {}).get("effective_route_context")
+    if effective is not None and effective.original_route is route:
+        return str(effective.path_format)
+    return str(route.path_format)

@@ -1,0 +1,170 @@
+"""Flask: every application, whether it was made before or after ``instrument()``.
+
+Our own patches of the class and not OpenTelemetry's subclass, which misses applications that exist,
+names what has no route by its path, and ends a span before a streamed body is out. Where the
+service has instrumented an application so itself, that span is joined.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from typing import Any, Final
+
+from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.counters import fail_open
+from heatshield.integrations.patches import Patches
+from heatshield.integrations.servers.server_request import KEY, Answer, Served, Serving, answer_to
+from heatshield.integrations.servers.wsgi import Door, header_of
+from heatshield.integrations.services import Equipment
+
+__all__ = ["NAME", "install", "remove"]
+
+NAME: Final = "flask"
+
+_PATCHES: Final = Patches()
+
+Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def install(equipment: Equipment) -> None:
+    """Patch Flask's class and Werkzeug's server; replaces an earlier patch.
+
+    Raises:
+        ImportError: if Flask is not installed.
+    """
+    from flask.app import Flask
+    from werkzeug.serving import BaseWSGIServer
+
+    _PATCHES.undo()
+    serving = Serving(NAME, equipment)
+    entering = _entering(Door(serving, equipment))
+    _PATCHES.wrap(Flask, "__call__", entering)
+    _PATCHES.wrap(Flask, "wsgi_app", entering)  # what a middleware may have been given
+    _PATCHES.wrap(Flask, "dispatch_request", _dispatching(serving))
+    _PATCHES.wrap(Flask, "handle_user_exception", _handling_user_exception)
+    _PATCHES.wrap(Flask, "handle_exception", _handling_exception(serving))
+    _PATCHES.wrap(BaseWSGIServer, "serve_forever", _serving_forever(equipment))
+
+
+def remove() -> None:
+    """Take all of it out again."""
+    _PATCHES.undo()
+    Serving.retire(NAME)
+
+
+def _entering(door: Door) -> Wrapper:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def enter(app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
+            __traceback_hide__ = True  # for Werkzeug's debugger
+            if getattr(app, "_is_instrumented_by_opentelemetry", False):
+                answer: Iterable[bytes] = original(app, environ, start_response)
+                return answer
+            return door.enter(partial(original, app), environ, start_response)
+
+        return enter
+
+    return wrap
+
+
+def _dispatching(serving: Serving) -> Wrapper:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def dispatch_request(app: Any, *args: Any) -> Any:
+            __traceback_hide__ = True  # for Werkzeug's debugger
+            refusal = _cross(serving)
+            answer = None if refusal is None else _answered(app, refusal)
+            return original(app, *args) if answer is None else answer
+
+        return dispatch_request
+
+    return wrap
+
+
+@fail_open(NAME, None)
+def _cross(serving: Serving) -> Exception | None:
+    from flask import request as proxy
+
+    # A proxy looks the request up each time; typed as the request, it does not show its own method.
+    request = getattr(proxy, "_get_current_object")()  # noqa: B009
+    environ = request.environ
+    served: Served | None = environ.get(KEY)
+    if served is None:
+        query = environ.get("QUERY_STRING", "")
+        served = environ[KEY] = serving.join(request.method, header_of(environ), query)
+    if served is None:
+        return None
+    if request.url_rule is None:
+        serving.no_route(served)
+        return None
+    parameters = request.view_args or {}
+    return serving.cross(served, str(request.url_rule.rule), parameters, request.remote_user)
+
+
+def _handling_user_exception(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def handle_user_exception(app: Any, *args: Any) -> Any:
+        __traceback_hide__ = True  # as above
+        answer = None if _is_expected(app, args[-1]) else _answered(app, args[-1])
+        return original(app, *args) if answer is None else answer
+
+    return handle_user_exception
+
+
+def _handling_exception(serving: Serving) -> Wrapper:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def handle_exception(app: Any, *args: Any) -> Any:
+            __traceback_hide__ = True  # for Werkzeug's debugger
+            answer = _answered(app, args[-1])
+            if answer is not None:
+                return app.finalize_request(*args[:-1], answer, from_error_handler=True)
+            _note(serving, args[-1])
+            return original(app, *args)
+
+        return handle_exception
+
+    return wrap
+
+
+@fail_open(NAME, False)
+def _is_expected(app: Any, error: BaseException) -> bool:
+    """Whether the service has an error handler for rejections, who are then its own business.
+
+    One for every exception is not meant for decisions.
+    """
+    handlers = app.error_handler_spec.values()
+    return refusal_in(error) is not None and any(
+        BreakerOpen in by_class for by_code in handlers for by_class in by_code.values()
+    )
+
+
+@fail_open(NAME, None)
+def _answered(app: Any, error: BaseException) -> Any:
+    answer: Answer | None = answer_to(error)
+    if answer is None:
+        return None
+    return app.response_class(answer.body, answer.status, answer.headers)
+
+
+@fail_open(NAME, None)
+def _note(serving: Serving, error: BaseException) -> None:
+    from flask import request
+
+    served = request.environ.get(KEY)
+    if served is not None:
+        serving.failed(served, error)
+
+
+def _serving_forever(equipment: Equipment) -> Wrapper:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def serve_forever(*args: Any, **kwargs: Any) -> Any:
+            equipment.serving()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                equipment.flush()
+
+        return serve_forever
+
+    return wrap

@@ -1,0 +1,252 @@
+"""The server side over WSGI: one span a request, until its body is out.
+
+From the outside in: :class:`Door` (around the application: span, user), the service's own
+middleware, the framework, and what its integration puts before its handlers.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from opentelemetry.context import attach, detach
+
+from heatshield.counters import fail_open
+from heatshield.integrations.servers.server_request import KEY, Header, Served, Serving
+from heatshield.integrations.services import Equipment
+
+__all__ = ["Door", "header_of"]
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+MOST_MOUNTS: Final = 64
+"""Different paths that mounted applications are known by. A middleware may take such a path from a
+header, and what callers choose must not make names without end."""
+
+_KEYS: Final[dict[str, str]] = {}
+"""Names of headers as an environ has them. Only names that settings and protocols know get here."""
+
+
+def header_of(environ: Environ) -> Header:
+    """Reads the headers of a request."""
+
+    def header(name: str) -> str | None:
+        key = _KEYS.get(name)
+        if key is None:
+            key = _KEYS[name] = "HTTP_" + name.upper().replace("-", "_")
+        value = environ.get(key)
+        return value if isinstance(value, str) else None
+
+    return header
+
+
+class Door:
+    """Opens the span of each request that comes in, and ends it.
+
+    Args:
+        serving: of the framework.
+        equipment: of the runtime.
+    """
+
+    def __init__(self, serving: Serving, equipment: Equipment) -> None:
+        self._serving = serving
+        self._begin_serving = equipment.serving
+        self._page: Application | None = None
+        self._metrics_path = equipment.settings.metrics_path
+        self._served_by = 0
+        self._mounts: set[str] = set()
+
+    def enter(
+        self, app: Application, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Serve one request."""
+        __traceback_hide__ = True  # for debuggers' pages: they show the service's frames
+        if KEY in environ:
+            self._pass_mount(environ)
+            return app(environ, start_response)
+        if self._serving.is_retired:
+            return app(environ, start_response)
+        self._serve_from_now_on()
+        if self._metrics_path and environ.get("PATH_INFO") == self._metrics_path:
+            return self._metrics()(environ, start_response)
+        served = self._open(environ)
+        if served is None:
+            return app(environ, start_response)
+        environ[KEY] = served
+        token = None if served.context is None else attach(served.context)
+        head: list[tuple[str, str]] = []
+        try:
+            body = app(environ, self._watching(served, start_response, head))
+        except BaseException as error:
+            self._serving.failed(served, error)
+            self._serving.close(served)
+            raise
+        finally:
+            if token is not None:
+                detach(token)
+        return self._followed(body, served, environ, head)
+
+    @fail_open("wsgi", None)
+    def _serve_from_now_on(self) -> None:
+        """The first request that this process serves; a fork is another process."""
+        if self._served_by != os.getpid():
+            self._served_by = os.getpid()
+            self._begin_serving()
+
+    def _metrics(self) -> Application:
+        if self._page is None:
+            from heatshield.metrics.exposition import wsgi_app
+
+            self._page = wsgi_app()
+        return self._page
+
+    @fail_open("wsgi", None)
+    def _open(self, environ: Environ) -> Served | None:
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if self._serving.is_excluded(path):
+            return None
+        attributes: dict[str, Any] = {
+            "http.request.method": environ.get("REQUEST_METHOD", "GET"),
+            "url.scheme": environ.get("wsgi.url_scheme", "http"),
+            "url.path": path,
+        }
+        for name, key in _ATTRIBUTES:
+            if value := environ.get(key):
+                attributes[name] = value
+        method = attributes["http.request.method"]
+        query = environ.get("QUERY_STRING", "")
+        served = self._serving.open(method, attributes, header_of(environ), query)
+        if served is not None:
+            if served.within:
+                self._mount(served, environ)
+            else:
+                served.root = environ.get("SCRIPT_NAME", "")
+            length = environ.get("CONTENT_LENGTH") or ""
+            served.received = int(length) if length.isdigit() else 0
+        return served
+
+    @fail_open("wsgi", None)
+    def _pass_mount(self, environ: Environ) -> None:
+        """Note that the request goes on into another application, which is mounted in this one."""
+        served: Served | None = environ[KEY]
+        if served is not None:
+            self._mount(served, environ)
+
+    def _mount(self, served: Served, environ: Environ) -> None:
+        script = environ.get("SCRIPT_NAME", "")
+        if script == served.root or not script.startswith(served.root):
+            return
+        prefix = script[len(served.root) :]
+        if prefix in self._mounts or len(self._mounts) < MOST_MOUNTS:
+            self._mounts.add(prefix)
+            served.prefix = prefix
+
+    def _watching(
+        self, served: Served, start_response: StartResponse, head: list[tuple[str, str]]
+    ) -> StartResponse:
+        def watched(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            head[:] = headers
+            self._note(served, status, headers)
+            return start_response(status, headers, *more)
+
+        return watched
+
+    @fail_open("wsgi", None)
+    def _note(self, served: Served, status: str, headers: list[tuple[str, str]]) -> None:
+        self._serving.answered(served, int(status[:3]), headers)
+
+    def _followed(
+        self,
+        body: Iterable[bytes],
+        served: Served,
+        environ: Environ,
+        head: list[tuple[str, str]],
+    ) -> Iterable[bytes]:
+        if isinstance(body, list | tuple):
+            served.sent = sum(map(len, body))
+            self._serving.close(served)
+            return body
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(body, wrapper):
+            # Servers send such files without reading them here; anything else would be slower.
+            served.sent = _length(head)
+            self._close_with(body, served)
+            return body
+        return _Body(body, served, self._serving)
+
+    def _close_with(self, file: Any, served: Served) -> None:
+        original = getattr(file, "close", None)
+
+        def close() -> None:
+            try:
+                if original is not None:
+                    original()
+            finally:
+                self._serving.close(served)
+
+        try:
+            file.close = close
+        except AttributeError:  # a server's own type
+            self._serving.close(served)
+
+
+@fail_open("wsgi", 0)
+def _length(head: list[tuple[str, str]]) -> int:
+    """What an answer says is the length of its body."""
+    return next((int(value) for name, value in head if name.lower() == "content-length"), 0)
+
+
+class _Body:
+    """The application's answer, with its bytes counted; runs within the request's context."""
+
+    __slots__ = ("_body", "_chunks", "_served", "_serving")
+
+    def __init__(self, body: Iterable[bytes], served: Served, serving: Serving) -> None:
+        self._body = body
+        self._chunks: Iterator[bytes] | None = None
+        self._served = served
+        self._serving = serving
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._chunks = iter(self._body)
+        return self
+
+    def __next__(self) -> bytes:
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._chunks = iter(self._body)
+        chunk: bytes = self._within(chunks.__next__)
+        self._served.sent += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """End the request: its server is done with it."""
+        close = getattr(self._body, "close", None)
+        try:
+            if close is not None:
+                self._within(close)
+        finally:
+            self._serving.close(self._served)
+
+    def _within(self, step: Callable[[], Any]) -> Any:
+        context = self._served.context
+        token = None if context is None else attach(context)
+        try:
+            return step()
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self._serving.failed(self._served, error)
+            raise
+        finally:
+            if token is not None:
+                detach(token)
+
+
+_ATTRIBUTES: Final = (
+    ("url.query", "QUERY_STRING"),
+    ("client.address", "REMOTE_ADDR"),
+    ("user_agent.original", "HTTP_USER_AGENT"),
+)
+"""Further attributes of a server span, by OpenTelemetry's conventions, and where they stand."""

@@ -1,0 +1,35 @@
+"""What an integration may use of the runtime that installs it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from heatshield.context.propagator import RequestPropagator
+from heatshield.export.logs import LogEvent
+from heatshield.identity.sources import Identity
+from heatshield.settings import ServiceSettings
+
+__all__ = ["Equipment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """Handed to each integration's ``install``.
+
+    Attributes:
+        settings: of the service.
+        identity: reads users from requests.
+        propagator: reads and writes the headers that requests travel under.
+        log: takes a log event to export; never blocks.
+        serving: to be called when a server starts to serve, so that breakers are followed early.
+        flush: sends what is queued, for at most 2 s; for servers that end without exit handlers.
+        page: the ASGI application that answers at ``metrics_path``.
+    """
+
+    settings: ServiceSettings
+    identity: Identity
+    propagator: RequestPropagator
+    log: Callable[[LogEvent], None]
+    serving: Callable[[], object]
+    flush: Callable[[], object]
+    page: Callable[[], Callable[[Any, Any, Any], Awaitable[None]]]

@@ -1,0 +1,1 @@
+"""Other tracing libraries, whose spans are kept in the same trace."""

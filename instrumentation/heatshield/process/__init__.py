@@ -1,0 +1,1 @@
+"""What a process lives through: SIGTERM, forks, shutdown, and what it is."""

@@ -1,0 +1,170 @@
+"""SIGTERM: what would kill the process at once sends what is queued first.
+
+Only where nobody handles the signal. A handler in Python would not do: it runs in the main thread
+when that comes back to the interpreter, which it may never do, and a process that can't be ended is
+worse than a lost span. :mod:`faulthandler` brings a handler in C, made for processes that are
+stuck: it writes where the thread is that it interrupts. Nobody wants to know, but a thread of ours
+that waits at the other end of a pipe sends what is queued, and lets the signal kill then.
+
+So the service's threads run on meanwhile. :func:`signal.getsignal` says that nobody handles the
+signal, as before; a handler that the service sets takes our place. A second signal kills at once.
+"""
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from heatshield.counters import fail_open
+from heatshield.fork_locks import reentrant_lock
+
+__all__ = ["Termination"]
+
+NOT_KILLED_S: Final = 0.2
+"""Who lives so long after the signal is not killed by it: the first process of a container."""
+
+FORK_WAITS_S: Final = 0.05
+"""Most that a fork is held up until the thread has ended."""
+
+READ_BYTES: Final = 65_536
+"""As much as a pipe holds."""
+
+
+class Termination:
+    """What happens at SIGTERM.
+
+    Args:
+        farewell: sends what is queued, within the time for it.
+    """
+
+    def __init__(self, farewell: Callable[[], object]) -> None:
+        self._farewell = farewell
+        self._lock = reentrant_lock()
+        self._is_possible = _is_main_thread_python()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._watch: _Watch | None = None
+        self._is_wanted = False
+        self._forks = 0
+
+    @fail_open("sigterm", None)
+    def arm(self) -> None:
+        """Be ready for the signal, if nobody else is; from the second time on nothing."""
+        with self._lock:
+            self._is_wanted = True
+            if self._watch is None and not self._forks and self._is_possible and _kills():
+                self._watch = _Watch(self._farewell)
+
+    def disarm(self) -> None:
+        """Let the signal do what it does without us."""
+        with self._lock:
+            self._is_wanted = False
+            self._end()
+
+    @fail_open("sigterm", None)
+    def _end(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
+
+    def before_fork(self) -> None:
+        """A child must not tell this process that it got a signal, nor inherit a thread."""
+        with self._lock:
+            self._forks += 1
+            self._end()
+
+    def after_fork_in_parent(self) -> None:
+        """Be ready again."""
+        with self._lock:
+            self._forks -= 1
+            if self._is_wanted and not self._forks:
+                self.arm()
+
+    def after_fork(self) -> None:
+        """In a child process: be ready as soon as there is need. Its main thread is Python's."""
+        self._is_possible = True
+        self._reset()
+
+
+class _Watch:
+    """The handler, and the thread that waits for it to write.
+
+    Raises:
+        OSError: if there are no descriptors left.
+        RuntimeError: if there can be no more threads.
+    """
+
+    def __init__(self, farewell: Callable[[], object]) -> None:
+        self._farewell = farewell
+        self._ended = False
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)  # the handler must not wait for us
+        self._thread = threading.Thread(target=self._run, name="heatshield-sigterm", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            os.close(self._reading)
+            os.close(self._writing)
+            raise
+        faulthandler.register(signal.SIGTERM, self._writing, all_threads=False)
+
+    def end(self) -> None:
+        """Handle it no more."""
+        _let_kill()
+        self._ended = True
+        os.close(self._writing)  # wakes the thread
+        if threading.current_thread() is not self._thread:
+            self._thread.join(FORK_WAITS_S)
+
+    def _run(self) -> None:
+        while os.read(self._reading, READ_BYTES) and not self._ended:
+            _let_kill()
+            self._farewell()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(NOT_KILLED_S)
+            self._drain()
+            if not self._ended and _kills():
+                faulthandler.register(signal.SIGTERM, self._writing, all_threads=False)
+        os.close(self._reading)
+
+    def _drain(self) -> None:
+        os.set_blocking(self._reading, False)
+        with suppress(BlockingIOError):
+            os.read(self._reading, READ_BYTES)
+        os.set_blocking(self._reading, True)
+
+
+def _let_kill() -> None:
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        faulthandler.unregister(signal.SIGTERM)  # else it would undo what the service has set since
+
+
+def _kills() -> bool:
+    """Whether nobody handles the signal, in Python or in C."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return False
+    with suppress(OSError, ValueError, IndexError):  # there is no such file elsewhere than on Linux
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return not caught >> (signal.SIGTERM - 1) & 1
+    return True
+
+
+def _is_main_thread_python() -> bool:
+    """Whether the thread that gets the process's signals is the interpreter's, as far as is known.
+
+    The handler writes nothing in a thread that Python does not know, and where Python is embedded
+    that may be the main one.
+    """
+    if sys.platform != "linux":
+        return True
+    if threading.current_thread() is threading.main_thread():
+        return threading.get_native_id() == os.getpid()
+    return threading.main_thread().native_id == os.getpid()

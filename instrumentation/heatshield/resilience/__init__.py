@@ -1,0 +1,1 @@
+"""What a service decides by itself: local breakers, retry budgets."""

@@ -1,0 +1,217 @@
+"""What leaves this process, as it leaves it: secrets redacted, user ids masked.
+
+Done when records are encoded, on the export thread: by then it is known who acted, for what was
+said before he was named, too; and no request waits for it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from heatshield.context.request import Request
+from heatshield.identity.pseudonym import DISTINCTIVE_LENGTH, is_pseudonym
+from heatshield.identity.pseudonym_cache import Aliases
+from heatshield.names import (
+    CALL,
+    COST_BYTES,
+    COST_ELEMENTS,
+    COST_ROWS,
+    ENDUSER_ID,
+    FLAGGED,
+    REJECTED,
+    USER_SOURCE,
+)  # fmt: skip
+from heatshield.sanitize.redaction import Redaction
+from heatshield.sanitize.sql_errors import without_values
+from heatshield.settings import ServiceSettings
+
+__all__ = ["OUTGOING", "Outgoing"]
+
+PROTOCOL: Final = frozenset(
+    {
+        CALL, FLAGGED, REJECTED, USER_SOURCE, COST_BYTES, COST_ELEMENTS, COST_ROWS, "http.route",
+        "http.request.method", "http.method", "url.scheme", "http.scheme", "http.flavor",
+        "http.status_code", "http.response.status_code", "http.request.body.size",
+        "http.response.body.size", "server.port", "net.peer.port",
+        "network.protocol.name", "network.protocol.version",
+        "network.transport", "network.type", "net.transport", "net.peer.ip", "net.host.ip",
+        "client.address", "network.peer.address", "network.local.address",
+        "db.system", "db.system.name", "db.operation", "db.operation.name", "db.collection.name",
+        "rpc.system", "rpc.service", "rpc.method", "messaging.system", "messaging.operation",
+        "code.file.path", "code.function.name", "exception.type", "error.type", "thread.name",
+        "telemetry.sdk.language",
+    }
+)  # fmt: skip
+"""Attributes whose values are the code's or a protocol's, and calls' names, by which breakers know
+them: a user who is called ``get`` or ``purchases`` must not change those."""
+
+_AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
+"""Full of numbers, and nobody else's than the caller's."""
+
+_OF_TEXTS: Final = frozenset({tuple, dict, bytes})
+
+LEAST_DISTINCTIVE: Final = 10 ** (DISTINCTIVE_LENGTH - 1)
+"""The least number that hardly is one by chance."""
+
+_STATEMENTS: Final = ("db.statement", "db.query.text")
+_SYSTEMS: Final = ("db.system", "db.system.name")
+_NOT_SQL: Final = frozenset({"redis", "memcached", "mongodb", "elasticsearch", "opensearch"})
+"""Systems whose instrumentations send no values unless they are told to."""
+
+_OURS: Final = "heatshield"
+"""How the scopes of spans of ours begin; their statements are shapes already."""
+
+
+class Outgoing:
+    """Redacts and masks as the settings say; as long as there are none, it redacts.
+
+    Attributes:
+        masking: whether user ids are masked.
+    """
+
+    def __init__(self) -> None:
+        self._redaction: Redaction | None = Redaction()
+        self._aliases: Aliases | None = None
+        self.masking = False
+
+    def install(self, settings: ServiceSettings, aliases: Aliases | None) -> None:
+        """Do as the settings say from now on, with the users of one runtime."""
+        self._redaction = Redaction(settings.redact) if settings.redaction else None
+        self._aliases = aliases
+        self.masking = aliases is not None
+
+    def remove(self) -> None:
+        """Forget settings and users."""
+        self._redaction, self._aliases, self.masking = Redaction(), None, False
+
+    # -- secrets ---------------------------------------------------------------------------------
+
+    def query(self, query: str) -> str:
+        """The query of an address without secrets."""
+        return query if self._redaction is None else self._redaction.query(query)
+
+    def url(self, url: str) -> str:
+        """An address without secrets."""
+        return url if self._redaction is None else self._redaction.url(url)
+
+    def shown(self, name: str, value: Any) -> Any:
+        """What is shown of an attribute's value."""
+        return value if self._redaction is None else self._redaction.value(name, value)
+
+    def hides(self, name: str) -> bool:
+        """Whether nothing is shown of an attribute's value."""
+        return self._redaction is not None and self._redaction.is_secret(name)
+
+    # -- users -----------------------------------------------------------------------------------
+
+    def text(self, text: str, request: Request | None = None) -> str:
+        """A text without secrets and user ids.
+
+        Args:
+            text: anything.
+            request: that it belongs to, if to any.
+        """
+        if self._redaction is not None:
+            text = without_values(self._redaction.text(text))
+        return text if self._aliases is None else self.masked(text, request)
+
+    def masked(self, text: str, request: Request | None = None) -> str:
+        """A text without user ids; as it is, if no key is set."""
+        if request is not None:
+            text = request.masked(text)
+        return text if self._aliases is None else self._aliases.masked(text)
+
+    def attributes(
+        self, attributes: Mapping[str, Any], request: Request | None = None
+    ) -> Mapping[str, Any]:
+        """Attributes without user ids; as they are, if no key is set."""
+        if self._aliases is None:
+            return attributes
+        if request is None or not request.aliases:
+            request = self._of(attributes)
+        masked = {
+            name: value if name in PROTOCOL else self._value(name, value, request)
+            for name, value in attributes.items()
+        }
+        return masked if request is None else self._with_names_masked(masked, request)
+
+    def of_span(self, span: Any) -> Mapping[str, Any]:
+        """The attributes of a span, whoever made it, without user ids and SQL literals."""
+        attributes: Mapping[str, Any] = span.raw_attributes
+        if self._redaction is not None and not span.instrumentation_scope.name.startswith(_OURS):
+            attributes = _with_shapes(attributes)
+        if self._aliases is None:
+            return attributes
+        return self.attributes(attributes, span.request)
+
+    def name_of(self, span: Any) -> str:
+        """The name of a span; that of a call is the code's, and so is a verb."""
+        name: str = span.name
+        if self._aliases is None or name == span.call or name.isupper():
+            return name
+        return self.masked(name, span.request)
+
+    def _with_names_masked(self, attributes: dict[str, Any], request: Request) -> dict[str, Any]:
+        """As log records may have fields named after users. By its name a value may be a secret."""
+        names = "\n".join(attributes).lower()
+        if not any(alias.lowered in names for alias in request.aliases):
+            return attributes
+        return {
+            name if name in PROTOCOL else request.masked(name): self.shown(name, value)
+            for name, value in attributes.items()
+        }
+
+    def _of(self, attributes: Mapping[str, Any]) -> Request | None:
+        """Whose a span of the service's own provider is, which does not know its request."""
+        known_as = attributes.get(ENDUSER_ID)
+        alias = None
+        if self._aliases is not None and isinstance(known_as, str):
+            alias = self._aliases.known_as(known_as)
+        return None if alias is None else Request(user=alias.pseudonym, aliases=(alias,))
+
+    def _value(self, name: str, value: Any, request: Request | None) -> Any:
+        kind = type(value)
+        if kind is str:
+            if name in _AGENTS:
+                return value if request is None else request.masked(value)
+            return self.masked(value, request)
+        if kind is int:
+            return self._number(name, value, request)
+        return self._inside(name, value, request) if kind in _OF_TEXTS else value
+
+    def _inside(self, name: str, value: Any, request: Request | None) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._value(name, item, request) for item in value)
+        if isinstance(value, bytes):
+            return self.masked(value.decode("latin-1"), request).encode("latin-1")
+        return {
+            self.masked(key, request): self._value(key, item, request)
+            for key, item in value.items()
+        }
+
+    def _number(self, name: str, value: int, request: Request | None) -> Any:
+        """An id may be a number, and a number may be anything: so the name has a say, too."""
+        folded = name.lower()
+        if folded.endswith("id") or "user" in folded:
+            masked = self.masked(str(value), request)
+        elif value >= LEAST_DISTINCTIVE and request is not None:
+            masked = request.masked(str(value))
+        else:
+            return value
+        return masked if is_pseudonym(masked) else value
+
+
+def _with_shapes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in _STATEMENTS:
+        statement = attributes.get(name)
+        if isinstance(statement, str):
+            system = str(attributes.get(_SYSTEMS[0]) or attributes.get(_SYSTEMS[1]) or "")
+            if system in _NOT_SQL:
+                return attributes
+            from heatshield.sanitize.sql_shape import shape_of
+
+            return {**attributes, name: shape_of(statement, system).text}
+    return attributes
+
+
+OUTGOING: Final = Outgoing()
+"""This process's."""
