@@ -19,7 +19,7 @@ from heatshield.api import (
     user,
 )
 from heatshield.breakers.expiry import DeadlineExceeded
-from heatshield.breakers.rejection import BreakerOpen, is_rejection, raise_for_rejection
+from heatshield.rejection import BreakerOpen, is_rejection, raise_for_rejection
 from heatshield.settings import SettingsError
 
 __all__ = [

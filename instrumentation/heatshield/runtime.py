@@ -13,7 +13,7 @@ from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
-from heatshield.breakers.rejection import BreakerOpen
+from heatshield.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock, SystemClock
@@ -25,7 +25,7 @@ from heatshield.export.exporter import Exporter
 from heatshield.export.otlp import forget
 from heatshield.fork_locks import lock
 from heatshield.identity.sources import Identity
-from heatshield.identity.user_scope import Acting, acting
+from heatshield.context.user_scope import Acting, acting
 from heatshield.integrations.registry import Armed
 from heatshield.integrations.services import Equipment
 from heatshield.metrics.calls import count

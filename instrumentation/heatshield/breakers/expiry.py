@@ -5,7 +5,7 @@ Over HTTP it is a 504 with ``heatshield-deadline: 0``, over gRPC DEADLINE_EXCEED
 
 from typing import Final
 
-from heatshield.breakers.rejection import Response
+from heatshield.rejection import Response
 from heatshield.names import DEADLINE_HEADER
 
 __all__ = ["EXPIRED_STATUS", "DeadlineExceeded", "expiry_in", "is_expiry"]

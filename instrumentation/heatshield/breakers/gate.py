@@ -5,7 +5,7 @@ from typing import Final
 
 from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
-from heatshield.breakers.rejection import BreakerOpen
+from heatshield.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable, Decision, Reason
 from heatshield.clock import Clock
 from heatshield.context.request import request_in

@@ -18,7 +18,7 @@ from opentelemetry.trace import (
 )
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.request import with_guard
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.names import GUARD

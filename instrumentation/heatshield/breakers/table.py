@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
-from heatshield.breakers.rejection import DEFAULT_RETRY_AFTER_S
+from heatshield.rejection import DEFAULT_RETRY_AFTER_S
 from heatshield.contract import (
     DEFAULT_TENANT,
     RAMP_S,

@@ -88,7 +88,7 @@ def doctor(as_json: AsJson = False, endpoint: Endpoint = None) -> None:
     if as_json:
         print_json({"reachable": found.reachable, **asdict(found)})
     else:
-        from heatshield.cli.diagnosis import diagnosis_view
+        from heatshield.cli.diagnosis_view import diagnosis_view
 
         console().print(diagnosis_view(found))
     if not found.reachable:

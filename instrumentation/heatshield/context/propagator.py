@@ -30,7 +30,7 @@ from heatshield.counters import COUNTERS
 from heatshield.identity.sources import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.sanitize.sanitizer import OUTGOING
-from heatshield.tracing.parents import RemoteSpan, ids_of, is_sampled
+from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 
 __all__ = ["HEADERS", "Inbound", "RequestPropagator"]
 

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import MAX_ID_LENGTH, BreakerOpen
+from heatshield.rejection import MAX_ID_LENGTH, BreakerOpen
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.deadline import HOP_S, deadline_in, left_s
 from heatshield.counters import COUNTERS

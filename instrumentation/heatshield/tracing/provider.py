@@ -17,7 +17,7 @@ from opentelemetry.util.types import Attributes
 from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.counters import COUNTERS
 from heatshield.tracing.ids import new_trace_id
-from heatshield.tracing.parents import ids_of, is_sampled
+from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.tracing.span import ENTRY_KINDS, Scope, Span
 
 __all__ = ["PROVIDER", "Provider", "Tracer"]

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from heatshield.breakers.rejection import BreakerOpen
+from heatshield.rejection import BreakerOpen
 from heatshield.context.request import Request
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.tracing.ids import new_span_id

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 import heatshield
 from heatshield import runtime
-from heatshield.breakers.rejection import BreakerOpen
+from heatshield.rejection import BreakerOpen
 from heatshield.context.deadline import left_s
 from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.resilience.local import State

@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import heatshield
-from heatshield.tracing.parents import RemoteSpan
+from heatshield.context.span_like import RemoteSpan
 
 # A service written with py-zipkin alone: it has a Zipkin, continues what comes in, hands it on.
 IN_BETWEEN = """

@@ -5,7 +5,7 @@ import pytest
 import requests
 
 import heatshield
-from heatshield.breakers.rejection import refusal_in
+from heatshield.rejection import refusal_in
 
 REFUSED = {"heatshield-breaker": "b-1", "retry-after": "7"}
 

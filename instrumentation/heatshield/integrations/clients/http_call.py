@@ -23,7 +23,7 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, refusal_in
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, refusal_in
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.servers.http_method import method_name

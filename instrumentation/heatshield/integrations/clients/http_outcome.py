@@ -3,7 +3,7 @@
 from typing import Final
 
 from heatshield.breakers.expiry import is_expiry
-from heatshield.breakers.rejection import Response, is_rejection
+from heatshield.rejection import Response, is_rejection
 from heatshield.resilience.local import Outcome
 
 __all__ = ["http_outcome"]

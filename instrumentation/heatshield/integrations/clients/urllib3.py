@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Final
 
-from heatshield.breakers.rejection import UNAVAILABLE
+from heatshield.rejection import UNAVAILABLE
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
 from heatshield.integrations.otel_contrib import Theirs

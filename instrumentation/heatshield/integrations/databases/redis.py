@@ -14,7 +14,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import refusal_in
+from heatshield.rejection import refusal_in
 from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.redis_elements import elements_read, elements_written

@@ -16,7 +16,7 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import refusal_in
+from heatshield.rejection import refusal_in
 from heatshield.counters import fail_open
 from heatshield.integrations.services import Equipment
 from heatshield.tracing.provider import PROVIDER

@@ -21,7 +21,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open

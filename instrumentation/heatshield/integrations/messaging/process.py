@@ -20,7 +20,7 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request
 from heatshield.counters import fail_open

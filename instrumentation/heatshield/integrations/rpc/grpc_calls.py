@@ -13,7 +13,7 @@ import grpc
 from opentelemetry.trace import Span, SpanKind
 
 from heatshield.breakers.expiry import expiry_in
-from heatshield.breakers.rejection import refusal_in
+from heatshield.rejection import refusal_in
 from heatshield.tracing.stamp import attributes_of
 
 __all__ = [

@@ -15,7 +15,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import rejection_of
+from heatshield.rejection import rejection_of
 from heatshield.context.propagator import RequestPropagator
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.grpc_calls import (

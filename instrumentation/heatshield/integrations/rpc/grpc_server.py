@@ -6,7 +6,7 @@ their interceptors by position. Where the service has activated OpenTelemetry's,
 
 From the outside in: :class:`Door` (span, user), the service's own interceptors, which may be what
 names the user, :class:`Threshold` (refusal), the handler. Either answers a
-:class:`~heatshield.breakers.rejection.BreakerOpen` that comes from within, as an interceptor in
+:class:`~heatshield.rejection.BreakerOpen` that comes from within, as an interceptor in
 between may take it for a failure.
 """
 
@@ -34,7 +34,7 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.deadline import MOST_S, Deadline, deadline_in, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in

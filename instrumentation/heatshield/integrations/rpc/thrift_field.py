@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from thriftpy2.thrift import TApplicationException, TType
 
-from heatshield.breakers.rejection import MAX_ID_LENGTH, STANDS_FOR, BreakerOpen
+from heatshield.rejection import MAX_ID_LENGTH, STANDS_FOR, BreakerOpen
 from heatshield.names import BREAKER_HEADER
 
 __all__ = ["FIELD", "Attributed", "WithField", "note_rejection", "rejection"]

@@ -21,7 +21,7 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.identity.sources import HEADER, Found

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen
 from heatshield.context.deadline import Deadline, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import GUARD_KEY, Request, request_in

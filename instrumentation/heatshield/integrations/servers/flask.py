@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Final
 
-from heatshield.breakers.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.servers.server_request import KEY, Answer, Served, Serving, answer_to

@@ -3,7 +3,7 @@
 from opentelemetry.trace import Span as ApiSpan
 
 from heatshield.breakers.gate import GATE
-from heatshield.breakers.rejection import BreakerOpen
+from heatshield.rejection import BreakerOpen
 from heatshield.context.request import Request
 from heatshield.names import CALL
 from heatshield.tracing.span import Span

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
 from heatshield.breakers.gate import mark_rejected
-from heatshield.breakers.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.context.deadline import Deadline, left_s, with_deadline
 from heatshield.context.finished import KEY
 from heatshield.context.request import Request, request_in, with_request

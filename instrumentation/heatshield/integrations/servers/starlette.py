@@ -2,7 +2,7 @@
 
 Classes are patched, not applications: ``__call__`` for the span, the routes' ``handle`` for the
 call's name and refusal, and ``build_middleware_stack``, which runs at an application's first
-message, for the answer to a :class:`~heatshield.breakers.rejection.BreakerOpen`.
+message, for the answer to a :class:`~heatshield.rejection.BreakerOpen`.
 """
 
 from collections.abc import Callable

@@ -32,7 +32,7 @@ from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
-from heatshield.tracing.parents import ids_of, is_sampled
+from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 
