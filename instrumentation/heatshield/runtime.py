@@ -13,19 +13,18 @@ from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
-from heatshield.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import call_in, request_in
+from heatshield.context.user_scope import Acting, acting
 from heatshield.contract import BreakerMode
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.exporter import Exporter
 from heatshield.export.otlp import forget
 from heatshield.fork_locks import lock
 from heatshield.identity.sources import Identity
-from heatshield.context.user_scope import Acting, acting
 from heatshield.integrations.registry import Armed
 from heatshield.integrations.services import Equipment
 from heatshield.metrics.calls import count
@@ -33,13 +32,14 @@ from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
 from heatshield.process.shutdown import Farewell
 from heatshield.process.sigterm import Termination
+from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.settings import ServiceSettings
 from heatshield.settings_advice import advice
 from heatshield.tracing.joining import settle
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ENTRY_KINDS
+from heatshield.tracing.span import ENTRY_KINDS, RESOURCE
 from heatshield.tracing.stamp import stamp_user
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
@@ -99,7 +99,7 @@ class Runtime:
         set_global_textmap(self.propagator)
         settle(_export, _seen)
         PROVIDER.outlet = self.finished
-        PROVIDER.resource = lambda: self.instance.attributes
+        RESOURCE.attributes = lambda: self.instance.attributes
         PROVIDER.entered = self.metrics.begin_request
         GATE.install(self.table, self.clock)
         self.metrics.install()

@@ -5,8 +5,8 @@ Over HTTP it is a 504 with ``heatshield-deadline: 0``, over gRPC DEADLINE_EXCEED
 
 from typing import Final
 
-from heatshield.rejection import Response
 from heatshield.names import DEADLINE_HEADER
+from heatshield.rejection import Response
 
 __all__ = ["EXPIRED_STATUS", "DeadlineExceeded", "expiry_in", "is_expiry"]
 

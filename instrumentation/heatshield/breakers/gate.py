@@ -5,12 +5,12 @@ from typing import Final
 
 from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
-from heatshield.rejection import BreakerOpen
 from heatshield.breakers.table import BreakerTable, Decision, Reason
 from heatshield.clock import Clock
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS
 from heatshield.names import FLAGGED, REJECTED
+from heatshield.rejection import BreakerOpen
 
 __all__ = ["GATE", "Gate", "mark_rejected"]
 

@@ -18,10 +18,10 @@ from opentelemetry.trace import (
 )
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.request import with_guard
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.names import GUARD
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Guard", "breaker", "guard"]

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
-from heatshield.rejection import DEFAULT_RETRY_AFTER_S
 from heatshield.contract import (
     DEFAULT_TENANT,
     RAMP_S,
@@ -36,6 +35,7 @@ from heatshield.contract import (
     StateVersion,
 )
 from heatshield.fork_locks import lock
+from heatshield.rejection import DEFAULT_RETRY_AFTER_S
 
 __all__ = ["Applied", "BreakerTable", "Decision", "Reason"]
 

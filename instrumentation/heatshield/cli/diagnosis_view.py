@@ -6,7 +6,7 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from heatshield.cli.doctor import Diagnosis, Integration
+from heatshield.cli.diagnosis import Diagnosis, Integration
 from heatshield.cli.terminal import text
 
 __all__ = ["diagnosis_view"]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import Span, SpanKind
 
-from heatshield.tracing.stamp import attributes_of
+from heatshield.context.span_like import attributes_of
 
 __all__ = ["Hosts"]
 

@@ -26,11 +26,11 @@ from opentelemetry.trace import SpanContext, get_current_span, set_span_in_conte
 
 from heatshield.context.allowed_hosts import Hosts
 from heatshield.context.request import Request, request_in, with_request
+from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 from heatshield.counters import COUNTERS
 from heatshield.identity.sources import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.sanitize.sanitizer import OUTGOING
-from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 
 __all__ = ["HEADERS", "Inbound", "RequestPropagator"]
 

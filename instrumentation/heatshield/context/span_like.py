@@ -1,14 +1,52 @@
-"""Spans as parents: of another process, and whose ids are asked for without making objects."""
+"""Spans as a request's context sees them: ids and attributes, without the objects around them.
+
+Spans of ours, here and from other processes, have their ids as plain numbers; those of an SDK make
+an object when they are asked. The functions here read both.
+"""
+
+from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanContext, TraceState
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
-from heatshield.tracing.span import SAMPLED, UNSAMPLED, Span
+__all__ = [
+    "SAMPLED",
+    "UNSAMPLED",
+    "RemoteSpan",
+    "SpanLike",
+    "attributes_of",
+    "ids_of",
+    "is_sampled",
+]
 
-__all__ = ["RemoteSpan", "ids_of", "is_sampled"]
+SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
 
-class RemoteSpan(trace.NonRecordingSpan):
+class SpanLike(trace.Span):
+    """A span whose ids stand in plain attributes.
+
+    Attributes:
+        trace_id: 128 bits.
+        span_id: 64 bits.
+        trace_state: W3C's, as text.
+        sampled: whether callers wish its trace to be stored.
+    """
+
+    __slots__ = ()
+
+    trace_id: int
+    span_id: int
+    trace_state: str
+    sampled: bool
+
+    @property
+    def raw_attributes(self) -> dict[str, Any]:
+        """The attributes that were set; not copied."""
+        return {}
+
+
+class RemoteSpan(SpanLike, trace.NonRecordingSpan):
     """A span of another process: the parent of what this one does."""
 
     def __init__(
@@ -29,7 +67,7 @@ class RemoteSpan(trace.NonRecordingSpan):
 
 def is_sampled(span: trace.Span) -> bool:
     """Whether callers wish a span's trace to be stored."""
-    if isinstance(span, Span | RemoteSpan):
+    if isinstance(span, SpanLike):
         return span.sampled
     context = span.get_span_context()
     return context.trace_flags.sampled or not context.is_valid
@@ -37,7 +75,7 @@ def is_sampled(span: trace.Span) -> bool:
 
 def ids_of(span: trace.Span) -> tuple[int, int, str]:
     """Trace id, span id and trace state of a span, whoever made it; zeros if it is none."""
-    if isinstance(span, Span | RemoteSpan):
+    if isinstance(span, SpanLike):
         return span.trace_id, span.span_id, span.trace_state
     if span is trace.INVALID_SPAN:
         return 0, 0, ""
@@ -45,3 +83,10 @@ def ids_of(span: trace.Span) -> tuple[int, int, str]:
     if not context.is_valid:
         return 0, 0, ""
     return context.trace_id, context.span_id, context.trace_state.to_header()
+
+
+def attributes_of(span: trace.Span) -> dict[str, Any]:
+    """The attributes that a span has so far; none if it can't say."""
+    if isinstance(span, SpanLike):
+        return span.raw_attributes
+    return dict(getattr(span, "attributes", None) or {})

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from heatshield.clock import Clock
+from heatshield.context.span_like import attributes_of
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
@@ -26,7 +27,6 @@ from heatshield.process.wakeup import Bell
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span
-from heatshield.tracing.stamp import attributes_of
 
 __all__ = ["Exporter"]
 

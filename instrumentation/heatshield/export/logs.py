@@ -16,10 +16,10 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 
 from heatshield.context.finished import context_after
 from heatshield.context.request import REQUEST_KEY, Request, latest
+from heatshield.context.span_like import ids_of
 from heatshield.export.log_limits import Site
 from heatshield.names import LOG_SUPPRESSED
 from heatshield.sanitize.sanitizer import OUTGOING
-from heatshield.context.span_like import ids_of
 from heatshield.tracing.span import Span
 from heatshield.tracing.values import MAX_ATTRIBUTES, MAX_TEXT, plain
 

@@ -18,8 +18,8 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from heatshield.context.request import Request
 from heatshield.counters import fail_open
+from heatshield.identity.acting_user import ActingUser
 from heatshield.identity.extract import claim_in, cookie_in, ids_of, pairs_in, parameters_in
 from heatshield.identity.pseudonym import is_pseudonym
 from heatshield.identity.pseudonym_cache import Aliases
@@ -108,7 +108,7 @@ class Identity:
             return text
         return self.aliases.of(text).pseudonym
 
-    def name(self, request: Request, user: object) -> str | None:
+    def name(self, request: ActingUser, user: object) -> str | None:
         """Make ``user`` the acting user of a request, if nothing more believable has named one.
 
         Args:
@@ -124,7 +124,7 @@ class Identity:
         text = acceptable(user)
         return None if text is None else self._name(request, text, source)
 
-    def _name(self, request: Request, text: str, source: str) -> str | None:
+    def _name(self, request: ActingUser, text: str, source: str) -> str | None:
         believed = request.user is None or _RANKS[source] <= _RANKS[request.source]
         if self.aliases is None:
             if believed:
@@ -137,7 +137,7 @@ class Identity:
 
     @fail_open("identity", None)
     def on_entry(
-        self, request: Request, headers: Mapping[bytes, bytes], query: bytes = b""
+        self, request: ActingUser, headers: Mapping[bytes, bytes], query: bytes = b""
     ) -> str | None:
         """Name the user as a request comes in, by its headers, cookies and query.
 
@@ -167,7 +167,7 @@ class Identity:
 
     @fail_open("identity", None)
     def on_route(
-        self, request: Request, path_params: Mapping[str, Any], user: object = None
+        self, request: ActingUser, path_params: Mapping[str, Any], user: object = None
     ) -> str | None:
         """Name the user once the route is known, and the framework has authenticated whom it does.
 
@@ -190,7 +190,7 @@ class Identity:
             self._recognise(request, path_params.values())
         return known_as
 
-    def _recognise(self, request: Request, texts: Iterable[object]) -> None:
+    def _recognise(self, request: ActingUser, texts: Iterable[object]) -> None:
         """Where another service has named a pseudonym, find the id that it stands for.
 
         A service that was only told the pseudonym must still mask the id in its own addresses.

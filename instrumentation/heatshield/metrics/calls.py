@@ -4,10 +4,10 @@ from typing import Any
 
 from opentelemetry.trace import SpanKind, StatusCode
 
+from heatshield.context.span_like import attributes_of
 from heatshield.metrics.red import RED, Outcome
 from heatshield.names import GUARD, REJECTED
 from heatshield.tracing.span import ENTRY_KINDS, Span
-from heatshield.tracing.stamp import attributes_of
 
 __all__ = ["count"]
 

@@ -15,10 +15,10 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import MAX_ID_LENGTH, BreakerOpen
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.deadline import HOP_S, deadline_in, left_s
 from heatshield.counters import COUNTERS
+from heatshield.rejection import MAX_ID_LENGTH, BreakerOpen
 from heatshield.resilience.local import LocalBreaker, Outcome, Phase, Rules
 from heatshield.resilience.peers import LocalBreakers, LocalState
 from heatshield.resilience.retries import RETRIES

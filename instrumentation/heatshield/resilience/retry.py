@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
-from heatshield.rejection import BreakerOpen, is_rejection
 from heatshield.counters import fail_open
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
+from heatshield.rejection import BreakerOpen, is_rejection
 from heatshield.resilience.retries import RETRIES
 
 __all__ = ["if_allowed", "is_final", "on"]

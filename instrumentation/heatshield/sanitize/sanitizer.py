@@ -7,7 +7,7 @@ said before he was named, too; and no request waits for it.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from heatshield.context.request import Request
+from heatshield.identity.acting_user import ActingUser
 from heatshield.identity.pseudonym import DISTINCTIVE_LENGTH, is_pseudonym
 from heatshield.identity.pseudonym_cache import Aliases
 from heatshield.names import (
@@ -103,7 +103,7 @@ class Outgoing:
 
     # -- users -----------------------------------------------------------------------------------
 
-    def text(self, text: str, request: Request | None = None) -> str:
+    def text(self, text: str, request: ActingUser | None = None) -> str:
         """A text without secrets and user ids.
 
         Args:
@@ -114,14 +114,14 @@ class Outgoing:
             text = without_values(self._redaction.text(text))
         return text if self._aliases is None else self.masked(text, request)
 
-    def masked(self, text: str, request: Request | None = None) -> str:
+    def masked(self, text: str, request: ActingUser | None = None) -> str:
         """A text without user ids; as it is, if no key is set."""
         if request is not None:
             text = request.masked(text)
         return text if self._aliases is None else self._aliases.masked(text)
 
     def attributes(
-        self, attributes: Mapping[str, Any], request: Request | None = None
+        self, attributes: Mapping[str, Any], request: ActingUser | None = None
     ) -> Mapping[str, Any]:
         """Attributes without user ids; as they are, if no key is set."""
         if self._aliases is None:
@@ -150,7 +150,7 @@ class Outgoing:
             return name
         return self.masked(name, span.request)
 
-    def _with_names_masked(self, attributes: dict[str, Any], request: Request) -> dict[str, Any]:
+    def _with_names_masked(self, attributes: dict[str, Any], request: ActingUser) -> dict[str, Any]:
         """As log records may have fields named after users. By its name a value may be a secret."""
         names = "\n".join(attributes).lower()
         if not any(alias.lowered in names for alias in request.aliases):
@@ -160,15 +160,15 @@ class Outgoing:
             for name, value in attributes.items()
         }
 
-    def _of(self, attributes: Mapping[str, Any]) -> Request | None:
+    def _of(self, attributes: Mapping[str, Any]) -> ActingUser | None:
         """Whose a span of the service's own provider is, which does not know its request."""
         known_as = attributes.get(ENDUSER_ID)
         alias = None
         if self._aliases is not None and isinstance(known_as, str):
             alias = self._aliases.known_as(known_as)
-        return None if alias is None else Request(user=alias.pseudonym, aliases=(alias,))
+        return None if alias is None else ActingUser(user=alias.pseudonym, aliases=(alias,))
 
-    def _value(self, name: str, value: Any, request: Request | None) -> Any:
+    def _value(self, name: str, value: Any, request: ActingUser | None) -> Any:
         kind = type(value)
         if kind is str:
             if name in _AGENTS:
@@ -178,7 +178,7 @@ class Outgoing:
             return self._number(name, value, request)
         return self._inside(name, value, request) if kind in _OF_TEXTS else value
 
-    def _inside(self, name: str, value: Any, request: Request | None) -> Any:
+    def _inside(self, name: str, value: Any, request: ActingUser | None) -> Any:
         if isinstance(value, tuple):
             return tuple(self._value(name, item, request) for item in value)
         if isinstance(value, bytes):
@@ -188,7 +188,7 @@ class Outgoing:
             for key, item in value.items()
         }
 
-    def _number(self, name: str, value: int, request: Request | None) -> Any:
+    def _number(self, name: str, value: int, request: ActingUser | None) -> Any:
         """An id may be a number, and a number may be anything: so the name has a say, too."""
         folded = name.lower()
         if folded.endswith("id") or "user" in folded:

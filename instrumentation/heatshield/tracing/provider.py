@@ -4,7 +4,7 @@ There is no sampling: a cost that is not seen can't be charged. A caller's ``sam
 a wish about storage that would hide a burner, so it is not followed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from opentelemetry import trace
@@ -15,9 +15,9 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
 from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
+from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import COUNTERS
 from heatshield.tracing.ids import new_trace_id
-from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.tracing.span import ENTRY_KINDS, Scope, Span
 
 __all__ = ["PROVIDER", "Provider", "Tracer"]
@@ -30,14 +30,12 @@ class Provider(trace.TracerProvider):
         entered: called when work enters the process with a span.
         outlet: takes each span that ended; ``None`` drops them.
         successor: the service's own provider, where it set one after us.
-        resource: what this process is, for processors of the service's own.
     """
 
     def __init__(self) -> None:
         self.entered: Callable[[], object] | None = None
         self.outlet: Callable[[Span], object] | None = None
         self.successor: trace.TracerProvider | None = None
-        self.resource: Callable[[], Mapping[str, Any]] = dict
         self._processors: tuple[Any, ...] = ()
 
     def get_tracer(

@@ -13,17 +13,17 @@ from time import perf_counter_ns, time_ns
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from opentelemetry import trace
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from heatshield.rejection import BreakerOpen
 from heatshield.context.request import Request
+from heatshield.context.span_like import SAMPLED, UNSAMPLED, SpanLike
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
+from heatshield.rejection import BreakerOpen
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain
 
-__all__ = ["ENTRY_KINDS", "SAMPLED", "UNSAMPLED", "Event", "Link", "Scope", "Span"]
+__all__ = ["ENTRY_KINDS", "RESOURCE", "Event", "Link", "Scope", "Span"]
 
 MAX_EVENTS: Final = 128
 MAX_LINKS: Final = 128
@@ -35,8 +35,19 @@ ENTRY_KINDS: Final = (SpanKind.SERVER, SpanKind.CONSUMER)
 _REJECTION_STATUS: Final = f"{BreakerOpen.__name__}: "
 """How OpenTelemetry describes the status of a span that a :class:`BreakerOpen` left."""
 
-SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+
+class ProcessResource:
+    """What this process is, for exporters of the service's own that ask a span.
+
+    Attributes:
+        attributes: answers the resource's attributes.
+    """
+
+    def __init__(self) -> None:
+        self.attributes: Callable[[], Mapping[str, Any]] = dict
+
+
+RESOURCE: Final = ProcessResource()
 
 
 class Event(NamedTuple):
@@ -67,7 +78,7 @@ class Scope(NamedTuple):
         return {}
 
 
-class Span(trace.Span):
+class Span(SpanLike):
     """A span that records.
 
     Args:
@@ -334,9 +345,7 @@ class Span(trace.Span):
         """What this process is, for exporters of the service's own."""
         from opentelemetry.sdk.resources import Resource
 
-        from heatshield.tracing.provider import PROVIDER
-
-        return Resource(PROVIDER.resource())
+        return Resource(RESOURCE.attributes())
 
     def to_json(self, indent: int | None = 4) -> str:
         """As the SDK's console exporter shows it."""

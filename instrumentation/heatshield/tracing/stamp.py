@@ -7,6 +7,7 @@ from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import get_current_span
 
 from heatshield.context.request import Request, call_in, request_in
+from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.names import (
     CALL,
@@ -18,7 +19,7 @@ from heatshield.names import (
 )
 from heatshield.tracing.span import ENTRY_KINDS, Span
 
-__all__ = ["add_cost", "attributes_of", "stamp", "stamp_user"]
+__all__ = ["add_cost", "stamp", "stamp_user"]
 
 _ADDRESSES: Final = frozenset({"http.target", "http.url", "url.path", "url.query", "url.full"})
 """Attributes in which a path parameter stands as it came, by either of the conventions."""
@@ -57,13 +58,6 @@ def stamp_user(span: ApiSpan, request: Request) -> None:
     if request.raw_user:
         for name in _ADDRESSES & attributes.keys():
             span.set_attribute(name, request.masked(str(attributes[name])))
-
-
-def attributes_of(span: ApiSpan) -> dict[str, Any]:
-    """The attributes that a span has so far; none if it can't say."""
-    if isinstance(span, Span):
-        return span.raw_attributes
-    return dict(getattr(span, "attributes", None) or {})
 
 
 @fail_open("cost", None)

@@ -19,8 +19,8 @@ from starlette.routing import Route
 
 import heatshield
 from heatshield import runtime
-from heatshield.rejection import BreakerOpen
 from heatshield.context.deadline import left_s
+from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.resilience.local import State
 from heatshield.settings import ServiceSettings

@@ -3,8 +3,8 @@
 import pytest
 
 from heatshield import runtime
+from heatshield.cli.diagnosis import Diagnosis
 from heatshield.cli.diagnosis_view import diagnosis_view
-from heatshield.cli.doctor import Diagnosis
 from heatshield.settings import ServiceSettings
 from heatshield.settings_advice import advice
 

@@ -23,14 +23,15 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, refusal_in
+from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, refusal_in
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.stamp import add_cost, attributes_of
+from heatshield.tracing.stamp import add_cost
 
 __all__ = ["Call", "Calls", "abandoning", "end_of", "letting_go", "reading"]
 

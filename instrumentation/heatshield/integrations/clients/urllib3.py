@@ -9,13 +9,13 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Final
 
-from heatshield.rejection import UNAVAILABLE
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER
+from heatshield.rejection import UNAVAILABLE
 
 __all__ = ["NAME", "answered", "follow_responses", "install", "leave_responses", "remove"]
 

@@ -14,13 +14,13 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import refusal_in
 from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.redis_elements import elements_read, elements_written
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
+from heatshield.rejection import refusal_in
 from heatshield.sanitize.redis_keys import Patterns, key_of
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost

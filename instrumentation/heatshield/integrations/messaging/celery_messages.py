@@ -16,9 +16,9 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import refusal_in
 from heatshield.counters import fail_open
 from heatshield.integrations.services import Equipment
+from heatshield.rejection import refusal_in
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["TRACER", "Publishing", "has_theirs"]

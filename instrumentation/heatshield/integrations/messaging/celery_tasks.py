@@ -21,12 +21,12 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.celery_messages import TRACER, has_theirs
 from heatshield.integrations.services import Equipment
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.stamp import add_cost, stamp_user
 
 __all__ = ["WORKING", "Job", "retrying"]

@@ -20,12 +20,12 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
 from heatshield.identity.sources import Identity
 from heatshield.names import COST_BYTES
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 

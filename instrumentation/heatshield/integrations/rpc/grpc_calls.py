@@ -13,8 +13,8 @@ import grpc
 from opentelemetry.trace import Span, SpanKind
 
 from heatshield.breakers.expiry import expiry_in
+from heatshield.context.span_like import attributes_of
 from heatshield.rejection import refusal_in
-from heatshield.tracing.stamp import attributes_of
 
 __all__ = [
     "CANCELLED",

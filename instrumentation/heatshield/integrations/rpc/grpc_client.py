@@ -15,7 +15,6 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import rejection_of
 from heatshield.context.propagator import RequestPropagator
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.grpc_calls import (
@@ -26,6 +25,7 @@ from heatshield.integrations.rpc.grpc_calls import (
     number_of,
     server_of,
 )
+from heatshield.rejection import rejection_of
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Calling"]

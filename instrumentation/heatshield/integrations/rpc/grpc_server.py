@@ -34,7 +34,6 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.deadline import MOST_S, Deadline, deadline_in, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
@@ -53,6 +52,7 @@ from heatshield.integrations.rpc.grpc_calls import (
 from heatshield.integrations.rpc.grpc_stages import surrounded
 from heatshield.integrations.services import Equipment
 from heatshield.names import CALL
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span as OurSpan
 from heatshield.tracing.stamp import add_cost, stamp_user

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from thriftpy2.thrift import TApplicationException, TType
 
-from heatshield.rejection import MAX_ID_LENGTH, STANDS_FOR, BreakerOpen
 from heatshield.names import BREAKER_HEADER
+from heatshield.rejection import MAX_ID_LENGTH, STANDS_FOR, BreakerOpen
 
 __all__ = ["FIELD", "Attributed", "WithField", "note_rejection", "rejection"]
 

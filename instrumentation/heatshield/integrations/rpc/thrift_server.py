@@ -21,12 +21,12 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.identity.sources import HEADER, Found
 from heatshield.integrations.rpc.thrift_field import Attributed, WithField, rejection
 from heatshield.integrations.services import Equipment
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 

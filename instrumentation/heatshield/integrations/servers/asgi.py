@@ -22,19 +22,20 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.expiry import DeadlineExceeded
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen
 from heatshield.context.deadline import Deadline, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import GUARD_KEY, Request, request_in
+from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.integrations.servers.deadline_header import Arrivals
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.servers.route import name_call, refusal_of
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER, COST_BYTES
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen
 from heatshield.sanitize.sanitizer import OUTGOING
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.stamp import attributes_of, stamp_user
+from heatshield.tracing.stamp import stamp_user
 
 __all__ = [
     "KEY", "KINDS", "App", "Door", "Message", "Receive", "Scope", "Send", "Served", "Threshold",

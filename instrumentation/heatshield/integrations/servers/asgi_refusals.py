@@ -7,9 +7,9 @@ from opentelemetry.trace import get_current_span
 
 from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.context.request import request_in
 from heatshield.integrations.servers.asgi import KINDS, App, Message, Receive, Scope, Send
+from heatshield.rejection import UNAVAILABLE, BreakerOpen, refusal_in
 
 __all__ = ["Refusals", "answer"]
 

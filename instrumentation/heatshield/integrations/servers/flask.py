@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Final
 
-from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.servers.server_request import KEY, Answer, Served, Serving, answer_to
 from heatshield.integrations.servers.wsgi import Door, header_of
 from heatshield.integrations.services import Equipment
+from heatshield.rejection import BreakerOpen, refusal_in
 
 __all__ = ["NAME", "install", "remove"]
 

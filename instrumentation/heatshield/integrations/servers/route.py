@@ -3,9 +3,9 @@
 from opentelemetry.trace import Span as ApiSpan
 
 from heatshield.breakers.gate import GATE
-from heatshield.rejection import BreakerOpen
 from heatshield.context.request import Request
 from heatshield.names import CALL
+from heatshield.rejection import BreakerOpen
 from heatshield.tracing.span import Span
 
 __all__ = ["name_call", "refusal_of"]

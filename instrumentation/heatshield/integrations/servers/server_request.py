@@ -23,7 +23,6 @@ from opentelemetry.trace import (
 
 from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
 from heatshield.breakers.gate import mark_rejected
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.context.deadline import Deadline, left_s, with_deadline
 from heatshield.context.finished import KEY
 from heatshield.context.request import Request, request_in, with_request
@@ -33,6 +32,7 @@ from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.servers.route import name_call, refusal_of
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost, stamp_user
 

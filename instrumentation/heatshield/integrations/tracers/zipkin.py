@@ -29,10 +29,10 @@ from py_zipkin.zipkin import zipkin_span
 
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import request_in
+from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
-from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 
