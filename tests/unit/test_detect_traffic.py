@@ -8,7 +8,7 @@ import pytest
 from charge_rows import Traffic, charge, charge_table
 
 from heatshield_collector.detect import PANE_S, Detector, Key
-from heatshield_collector.detect.detector import Rules
+from heatshield_collector.detect.loads import Rules
 from heatshield_collector.link import UNKNOWN
 
 CAPACITY = 8.0

@@ -1,8 +1,8 @@
 """Sketches, loads and baselines -> findings."""
 
-from heatshield_collector.detect.detector import COSTS, Detector, Load, Rules
 from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import Finding, FindingClass, Key
+from heatshield_collector.detect.loads import COSTS, Detector, Load, Rules
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [

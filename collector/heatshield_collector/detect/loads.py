@@ -18,9 +18,9 @@ from heatshield_collector.detect.clip import Clip, Evidence
 from heatshield_collector.detect.findings import Finding, FindingClass, Key
 from heatshield_collector.detect.hot_user import FAST, SLOW, HotRule, Observation, judge
 from heatshield_collector.detect.sketch import Hitter
-from heatshield_collector.detect.sums import by_call, by_request, call_of, sums
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
 from heatshield_collector.link import UNKNOWN
+from heatshield_collector.link.charges import by_call, by_request, call_of, sums
 
 __all__ = ["COSTS", "Detector", "Load", "Profile", "Rules"]
 
