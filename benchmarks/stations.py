@@ -19,8 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 import figures
 from figures import Report, quantile
+from heatshield.clock import Instant
 from heatshield_collector.decode import decode_traces, records
-from heatshield_collector.detect import Detector, Durations
+from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
 from heatshield_collector.red import CallMetrics, groups_of
 from heatshield_collector.store import DuckDBStore
@@ -53,26 +54,26 @@ class _Stations:
         self.cpu_s: dict[str, list[float]] = {}
         self.wall_s: dict[str, list[float]] = {}
         self._linker = Linker()
-        self._detector = Detector(lambda _: CAPACITY)
+        self._detection = Detection(lambda _: CAPACITY)
         self._calls = CallMetrics()
         self._durations = Durations()
         self._store = DuckDBStore(folder)
 
     def take(self, payloads: list[bytes]) -> None:
         """Put a batch through all stations."""
-        now_ns, now_s = time.time_ns(), time.monotonic()
+        instant = Instant(time.monotonic(), time.time_ns())
         request = ExportTraceServiceRequest
         self._time("protobuf", lambda: [request.FromString(one) for one in payloads])
         handler = records._handler(request.DESCRIPTOR)
         self._time("ptars", lambda: handler.list_to_record_batch(payloads))
-        decoded = self._time("decode", lambda: decode_traces(payloads, now_ns))
+        decoded = self._time("decode", lambda: decode_traces(payloads, instant.epoch_ns))
         spans = decoded.table
-        linked = self._time("link", lambda: self._linker.link(spans, now_ns))
-        self._time("observe", lambda: self._detector.observe(linked.charges, now_s))
+        linked = self._time("link", lambda: self._linker.link(spans, instant))
+        self._time("observe", lambda: self._detection.observe(linked, instant))
         groups = self._time("red", lambda: groups_of(spans, linked.opens, linked.errors))
         self._time("totals", lambda: self._calls.observe_calls(groups))
         opened = np.flatnonzero(linked.opens)
-        self._time("durations", lambda: self._durations.observe(spans, opened, now_s))
+        self._time("durations", lambda: self._durations.observe(spans, opened, instant))
         tables = {"spans": spans, "request_parts": linked.parts, "resources": decoded.resources}
         self._time("store", lambda: self._store.append(tables))
 

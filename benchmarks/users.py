@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 
 import figures
 from figures import Report, Target
-from heatshield_collector.detect import Detector
+from heatshield.clock import Instant
+from heatshield_collector.detect import Detection
 from heatshield_collector.link import Linker
 from heatshield_collector.model import SPANS
 
@@ -57,7 +58,7 @@ class _Traffic:
     def __init__(self, requests_per_s: float) -> None:
         self._random = np.random.default_rng(3)
         self._linker = Linker()
-        self._detector = Detector(lambda _: CAPACITY)
+        self._detection = Detection(lambda _: CAPACITY)
         self._batch_s = BATCH / requests_per_s
         self._now_s = 1_000.0
         self._same = _same_for_all()
@@ -68,9 +69,10 @@ class _Traffic:
             numbers = first_user + np.arange(start, start + BATCH) % users
             self._now_s += self._batch_s
             now_ns = round(self._now_s * _NS) + 1_700_000_000 * _NS
-            linked = self._linker.link(self._spans(numbers, now_ns), now_ns)
-            self._detector.observe(linked.charges, self._now_s)
-            self._detector.evaluate(self._now_s)
+            instant = Instant(self._now_s, now_ns)
+            linked = self._linker.link(self._spans(numbers, now_ns), instant)
+            self._detection.observe(linked, instant)
+            self._detection.evaluate(instant)
 
     def _spans(self, numbers: Any, now_ns: int) -> pa.Table:
         """``model.SPANS``: for each user number a Redis span, then the server span around it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -21,8 +22,8 @@ from heatshield_collector.api.app import create_app
 from heatshield_collector.api.parts import Alert, Parts
 from heatshield_collector.charging import Charging
 from heatshield_collector.commit import CommitLoop
-from heatshield_collector.control import Breakers, ControlLoop, Journal, Loads
-from heatshield_collector.detect import Detector, Durations, Rules
+from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
+from heatshield_collector.detect import Detection, Durations, HotRules
 from heatshield_collector.events import EventHub
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
@@ -111,15 +112,16 @@ class Collector:
         self._breakers.restore(
             held_drafts(self._store.recent("audit", AUDIT_ROWS), clock.time_ns())
         )
-        self._detector = Detector(
+        self._detection = Detection(
             self._capacity,
-            Rules.tuned(
+            HotRules.tuned(
                 share=settings.hot_share, ratio=settings.hot_ratio, least=settings.hot_floor
             ),
+            seed=secrets.randbits(64),
         )
         self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
         self._control = ControlLoop(
-            self._detector,
+            self._detection,
             runner,
             self._breakers,
             self._journal,
@@ -131,7 +133,7 @@ class Collector:
         self._durations = Durations()
         self._charging = Charging(
             Linker(),
-            self._detector,
+            self._detection,
             self._durations,
             self._breakers,
             self._metrics,
@@ -153,8 +155,8 @@ class Collector:
         self._app = create_app(
             Parts(
                 store=self._store,
-                loads=Loads(
-                    self._detector,
+                loads=LoadAnswers(
+                    self._detection,
                     self._durations,
                     self._breakers,
                     lambda: self._control.findings,

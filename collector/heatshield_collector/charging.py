@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from heatshield.clock import Clock
+from heatshield.clock import Clock, Instant
 from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.detect import Detector, Durations
+from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
@@ -24,7 +24,7 @@ class Charging:
 
     Args:
         linker: owned by the thread that calls :meth:`charged`.
-        detector: told of charges.
+        detection: told of what was linked.
         durations: told of calls' durations.
         breakers: told which instances live, where a service does not say so itself.
         metrics: told of rates, errors and durations, and of what was committed.
@@ -35,7 +35,7 @@ class Charging:
     def __init__(
         self,
         linker: Linker,
-        detector: Detector,
+        detection: Detection,
         durations: Durations,
         breakers: Breakers,
         metrics: SelfMetrics,
@@ -43,7 +43,7 @@ class Charging:
         may_be_hot: Callable[[], None],
     ) -> None:
         self._linker = linker
-        self._detector = detector
+        self._detection = detection
         self._durations = durations
         self._breakers = breakers
         self._metrics = metrics
@@ -52,19 +52,19 @@ class Charging:
 
     def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
         """Charge a batch; ``model.REQUEST_PARTS`` to be stored with it."""
-        now_s = self._clock.monotonic()
-        linked = self._linker.link(spans, now_ns)
-        if self._detector.observe(linked.charges, now_s):
+        instant = Instant(self._clock.monotonic(), now_ns)
+        linked = self._linker.link(spans, instant)
+        if self._detection.observe(linked, instant):
             self._may_be_hot()
         self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
-        self._durations.observe(spans, np.flatnonzero(linked.opens), now_s)
-        self._attend(spans, now_s)
+        self._durations.observe(spans, np.flatnonzero(linked.opens), instant)
+        self._attend(spans, instant.monotonic_s)
         return linked.parts
 
     def idle(self) -> None:
-        """Charge to nobody what has waited for its user, though no batch has come."""
-        overdue = self._linker.overdue(self._clock.time_ns())
-        self._detector.observe(overdue, self._clock.monotonic())
+        """Charge to no user what has waited too long for one, though no batch has come."""
+        instant = self._clock.now()
+        self._detection.observe(self._linker.overdue(instant), instant)
 
     def committed(self, rows: Mapping[str, int], seconds: float) -> None:
         """A group is durable."""

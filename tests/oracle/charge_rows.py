@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from heatshield_collector.link import CHARGES
+from heatshield_collector.link import CHARGES, Linked
 
 
-def charge(user: str, busy_ms: float, trace: int = 1, **columns: Any) -> dict[str, Any]:
+def charge(user: str | None, busy_ms: float, trace: int = 1, **columns: Any) -> dict[str, Any]:
     """One charge of a whole call."""
     row = {
         "trace": trace,
@@ -32,6 +32,11 @@ def charge(user: str, busy_ms: float, trace: int = 1, **columns: Any) -> dict[st
 
 def charge_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=CHARGES)
+
+
+def linked(rows: Sequence[Mapping[str, Any]]) -> Linked:
+    """These charges as detection gets them."""
+    return Linked.of_charges(charge_table(rows))
 
 
 @dataclass

@@ -1,11 +1,19 @@
 """How much of a request counts, whatever pieces it arrives in, and what is kept as evidence."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatshield_collector.detect.clip import EVIDENCE_MOST, EVIDENCE_S, TRACES, Clip, Evidence
+from heatshield_collector.detect.clip import Clip, counters_of
+from heatshield_collector.detect.evidence import EVIDENCE_MOST, EVIDENCE_S, TRACES, Evidence
 
 LIMIT_US = 60_000
+
+
+def counter(trace, key):
+    """The counter of one request on one key."""
+    return counters_of(np.array([trace], dtype=np.uint64), [key], seed=7)[0]
+
 
 pieces = st.lists(
     st.tuples(
@@ -23,7 +31,7 @@ def test_within_any_window_a_request_counts_at_most_its_limit(rows):
     clip, now_s, counted = Clip(1.0), 1_000.0, []
     for pause_s, trace, busy_us in rows:
         now_s += pause_s
-        part = clip.counts(trace, "u", busy_us, LIMIT_US, now_s)
+        part = clip.counts(counter(trace, "u"), busy_us, LIMIT_US, now_s)
         assert 0 <= part <= busy_us
         counted.append((now_s, trace, part))
         for request in (1, 2, 3):
@@ -36,30 +44,31 @@ def test_a_request_under_its_limit_counts_in_full(parts):
     clip, now_s = Clip(10.0), 1_000.0
     room = LIMIT_US
     for busy_us in parts:
-        assert clip.counts(1, "u", busy_us, LIMIT_US, now_s) == min(busy_us, room)
+        assert clip.counts(counter(1, "u"), busy_us, LIMIT_US, now_s) == min(busy_us, room)
         room = max(0, room - busy_us)
 
 
 def test_requests_and_keys_count_apart():
     clip = Clip(1.0)
     for trace, key in ((1, "u"), (1, "v"), (2, "u")):
-        assert clip.counts(trace, key, 10 * LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
+        assert clip.counts(counter(trace, key), 10 * LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
 
 
 def test_a_window_later_a_request_may_count_again():
     clip = Clip(1.0)
-    assert clip.counts(1, "u", LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
-    assert clip.counts(1, "u", LIMIT_US, LIMIT_US, 1_001.0) == 0
-    assert clip.counts(1, "u", LIMIT_US, LIMIT_US, 1_002.0) == LIMIT_US
+    assert clip.counts(counter(1, "u"), LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
+    assert clip.counts(counter(1, "u"), LIMIT_US, LIMIT_US, 1_001.0) == 0
+    assert clip.counts(counter(1, "u"), LIMIT_US, LIMIT_US, 1_002.0) == LIMIT_US
 
 
 def test_ordinary_requests_take_little_from_a_hot_one_that_shares_their_counter():
     """200,000 requests of 2 ms in ten seconds; then 100 costly ones still count nearly in full."""
     clip = Clip(10.0)
-    for trace in range(200_000):
-        clip.counts(trace, "u", 2_000, LIMIT_US, 1_000.0)
+    for one in counters_of(np.arange(200_000, dtype=np.uint64), ["u"] * 200_000, seed=7):
+        clip.counts(one, 2_000, LIMIT_US, 1_000.0)
     counted = [
-        clip.counts(10**9 + trace, "hot", LIMIT_US, LIMIT_US, 1_000.0) for trace in range(100)
+        clip.counts(counter(10**9 + trace, "hot"), LIMIT_US, LIMIT_US, 1_000.0)
+        for trace in range(100)
     ]
     assert sum(counted) > 0.9 * 100 * LIMIT_US
 

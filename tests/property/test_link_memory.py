@@ -16,7 +16,6 @@ from heatshield_collector.link.pending import (
     CHARGES_MOST,
     PATIENCE_NS,
     TRANSFER_NS,
-    UNKNOWN,
     Charge,
     PendingCharges,
     Settled,
@@ -195,11 +194,11 @@ class WaitingCharges(RuleBasedStateMachine):
             if since <= self.now_ns - PATIENCE_NS
         }  # fmt: skip
         assert Counter(one.charge.busy_us for one in settled) == Counter(due)
-        assert all(one.user == UNKNOWN and not one.eligible for one in settled)
+        assert all(one.user is None and not one.eligible for one in settled)
         renewed = {self.waiting[number] for number in due}
         for number in due:
             self.given_up[number] = self.waiting.pop(number)
-            self.settled[number, UNKNOWN] += 1
+            self.settled[number, None] += 1
         for trace, since_ns in renewed:  # what was given up before is kept as long as the newest
             for number, (of, _) in self.given_up.items():
                 if of == trace:
@@ -242,7 +241,7 @@ def test_too_many_traces_let_go_of_transfers_first_then_of_the_oldest_and_count_
     later_ns = START_NS + PATIENCE_NS
     assert len(held.give_up(later_ns)) == 2
     settled = held.hold([charge(trace, trace) for trace in (3, 4, 5, 6)], later_ns)
-    assert settled == [Settled(charge(3, 3), UNKNOWN, eligible=False)]
+    assert settled == [Settled(charge(3, 3), None, eligible=False)]
     assert len(held) == 3
     assert held.dropped == {"traces": 1, "spans": 0, "transfers": 2}
     found = [held.resolve(trace, "u", eligible=True) for trace in range(1, 7)]
@@ -252,7 +251,7 @@ def test_too_many_traces_let_go_of_transfers_first_then_of_the_oldest_and_count_
 def test_one_trace_keeps_no_more_charges_than_it_may_and_says_how_many_it_lost():
     held = PendingCharges()
     extra = held.hold((charge(1, number) for number in range(CHARGES_MOST + 5)), START_NS)
-    assert [one.user for one in extra] == [UNKNOWN] * 5
+    assert [one.user for one in extra] == [None] * 5
     assert held.dropped == {"traces": 0, "spans": 5, "transfers": 0}
     assert len(held.resolve(1, "u", eligible=True)) == CHARGES_MOST
 

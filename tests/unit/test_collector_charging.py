@@ -9,8 +9,8 @@ from heatshield.contract import PlatformMode
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_collector.charging import Charging
 from heatshield_collector.control import Breakers
-from heatshield_collector.detect import Detector, Durations
-from heatshield_collector.link import UNKNOWN, Linker
+from heatshield_collector.detect import Detection, Durations
+from heatshield_collector.link import Linker
 from heatshield_collector.link.pending import PATIENCE_NS
 from heatshield_collector.self_metrics import SelfMetrics
 
@@ -31,11 +31,11 @@ class Rig:
         self.breakers = Breakers(
             BreakerControl(3, PlatformMode.PROTECT), self.events, None, lambda *_: None, self.clock
         )
-        self.detector = Detector(lambda _: 4.0)
+        self.detection = Detection(lambda _: 4.0)
         self.durations, self.woken = Durations(), []
         self.charging = Charging(
             Linker(),
-            self.detector,
+            self.detection,
             self.durations,
             self.breakers,
             self.metrics,
@@ -47,7 +47,7 @@ class Rig:
         return self.charging.charged(table(rows), self.clock.time_ns())
 
     def top(self):
-        found = self.detector.top("busy", "10s", 9, self.clock.monotonic())
+        found = self.detection.loads.top("busy", "10s", 9, self.clock.monotonic())
         return {one.key.user: round(one.load * 10, 6) for one in found}
 
     def requests(self):
@@ -87,9 +87,9 @@ def test_what_nobody_came_for_is_charged_to_nobody_also_when_no_batch_comes():
     rig.charge(span(1, trace=7, parent=9))
     rig.clock.advance(PATIENCE_NS / 1e9)
     rig.charging.idle()
-    assert rig.top() == {UNKNOWN: 0.01}
+    assert rig.top() == {None: 0.01}
     rig.charging.idle()
-    assert rig.top() == {UNKNOWN: 0.01}
+    assert rig.top() == {None: 0.01}
 
 
 def test_a_costly_request_asks_for_an_evaluation_at_once_and_an_ordinary_one_does_not():

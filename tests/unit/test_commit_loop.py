@@ -8,7 +8,7 @@ import time
 import pytest
 from export_requests import logs, metrics, traces
 
-from heatshield.clock import SystemClock
+from heatshield.clock import Instant, SystemClock
 from heatshield_collector import commit
 from heatshield_collector.commit import CommitLoop
 from heatshield_collector.decode import decode_traces
@@ -65,7 +65,7 @@ class Charges:
     def charged(self, spans, now_ns):
         if self.error:
             raise self.error
-        return self.linker.link(spans, now_ns).parts
+        return self.linker.link(spans, Instant(now_ns / 1e9, now_ns)).parts
 
     def idle(self):
         pass

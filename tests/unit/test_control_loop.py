@@ -4,17 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-from charge_rows import Traffic, charge, charge_table
+from charge_rows import Traffic, charge, linked
 
 from heatshield import names
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import ManualClock
 from heatshield.contract import BreakerMode, PlatformMode, Rejections, Report, StateVersion
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file, load_text
 from heatshield_alerts.series import METRIC_NAME
 from heatshield_collector.api.parts import TripRefusedError, TripRequest
-from heatshield_collector.control import Breakers, ControlLoop, Journal, Loads
-from heatshield_collector.detect import PANE_S, Detector, Durations, Key
+from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
+from heatshield_collector.detect import PANE_S, Detection, Durations
+from heatshield_collector.link import Linked
 from heatshield_collector.store import DuckDBStore, StoreError
 
 COLD_START_S = 120.0
@@ -72,9 +74,9 @@ class Platform:
             lambda *row: self.rejected.append(row),
             self.clock,
         )
-        self.detector = Detector(lambda service: self.breakers.capacities().get(service, 1.0))
+        self.detection = Detection(lambda service: self.breakers.capacities().get(service, 1.0))
         self.loop = ControlLoop(
-            self.detector,
+            self.detection,
             RuleRunner(rules or load_file(Path(str(SHIPPED_RULES)))),
             self.breakers,
             self.journal,
@@ -91,7 +93,9 @@ class Platform:
     def warm(self):
         """Ordinary traffic for as long as a cold start lasts, and a little longer."""
         for _ in range(13):
-            self.detector.observe(next(self._traffic.past(10)), self.clock.monotonic())
+            self.detection.observe(
+                Linked.of_charges(next(self._traffic.past(10))), self.clock.now()
+            )
             self.clock.advance(10)
             self.breakers.attend("shop", "i-1", 4)
             self.breakers.attend("shop", "i-2", 4)
@@ -104,7 +108,7 @@ class Platform:
         for _ in range(round(workers * PANE_S * 1_000 / 50)):
             self._traces += 1
             rows.append(charge(user, 50, trace=self._traces))
-        self.detector.observe(charge_table(rows), self.clock.monotonic())
+        self.detection.observe(linked(rows), self.clock.now())
         self.clock.advance(PANE_S)
         self.loop.round()
 
@@ -234,7 +238,7 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     monkeypatch.setattr(platform.breakers, "tick", told.append)
     platform.step(workers=2.0)
     now_s = platform.clock.monotonic()
-    load = platform.detector.load_of(Key(*HOT), "1s", now_s).load
+    load = platform.detection.loads.load_of(CallKey(DEFAULT_TENANT, *HOT), "1s", now_s).load
     assert told == [{HOT: load}]
     assert load > 1.0
 
@@ -284,7 +288,7 @@ def test_rules_see_every_series_and_only_those_asked_for_are_made(monkeypatch):
     def dear(*_):
         raise AssertionError("made without being asked for")
 
-    monkeypatch.setattr(platform.detector, "top", dear)
+    monkeypatch.setattr(platform.detection.loads, "top", dear)
     platform.loop.round()
     assert platform.loop.failures == 0
     assert list(platform.loop.select("no_such_series", (), 0.0)) == []
@@ -298,7 +302,11 @@ def test_all_series_for_a_scrape_name_each_set_of_labels_once():
     wanted = {"user": "hot", "service": "shop", "call": "POST /p", "cost": "busy", "window": "1s"}
     hot = [sample.value for sample in samples if unnamed(sample) == wanted]
     assert hot == [
-        pytest.approx(platform.detector.load_of(Key(*HOT), "1s", platform.clock.monotonic()).lower)
+        pytest.approx(
+            platform.detection.loads.load_of(
+                CallKey(DEFAULT_TENANT, *HOT), "1s", platform.clock.monotonic()
+            ).lower
+        )
     ]
     assert hot[0] > 1.0
 
@@ -412,8 +420,8 @@ def test_an_instance_is_announced_when_it_appears_and_when_it_says_what_it_appli
 def test_hot_users_are_shown_with_class_share_baseline_breaker_and_request():
     platform = Platform().warm()
     platform.burn(1.0)
-    loads = Loads(
-        platform.detector, Durations(), platform.breakers,
+    loads = LoadAnswers(
+        platform.detection, Durations(), platform.breakers,
         lambda: platform.loop.findings, platform.clock,
     )  # fmt: skip
     view = loads.hot_users("busy", "1s", 1, "call")

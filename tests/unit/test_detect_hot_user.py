@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from heatshield_collector.detect import Rules
+from heatshield_collector.detect import HotRules
 from heatshield_collector.detect.hot_user import FAST, SLOW, Observation, judge
 
 
@@ -34,13 +34,13 @@ def test_who_is_hot(rule, load, baseline, capacity, hot):
     ("load", "baseline", "says"),
     [
         (0.1, 0.0, "load 0.100 is under the floor of 0.240"),
-        (1.0, 0.5, "load 1.000 is usual for him: his baseline is 0.500"),
+        (1.0, 0.5, "load 1.000 is usual for this user: the baseline is 0.500"),
         (
             1.0,
             0.05,
             (
                 "keeps at least 1.00 of 8 workers busy over 1s "
-                "(floor 0.24, his own 5-minute baseline 0.050)"
+                "(floor 0.24, the user's own 5-minute baseline 0.050)"
             ),
         ),
     ],
@@ -63,9 +63,9 @@ def test_one_request_counts_a_quarter_of_the_floor_or_a_tenth_over_ten_seconds(
 
 
 def test_an_operator_s_thresholds_move_both_rules_and_keep_their_proportions():
-    rules = Rules.tuned(share=0.3, ratio=2.5, least=0.5)
+    rules = HotRules.tuned(share=0.3, ratio=2.5, least=0.5)
     assert rules.fast == replace(FAST, share=0.3, ratio=2.5, least=0.5)
     assert rules.slow.share == pytest.approx(0.2)
     assert rules.slow.ratio == pytest.approx(1.5)
     assert rules.slow.least == 0.5
-    assert Rules.tuned(share=FAST.share, ratio=FAST.ratio, least=FAST.least) == Rules()
+    assert HotRules.tuned(share=FAST.share, ratio=FAST.ratio, least=FAST.least) == HotRules()

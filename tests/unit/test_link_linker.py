@@ -3,7 +3,8 @@
 import pytest
 from span_rows import CLIENT, CONSUMER, INTERNAL, MS, PRODUCER, SERVER, START_NS, span, table
 
-from heatshield_collector.link import CHARGES, UNKNOWN, Linker
+from heatshield.clock import Instant
+from heatshield_collector.link import CHARGES, Linker
 from heatshield_collector.link.pending import PATIENCE_NS, TRANSFER_NS
 from heatshield_collector.model import REQUEST_PARTS
 
@@ -16,8 +17,13 @@ def linker():
     return Linker()
 
 
+def at(after_ns=0):
+    """A moment after the start, on both axes of time."""
+    return Instant(1_000.0 + after_ns / 1e9, START_NS + after_ns)
+
+
 def link(linker, rows, after_ns=0):
-    return linker.link(table(rows), START_NS + after_ns)
+    return linker.link(table(rows), at(after_ns))
 
 
 def charges(linker, rows, after_ns=0):
@@ -45,7 +51,7 @@ def test_a_user_too_long_to_keep_is_nobody(linker):
 @pytest.mark.parametrize("column", ["service", "name", "call", "backend"])
 def test_other_texts_are_cut_to_what_is_kept_and_the_span_keeps_what_came(linker, column):
     spans = table([span(1, user="u", **{column: "ü" * 300}), span(2, parent=1, user="u")])
-    linked = linker.link(spans, START_NS)
+    linked = linker.link(spans, at())
     charge, part = linked.charges.to_pylist()[0], linked.parts.to_pylist()[0]
     assert "ü" * 256 in charge.values()
     assert max(len(row[name] or "") for row in (charge, part) for name in row
@@ -214,20 +220,20 @@ def test_a_charge_waits_two_seconds_for_its_user_as_if_it_had_come_with_him(link
 def test_after_two_seconds_it_is_charged_to_unknown_and_cannot_trip(linker):
     link(linker, [span(2, parent=1)])
     found = link(linker, [span(9, trace=9, user="v")], PATIENCE_NS).charges.to_pylist()
-    assert [(row["user"], row["eligible"]) for row in found] == [("v", True), (UNKNOWN, False)]
+    assert [(row["user"], row["eligible"]) for row in found] == [("v", True), (None, False)]
 
 
 def test_it_is_charged_to_unknown_also_when_no_batch_comes(linker):
     link(linker, [span(2, parent=1)])
-    assert linker.overdue(START_NS + PATIENCE_NS - 1).num_rows == 0
-    found = linker.overdue(START_NS + PATIENCE_NS).to_pylist()
-    assert [(row["user"], row["eligible"]) for row in found] == [(UNKNOWN, False)]
-    assert linker.overdue(START_NS + 100 * S).num_rows == 0
+    assert linker.overdue(at(PATIENCE_NS - 1)).charges.num_rows == 0
+    found = linker.overdue(at(PATIENCE_NS)).charges.to_pylist()
+    assert [(row["user"], row["eligible"]) for row in found] == [(None, False)]
+    assert linker.overdue(at(100 * S)).charges.num_rows == 0
 
 
 def test_a_user_who_turns_up_within_a_minute_gets_a_transfer_that_cannot_trip(linker):
     link(linker, [span(2, parent=1)])
-    linker.overdue(START_NS + PATIENCE_NS)
+    linker.overdue(at(PATIENCE_NS))
     found = link(linker, [span(1, user="u")], TRANSFER_NS - 1).charges.to_pylist()
     assert [(row["user"], row["eligible"], row["transferred"]) for row in found] == [
         ("u", True, False),
@@ -237,7 +243,7 @@ def test_a_user_who_turns_up_within_a_minute_gets_a_transfer_that_cannot_trip(li
 
 def test_a_user_who_turns_up_after_a_minute_gets_nothing_of_it(linker):
     link(linker, [span(2, parent=1)])
-    linker.overdue(START_NS + PATIENCE_NS)
+    linker.overdue(at(PATIENCE_NS))
     assert link(linker, [span(1, user="u")], TRANSFER_NS).charges.num_rows == 1
 
 

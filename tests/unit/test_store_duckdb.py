@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from span_rows import CLIENT, MS, START_NS, span, table, trace_id
 
+from heatshield.clock import Instant
 from heatshield_collector.link import Linker
 from heatshield_collector.model import LOGS, RESOURCES, TABLES
 from heatshield_collector.store import DuckDBStore, Limits, RequestQuery, StoreError, StoreFullError
@@ -31,7 +32,7 @@ def store(tmp_path):
 def put(store, rows, received_ns=START_NS, linker=None):
     """Store spans with their request parts, as the commit loop does."""
     spans = table([{**row, "received_ns": received_ns} for row in rows])
-    parts = (linker or Linker()).link(spans, received_ns).parts
+    parts = (linker or Linker()).link(spans, Instant(received_ns / 1e9, received_ns)).parts
     store.append({"spans": spans, "request_parts": parts})
 
 

@@ -2,7 +2,7 @@
 
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.journal import Journal
-from heatshield_collector.control.loads import Loads
+from heatshield_collector.control.loads import LoadAnswers
 from heatshield_collector.control.loop import ControlLoop
 
-__all__ = ["Breakers", "ControlLoop", "Journal", "Loads"]
+__all__ = ["Breakers", "ControlLoop", "Journal", "LoadAnswers"]

@@ -1,49 +1,47 @@
-"""Loads as the API shows them: what detection knows, with what breakers and rules say of it."""
+"""Loads as the API shows them: what detection knows of them, with findings and breakers."""
 
 from collections.abc import Callable, Sequence
 
+from heatshield.call_key import CallKey
 from heatshield.clock import Clock
 from heatshield_collector.api.parts import (
     CallLoad,
     CostName,
     GroupName,
     HotUsersView,
+    UserClass,
     UserLoad,
     WindowName,
 )
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.detect import (
-    Detector,
-    Durations,
-    Finding,
-    FindingClass,
-    Key,
-    Load,
-)
+from heatshield_collector.control.series import user_shown
+from heatshield_collector.detect import Detection, Durations, Finding, Load
+from heatshield_collector.detect.heavy_user import HEAVY
+from heatshield_collector.detect.hot_user import HOT
 
-__all__ = ["Loads"]
+__all__ = ["LoadAnswers"]
 
 
-class Loads:
+class LoadAnswers:
     """Implements :class:`heatshield_collector.api.parts.LoadReader`.
 
     Args:
-        detector: has the loads.
+        detection: has the loads.
         durations: has quantiles by call.
-        breakers: say who is cut.
+        breakers: say which users are cut.
         findings: what detection said at the last round.
         clock: where the time comes from.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        detection: Detection,
         durations: Durations,
         breakers: Breakers,
         findings: Callable[[], Sequence[Finding]],
         clock: Clock,
     ) -> None:
-        self._detector = detector
+        self._detection = detection
         self._durations = durations
         self._breakers = breakers
         self._findings = findings
@@ -54,8 +52,8 @@ class Loads:
     ) -> HotUsersView:
         """The ``limit`` users with the highest load, on a call each or over all their calls."""
         now_s = self._clock.monotonic()
-        loads = self._detector.top(cost, window, limit, now_s, by=by)
-        total = self._detector.total(cost, window, now_s)
+        loads = self._detection.loads.top(cost, window, limit, now_s, by=by)
+        total = self._detection.loads.total(cost, window, now_s)
         capacity = sum(self._breakers.capacities().values())
         row = self._on_a_call if by == "call" else self._over_all_calls
         users = [row(one, cost, total, now_s) for one in loads]
@@ -63,27 +61,27 @@ class Loads:
 
     def _on_a_call(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:
         key = load.key
-        whole = self._detector.capacity_of(key.service) if cost == "busy" else total
+        whole = self._detection.capacity_of(key.service) if cost == "busy" else total
         cut = {key: entry.id for key, _, entry in self._breakers.held()}
         return UserLoad(
-            user=key.user,
+            user=user_shown(key.user),
             service=key.service,
             call=key.call,
             load=load.load,
             lower=load.lower,
             upper=load.upper,
             share=load.lower / whole if whole else 0.0,
-            baseline=self._detector.baseline_of(key, now_s) if cost == "busy" else None,
+            baseline=self._detection.loads.baseline_of(key, now_s) if cost == "busy" else None,
             klass=self._class(lambda found: found == key),
-            breaker=cut.get((key.user, key.service, key.call)),
-            trace_id=next(iter(self._detector.traces_of(key)), None),
+            breaker=cut.get((key.user, key.service, key.call)) if key.user is not None else None,
+            trace_id=next(iter(self._detection.traces_of(key)), None),
         )
 
     def _over_all_calls(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:  # noqa: ARG002 - as above
         capacity = sum(self._breakers.capacities().values())
         whole = capacity if cost == "busy" else total
         return UserLoad(
-            user=load.key.user,
+            user=user_shown(load.key.user),
             service="",
             call="",
             load=load.load,
@@ -96,16 +94,16 @@ class Loads:
             trace_id=None,
         )
 
-    def _class(self, matches: Callable[[Key], bool]) -> FindingClass | None:
-        """What the last round found of a user; hot goes over heavy where he is both."""
+    def _class(self, matches: Callable[[CallKey], bool]) -> UserClass | None:
+        """What the last round found of a user; hot goes over heavy."""
         classes = {one.klass for one in self._findings() if matches(one.key)}
-        return "hot" if "hot" in classes else "heavy" if classes else None
+        return HOT if HOT in classes else HEAVY if HEAVY in classes else None
 
     def calls(self, window: WindowName, limit: int) -> Sequence[CallLoad]:
         """The ``limit`` calls with the highest busy load."""
         now_s = self._clock.monotonic()
         rows = []
-        for service, call, loads in self._detector.calls(window, limit, now_s):
+        for service, call, loads in self._detection.loads.calls(window, limit, now_s):
             p50, p99 = self._durations.quantiles(service, call)
             rows.append(
                 CallLoad(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from heatshield import names
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import Clock
 from heatshield_alerts.matchers import Matcher
 from heatshield_alerts.policy import Evidence, decide
@@ -24,7 +25,7 @@ from heatshield_collector.control.series import (
     finding_samples,
     user_load_samples,
 )
-from heatshield_collector.detect import PANE_S, Detector, Finding, Key
+from heatshield_collector.detect import PANE_S, Detection, Finding
 from heatshield_collector.events import EventHub
 
 __all__ = ["ControlLoop", "Notifies"]
@@ -56,7 +57,7 @@ class ControlLoop:
     """Evaluates, decides and acts on its own thread.
 
     Args:
-        detector: asked for findings and loads.
+        detection: asked for findings and loads.
         runner: the rules.
         breakers: what alerts act on.
         journal, events: told of findings and alerts.
@@ -67,7 +68,7 @@ class ControlLoop:
 
     def __init__(
         self,
-        detector: Detector,
+        detection: Detection,
         runner: RuleRunner,
         breakers: Breakers,
         journal: Journal,
@@ -76,7 +77,7 @@ class ControlLoop:
         clock: Clock,
         cold_start_s: float,
     ) -> None:
-        self._detector = detector
+        self._detection = detection
         self._runner = runner
         self._breakers = breakers
         self._journal = journal
@@ -85,7 +86,7 @@ class ControlLoop:
         self._clock = clock
         self._cold_start_s = cold_start_s
         self._started_s = clock.monotonic()
-        self._seen: dict[tuple[str, Key], _Seen] = {}
+        self._seen: dict[tuple[str, CallKey], _Seen] = {}
         self._findings: Sequence[Finding] = ()
         self._ended = False
         self._woken = threading.Event()
@@ -144,8 +145,8 @@ class ControlLoop:
     def _makers(self) -> Mapping[str, Callable[[float], Iterable[Sample]]]:
         return {
             names.FINDING: lambda _: finding_samples(self._findings),
-            names.USER_LOAD: lambda now_s: user_load_samples(self._detector, now_s),
-            names.CALL_LOAD: lambda now_s: call_load_samples(self._detector, now_s),
+            names.USER_LOAD: lambda now_s: user_load_samples(self._detection.loads, now_s),
+            names.CALL_LOAD: lambda now_s: call_load_samples(self._detection.loads, now_s),
             names.ALERTS: lambda _: alert_samples(self._runner.alerts),
             names.BREAKERS: lambda _: breaker_samples(self._breakers),
             names.SERVICE_CAPACITY: lambda _: capacity_samples(self._breakers),
@@ -157,8 +158,9 @@ class ControlLoop:
         Args:
             early: it comes between the rules' intervals, which it doesn't shift.
         """
-        now_s = self._clock.monotonic()
-        self._findings = self._detector.evaluate(now_s)
+        instant = self._clock.now()
+        now_s = instant.monotonic_s
+        self._findings = self._detection.evaluate(instant)
         for finding in self._findings:
             self._note(finding, now_s)
         self._forget(now_s)
@@ -179,25 +181,25 @@ class ControlLoop:
             self._act(alert, now_s)
         self._breakers.tick(
             {
-                key: self._detector.load_of(Key(*key), "1s", now_s).load
+                key: self._detection.loads.load_of(CallKey(DEFAULT_TENANT, *key), "1s", now_s).load
                 for key, _, _ in self._breakers.held()
             }
         )
 
     def _act(self, alert: Alert, now_s: float) -> None:
         key = _key_of(alert)
-        known = self._detector.describe(key, now_s)
+        known = self._detection.describe(key, now_s)
         evidence = Evidence(
             baseline_age_s=now_s - self._started_s,
             cold_start_s=self._cold_start_s,
-            threshold=self._detector.floor_of(key.service),
+            threshold=self._detection.floor_of(key.service),
             cost_per_call=known.cost_per_call,
             trace_ids=tuple(known.trace_ids),
             figures={"baseline": known.baseline},
         )
         decision = decide(alert, evidence)
         if decision is not None:
-            self._breakers.act(decision, self._detector.active_users())
+            self._breakers.act(decision, self._detection.loads.active_users())
 
     def _note(self, finding: Finding, now_s: float) -> None:
         """Write down and tell of a finding that is new."""
@@ -222,7 +224,9 @@ class ControlLoop:
         self._events.publish("alert", {**alert, "at_ns": at_ns})
         row = {name: alert[name] for name in ("name", "state", "labels", "annotations", "value")}
         self._journal.write("alerts", {**row, "at_ns": at_ns})
-        self._notifier.submit(transition.alert, self._detector.traces_of(_key_of(transition.alert)))
+        self._notifier.submit(
+            transition.alert, self._detection.traces_of(_key_of(transition.alert))
+        )
 
     def offset_ns(self) -> int:
         """The wall clock minus the monotonic one."""
@@ -251,9 +255,11 @@ class ControlLoop:
                 time.sleep(EARLY_GAP_S)
 
 
-def _key_of(alert: Alert) -> Key:
+def _key_of(alert: Alert) -> CallKey:
     labels = alert.labels
-    return Key(labels.get("user", ""), labels.get("service", ""), labels.get("call", ""))
+    return CallKey(
+        DEFAULT_TENANT, labels.get("user", ""), labels.get("service", ""), labels.get("call", "")
+    )
 
 
 def finding_json(finding: Finding, at_ns: int) -> dict[str, Any]:

@@ -9,20 +9,30 @@ from heatshield import names
 from heatshield_alerts.rules import Alert, AlertState
 from heatshield_alerts.series import Sample
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.detect import COSTS, WINDOWS_S, Detector, Finding
+from heatshield_collector.detect import COSTS, WINDOWS_S, Finding, Load, Loads
 
 __all__ = [
     "TOP",
+    "UNKNOWN_USER",
     "alert_samples",
     "breaker_samples",
     "call_load_samples",
     "capacity_samples",
     "finding_samples",
     "user_load_samples",
+    "user_shown",
 ]
 
 TOP: Final = 20
 """Users, and calls, with series of their own for each cost and window."""
+
+UNKNOWN_USER: Final = "unknown"
+"""What series and answers show where no user is known."""
+
+
+def user_shown(user: str | None) -> str:
+    """A user as series and answers show it: the one place where no user becomes a text."""
+    return UNKNOWN_USER if user is None else user
 
 
 def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
@@ -30,7 +40,7 @@ def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
     for one in findings:
         labels = {
             "class": one.klass,
-            "user": one.key.user,
+            "user": user_shown(one.key.user),
             "service": one.key.service,
             "call": one.key.call,
             "cost": one.cost,
@@ -39,18 +49,29 @@ def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
         yield Sample.of(names.FINDING, labels, one.load)
 
 
-def user_load_samples(detector: Detector, now_s: float) -> Iterator[Sample]:
+def user_load_samples(loads: Loads, now_s: float) -> Iterator[Sample]:
     """Loads of the top users on a call, by every cost and window."""
     for window, cost in product(WINDOWS_S, COSTS):
-        for load in detector.top(cost, window, TOP, now_s):
-            labels = {"user": load.key.user, "service": load.key.service, "call": load.key.call}
-            yield Sample.of(names.USER_LOAD, {**labels, "cost": cost, "window": window}, load.lower)
+        for labels, lower in _by_labels(loads.top(cost, window, TOP, now_s)):
+            yield Sample.of(names.USER_LOAD, {**labels, "cost": cost, "window": window}, lower)
 
 
-def call_load_samples(detector: Detector, now_s: float) -> Iterator[Sample]:
+def _by_labels(loads: Iterable[Load]) -> Iterator[tuple[dict[str, str], float]]:
+    """Labels and lower bound of each load; charges of no user and a user called ``unknown`` have
+    the same labels, so they make one series.
+    """
+    lower: dict[tuple[str, str, str], float] = {}
+    for load in loads:
+        key = (user_shown(load.key.user), load.key.service, load.key.call)
+        lower[key] = lower.get(key, 0.0) + load.lower
+    for (user, service, call), value in lower.items():
+        yield {"user": user, "service": service, "call": call}, value
+
+
+def call_load_samples(loads: Loads, now_s: float) -> Iterator[Sample]:
     """Loads of the busiest calls, by every cost and window."""
     for window in WINDOWS_S:
-        for service, call, by_cost in detector.calls(window, TOP, now_s):
+        for service, call, by_cost in loads.calls(window, TOP, now_s):
             for cost, value in by_cost.items():
                 labels = {"service": service, "call": call, "cost": cost, "window": window}
                 yield Sample.of(names.CALL_LOAD, labels, value)

@@ -1,20 +1,28 @@
-"""Sketches, loads and baselines -> findings."""
+"""Loads, baselines and detectors -> findings."""
 
+from heatshield_collector.detect.detection import Detection, Profile, all_detectors
+from heatshield_collector.detect.detector import Capacity, Detector, Sources
 from heatshield_collector.detect.durations import Durations
-from heatshield_collector.detect.findings import Finding, FindingClass, Key
-from heatshield_collector.detect.loads import COSTS, Detector, Load, Rules
+from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.hot_user import HotRules
+from heatshield_collector.detect.loads import COSTS, Load, LoadedCall, Loads
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [
     "COSTS",
     "PANE_S",
     "WINDOWS_S",
+    "Capacity",
+    "Detection",
     "Detector",
     "Durations",
     "Finding",
-    "FindingClass",
-    "Key",
+    "HotRules",
     "Load",
-    "Rules",
+    "LoadedCall",
+    "Loads",
+    "Profile",
+    "Sources",
     "WindowName",
+    "all_detectors",
 ]

@@ -1,4 +1,4 @@
-"""About how many different users there were lately: what the caps on cutting them are relative to.
+"""About how many different users there were lately; caps on cutting users are relative to it.
 
 HyperLogLog in Apache DataSketches' C++ implementation, in two generations.
 """
@@ -26,7 +26,7 @@ class ActiveUsers:
         self._born_s: float | None = None
 
     def add(self, users: Iterable[str], now_s: float) -> None:
-        """These were active at ``now_s``, monotonic seconds."""
+        """Count users that were active at ``now_s``, monotonic seconds."""
         if self._born_s is None:
             self._born_s = now_s
         if now_s - self._born_s >= GENERATION_S:

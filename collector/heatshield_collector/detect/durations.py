@@ -2,7 +2,8 @@
 
 KLL sketches (Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", FOCS 2016), in
 Apache DataSketches' C++ implementation: with k = 200 a rank is off by at most 1.3 %, whatever the
-order.
+order. They draw lots where they compact, so two runs may differ by that much: quantiles are shown,
+and decide nothing.
 """
 
 import threading
@@ -13,10 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasketches import kll_doubles_sketch
 
+from heatshield.clock import Instant
+
 __all__ = ["Durations"]
 
 K: Final = 200
+"""Size of a sketch: some 5 kB."""
+
 GENERATION_S: Final = 30.0
+"""Two of them are kept."""
 
 CALLS_MOST: Final = 1_000
 """Calls that quantiles are kept of; further ones have none."""
@@ -31,19 +37,20 @@ class Durations:
         self._born_s = 0.0
         self._lock = threading.Lock()
 
-    def observe(self, spans: pa.Table, rows: npt.NDArray[np.int64], now_s: float) -> None:
+    def observe(self, spans: pa.Table, rows: npt.NDArray[np.int64], instant: Instant) -> None:
         """Take in the durations of some spans.
 
         Args:
             spans: ``model.SPANS``.
             rows: which of them count.
-            now_s: monotonic seconds.
+            instant: when they were received.
         """
         if not len(rows):
             return
         table = spans.select(["service", "name", "duration_ns"]).take(pa.array(rows))
         groups = table.group_by(["service", "name"], use_threads=False)
         lists = groups.aggregate([("duration_ns", "list")])
+        now_s = instant.monotonic_s
         with self._lock:
             if now_s - self._born_s >= GENERATION_S:
                 self._old, self._young, self._born_s = self._young, {}, now_s

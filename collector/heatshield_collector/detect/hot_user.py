@@ -1,18 +1,48 @@
-"""The hot-user rule: pure, values in and a verdict with its reason out.
+"""Hot users: those whose load on a call burns the service, and is not their usual one.
 
-A user is hot on a call when the *lower bound* of his load there, over one second and with every
-request counted at most a quarter of the floor, reaches the floor (3 % of the service's capacity)
-and is more than five times his own load of the five minutes before. A slow companion looks at ten
-seconds. Measured on normal Zipf traffic neither had a false alarm, where a threshold on a user's
-share had one in nearly every window: the top user of a skewed population always has a large share.
+A user is hot on a call when the *lower bound* of the user's load there, over one second and with
+every request counted at most a quarter of the floor, reaches the floor (3 % of the service's
+capacity) and is more than five times the user's own load of the five minutes before. A slow
+companion looks at ten seconds. Measured on normal Zipf traffic neither had a false alarm, where a
+threshold on a user's share had one in nearly every window: the top user of a skewed population
+always has a large share.
+
+:func:`judge` is the rule, pure: values in, a verdict with its reason out. :class:`HotUser` keeps
+the clipped loads that it judges.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from heatshield_collector.detect.windows import WindowName
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-__all__ = ["FAST", "SLOW", "HotRule", "Observation", "Verdict", "judge"]
+from heatshield.call_key import CallKey
+from heatshield.clock import Instant
+from heatshield_collector.detect.clip import Clip, counters_of
+from heatshield_collector.detect.detector import Sources
+from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.windows import WindowName, Windows
+from heatshield_collector.link import Linked
+
+__all__ = [
+    "FAST",
+    "HOT",
+    "SLOW",
+    "HotRule",
+    "HotRules",
+    "HotUser",
+    "Observation",
+    "Verdict",
+    "judge",
+]
+
+HOT: Final = "hot"
+
+EVIDENCE_PIECE: Final = 8
+"""Only pieces of at least this fraction (an eighth) of the clip are worth keeping as evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +79,33 @@ SLOW: Final = HotRule(window="10s", window_s=10.0, share=0.02, ratio=3.0, reques
 
 
 @dataclass(frozen=True, slots=True)
+class HotRules:
+    """The hot-user rules in force."""
+
+    fast: HotRule = FAST
+    slow: HotRule = SLOW
+
+    @classmethod
+    def tuned(cls, *, share: float, ratio: float, least: float) -> "HotRules":
+        """With an operator's thresholds; the slow rule keeps its proportions to the fast one."""
+        return cls(
+            fast=replace(FAST, share=share, ratio=ratio, least=least),
+            slow=replace(
+                SLOW,
+                share=share * SLOW.share / FAST.share,
+                ratio=ratio * SLOW.ratio / FAST.ratio,
+                least=least,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What was seen of one user on one call.
 
     Attributes:
         load: lower bound of the clipped load over the rule's window.
-        baseline: upper bound of his own load over the five minutes before.
+        baseline: upper bound of the user's own load over the five minutes before.
         capacity: workers of the service.
     """
 
@@ -78,10 +129,119 @@ def judge(rule: HotRule, seen: Observation) -> Verdict:
         return Verdict(False, f"load {seen.load:.3f} is under the floor of {floor:.3f}")
     if seen.load <= rule.ratio * seen.baseline:
         return Verdict(
-            False, f"load {seen.load:.3f} is usual for him: his baseline is {seen.baseline:.3f}"
+            False,
+            f"load {seen.load:.3f} is usual for this user: the baseline is {seen.baseline:.3f}",
         )
     return Verdict(
         True,
         f"keeps at least {seen.load:.2f} of {seen.capacity:g} workers busy over {rule.window} "
-        f"(floor {floor:.2f}, his own 5-minute baseline {seen.baseline:.3f})",
+        f"(floor {floor:.2f}, the user's own 5-minute baseline {seen.baseline:.3f})",
     )
+
+
+@dataclass(slots=True)
+class _Trip:
+    """A rule with the clipped loads it is judged on, by the text of the key."""
+
+    rule: HotRule
+    clip: Clip = field(init=False)
+    windows: Windows = field(default_factory=Windows)
+
+    def __post_init__(self) -> None:
+        self.clip = Clip(self.rule.window_s)
+
+
+class HotUser:
+    """Names each user on a call that a hot-user rule finds hot.
+
+    Args:
+        sources: loads, evidence (this detector fills it) and capacities.
+        rules: the rules in force.
+    """
+
+    def __init__(self, sources: Sources, rules: HotRules) -> None:
+        self._sources = sources
+        # The slow rule last: where both find a user, its finding stands.
+        self._trips = [_Trip(rules.fast), _Trip(rules.slow)]
+
+    def observe(self, linked: Linked, instant: Instant) -> bool:
+        """Count each request up to its clip; urgent if one reached it."""
+        eligible = linked.requests.filter(pc.field("eligible"))
+        traces = eligible.column("trace").to_numpy()
+        keys, services, busy = (
+            eligible.column(name).to_pylist() for name in ("key", "service", "busy_us")
+        )
+        limits = {service: self._limits_us(service) for service in dict.fromkeys(services)}
+        self._count(traces, keys, services, busy, limits, instant.monotonic_s)
+        costly = [
+            row
+            for row, (service, busy_us) in enumerate(zip(services, busy, strict=True))
+            if busy_us * EVIDENCE_PIECE >= limits[service][0]
+        ]
+        self._keep_evidence(eligible, costly, keys, busy, instant.monotonic_s)
+        return any(busy[row] >= limits[services[row]][0] for row in costly)
+
+    def _count(
+        self,
+        traces: npt.NDArray[np.uint64],
+        keys: list[str],
+        services: list[str],
+        busy: list[int],
+        limits: dict[str, list[int]],
+        now_s: float,
+    ) -> None:
+        counters = counters_of(traces, keys, self._sources.seed)
+        for at, trip in enumerate(self._trips):
+            counts = trip.clip.counts
+            weights = [
+                counts(counter, busy_us, limits[service][at], now_s)
+                for counter, service, busy_us in zip(counters, services, busy, strict=True)
+            ]
+            trip.windows.add(keys, weights, now_s)
+
+    def _keep_evidence(
+        self, eligible: pa.Table, rows: list[int], keys: list[str], busy: list[int], now_s: float
+    ) -> None:
+        trace_ids = eligible.column("trace_id")
+        for row in rows:
+            trace_id = trace_ids[row].as_py().hex()
+            self._sources.evidence.offer(keys[row], busy[row], trace_id, now_s)
+
+    def _limits_us(self, service: str) -> list[int]:
+        """What a request to this service may count, by trip."""
+        capacity = self._sources.capacity(service)
+        return [round(trip.rule.clip_s(capacity) * 1e6) for trip in self._trips]
+
+    def evaluate(self, instant: Instant) -> list[Finding]:
+        """The hot users of this moment: one finding a key."""
+        now_s = instant.monotonic_s
+        found = {finding.key: finding for trip in self._trips for finding in self._hot(trip, now_s)}
+        return list(found.values())
+
+    def _hot(self, trip: _Trip, now_s: float) -> list[Finding]:
+        found = []
+        rule, loads = trip.rule, self._sources.loads
+        # The smallest floor there is: most users are under it, and need no further look.
+        least_us = round(rule.least * rule.window_s * 1e6)
+        for hitter in trip.windows.window(rule.window, now_s).surely_over(max(1, least_us - 1)):
+            key = CallKey.parse(hitter.key)
+            if key.user is None:
+                continue
+            baseline = loads.baseline_of(key, now_s)
+            load = hitter.lower / 1e6 / rule.window_s
+            seen = Observation(load, baseline, self._sources.capacity(key.service))
+            verdict = judge(rule, seen)
+            if verdict.hot:
+                found.append(
+                    Finding(
+                        klass=HOT,
+                        key=key,
+                        cost="busy",
+                        window=rule.window,
+                        load=loads.load_of(key, rule.window, now_s).lower,
+                        baseline=baseline,
+                        reason=verdict.reason,
+                        trace_ids=self._sources.evidence.of(hitter.key),
+                    )
+                )
+        return found

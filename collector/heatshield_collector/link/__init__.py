@@ -1,6 +1,7 @@
 """Joins by trace id: whose request is it, self time, one summary row a request."""
 
-from heatshield_collector.link.linker import CHARGES, Linked, Linker
-from heatshield_collector.link.pending import UNKNOWN
+from heatshield_collector.link.charges import CHARGES
+from heatshield_collector.link.linked import Linked
+from heatshield_collector.link.linker import Linker
 
-__all__ = ["CHARGES", "UNKNOWN", "Linked", "Linker"]
+__all__ = ["CHARGES", "Linked", "Linker"]

@@ -1,63 +1,97 @@
-"""Charges, summed up by what they are judged by: a request, a user on a call, a user, a call."""
+"""Charges: what spans cost, a row each, and their sums by request, by key, by user and by call."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from heatshield_collector.detect.findings import key_texts
+from heatshield.call_key import DEFAULT_TENANT, SEPARATOR
 
-__all__ = ["by_call", "by_request", "call_of", "sums"]
+__all__ = ["CHARGES", "by_call", "by_request", "by_user", "key_texts", "sums"]
 
-_COLUMNS: Final = ["busy_us", "elements", "calls", "errors"]
+CHARGES: Final = pa.schema(
+    [
+        ("trace", pa.uint64()),
+        ("user", pa.string()),  # null when no user is known
+        ("service", pa.string()),
+        ("call", pa.string()),
+        ("backend", pa.string()),  # null, or the backend the time was spent in
+        ("operation", pa.string()),  # the span's own name
+        ("busy_us", pa.int64()),
+        ("elements", pa.int64()),
+        ("calls", pa.int64()),
+        ("errors", pa.int64()),
+        ("eligible", pa.bool_()),  # may count towards a trip
+        ("transferred", pa.bool_()),  # was charged to no user before
+        ("trace_id", pa.binary()),
+    ]
+)
+"""One row a span that cost anything."""
+
+_SUMMED: Final = ("busy_us", "elements", "calls", "errors")
+
+_JOINT: Final = pa.scalar(SEPARATOR, pa.string())
+_TENANT: Final = pa.scalar(DEFAULT_TENANT, pa.string())
+_NOTHING: Final = pa.scalar("", pa.string())
+_NO_USER: Final = pa.scalar(None, pa.string())
+
+
+def key_texts(
+    tenants: pa.ChunkedArray, users: pa.ChunkedArray, services: pa.ChunkedArray,
+    calls: pa.ChunkedArray,
+) -> pa.ChunkedArray:  # fmt: skip
+    """:attr:`heatshield.call_key.CallKey.text` of each row; a scalar stands for all rows."""
+    head = [
+        text if text is _NOTHING else pc.replace_substring(text, SEPARATOR, "")
+        for text in (tenants, services, calls)
+    ]
+    # Nulls are left out: a row without a user has no fourth part.
+    return pc.binary_join_element_wise(*head, users, _JOINT, null_handling="skip")
 
 
 def by_request(charges: pa.Table) -> pa.Table:
-    """One row a (trace, user, service, call), with the key that the sketches know it by."""
+    """One row a (trace, user, service, call), with the text of its key in ``key``."""
     keys = ["trace", "user", "service", "call", "eligible"]
     rows = sums(charges, keys, [("trace_id", "first")])
-    texts = key_texts(*(rows.column(name) for name in ("user", "service", "call")))
+    texts = key_texts(_TENANT, *(rows.column(name) for name in ("user", "service", "call")))
+    return rows.append_column("key", texts)
+
+
+def by_user(requests: pa.Table) -> pa.Table:
+    """Rows of :func:`by_request` summed up by user, with the text of the user's key in ``key``."""
+    rows = sums(requests, ["user"])
+    texts = key_texts(_TENANT, rows.column("user"), _NOTHING, _NOTHING)
+    return rows.append_column("key", texts)
+
+
+def by_call(charges: pa.Table) -> pa.Table:
+    """One row a call that the cost arose in, with the text of its key (of no user) in ``key``.
+
+    A backend's time counts as the backend's own operation. A charge that is transferred to its user
+    counted here when it was charged to no user.
+    """
+    charges = charges.filter(pc.invert(charges.column("transferred")))
+    backend = charges.column("backend")
+    spent = {
+        "service": pc.coalesce(backend, charges.column("service")),
+        "call": pc.if_else(
+            pc.is_valid(backend), charges.column("operation"), charges.column("call")
+        ),
+    }
+    for name, texts in spent.items():
+        charges = charges.set_column(charges.column_names.index(name), name, texts)
+    rows = sums(charges, ["service", "call"])
+    texts = key_texts(_TENANT, _NO_USER, rows.column("service"), rows.column("call"))
     return rows.append_column("key", texts)
 
 
 def sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
     """The costs of the rows that share ``keys``; ``more`` has further (column, aggregate)."""
-    # "first" is defined for one thread only; the groups are small in any case.
+    # "first" is defined for one thread only, and so is the order of the groups.
     summed = rows.group_by(keys, use_threads=False).aggregate(
-        [(name, "sum") for name in _COLUMNS] + list(more)
+        [(name, "sum") for name in _SUMMED] + list(more)
     )
     return summed.rename_columns(
         [name.removesuffix("_sum").removesuffix("_first") for name in summed.column_names]
     )
-
-
-def by_call(charges: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Sums by where the cost arose, and the keys of the rows.
-
-    What is transferred to its user arose when it was charged to nobody.
-    """
-    charges = charges.filter(pc.invert(charges.column("transferred")))
-    spent = charges.set_column(
-        charges.column_names.index("service"),
-        "service",
-        pc.coalesce(charges.column("backend"), charges.column("service")),
-    )
-    at = pc.if_else(
-        pc.is_valid(charges.column("backend")), charges.column("operation"), charges.column("call")
-    )
-    summed = sums(
-        spent.set_column(spent.column_names.index("call"), "call", at), ["service", "call"]
-    )
-    return summed, [f"{service}\x1f{call}" for service, call in _rows(summed, "service", "call")]
-
-
-def call_of(key: str) -> tuple[str, str]:
-    """(service, call) of a key of :func:`by_call`."""
-    service, _, call = key.partition("\x1f")
-    return service, call
-
-
-def _rows(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of some columns as Python values."""
-    return zip(*(table.column(name).to_pylist() for name in names), strict=True)

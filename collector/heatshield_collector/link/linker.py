@@ -23,6 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from heatshield.clock import Instant
+from heatshield_collector.link.charges import CHARGES
 from heatshield_collector.link.duplicates import SeenSpans
 from heatshield_collector.link.identity import (
     RANK_ENTRY,
@@ -30,6 +32,7 @@ from heatshield_collector.link.identity import (
     RANK_SERVER,
     RequestUsers,
 )
+from heatshield_collector.link.linked import Linked
 from heatshield_collector.link.pending import Charge, PendingCharges, Settled
 from heatshield_collector.link.requests import request_parts
 from heatshield_collector.link.tree import (
@@ -44,30 +47,12 @@ from heatshield_collector.link.tree import (
     trace_keys,
 )
 
-__all__ = ["CHARGES", "Linked", "Linker"]
-
-CHARGES: Final = pa.schema(
-    [
-        ("trace", pa.uint64()),
-        ("user", pa.string()),  # null while nobody has named him
-        ("service", pa.string()),
-        ("call", pa.string()),
-        ("backend", pa.string()),  # null, or the backend the time was spent in
-        ("operation", pa.string()),  # the span's own name
-        ("busy_us", pa.int64()),
-        ("elements", pa.int64()),
-        ("calls", pa.int64()),
-        ("errors", pa.int64()),
-        ("eligible", pa.bool_()),  # may count towards a trip
-        ("transferred", pa.bool_()),  # was charged to "unknown" before
-        ("trace_id", pa.binary()),
-    ]
-)
-"""One row a span that cost anything."""
+__all__ = ["LONGEST", "Linker"]
 
 LONGEST: Final = 256
 """Characters of a user, service, call or backend that linking keeps in memory: senders choose them.
-A longer user is nobody, for two that begin alike must not be charged as one; the others are cut.
+A longer user counts as none, for two that begin alike must not be charged as one; the others are
+cut.
 """
 
 _ERROR: Final = 2
@@ -75,24 +60,6 @@ _KIND_MIX: Final = np.uint64(0x2545F4914F6CDD1D)
 
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Linked:
-    """What linking a batch gave.
-
-    Attributes:
-        charges: rows of :data:`CHARGES`, every user known; duplicates left out.
-        parts: ``model.REQUEST_PARTS``, one row a trace of the batch.
-        opens: bool[n], which spans of the batch open a call, for rates and durations; duplicates
-            left out.
-        errors: bool[n], which failed; a rejection is not a failure.
-    """
-
-    charges: pa.Table
-    parts: pa.Table
-    opens: Booleans
-    errors: Booleans
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +85,15 @@ class Linker:
         self.users = RequestUsers()
         self.pending = PendingCharges()
 
-    def link(self, spans: pa.Table, now_ns: int) -> Linked:
+    def link(self, spans: pa.Table, instant: Instant) -> Linked:
         """Charge a batch.
 
         Args:
             spans: ``model.SPANS``.
-            now_ns: when it was received, nanoseconds since the Unix epoch.
+            instant: when it was received. What is remembered ages on the monotonic clock; requests
+                are stamped with the wall clock's time.
         """
+        now_ns = _monotonic_ns(instant)
         columns = _bounded({name: _column(spans, name) for name in spans.column_names})
         batch = self._batch(columns, now_ns)
         named = self._learn(columns["user"], batch, now_ns)
@@ -136,13 +105,19 @@ class Linker:
         if settled:
             charges = pa.concat_tables([charges, _table_of(settled)])
         parts = request_parts(
-            columns, batch.traces, batch.roots, batch.rank, batch.errors, batch.busy_ns, now_ns
+            columns,
+            batch.traces,
+            batch.roots,
+            batch.rank,
+            batch.errors,
+            batch.busy_ns,
+            instant.epoch_ns,
         )
         return Linked(charges, parts, batch.opens & fresh, batch.errors)
 
-    def overdue(self, now_ns: int) -> pa.Table:
-        """Charges whose user nobody named, when no batch has come to say so."""
-        return _table_of(self.pending.give_up(now_ns))
+    def overdue(self, instant: Instant) -> Linked:
+        """Charges that no span has named a user of in time, when no batch has come meanwhile."""
+        return Linked.of_charges(_table_of(self.pending.give_up(_monotonic_ns(instant))))
 
     def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> _Batch:
         traces = trace_keys(columns["trace_id"])
@@ -169,11 +144,11 @@ class Linker:
             busy_ns=np.where(elsewhere, 0, placed.self_ns),
         )
 
-    def _learn(self, users: pa.Array, batch: _Batch, now_ns: int) -> set[int]:
-        """Learn whose requests these are; the traces that this batch names a user of."""
+    def _learn(self, users: pa.Array, batch: _Batch, now_ns: int) -> list[int]:
+        """Learn whose requests these are; the traces that this batch names a user of, in order."""
         rows = np.flatnonzero(_valid(users))
         if not len(rows):
-            return set()
+            return []
         traces, named = batch.traces[rows], users.take(pa.array(rows))
         # The spans of a request mostly stand together, and one of them says it for all.
         others = np.asarray(pc.not_equal(named.slice(1), named.slice(0, len(rows) - 1)))
@@ -182,16 +157,16 @@ class Linker:
         told = traces[first].tolist()
         users_told = named.take(pa.array(first)).to_pylist()
         self.users.learn(zip(told, users_told, ranks, strict=True), now_ns)
-        return set(told)
+        return list(dict.fromkeys(told))
 
-    def _resolve(self, named: set[int]) -> list[Settled]:
+    def _resolve(self, named: list[int]) -> list[Settled]:
         """Charges that waited for a user whom this batch names."""
         settled: list[Settled] = []
         if not len(self.pending):
             return settled
         for trace in named:
-            if who := self.users.of(trace):
-                settled += self.pending.resolve(trace, who.user, eligible=not who.conflict)
+            if known := self.users.of(trace):
+                settled += self.pending.resolve(trace, known.user, eligible=not known.conflict)
         return settled
 
     def _charge(
@@ -200,8 +175,8 @@ class Linker:
         """Charge the spans of these rows whose users are known; the others wait."""
         traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
         known = [self.users.of(trace) for trace in traces.tolist()]
-        users = pa.array([who and who.user for who in known], pa.string())
-        eligible = pa.array([bool(who and not who.conflict) for who in known], pa.bool_())
+        users = pa.array([one and one.user for one in known], pa.string())
+        eligible = pa.array([bool(one and not one.conflict) for one in known], pa.bool_())
         taken, by_trace = pa.array(rows), pa.array(of_row)
         charges = pa.table(
             [
@@ -225,12 +200,16 @@ class Linker:
         return self._hold(charges, now_ns) if users.null_count else charges
 
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
-        """Put by what has no user yet; for what there is no room that is ``unknown``."""
+        """Put by charges without a user; those that there is no room for are charged to no user."""
         nameless = pc.is_null(charges.column("user"))
         unnamed = charges.filter(nameless).drop_columns(["user", "eligible", "transferred"])
         settled = self.pending.hold((Charge(**row) for row in unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))
         return pa.concat_tables([named, _table_of(settled)]) if settled else named
+
+
+def _monotonic_ns(instant: Instant) -> int:
+    return round(instant.monotonic_s * 1e9)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -239,7 +218,7 @@ def _column(table: pa.Table, name: str) -> pa.Array:
 
 
 def _bounded(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """The same columns, no text in what linking remembers longer than :data:`LONGEST`."""
+    """The same columns, but no text that linking remembers is longer than :data:`LONGEST`."""
     bounded = dict(columns)
     for name in ("user", "service", "name", "call", "backend"):
         texts = columns[name]

@@ -1,22 +1,25 @@
 """Charges whose user is not known yet.
 
 Only the cost vector waits, by trace: for 2 s it may still be charged as if it had come with its
-user; then it is charged to ``unknown``; if the user turns up within a minute it is transferred to
-him, and such a transfer never counts towards a trip.
+user; then it is charged to no user (``None``). If a span names the user within a minute, the charge
+is transferred to that user, and such a transfer never counts towards a trip.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-__all__ = ["UNKNOWN", "Charge", "PendingCharges", "Settled"]
-
-UNKNOWN: Final = "unknown"
-"""The user that nobody is."""
+__all__ = ["Charge", "PendingCharges", "Settled"]
 
 PATIENCE_NS: Final = 2 * 10**9
+"""How long a charge waits for its user."""
+
 TRANSFER_NS: Final = 60 * 10**9
+"""How long after that it may still be transferred."""
+
 TRACES_MOST: Final = 100_000
+"""Traces that have charges waiting or kept for a transfer."""
+
 CHARGES_MOST: Final = 1_000
 """Charges of one trace."""
 
@@ -44,13 +47,13 @@ class Settled(NamedTuple):
 
     Attributes:
         charge: what it was.
-        user: to whom it is charged.
+        user: the user it is charged to; ``None`` where no span named one in time.
         eligible: whether it may count towards a trip.
-        transferred: whether it was charged to ``unknown`` before.
+        transferred: whether it was charged to no user before.
     """
 
     charge: Charge
-    user: str
+    user: str | None
     eligible: bool
     transferred: bool = False
 
@@ -66,7 +69,7 @@ class PendingCharges:
     Attributes:
         dropped: charges that could not be kept until their user was known, by cause: ``traces``
             when there were too many in all, ``spans`` when one trace had too many (both are
-            charged to ``unknown`` early), ``transfers`` when they were let go after that.
+            charged to no user early), ``transfers`` when they were let go after that.
     """
 
     def __init__(self, traces_most: int = TRACES_MOST) -> None:
@@ -88,13 +91,13 @@ class PendingCharges:
                 self._charges += 1
             else:
                 self.dropped["spans"] += 1
-                settled.append(Settled(charge, UNKNOWN, eligible=False))
+                settled.append(Settled(charge, None, eligible=False))
         while len(self) > self._most or self._charges > CHARGES_IN_ALL:
             settled += self._evict()
         return settled
 
     def resolve(self, trace: int, user: str, *, eligible: bool) -> list[Settled]:
-        """The user of a trace is known: what waited for him."""
+        """Take out the charges of a trace whose user is known now."""
         waited, moved = (self._take(held, trace) for held in (self._waiting, self._given_up))
         return [
             *(Settled(charge, user, eligible) for charge in waited),
@@ -102,10 +105,10 @@ class PendingCharges:
         ]
 
     def give_up(self, now_ns: int) -> list[Settled]:
-        """What has waited too long: charged to ``unknown``, kept for a transfer, then forgotten."""
+        """Charge what has waited too long to no user; keep it for a transfer, then forget it."""
         settled: list[Settled] = []
         for trace, held in _aged(self._waiting, now_ns - PATIENCE_NS):
-            settled += _unknown(held)
+            settled += _to_no_user(held)
             self._give_up(trace, held)
         for _, held in _aged(self._given_up, now_ns - TRANSFER_NS):
             self._charges -= len(held.charges)
@@ -137,7 +140,7 @@ class PendingCharges:
         else:
             _, held = self._waiting.popitem(last=False)
             self.dropped["traces"] += len(held.charges)
-            settled = _unknown(held)
+            settled = _to_no_user(held)
         self._charges -= len(held.charges)
         return settled
 
@@ -145,8 +148,8 @@ class PendingCharges:
         return len(self._waiting) + len(self._given_up)
 
 
-def _unknown(held: _Held) -> list[Settled]:
-    return [Settled(charge, UNKNOWN, eligible=False) for charge in held.charges]
+def _to_no_user(held: _Held) -> list[Settled]:
+    return [Settled(charge, None, eligible=False) for charge in held.charges]
 
 
 def _aged(held: OrderedDict[int, _Held], before_ns: int) -> Iterator[tuple[int, _Held]]:

@@ -1,0 +1,104 @@
+"""The detectors in force: fed together, asked together."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from heatshield.call_key import CallKey
+from heatshield.clock import Instant
+from heatshield_collector.detect.detector import Capacity, Detector, Sources
+from heatshield_collector.detect.evidence import Evidence
+from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.heavy_user import HeavyUser
+from heatshield_collector.detect.hot_user import HotRules, HotUser
+from heatshield_collector.detect.loads import Loads
+from heatshield_collector.link import Linked
+
+__all__ = ["Detection", "Profile", "all_detectors"]
+
+
+def all_detectors(sources: Sources, rules: HotRules) -> list[Detector]:
+    """Every detector that the collector runs, in the order of their findings."""
+    return [
+        HotUser(sources, rules),
+        HeavyUser(sources),
+    ]
+
+
+class Profile(NamedTuple):
+    """What is known of one user on one call.
+
+    Attributes:
+        baseline: upper bound of the user's busy load over the five minutes before.
+        cost_per_call: busy seconds of one of the user's calls, over the last ten seconds.
+        trace_ids: the user's costliest recent requests, hexadecimal.
+    """
+
+    baseline: float
+    cost_per_call: float
+    trace_ids: list[str]
+
+
+class Detection:
+    """Feeds what detectors share, then each detector; asks them all. Thread-safe.
+
+    Args:
+        capacity: the workers of a service, from its live instances.
+        rules: the hot-user rules.
+        detectors: makes the detectors; all of them unless a test wants others.
+        seed: of hashed counters: fixed for a replay, drawn in a collector.
+
+    Attributes:
+        loads: the loads that detectors share, for whoever shows them.
+    """
+
+    def __init__(
+        self,
+        capacity: Capacity,
+        rules: HotRules | None = None,
+        detectors: Callable[[Sources, HotRules], Sequence[Detector]] = all_detectors,
+        seed: int = 0,
+    ) -> None:
+        self.loads = Loads()
+        self._rules = rules or HotRules()
+        self._sources = Sources(self.loads, Evidence(), capacity, seed)
+        self._detectors = detectors(self._sources, self._rules)
+        self._lock = threading.Lock()
+
+    def observe(self, linked: Linked, instant: Instant) -> bool:
+        """Take in a batch that was received at ``instant``.
+
+        Returns:
+            Whether a detector wants to be asked at once: somebody may be hot.
+        """
+        if not linked.charges.num_rows:
+            return False
+        with self._lock:
+            self.loads.observe(linked, instant.monotonic_s)
+            urgent = [detector.observe(linked, instant) for detector in self._detectors]
+        return any(urgent)
+
+    def evaluate(self, instant: Instant) -> list[Finding]:
+        """What stands out now, one finding a key and class."""
+        with self._lock:
+            return [one for each in self._detectors for one in each.evaluate(instant)]
+
+    def describe(self, key: CallKey, now_s: float) -> Profile:
+        """What is known of a user on a call, whether or not the user stands out."""
+        return Profile(
+            self.loads.baseline_of(key, now_s),
+            self.loads.cost_per_call_of(key, now_s),
+            self.traces_of(key),
+        )
+
+    def traces_of(self, key: CallKey) -> list[str]:
+        """The costliest recent requests of a user on a call, hexadecimal."""
+        return self._sources.evidence.of(key.text)
+
+    def capacity_of(self, service: str) -> float:
+        """The workers of a service."""
+        return self._sources.capacity(service)
+
+    def floor_of(self, service: str) -> float:
+        """The least load that is hot on a service, in workers."""
+        return self._rules.fast.floor(self._sources.capacity(service))

@@ -1,0 +1,66 @@
+"""What a detector is, and what it may draw on.
+
+A detector takes in linked batches as they arrive and says, when asked, what it finds: four times a
+second, or at once after a batch that it called urgent. It decides from what it was handed alone; it
+looks at no clock, draws no lots and talks to nobody. Loads, baselines and evidence are kept once
+for all detectors; what one detector alone needs it keeps itself, in bounded memory.
+
+A new detector is one file beside this one and one row in ``detection.py``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from heatshield.clock import Instant
+from heatshield_collector.detect.evidence import Evidence
+from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.loads import Loads
+from heatshield_collector.link import Linked
+
+__all__ = ["Capacity", "Detector", "Sources"]
+
+Capacity = Callable[[str], float]
+"""The workers of a service, from its live instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What detectors share.
+
+    Attributes:
+        loads: costs per second by user and call, over windows, with baselines.
+        evidence: the costliest recent requests of each key.
+        capacity: the workers of a service.
+        seed: of whatever hash a detector keeps counters by. The same seed gives the same findings;
+            senders must not know it.
+    """
+
+    loads: Loads
+    evidence: Evidence
+    capacity: Capacity
+    seed: int = 0
+
+
+class Detector(Protocol):
+    """Finds one kind of trouble. Not thread-safe: :class:`Detection` calls one method at a time."""
+
+    def observe(self, linked: Linked, instant: Instant) -> bool:
+        """Take in a batch; the shared loads have it already.
+
+        Args:
+            linked: a batch with at least one charge.
+            instant: when it was received; never before the last one.
+
+        Returns:
+            Whether the batch alone may be reason for a finding, so that evaluation should not wait
+            for its turn.
+        """
+        ...
+
+    def evaluate(self, instant: Instant) -> Sequence[Finding]:
+        """What stands out at this moment; at most one finding a key.
+
+        Asked twice at one moment it says the same, in the same order.
+        """
+        ...

@@ -1,0 +1,47 @@
+"""What linking a batch gives to those who store, measure and detect."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from heatshield_collector.link.charges import by_request
+from heatshield_collector.model import REQUEST_PARTS
+
+__all__ = ["Linked"]
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A batch, linked.
+
+    Attributes:
+        charges: rows of ``link.CHARGES``; spans that were charged before are left out. The user is
+            null where the linker has given up waiting for one.
+        parts: ``model.REQUEST_PARTS``, one row a trace of the batch.
+        opens: bool[n], which spans of the batch open a call, for rates and durations; spans that
+            came before are left out.
+        errors: bool[n], which spans failed; a rejection is not a failure.
+    """
+
+    charges: pa.Table
+    parts: pa.Table
+    opens: npt.NDArray[np.bool_]
+    errors: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of_charges(cls, charges: pa.Table) -> Self:
+        """Charges that came without a batch of spans."""
+        none = np.zeros(0, dtype=bool)
+        return cls(charges, REQUEST_PARTS.empty_table(), none, none)
+
+    @cached_property
+    def requests(self) -> pa.Table:
+        """The charges by (trace, user, service, call): see :func:`link.charges.by_request`.
+
+        Summed up once, however many detectors ask.
+        """
+        return by_request(self.charges)
