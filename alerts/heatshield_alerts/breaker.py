@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from heatshield.call_key import CallKey
 from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerEntry, BreakerMode
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
 from heatshield_alerts.demand import Demand
-from heatshield_alerts.draft import Draft, Key
+from heatshield_alerts.draft import Draft
 
 __all__ = [
     "COOL_S",
@@ -67,8 +68,8 @@ class HeldBreaker:
         )
 
     @property
-    def key(self) -> Key:
-        """(user, service, call)."""
+    def key(self) -> CallKey:
+        """The user that it cuts, and the call."""
         return self.draft.key
 
     def due(self, level: float, now: float) -> BreakerEvent | None:
@@ -90,15 +91,16 @@ def entry_of(draft: Draft, entry_id: str) -> BreakerEntry:
     """What clients are granted for a draft."""
     return BreakerEntry(
         id=entry_id,
-        user=draft.user,
-        service=draft.service,
-        call=draft.call,
+        user=draft.key.user or "",  # none, where the draft is refused
+        service=draft.key.service,
+        call=draft.key.call,
         mode=draft.mode,
         lease_ms=draft.lease_ms or DEFAULT_LEASE_MS,
         issuer=draft.issuer,
         reason=draft.reason,
         evidence=draft.evidence,
         rate_per_s=draft.rate_per_s,
+        tenant=draft.key.tenant,
     )
 
 

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from heatshield.call_key import CallKey
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
 from heatshield_alerts.breaker import HeldBreaker, entry_of, hold_s, merged, probing
 from heatshield_alerts.breaker_changes import Change, ChangeKind, History
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps, Occupancy, cap
-from heatshield_alerts.draft import Draft, Key, Reason, check
+from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.instances import Instance, Instances
 from heatshield_alerts.policy import Decision, Refuse
 from heatshield_alerts.restraint import Restraint
@@ -48,7 +49,7 @@ class BreakerControl:
         self._at = StateVersion(epoch, 0)
         self._mode = mode
         self._caps = caps or Caps()
-        self._held: dict[Key, HeldBreaker] = {}
+        self._held: dict[CallKey, HeldBreaker] = {}
         self._history = History()
         self._restraint = Restraint()
         self._audit: deque[Change] = deque(maxlen=AUDIT_RECORDS)
@@ -75,7 +76,7 @@ class BreakerControl:
         """Every breaker that is not closed. Read only."""
         return tuple(self._held.values())
 
-    def held_for(self, key: Key) -> HeldBreaker | None:
+    def held_for(self, key: CallKey) -> HeldBreaker | None:
         """The breaker of a key, unless it is closed."""
         return self._held.get(key)
 
@@ -196,7 +197,7 @@ class BreakerControl:
 
     # -- what time does -----------------------------------------------------------------------
 
-    def tick(self, now: float, loads: Mapping[Key, float]) -> list[Change]:
+    def tick(self, now: float, loads: Mapping[CallKey, float]) -> list[Change]:
         """Let time pass: cool, probe, close, lapse.
 
         Args:
@@ -254,7 +255,9 @@ class BreakerControl:
         return Occupancy(
             entries=len(self._held),
             users_cut_by_rules=frozenset(
-                row.draft.user for row in self._held.values() if not row.draft.by_human
+                row.key.user
+                for row in self._held.values()
+                if row.key.user and not row.draft.by_human
             ),
             new_last_minute=self._restraint.opened_last_minute(now),
             active_users=active_users,

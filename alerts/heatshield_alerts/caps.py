@@ -53,7 +53,7 @@ def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     if occupancy.new_last_minute >= caps.new_per_minute:
         return Reason.TOO_MANY_NEW
     if not draft.by_human:
-        cut = occupancy.users_cut_by_rules | {draft.user}
+        cut = occupancy.users_cut_by_rules | {draft.key.user}
         if len(cut) > caps.users(occupancy.active_users):
             return Reason.TOO_MANY_USERS
     return None

@@ -1,26 +1,21 @@
-"""An entry that someone asks for, and why it may be refused."""
+"""An entry that a rule or a person asks for, and why it may be refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
+from heatshield.call_key import CallKey
 from heatshield.contract import MAX_LEASE_MS, BreakerMode
 
-__all__ = ["UNKNOWN_USERS", "Draft", "Key", "Reason", "check"]
-
-Key = tuple[str, str, str]
-"""(user, service, call)."""
-
-UNKNOWN_USERS: Final = frozenset({"", "unknown"})
-"""What charges without a user are counted under. Nobody to cut; everybody would be."""
+__all__ = ["Draft", "Reason", "check"]
 
 
 class Reason(StrEnum):
     """Why there is no new entry."""
 
     COLD_START = "cold start: the baseline is too young to trip on"
-    UNKNOWN_USER = "no user: unknown or empty"
+    UNKNOWN_USER = "no user is named"
     MISSING_LABEL = "the alert lacks a label that names user, service or call"
     BAD_LABEL = "a heatshield_ label of the alert has a value of no meaning"
     BAD_DRAFT = "the entry asked for is not one"
@@ -41,12 +36,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An entry that someone asks for.
+    """An entry that a rule or a person asks for.
 
     Attributes:
-        user: whom to cut.
-        service: where.
-        call: in which call.
+        key: the user to cut, and the call. Without a user it is refused (:func:`check`).
         issuer: ``rule:<alertname>`` or ``human:<name>``.
         mode: what happens to matching calls.
         lease_ms: ``None``: clients lease it for the usual time and it is held up to the ceiling of
@@ -59,9 +52,7 @@ class Draft:
             0 is "unknown": then any rejected call keeps the entry.
     """
 
-    user: str
-    service: str
-    call: str
+    key: CallKey
     issuer: str
     mode: BreakerMode = BreakerMode.REJECT
     lease_ms: int | None = None
@@ -72,21 +63,16 @@ class Draft:
     cost_per_call: float = 0.0
 
     @property
-    def key(self) -> Key:
-        """(user, service, call)."""
-        return (self.user, self.service, self.call)
-
-    @property
     def by_human(self) -> bool:
         """Whether a person asks."""
         return self.issuer.startswith("human:")
 
 
 def check(draft: Draft) -> Reason | None:
-    """What is wrong with a draft, whoever wrote it; ``None`` when nothing is."""
+    """What is wrong with a draft of any issuer; ``None`` when nothing is."""
     if "*" in draft.key:
         return Reason.WILDCARD
-    if draft.user in UNKNOWN_USERS:
+    if not draft.key.user:
         return Reason.UNKNOWN_USER
     kind, _, name = draft.issuer.partition(":")
     if not all(draft.key) or kind not in ("rule", "human") or not name:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
-from heatshield_alerts.draft import UNKNOWN_USERS, Draft, Reason, check
+from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.rules.state import Alert, AlertState
 
-__all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide"]
+__all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide", "key_of"]
 
 ACTION_LABEL: Final = "heatshield_action"
 """``trip`` asks for a breaker around the alert's ``user``, ``service`` and ``call``; anything else,
@@ -64,7 +65,7 @@ class Trip:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Do nothing, for this reason. The draft says who would have been cut."""
+    """Do nothing, for this reason. The draft says which user would have been cut."""
 
     reason: Reason
     draft: Draft
@@ -82,10 +83,17 @@ def decide(alert: Alert, evidence: Evidence) -> Decision | None:
     return Trip(draft) if reason is None else Refuse(reason, draft)
 
 
+def key_of(alert: Alert) -> CallKey:
+    """The user and call that an alert's labels name; ``None``, or empty, for what they don't."""
+    labels = alert.labels
+    user = labels.get("user") or None
+    return CallKey(DEFAULT_TENANT, user, labels.get("service", ""), labels.get("call", ""))
+
+
 def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
-    if draft.user in UNKNOWN_USERS:
+    if draft.key.user is None:
         return Reason.UNKNOWN_USER
-    if not draft.service or not draft.call:
+    if not draft.key.service or not draft.key.call:
         return Reason.MISSING_LABEL
     if _mode(alert) is None or _rate(alert) is None:
         return Reason.BAD_LABEL
@@ -95,11 +103,8 @@ def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
 
 
 def _draft(alert: Alert, evidence: Evidence) -> Draft:
-    labels = alert.labels
     return Draft(
-        user=labels.get("user", ""),
-        service=labels.get("service", ""),
-        call=labels.get("call", ""),
+        key=key_of(alert),
         issuer=f"rule:{alert.rule}",
         mode=_mode(alert) or BreakerMode.REJECT,
         rate_per_s=_rate(alert) or 0.0,

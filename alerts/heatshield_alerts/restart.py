@@ -1,8 +1,8 @@
 """What was held when the collector ended: read from its audit, to be held on.
 
-Clients of an ended collector enforce until their leases end. A new one begins at a higher epoch; if
-it held nothing, its first snapshot would let in whoever is still burning the platform, and for as
-long as its baseline is young no rule could trip him again.
+Clients of an ended collector enforce until their leases end. A new one begins at a higher epoch. If
+it held nothing, its first snapshot would let in the users that still burn the platform, and as
+long as its baseline is young no rule could trip them again.
 """
 
 import json
@@ -58,9 +58,7 @@ def _draft(entry: BreakerEntry, age_ns: int) -> Draft | None:
         return None
     by_human = entry.issuer.startswith("human:")
     return Draft(
-        user=entry.user,
-        service=entry.service,
-        call=entry.call,
+        key=entry.key,
         issuer=entry.issuer,
         mode=entry.mode,
         lease_ms=left_ms if by_human else None,

@@ -1,9 +1,9 @@
 """What the registry remembers beyond its entries, so as to do less: moves, hold-downs, refusals."""
 
 from collections import deque
-from collections.abc import Hashable
 from typing import Final
 
+from heatshield.call_key import CallKey
 from heatshield_alerts.draft import Reason
 
 __all__ = ["HOLD_DOWN_S", "MAX_MOVES", "MOVES_WINDOW_S", "Restraint"]
@@ -32,21 +32,21 @@ class Restraint:
     """Times by key. Seconds on a clock that never goes back."""
 
     def __init__(self) -> None:
-        self._moves: dict[Hashable, deque[float]] = {}
-        self._held_down_until_s: dict[Hashable, float] = {}
-        self._refused_s: dict[tuple[Hashable, Reason], float] = {}
+        self._moves: dict[CallKey, deque[float]] = {}
+        self._held_down_until_s: dict[CallKey, float] = {}
+        self._refused_s: dict[tuple[CallKey, Reason], float] = {}
         self._opened_s: deque[float] = deque()
 
-    def moved(self, key: Hashable, now: float) -> None:
+    def moved(self, key: CallKey, now: float) -> None:
         """A key's state changed."""
         self._moves.setdefault(key, deque(maxlen=MAX_MOVES)).append(now)
 
-    def opened(self, key: Hashable, now: float) -> None:
+    def opened(self, key: CallKey, now: float) -> None:
         """A new entry was made for a key; that is a move too."""
         self._opened_s.append(now)
         self.moved(key, now)
 
-    def may_open(self, key: Hashable, now: float) -> bool:
+    def may_open(self, key: CallKey, now: float) -> bool:
         """Whether a key may open, with room left to close again."""
         recent = sum(now - at_s <= MOVES_WINDOW_S for at_s in self._moves.get(key, ()))
         return recent + ROOM_TO_END <= MAX_MOVES
@@ -57,15 +57,15 @@ class Restraint:
             self._opened_s.popleft()
         return len(self._opened_s)
 
-    def hold_down(self, key: Hashable, now: float) -> None:
+    def hold_down(self, key: CallKey, now: float) -> None:
         """Rules may not trip this key for :data:`HOLD_DOWN_S`."""
         self._held_down_until_s[key] = now + HOLD_DOWN_S
 
-    def is_held_down(self, key: Hashable, now: float) -> bool:
+    def is_held_down(self, key: CallKey, now: float) -> bool:
         """Whether a person cleared this key a short while ago."""
         return now < self._held_down_until_s.get(key, now)
 
-    def is_news(self, key: Hashable, reason: Reason, now: float) -> bool:
+    def is_news(self, key: CallKey, reason: Reason, now: float) -> bool:
         """Whether this refusal was not recorded lately; it counts as recorded now."""
         last_s = self._refused_s.get((key, reason))
         if last_s is not None and now - last_s < REFUSAL_REPEAT_S:

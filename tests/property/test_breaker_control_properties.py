@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import (
     BreakerMode,
     Delta,
@@ -32,12 +33,16 @@ from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S
 CAPS = Caps(entries=5, user_share=0.01, new_per_minute=4)
 """Small, so that random histories reach them."""
 
-users = st.sampled_from(["a", "b", "c", "d", "unknown", "*", ""])
+users = st.sampled_from(["a", "b", "c", "d", "unknown", "*", "", None])
 drafts = st.builds(
     Draft,
-    user=users,
-    service=st.sampled_from(["s", "t"]),
-    call=st.sampled_from(["x", "y"]),
+    key=st.builds(
+        CallKey,
+        st.just(DEFAULT_TENANT),
+        users,
+        st.sampled_from(["s", "t"]),
+        st.sampled_from(["x", "y"]),
+    ),
     issuer=st.sampled_from(["rule:R", "rule:S", "human:ann", "ingest"]),
     mode=st.sampled_from(BreakerMode),
     lease_ms=st.sampled_from([None, 1, 5_000, 900_000, 0, 900_001]),
@@ -91,19 +96,19 @@ class Registry(RuleBasedStateMachine):
 
     @rule(draft=drafts, active_users=active)
     def trip(self, draft: Draft, active_users: int):
-        held = self.control.held_for(draft.key)
-        rules_cut = {row.draft.user for row in self.control.held if not row.draft.by_human}
+        held = {row.key: row for row in self.control.held}.get(draft.key)
+        rules_cut = {row.key.user for row in self.control.held if not row.draft.by_human}
         change = self.note(self.control.act(Trip(draft), self.now, active_users))
         if change.kind is ChangeKind.REFUSED:
             assert change.reason is not None
             return
-        assert draft.user not in ("", "unknown", "*")
+        assert draft.key.user not in ("", None, "*")
         assert draft.issuer != "ingest"
         if held is None:
             cleared_s = self.human_keys.get(draft.key, -HOLD_DOWN_S)
             assert draft.by_human or self.now - cleared_s >= HOLD_DOWN_S
             if not draft.by_human:
-                assert len(rules_cut | {draft.user}) <= CAPS.users(active_users)
+                assert len(rules_cut | {draft.key.user}) <= CAPS.users(active_users)
 
     @rule(draft=drafts)
     def refuse(self, draft: Draft):
@@ -117,7 +122,7 @@ class Registry(RuleBasedStateMachine):
         change = self.note(self.control.clear(name, "ann", self.now))
         if index < len(entries):
             entry = entries[index]
-            self.human_keys[(entry.user, entry.service, entry.call)] = self.now
+            self.human_keys[entry.key] = self.now
             assert change.kind is ChangeKind.CLEARED
 
     @rule(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
@@ -15,7 +16,7 @@ NOW_NS = 1_700_000_000 * SECOND_NS
 def draft(user="u-1", issuer="rule:HotUser", **more):
     figures = {"threshold": 0.1, "cost_per_call": 0.2}
     more = {"evidence": figures, **figures, **more}
-    return Draft(user=user, service="shop", call="POST /p", issuer=issuer, **more)
+    return Draft(CallKey(DEFAULT_TENANT, user, "shop", "POST /p"), issuer, **more)
 
 
 def audit_of(changes, at_ns=NOW_NS):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import (
     DEFAULT_LEASE_MS,
     BreakerMode,
@@ -20,21 +21,20 @@ from heatshield_alerts.caps import Caps
 from heatshield_alerts.instances import LIVE_S, Instances
 from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
 
-KEY = ("u-1", "shop", "POST /p")
+KEY = CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
 USERS = 10_000
 
 
 def draft(user: str = "u-1", issuer: str = "rule:HotUser", **fields) -> Draft:
     given = {
-        "service": "shop",
-        "call": "POST /p",
         "threshold": 0.9,
         "cost_per_call": 0.1,
         "reason": "hot",
         "evidence": {"trace_ids": ["aa"]},
         **fields,
     }
-    return Draft(user=user, issuer=issuer, **given)
+    call = given.pop("call", KEY.call)
+    return Draft(KEY._replace(user=user, call=call), issuer, **given)
 
 
 def rejected(control: BreakerControl, count: int, now: float) -> None:

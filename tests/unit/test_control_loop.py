@@ -7,9 +7,17 @@ import pytest
 from charge_rows import Traffic, charge, linked
 
 from heatshield import names
+from heatshield.breakers.table import BreakerTable
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import ManualClock
-from heatshield.contract import BreakerMode, PlatformMode, Rejections, Report, StateVersion
+from heatshield.contract import (
+    BreakerMode,
+    PlatformMode,
+    Rejections,
+    Report,
+    Snapshot,
+    StateVersion,
+)
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file, load_text
 from heatshield_alerts.series import METRIC_NAME
@@ -120,7 +128,7 @@ class Platform:
         return [(key, state) for key, state, _ in self.breakers.held()]
 
 
-HOT = ("hot", "shop", "POST /p")
+HOT = CallKey(DEFAULT_TENANT, "hot", "shop", "POST /p")
 
 
 # -- the loop -----------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ def test_a_hot_user_is_found_alerted_on_and_cut_within_a_second():
     platform.burn(1.0)
     assert platform.held() == [(HOT, "open")]
     (entry,) = platform.breakers.snapshot().entries
-    assert (entry.user, entry.service, entry.call) == HOT
+    assert entry.key == HOT
     assert (entry.mode, entry.issuer) == (BreakerMode.REJECT, "rule:HotUser")
     assert entry.reason == "hot is burning shop with POST /p"
     delta = platform.breakers.delta_since(BASE)
@@ -156,7 +164,7 @@ def test_everybody_hears_of_it_once():
     platform = Platform().warm()
     platform.burn(3.0)
     (finding,) = [one for one in platform.events.of("finding") if one["class"] == "hot"]
-    assert (finding["user"], finding["service"], finding["call"]) == HOT
+    assert (finding["user"], finding["service"], finding["call"]) == HOT[1:]
     pending, alert = platform.events.of("alert")
     assert (pending["state"], alert["name"], alert["state"]) == ("pending", "HotUser", "firing")
     assert alert["fired_at_ns"] <= alert["at_ns"] <= platform.clock.time_ns()
@@ -224,7 +232,7 @@ def test_a_user_who_is_cut_stays_cut_while_his_calls_keep_being_refused():
     platform.burn(2.0)
     (entry,) = platform.breakers.snapshot().entries
     for _ in range(round(40 / PANE_S)):
-        row = Rejections(entry.id, 10, *HOT)
+        row = Rejections(entry.id, 10, HOT.user, HOT.service, HOT.call)
         platform.breakers.report(Report("shop", "i-1", 4, platform.breakers.at(), (row,)))
         platform.step()
     assert platform.held() == [(HOT, "open")]
@@ -238,7 +246,7 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     monkeypatch.setattr(platform.breakers, "tick", told.append)
     platform.step(workers=2.0)
     now_s = platform.clock.monotonic()
-    load = platform.detection.loads.load_of(CallKey(DEFAULT_TENANT, *HOT), "1s", now_s).load
+    load = platform.detection.loads.load_of(HOT, "1s", now_s).load
     assert told == [{HOT: load}]
     assert load > 1.0
 
@@ -294,6 +302,22 @@ def test_rules_see_every_series_and_only_those_asked_for_are_made(monkeypatch):
     assert list(platform.loop.select("no_such_series", (), 0.0)) == []
 
 
+def test_loads_without_a_user_have_no_user_label_in_rules_and_are_unknown_in_a_scrape():
+    """A rule that trips on the load of users can't then mean the user who bears that name."""
+    platform = Platform()
+    platform.detection.observe(
+        linked([charge(None, 50), charge("u", 50, trace=2)]), platform.clock.now()
+    )
+    wanted = {"service": "shop", "call": "POST /p", "cost": "busy", "window": "1s"}
+    for samples, nameless in (
+        (platform.loop.select(names.USER_LOAD, (), 0.0), wanted),
+        (platform.loop.samples(), {**wanted, "user": "unknown"}),
+    ):
+        labels = [unnamed(sample) for sample in samples]
+        assert nameless in labels
+        assert {**wanted, "user": "u"} in labels
+
+
 def test_all_series_for_a_scrape_name_each_set_of_labels_once():
     platform = Platform().warm()
     platform.burn(1.0)
@@ -302,11 +326,7 @@ def test_all_series_for_a_scrape_name_each_set_of_labels_once():
     wanted = {"user": "hot", "service": "shop", "call": "POST /p", "cost": "busy", "window": "1s"}
     hot = [sample.value for sample in samples if unnamed(sample) == wanted]
     assert hot == [
-        pytest.approx(
-            platform.detection.loads.load_of(
-                CallKey(DEFAULT_TENANT, *HOT), "1s", platform.clock.monotonic()
-            ).lower
-        )
+        pytest.approx(platform.detection.loads.load_of(HOT, "1s", platform.clock.monotonic()).lower)
     ]
     assert hot[0] > 1.0
 
@@ -375,9 +395,21 @@ def test_a_person_s_trip_and_clear_are_granted_audited_and_woken_for():
 
 def test_a_person_s_impossible_trip_is_refused_with_its_reason():
     platform = Platform()
-    with pytest.raises(TripRefusedError, match="no user"):
-        platform.breakers.trip(TripRequest("unknown", "shop", "POST /p", issuer="human:ana"))
+    for user, reason in (("", "no user"), ("*", "wildcards")):
+        with pytest.raises(TripRefusedError, match=reason):
+            platform.breakers.trip(TripRequest(user, "shop", "POST /p", issuer="human:ana"))
     assert platform.breakers.snapshot().entries == ()
+
+
+def test_a_user_of_the_name_unknown_can_be_cut():
+    """No user is ``None``, in breaker control as in the table of a service."""
+    platform = Platform()
+    entry = platform.breakers.trip(TripRequest("unknown", "shop", "POST /p", issuer="human:ana"))
+    table = BreakerTable("shop")
+    table.apply(Snapshot.from_json(platform.breakers.snapshot().to_json()), sent_at=0.0)
+    assert table.decide("unknown", "POST /p", 1.0).entry == entry
+    assert not table.decide("unknown", "POST /p", 1.0).allowed
+    assert table.decide(None, "POST /p", 1.0).allowed
 
 
 def test_the_mode_changes_once_is_audited_and_everybody_is_woken():
@@ -427,7 +459,7 @@ def test_hot_users_are_shown_with_class_share_baseline_breaker_and_request():
     view = loads.hot_users("busy", "1s", 1, "call")
     assert view.capacity == 8.0
     (row,) = view.users
-    assert (row.user, row.service, row.call, row.klass) == (*HOT, "hot")
+    assert (row.user, row.service, row.call, row.klass) == (*HOT[1:], "hot")
     assert row.share == pytest.approx(row.lower / 8)
     assert row.breaker == platform.breakers.snapshot().entries[0].id
     assert int(row.trace_id, 16) > 10**6

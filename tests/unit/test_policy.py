@@ -2,6 +2,7 @@
 
 import pytest
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import MAX_LEASE_MS, BreakerMode
 from heatshield_alerts import (
     Alert,
@@ -37,7 +38,7 @@ def test_a_firing_alert_that_asks_for_it_becomes_a_draft_with_its_evidence():
     decision = decide(alert(), WARM)
     assert isinstance(decision, Trip)
     draft = decision.draft
-    assert draft.key == ("u-1", "shop", "POST /p")
+    assert draft.key == CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
     assert (draft.issuer, draft.mode, draft.lease_ms) == ("rule:HotUser", BreakerMode.REJECT, None)
     assert (draft.threshold, draft.cost_per_call) == (0.5, 0.1)
     assert draft.reason == "u-1 burns shop"
@@ -70,7 +71,6 @@ def test_an_alert_without_the_action_asks_for_nothing(action):
     ("labels", "reason"),
     [
         ({"user": ""}, Reason.UNKNOWN_USER),
-        ({"user": "unknown"}, Reason.UNKNOWN_USER),
         ({"service": ""}, Reason.MISSING_LABEL),
         ({"call": ""}, Reason.MISSING_LABEL),
         ({"user": "*"}, Reason.WILDCARD),
@@ -86,6 +86,19 @@ def test_an_unfit_alert_is_refused_with_its_reason(labels, reason):
     assert isinstance(decision, Refuse)
     assert decision.reason is reason
     assert not reason.systemic
+
+
+def test_a_user_of_the_name_unknown_is_a_user():
+    decision = decide(alert(user="unknown"), WARM)
+    assert isinstance(decision, Trip)
+    assert decision.draft.key.user == "unknown"
+
+
+def test_an_alert_without_a_user_label_names_no_user():
+    labels = Labels(LABELS).drop("user")
+    decision = decide(Alert("HotUser", labels, AlertState.FIRING, 2.0), WARM)
+    assert isinstance(decision, Refuse)
+    assert (decision.reason, decision.draft.key.user) == (Reason.UNKNOWN_USER, None)
 
 
 @pytest.mark.parametrize(("age_s", "trips"), [(0.0, False), (119.9, False), (120.0, True)])
@@ -110,7 +123,9 @@ def test_mode_and_rate_come_from_the_labels():
         ({"issuer": "human:"}, Reason.BAD_DRAFT),
         ({"issuer": "robot:x"}, Reason.BAD_DRAFT),
         ({"call": ""}, Reason.BAD_DRAFT),
-        ({"user": "unknown"}, Reason.UNKNOWN_USER),
+        ({"user": None}, Reason.UNKNOWN_USER),
+        ({"user": ""}, Reason.UNKNOWN_USER),
+        ({"user": "unknown"}, None),
         ({"service": "*"}, Reason.WILDCARD),
         ({"lease_ms": 0}, Reason.BAD_DRAFT),
         ({"lease_ms": MAX_LEASE_MS}, None),
@@ -120,8 +135,9 @@ def test_mode_and_rate_come_from_the_labels():
     ],
 )
 def test_a_draft_is_checked_whoever_wrote_it(fields, reason):
-    draft = Draft(**{"user": "u", "service": "s", "call": "c", "issuer": "human:ann", **fields})
-    assert check(draft) is reason
+    asked = {"user": "u", "service": "s", "call": "c", "issuer": "human:ann", **fields}
+    key = CallKey(DEFAULT_TENANT, *(asked.pop(name) for name in ("user", "service", "call")))
+    assert check(Draft(key, **asked)) is reason
 
 
 def occupancy(**fields) -> Occupancy:
@@ -164,6 +180,6 @@ def occupancy(**fields) -> Occupancy:
 )
 def test_a_cap_that_is_reached_refuses_and_says_that_it_is_systemic(held, issuer, reason):
     """One user's second call is no second user; people are not bound by the share of users."""
-    found = cap(Draft("u", "s", "c", issuer), held, Caps())
+    found = cap(Draft(CallKey(DEFAULT_TENANT, "u", "s", "c"), issuer), held, Caps())
     assert found is reason
     assert found is None or found.systemic

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import Clock
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
-from heatshield_alerts.draft import Draft, Key
+from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.policy import Decision
 from heatshield_collector.api.parts import TripRefusedError, TripRequest
@@ -85,7 +86,9 @@ class Breakers:
         Raises:
             TripRefusedError: when the policy does not allow it.
         """
-        draft = Draft(**asdict(request))
+        asked = asdict(request)
+        user, service, call = (asked.pop(name) for name in ("user", "service", "call"))
+        draft = Draft(CallKey(DEFAULT_TENANT, user, service, call), **asked)
         with self._lock:
             change = self._control.trip(draft, self._clock.monotonic())
             self._tell(change)
@@ -118,7 +121,7 @@ class Breakers:
         with self._lock:
             self._tell(self._control.act(decision, self._clock.monotonic(), active_users))
 
-    def tick(self, loads: Mapping[Key, float]) -> None:
+    def tick(self, loads: Mapping[CallKey, float]) -> None:
         """Let time pass: cool, probe, close, lapse."""
         with self._lock:
             for change in self._control.tick(self._clock.monotonic(), loads):
@@ -166,7 +169,7 @@ class Breakers:
             self._capacities, self._counted_s = workers, now_s
         return self._capacities
 
-    def held(self) -> list[tuple[Key, str, BreakerEntry]]:
+    def held(self) -> list[tuple[CallKey, str, BreakerEntry]]:
         """(key, state, entry) of every breaker that is not closed."""
         with self._lock:
             return [(row.key, row.state.value, row.entry) for row in self._control.held]

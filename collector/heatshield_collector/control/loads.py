@@ -73,7 +73,7 @@ class LoadAnswers:
             share=load.lower / whole if whole else 0.0,
             baseline=self._detection.loads.baseline_of(key, now_s) if cost == "busy" else None,
             klass=self._class(lambda found: found == key),
-            breaker=cut.get((key.user, key.service, key.call)) if key.user is not None else None,
+            breaker=cut.get(key),
             trace_id=next(iter(self._detection.traces_of(key)), None),
         )
 

@@ -5,19 +5,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from heatshield import names
-from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield.call_key import CallKey
 from heatshield.clock import Clock
 from heatshield_alerts.matchers import Matcher
-from heatshield_alerts.policy import Evidence, decide
+from heatshield_alerts.policy import Evidence, decide, key_of
 from heatshield_alerts.rules import Alert, AlertState, RuleRunner, Transition
 from heatshield_alerts.series import InstantSamples, Sample
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.journal import Journal
 from heatshield_collector.control.series import (
+    NAMELESS,
     alert_samples,
     breaker_samples,
     call_load_samples,
@@ -45,12 +45,6 @@ class Notifies(Protocol):
     def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
         """An alert went into another state."""
         ...
-
-
-@dataclass(slots=True)
-class _Seen:
-    finding: Finding
-    last_s: float
 
 
 class ControlLoop:
@@ -86,7 +80,7 @@ class ControlLoop:
         self._clock = clock
         self._cold_start_s = cold_start_s
         self._started_s = clock.monotonic()
-        self._seen: dict[tuple[str, CallKey], _Seen] = {}
+        self._seen_s: dict[tuple[str, CallKey], float] = {}
         self._findings: Sequence[Finding] = ()
         self._ended = False
         self._woken = threading.Event()
@@ -126,7 +120,7 @@ class ControlLoop:
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
         now_s = self._clock.monotonic()
-        for make in self._makers().values():
+        for make in self._makers(NAMELESS).values():
             yield from make(now_s)
 
     def select(
@@ -142,10 +136,12 @@ class ControlLoop:
         made = [sample for make in wanted.values() for sample in make(at_s)]
         return InstantSamples(made).select(name, matchers, at_s)
 
-    def _makers(self) -> Mapping[str, Callable[[float], Iterable[Sample]]]:
+    def _makers(self, nameless: str = "") -> Mapping[str, Callable[[float], Iterable[Sample]]]:
         return {
             names.FINDING: lambda _: finding_samples(self._findings),
-            names.USER_LOAD: lambda now_s: user_load_samples(self._detection.loads, now_s),
+            names.USER_LOAD: lambda now_s: user_load_samples(
+                self._detection.loads, now_s, nameless
+            ),
             names.CALL_LOAD: lambda now_s: call_load_samples(self._detection.loads, now_s),
             names.ALERTS: lambda _: alert_samples(self._runner.alerts),
             names.BREAKERS: lambda _: breaker_samples(self._breakers),
@@ -181,13 +177,13 @@ class ControlLoop:
             self._act(alert, now_s)
         self._breakers.tick(
             {
-                key: self._detection.loads.load_of(CallKey(DEFAULT_TENANT, *key), "1s", now_s).load
+                key: self._detection.loads.load_of(key, "1s", now_s).load
                 for key, _, _ in self._breakers.held()
             }
         )
 
     def _act(self, alert: Alert, now_s: float) -> None:
-        key = _key_of(alert)
+        key = key_of(alert)
         known = self._detection.describe(key, now_s)
         evidence = Evidence(
             baseline_age_s=now_s - self._started_s,
@@ -203,18 +199,19 @@ class ControlLoop:
 
     def _note(self, finding: Finding, now_s: float) -> None:
         """Write down and tell of a finding that is new."""
-        seen = self._seen.get((finding.klass, finding.key))
-        self._seen[finding.klass, finding.key] = _Seen(finding, now_s)
-        if seen is not None:
+        name = (finding.klass, finding.key)
+        is_known = name in self._seen_s
+        self._seen_s[name] = now_s
+        if is_known:
             return
         said = finding_json(finding, self._clock.time_ns())
         self._events.publish("finding", said)
         self._journal.write("findings", said)
 
     def _forget(self, now_s: float) -> None:
-        for name, seen in list(self._seen.items()):
-            if now_s - seen.last_s > QUIET_S:
-                del self._seen[name]
+        for name, last_s in list(self._seen_s.items()):
+            if now_s - last_s > QUIET_S:
+                del self._seen_s[name]
 
     def _tell(self, transition: Transition) -> None:
         if transition.alert.state is AlertState.INACTIVE:
@@ -224,9 +221,8 @@ class ControlLoop:
         self._events.publish("alert", {**alert, "at_ns": at_ns})
         row = {name: alert[name] for name in ("name", "state", "labels", "annotations", "value")}
         self._journal.write("alerts", {**row, "at_ns": at_ns})
-        self._notifier.submit(
-            transition.alert, self._detection.traces_of(_key_of(transition.alert))
-        )
+        key = key_of(transition.alert)
+        self._notifier.submit(transition.alert, self._detection.traces_of(key))
 
     def offset_ns(self) -> int:
         """The wall clock minus the monotonic one."""
@@ -253,13 +249,6 @@ class ControlLoop:
             if early:
                 # A platform on fire wakes this with every batch.
                 time.sleep(EARLY_GAP_S)
-
-
-def _key_of(alert: Alert) -> CallKey:
-    labels = alert.labels
-    return CallKey(
-        DEFAULT_TENANT, labels.get("user", ""), labels.get("service", ""), labels.get("call", "")
-    )
 
 
 def finding_json(finding: Finding, at_ns: int) -> dict[str, Any]:

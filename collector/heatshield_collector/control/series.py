@@ -12,8 +12,8 @@ from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import COSTS, WINDOWS_S, Finding, Load, Loads
 
 __all__ = [
+    "NAMELESS",
     "TOP",
-    "UNKNOWN_USER",
     "alert_samples",
     "breaker_samples",
     "call_load_samples",
@@ -26,13 +26,14 @@ __all__ = [
 TOP: Final = 20
 """Users, and calls, with series of their own for each cost and window."""
 
-UNKNOWN_USER: Final = "unknown"
-"""What series and answers show where no user is known."""
+NAMELESS: Final = "unknown"
+"""How ``/metrics`` and answers show loads without a user. Rules see them without the label: a user
+may bear this name, and what is charged to no user must not be that user's."""
 
 
 def user_shown(user: str | None) -> str:
     """A user as series and answers show it: the one place where no user becomes a text."""
-    return UNKNOWN_USER if user is None else user
+    return NAMELESS if user is None else user
 
 
 def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
@@ -49,20 +50,30 @@ def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
         yield Sample.of(names.FINDING, labels, one.load)
 
 
-def user_load_samples(loads: Loads, now_s: float) -> Iterator[Sample]:
-    """Loads of the top users on a call, by every cost and window."""
+def user_load_samples(loads: Loads, now_s: float, nameless: str = "") -> Iterator[Sample]:
+    """Loads of the top users on a call, by every cost and window.
+
+    Args:
+        loads: of users and calls.
+        now_s: monotonic seconds.
+        nameless: the label ``user`` of loads without a user; empty: they have none.
+    """
     for window, cost in product(WINDOWS_S, COSTS):
-        for labels, lower in _by_labels(loads.top(cost, window, TOP, now_s)):
+        for labels, lower in _by_labels(loads.top(cost, window, TOP, now_s), nameless):
             yield Sample.of(names.USER_LOAD, {**labels, "cost": cost, "window": window}, lower)
 
 
-def _by_labels(loads: Iterable[Load]) -> Iterator[tuple[dict[str, str], float]]:
+def _by_labels(loads: Iterable[Load], nameless: str) -> Iterator[tuple[dict[str, str], float]]:
     """Labels and lower bound of each load; charges of no user and a user called ``unknown`` have
     the same labels, so they make one series.
     """
     lower: dict[tuple[str, str, str], float] = {}
     for load in loads:
-        key = (user_shown(load.key.user), load.key.service, load.key.call)
+        key = (
+            nameless if load.key.user is None else load.key.user,
+            load.key.service,
+            load.key.call,
+        )
         lower[key] = lower.get(key, 0.0) + load.lower
     for (user, service, call), value in lower.items():
         yield {"user": user, "service": service, "call": call}, value

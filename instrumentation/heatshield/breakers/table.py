@@ -137,6 +137,7 @@ class BreakerTable:
         self._chance = chance
         self._lock = lock()
         self._state = _State()
+        # By what varies of a CallKey here, (user, call): two parts hash faster than four.
         self._mine: Mapping[tuple[str, str], BreakerEntry] = {}
         self._anchor = float("-inf")
         self._tallies: dict[str, _Tally] = {}
