@@ -40,7 +40,7 @@ from heatshield_alerts.rules import (
     load_file,
     load_text,
 )
-from heatshield_alerts.series import InstantSamples, InstantSource, Labels, Sample
+from heatshield_alerts.series import InstantSamples, Labels, Point, Sample, Series, SeriesSource
 
 __all__ = [
     "SHIPPED_RULES",
@@ -64,12 +64,12 @@ __all__ = [
     "Instance",
     "Instances",
     "InstantSamples",
-    "InstantSource",
     "Labels",
     "MatchKind",
     "Matcher",
     "Notifier",
     "NotifyConfigError",
+    "Point",
     "Reason",
     "Refuse",
     "RuleError",
@@ -77,6 +77,8 @@ __all__ = [
     "RuleGroup",
     "RuleRunner",
     "Sample",
+    "Series",
+    "SeriesSource",
     "Transition",
     "Trip",
     "UnsupportedExpression",

@@ -1,16 +1,17 @@
-"""Labels, samples and where an evaluation takes its samples from.
+"""Labels, samples, series and where an evaluation takes them from.
 
-A source answers for one instant. The one here, :class:`InstantSamples`, holds samples handed in for
-a single evaluation; one with a history answers the same :meth:`InstantSource.select` from a store.
+A :class:`SeriesSource` answers for a moment or for a range of time, in seconds since the Unix
+epoch. The one here, :class:`InstantSamples`, holds samples handed in for a single evaluation; one
+with a history answers the same questions from a store.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from heatshield_alerts.matchers import Matcher
 
-__all__ = ["METRIC_NAME", "InstantSamples", "InstantSource", "Labels", "Sample"]
+__all__ = ["METRIC_NAME", "InstantSamples", "Labels", "Point", "Sample", "Series", "SeriesSource"]
 
 METRIC_NAME: Final = "__name__"
 """The label that carries a series' metric name."""
@@ -93,42 +94,94 @@ class Sample:
         return cls(Labels({**labels, METRIC_NAME: name}), value)
 
 
-class InstantSource(Protocol):
-    """Where an evaluator finds samples."""
+class Point(NamedTuple):
+    """The value of a series at one moment.
 
-    def select(
-        self, name: str | None, matchers: Sequence[Matcher], at_s: float
-    ) -> Iterable[Sample]:
-        """The newest sample, at ``at_s``, of each series that all matchers accept.
+    Attributes:
+        at_s: seconds since the Unix epoch.
+        value: the value.
+    """
+
+    at_s: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values of one series over a range of time.
+
+    Attributes:
+        labels: the series, its metric name under ``__name__``.
+        points: by time, the oldest first; at least one.
+    """
+
+    labels: Labels
+    points: Sequence[Point]
+
+
+class SeriesSource(Protocol):
+    """Where an evaluator finds samples. Times are seconds since the Unix epoch."""
+
+    def select(self, name: str | None, matchers: Sequence[Matcher], at: float) -> Iterable[Sample]:
+        """The newest sample, not later than ``at``, of each series that all matchers accept.
 
         Args:
             name: the metric name, when the selector gives one exactly.
             matchers: what else must hold; may test ``__name__`` too.
-            at_s: the instant, in the seconds the evaluation counts in.
+            at: the moment of the evaluation.
+        """
+        ...
+
+    def select_range(
+        self, name: str | None, matchers: Sequence[Matcher], start: float, end: float
+    ) -> Iterable[Series]:
+        """What each series that all matchers accept has within a range of time.
+
+        Args:
+            name: the metric name, when the selector gives one exactly.
+            matchers: what else must hold; may test ``__name__`` too.
+            start: points at this time are outside, as with Prometheus' ranges.
+            end: points at this time are inside.
+
+        Returns:
+            The series that have a point in the range.
         """
         ...
 
 
 class InstantSamples:
-    """A source over samples that are all of the same instant, whatever ``at_s`` says.
+    """A source over samples of one moment.
 
     Args:
         samples: in any order. Two of one series are not an error here; the evaluator's rules
             on duplicate series apply to what it makes of them.
+        at: the moment, in seconds since the Unix epoch. ``None`` is the moment of each question:
+            that of :meth:`select`, the end of the range of :meth:`select_range`.
     """
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    def __init__(self, samples: Iterable[Sample], at: float | None = None) -> None:
+        self._at = at
         self._by_name: dict[str, list[Sample]] = {}
         for sample in samples:
             self._by_name.setdefault(sample.labels.get(METRIC_NAME, ""), []).append(sample)
 
-    def select(
-        self,
-        name: str | None,
-        matchers: Sequence[Matcher],
-        at_s: float,  # noqa: ARG002 - the protocol's; there is only one instant here
-    ) -> Iterable[Sample]:
-        """The samples all matchers accept, in the order they came."""
+    def select(self, name: str | None, matchers: Sequence[Matcher], at: float) -> Iterable[Sample]:
+        """The samples that all matchers accept, in the order they came."""
+        if self._at is not None and self._at > at:
+            return []
+        return self._accepted(name, matchers)
+
+    def select_range(
+        self, name: str | None, matchers: Sequence[Matcher], start: float, end: float
+    ) -> Iterable[Series]:
+        """Each accepted sample as a series of one point, if the moment is in the range."""
+        at = end if self._at is None else self._at
+        if not start < at <= end:
+            return []
+        rows = self._accepted(name, matchers)
+        return [Series(row.labels, (Point(at, row.value),)) for row in rows]
+
+    def _accepted(self, name: str | None, matchers: Sequence[Matcher]) -> list[Sample]:
         if name is not None:
             rows = self._by_name.get(name, [])
         else:

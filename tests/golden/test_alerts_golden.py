@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 
+import moments
 import pytest
 import yaml
 
@@ -98,7 +99,7 @@ def ours(rules: str, series: dict) -> list[list[dict]]:
             for (name, labels), value in zip(series, values, strict=True)
             if value is not None
         ]
-        done = runner.evaluate(InstantSamples(samples), at * STEP_S)
+        done = runner.evaluate(InstantSamples(samples), moments.at(at * STEP_S))
         assert done.failures == ()
         firing = [
             {

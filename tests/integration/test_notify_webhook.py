@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 
 import pytest
+from moments import at
 
 from heatshield_alerts import (
     SHIPPED_RULES,
@@ -74,7 +75,7 @@ def test_a_hot_user_is_told_when_it_fires_and_when_it_is_resolved(webhook):
             (0.5, InstantSamples([])),
             (5.5, InstantSamples([])),
         ]:
-            for moved in runner.evaluate(source, at_s).transitions:
+            for moved in runner.evaluate(source, at(at_s)).transitions:
                 notifier.submit(moved.alert, ["0af7651916cd43dd8448eb211c80319c"])
             for alert in runner.alerts:
                 notifier.submit(alert)

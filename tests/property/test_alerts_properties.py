@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moments import at
 
 from heatshield_alerts import AlertState, Labels, Sample, parse
 from heatshield_alerts.rules import AlertRule, RuleTracker, Template
@@ -21,7 +22,7 @@ def runs(for_s: float, keep_s: float, history: list) -> list:
     for step_s, present in history:
         now += step_s
         vector = [Sample.of("load", {"user": user}, 1.0) for user in sorted(present)]
-        moves = tracker.evaluate(vector, now)
+        moves = tracker.evaluate(vector, at(now))
         states = {alert.labels["user"]: alert for alert in tracker.alerts}
         rows.append((now, present, moves, states))
     return rows
@@ -91,9 +92,9 @@ def test_resolved_comes_from_firing_alone_and_is_kept_a_while(keep_s, history):
 def test_the_times_of_an_alert_are_in_order(history):
     for now, _, _, states in runs(0.5, 0.5, history):
         for alert in states.values():
-            times = [alert.active_at_s, alert.fired_at_s, alert.resolved_at_s]
-            known = [at_s for at_s in times if at_s is not None]
-            assert all(earlier <= later for earlier, later in pairwise([*known, now]))
+            times = [alert.active_at, alert.fired_at, alert.resolved_at]
+            known = [moment for moment in times if moment is not None]
+            assert all(earlier <= later for earlier, later in pairwise([*known, at(now)]))
 
 
 @given(

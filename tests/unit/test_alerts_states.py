@@ -1,8 +1,20 @@
 """The alert machine, step by step, over chosen histories."""
 
 import pytest
+from moments import EPOCH_S, at
 
-from heatshield_alerts import InstantSamples, Labels, RuleRunner, Sample, load_text, parse
+from heatshield.clock import ManualClock
+from heatshield_alerts import (
+    InstantSamples,
+    Labels,
+    Matcher,
+    MatchKind,
+    Point,
+    RuleRunner,
+    Sample,
+    load_text,
+    parse,
+)
 from heatshield_alerts.promql import EvaluationError
 from heatshield_alerts.rules import AlertRule, AlertState, RuleTracker
 from heatshield_alerts.rules import track as track_module
@@ -18,10 +30,10 @@ def hot(user: str = "u-1", value: float = 1.0) -> Sample:
     return Sample.of("load", {"user": user}, value)
 
 
-def states(tracker: RuleTracker, vector: list[Sample], at_s: float) -> list[str]:
+def states(tracker: RuleTracker, vector: list[Sample], seconds: float) -> list[str]:
     return [
         f"{moved.before.value}→{moved.alert.state.value}"
-        for moved in tracker.evaluate(vector, at_s)
+        for moved in tracker.evaluate(vector, at(seconds))
     ]
 
 
@@ -29,7 +41,7 @@ def test_without_for_it_fires_in_the_evaluation_that_finds_it():
     tracker = RuleTracker(rule())
     assert states(tracker, [hot()], 10.0) == ["inactive→pending", "pending→firing"]
     (alert,) = tracker.alerts
-    assert (alert.active_at_s, alert.fired_at_s, alert.value) == (10.0, 10.0, 1.0)
+    assert (alert.active_at, alert.fired_at, alert.value) == (at(10.0), at(10.0), 1.0)
     assert alert.labels == Labels({"alertname": "Hot", "user": "u-1"})
 
 
@@ -56,9 +68,9 @@ def test_keep_firing_for_bridges_a_gap_and_counts_from_its_start():
     assert states(tracker, [hot()], 15.9) == []
     assert states(tracker, [], 16.0) == []
     assert states(tracker, [], 20.75) == []
-    assert tracker.alerts[0].missing_since_s == 16.0
+    assert tracker.alerts[0].missing_since == at(16.0)
     assert states(tracker, [], 21.0) == ["firing→resolved"]
-    assert tracker.alerts[0].missing_since_s is None
+    assert tracker.alerts[0].missing_since is None
 
 
 def test_resolved_is_kept_a_while_then_forgotten():
@@ -77,7 +89,7 @@ def test_a_new_outbreak_after_resolved_must_hold_again():
     states(tracker, [], 12.0)
     assert states(tracker, [hot()], 13.0) == ["resolved→pending"]
     (alert,) = tracker.alerts
-    assert (alert.active_at_s, alert.fired_at_s, alert.resolved_at_s) == (13.0, None, None)
+    assert (alert.active_at, alert.fired_at, alert.resolved_at) == (at(13.0), None, None)
 
 
 def test_each_label_set_is_its_own_alert():
@@ -96,28 +108,28 @@ def test_labels_and_annotations_are_rendered_from_the_series():
             annotations={"summary": Template("{{ $labels.user }} at {{ $value }}")},
         )
     )
-    tracker.evaluate([hot(value=2.0)], 10.0)
-    tracker.evaluate([hot(value=3.0)], 10.25)
+    tracker.evaluate([hot(value=2.0)], at(10.0))
+    tracker.evaluate([hot(value=3.0)], at(10.25))
     (alert,) = tracker.alerts
     assert dict(alert.labels) == {"alertname": "Hot", "severity": "page", "user": "<u-1>"}
     assert alert.annotations == {"summary": "u-1 at 3"}
-    assert alert.to_json(offset_ns=5)["active_at_ns"] == 10_000_000_005
+    assert alert.to_json()["active_at_ns"] == EPOCH_S * 10**9 + 10_000_000_000
 
 
 def test_two_series_that_make_one_alert_are_an_error_that_changes_nothing():
     tracker = RuleTracker(rule(labels={"user": Template("same")}))
-    tracker.evaluate([hot("u-1")], 10.0)
+    tracker.evaluate([hot("u-1")], at(10.0))
     before = tracker.alerts
     with pytest.raises(EvaluationError, match="two series make one alert"):
-        tracker.evaluate([hot("u-1"), hot("u-2")], 11.0)
+        tracker.evaluate([hot("u-1"), hot("u-2")], at(11.0))
     assert tracker.alerts == before
 
 
 def test_more_alerts_than_the_limit_are_an_error_that_changes_nothing():
     tracker = RuleTracker(rule(limit=1))
-    tracker.evaluate([hot("u-1")], 10.0)
+    tracker.evaluate([hot("u-1")], at(10.0))
     with pytest.raises(EvaluationError, match="limit is 1"):
-        tracker.evaluate([hot("u-1"), hot("u-2")], 11.0)
+        tracker.evaluate([hot("u-1"), hot("u-2")], at(11.0))
     assert len(tracker.alerts) == 1
 
 
@@ -125,7 +137,7 @@ def test_resolved_alerts_are_bounded_and_the_newest_stay(monkeypatch):
     monkeypatch.setattr(track_module, "MAX_RESOLVED", 3)
     tracker = RuleTracker(rule())
     for n in range(10):
-        tracker.evaluate([hot(f"u-{n}")], float(n))
+        tracker.evaluate([hot(f"u-{n}")], at(float(n)))
     kept = [a.labels["user"] for a in tracker.alerts if a.state is AlertState.RESOLVED]
     assert kept == ["u-6", "u-7", "u-8"]
 
@@ -134,10 +146,10 @@ def test_what_the_table_does_not_have_raises():
     alert = Alert("Hot", Labels(), AlertState.PENDING, 1.0)
     for event in AlertEvent:
         if event in TRANSITIONS[AlertState.PENDING]:
-            step(alert, event, 0.0)
+            step(alert, event, at(0.0))
         else:
             with pytest.raises(KeyError):
-                step(alert, event, 0.0)
+                step(alert, event, at(0.0))
 
 
 RULES = """
@@ -162,19 +174,18 @@ def test_a_rule_that_fails_is_reported_and_the_others_go_on():
             Sample.of("b", {"n": "2"}, 1),
         ]
     )
-    done = runner.evaluate(source, 0.0)
+    done = runner.evaluate(source, at(0.0))
     assert [(row.group, row.rule) for row in done.failures] == [("fast", "Broken")]
     assert {alert.rule for alert in runner.firing} == {"Fine", "Slow"}
 
 
 def test_each_group_is_evaluated_at_its_own_interval():
     runner = RuleRunner(load_text(RULES))
-    assert runner.interval_s == 0.25
     source, resolved_at = InstantSamples([Sample.of("a", {}, 1)]), {}
-    runner.evaluate(source, 0.0)
+    runner.evaluate(source, at(0.0))
     for tick in range(1, 9):
-        for moved in runner.evaluate(InstantSamples([]), tick * 0.25).transitions:
-            resolved_at[moved.alert.rule] = moved.at_s
+        for moved in runner.evaluate(InstantSamples([]), at(tick * 0.25)).transitions:
+            resolved_at[moved.alert.rule] = moved.at.monotonic_s
     assert resolved_at == {"Fine": 0.25, "Slow": 1.0}
 
 
@@ -187,5 +198,80 @@ def test_a_late_round_does_not_make_up_for_the_missed_ones():
         "E", (), {"vector": lambda _self, _expression, _source, at_s: calls.append(at_s) or []}
     )()
     for at_s in (0.0, 0.5, 3.7, 3.8, 4.0, 4.1):
-        runner.evaluate(InstantSamples([]), at_s)
-    assert calls == [0.0, 3.7, 4.0]
+        runner.evaluate(InstantSamples([]), at(at_s))
+    assert [round(at_s - EPOCH_S, 3) for at_s in calls] == [0.0, 3.7, 4.0]
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, -1.0, 1.0, 86_400.0])
+def test_a_jump_of_the_wall_clock_neither_fires_nor_resolves_an_alert(jump_s):
+    clock = ManualClock()
+    tracker = RuleTracker(rule(for_s=2.0, keep_firing_for_s=2.0))
+
+    def after(seconds: float, vector: list[Sample]) -> list[str]:
+        clock.advance(seconds)
+        moves = tracker.evaluate(vector, clock.now())
+        return [f"{moved.before.value}→{moved.alert.state.value}" for moved in moves]
+
+    assert after(0.0, [hot()]) == ["inactive→pending"]
+    clock.step_wall_clock(jump_s)
+    assert after(1.75, [hot()]) == []
+    assert after(0.25, [hot()]) == ["pending→firing"]
+    fired_ns = clock.time_ns()
+    assert after(1.0, []) == []
+    clock.step_wall_clock(jump_s)
+    assert after(1.75, []) == []
+    assert after(0.25, []) == ["firing→resolved"]
+    clock.step_wall_clock(jump_s)
+    assert after(RESOLVED_KEPT_S, []) == []
+    (alert,) = tracker.alerts
+    assert alert.to_json()["fired_at_ns"] == fired_ns, "as the wall clock showed it then"
+
+
+def test_a_jump_of_the_wall_clock_does_not_shift_the_rounds_of_a_group():
+    clock, runner = ManualClock(), RuleRunner(load_text(RULES))
+    runner.evaluate(InstantSamples([]), clock.now())
+    clock.step_wall_clock(-3_600.0)
+    clock.advance(0.25)
+    runner.evaluate(InstantSamples([Sample.of("a", {}, 1)]), clock.now())
+    assert {alert.rule for alert in runner.firing} == {"Fine"}
+    clock.step_wall_clock(3_600.0)
+    clock.advance(0.5)
+    runner.evaluate(InstantSamples([Sample.of("a", {}, 1)]), clock.now())
+    assert {alert.rule for alert in runner.firing} == {"Fine"}
+    clock.advance(0.25)
+    runner.evaluate(InstantSamples([Sample.of("a", {}, 1)]), clock.now())
+    assert {alert.rule for alert in runner.firing} == {"Fine", "Slow"}
+
+
+def test_rules_ask_their_source_for_the_time_of_the_wall_clock():
+    clock, asked = ManualClock(), []
+
+    class Asked(InstantSamples):
+        def select(self, name, matchers, at):
+            asked.append((name, at))
+            return super().select(name, matchers, at)
+
+    RuleRunner(load_text(RULES)).evaluate(Asked([]), clock.now())
+    assert set(asked) == {(name, clock.time_ns() / 1e9) for name in "ab"}
+
+
+def test_alerts_that_end_together_end_in_the_order_in_which_they_came():
+    tracker = RuleTracker(rule())
+    users = [f"u-{n}" for n in range(50)]
+    tracker.evaluate([hot(user) for user in users], at(1.0))
+    ended = [moved.alert.labels["user"] for moved in tracker.evaluate([], at(2.0))]
+    assert ended == users
+
+
+def test_a_source_of_one_moment_answers_for_ranges_too():
+    samples = [hot("u-1", 1.0), hot("u-2", 2.0)]
+    source = InstantSamples(samples, at=10.0)
+    only = (Matcher("user", MatchKind.EQUAL, "u-2"),)
+    assert list(source.select("load", only, 10.0)) == samples[1:]
+    assert list(source.select("load", (), 9.9)) == [], "it is not known yet"
+    (series,) = source.select_range("load", only, 5.0, 10.0)
+    assert (series.labels, list(series.points)) == (samples[1].labels, [Point(10.0, 2.0)])
+    assert list(source.select_range("load", (), 10.0, 20.0)) == [], "the start is outside"
+    assert list(source.select_range("load", (), 5.0, 9.0)) == []
+    (moment,) = InstantSamples(samples[:1]).select_range("load", (), 1.0, 7.0)
+    assert moment.points == (Point(7.0, 1.0),)

@@ -7,7 +7,7 @@ from queue import Queue
 
 import pytest
 
-from heatshield.clock import ManualClock
+from heatshield.clock import ManualClock, Waitable
 from heatshield_alerts import Alert, AlertState, Labels
 from heatshield_alerts.notify import (
     AppriseSender,
@@ -125,13 +125,22 @@ class Flaky:
         self.arrived.put(message.title)
 
 
-def retry(sender: Flaky, clock: ManualClock, waits: list[float], policy: RetryPolicy) -> RetryStage:
-    def wait(seconds: float) -> bool:
-        waits.append(seconds)
-        clock.advance(seconds)
-        return False
+class Passing(ManualClock):
+    """A clock on which every wait is over at once, with its time passed; keeps their lengths."""
 
-    return RetryStage(sender, clock, wait, policy, random.Random(1))
+    def __init__(self) -> None:
+        super().__init__(monotonic_s=0.0)
+        self.waits: list[float] = []
+
+    def wait(self, event: Waitable, seconds: float | None = None) -> bool:
+        assert seconds is not None
+        self.waits.append(seconds)
+        self.advance(seconds)
+        return event.is_set()
+
+
+def retry(sender: Flaky, clock: Passing, policy: RetryPolicy) -> RetryStage:
+    return RetryStage(sender, clock, threading.Event(), policy, random.Random(1).random)
 
 
 def rendered() -> Notice:
@@ -140,9 +149,10 @@ def rendered() -> Notice:
 
 
 def test_delivery_is_tried_again_with_growing_jittered_waits():
-    sender, waits = Flaky(4), []
+    sender, clock = Flaky(4), Passing()
     policy = RetryPolicy(first_s=1.0, longest_s=3.0, give_up_s=1_000.0)
-    retry(sender, ManualClock(), waits, policy).run(rendered())
+    retry(sender, clock, policy).run(rendered())
+    waits = clock.waits
     assert len(sender.taken) == 1
     assert len(waits) == 4
     assert all(0 <= wait <= bound for wait, bound in zip(waits, [1.0, 2.0, 3.0, 3.0], strict=True))
@@ -150,16 +160,18 @@ def test_delivery_is_tried_again_with_growing_jittered_waits():
 
 
 def test_delivery_is_given_up_in_time():
-    sender, waits, clock = Flaky(10**6), [], ManualClock(monotonic_s=0.0)
+    sender, clock = Flaky(10**6), Passing()
     with pytest.raises(DeliveryError):
-        retry(sender, clock, waits, RetryPolicy(give_up_s=120.0)).run(rendered())
+        retry(sender, clock, RetryPolicy(give_up_s=120.0)).run(rendered())
     assert 60.0 < clock.monotonic() <= 120.0
 
 
 def test_an_end_to_everything_ends_the_waiting():
-    sender = Flaky(10**6)
+    sender, ending = Flaky(10**6), threading.Event()
+    ending.set()
     with pytest.raises(DeliveryError):
-        RetryStage(sender, ManualClock(), lambda _: True).run(rendered())
+        RetryStage(sender, ManualClock(), ending).run(rendered())
+    assert sender.failures == 10**6 - 1
 
 
 @pytest.mark.parametrize("url", ["nosuchthing://s3cret@host", "tgram://s3cret/", "s3cret", ""])

@@ -1,5 +1,7 @@
 """Rounds between a group's intervals."""
 
+from moments import at
+
 from heatshield_alerts.rules import RuleRunner, load_text
 from heatshield_alerts.series import InstantSamples, Sample
 
@@ -21,14 +23,14 @@ def fired(evaluation):
 
 def test_an_early_round_evaluates_a_group_that_is_not_due():
     runner = RuleRunner(load_text(RULES))
-    assert fired(runner.evaluate(NOTHING, 0.0)) == []
-    assert fired(runner.evaluate(SOURCE, 1.0)) == []
-    assert fired(runner.evaluate(SOURCE, 1.0, early=True)) == ["pending", "firing"]
+    assert fired(runner.evaluate(NOTHING, at(0.0))) == []
+    assert fired(runner.evaluate(SOURCE, at(1.0))) == []
+    assert fired(runner.evaluate(SOURCE, at(1.0), early=True)) == ["pending", "firing"]
 
 
 def test_an_early_round_does_not_shift_the_regular_ones():
     runner = RuleRunner(load_text(RULES))
-    runner.evaluate(NOTHING, 0.0)
-    runner.evaluate(NOTHING, 9.0, early=True)
-    assert fired(runner.evaluate(SOURCE, 9.9)) == []
-    assert fired(runner.evaluate(SOURCE, 10.0)) == ["pending", "firing"]
+    runner.evaluate(NOTHING, at(0.0))
+    runner.evaluate(NOTHING, at(9.0), early=True)
+    assert fired(runner.evaluate(SOURCE, at(9.9))) == []
+    assert fired(runner.evaluate(SOURCE, at(10.0))) == ["pending", "firing"]

@@ -4,9 +4,9 @@ submit → queue → dedup → render → deliver with retries → record. A tar
 holds up only its own; when its queue is full, notices are dropped and counted.
 """
 
-import queue
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -49,10 +49,11 @@ class Notifier:
     Args:
         urls: apprise URLs, one target each.
         public_url: where people reach the collector, for links.
-        clock: for repeats and for giving up.
+        clock: for repeats and for giving up, and what the threads wait on.
         repeat_s: seconds after which an alert that still fires is told again.
         retry: how long to try.
         make_sender: makes a target's sender; tests hand in their own.
+        chance: uniform random numbers in [0, 1), for the jitter of retries; they decide nothing.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Notifier:
         repeat_s: float = REPEAT_S,
         retry: RetryPolicy | None = None,
         make_sender: Callable[[str], Sender] = AppriseSender,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._urls = tuple(urls)
         self._public_url = public_url
@@ -71,6 +73,7 @@ class Notifier:
         self._repeat_s = repeat_s
         self._retry = retry or RetryPolicy()
         self._make_sender = make_sender
+        self._chance = chance
         self._counts = Counts()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -103,7 +106,7 @@ class Notifier:
         for lane in self._lanes:
             lane.close()
         for lane in self._lanes:
-            lane.thread.join(max(0.0, deadline_s - self._clock.monotonic()))
+            self._clock.wait(lane.ended, max(0.0, deadline_s - self._clock.monotonic()))
         self._lanes = []
 
     def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
@@ -123,14 +126,14 @@ class Notifier:
             RetryStage(
                 sender,
                 self._clock,
-                self._stopping.wait,
+                self._stopping,
                 self._retry,
-                random.Random(),  # noqa: S311 - jitter, no secret
+                self._chance,
                 lambda: self._count("retried"),
             ),
             RecordStage(sent_log, self._clock),
         ]
-        return _Lane(stages, self._count)
+        return _Lane(stages, self._count, self._clock)
 
     def _count(self, name: str) -> None:
         with self._lock:
@@ -140,39 +143,43 @@ class Notifier:
 class _Lane:
     """One target's queue, and the thread that empties it."""
 
-    def __init__(self, stages: Sequence[Stage], count: Callable[[str], None]) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], count: Callable[[str], None], clock: Clock
+    ) -> None:
         self._stages = stages
         self._count = count
-        self._queue: queue.Queue[Notice | None] = queue.Queue(QUEUE_NOTICES)
-        self._closed = threading.Event()
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._queue: deque[Notice] = deque()
+        self._closed = False
+        self.ended = threading.Event()
         self.thread = threading.Thread(target=self._run, name="heatshield-notify", daemon=True)
 
     def offer(self, notice: Notice) -> bool:
         """Queue a notice; false if there is no room."""
-        try:
-            self._queue.put_nowait(notice)
-        except queue.Full:
-            return False
+        with self._changed:
+            if len(self._queue) >= QUEUE_NOTICES:
+                return False
+            self._queue.append(notice)
+            self._changed.notify()
         return True
 
     def close(self) -> None:
         """Have the thread end once the queue is empty."""
-        self._closed.set()
-        self._queue_end()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
-    def _queue_end(self) -> None:
-        try:
-            self._queue.put_nowait(None)  # wakes the thread if it waits
-        except queue.Full:
-            return  # then it does not wait
+    def _take(self) -> Notice | None:
+        """The next notice; ``None`` at the end."""
+        with self._changed:
+            self._clock.wait_for(self._changed, lambda: bool(self._queue) or self._closed)
+            return self._queue.popleft() if self._queue else None
 
     def _run(self) -> None:
-        while True:
-            notice = self._queue.get()
-            if notice is not None:
-                self._count(self._outcome(notice))
-            if self._closed.is_set() and self._queue.empty():
-                return
+        while (notice := self._take()) is not None:
+            self._count(self._outcome(notice))
+        self.ended.set()
 
     def _outcome(self, notice: Notice) -> str:
         """Run the stages; a failure ends this notice, never the thread."""

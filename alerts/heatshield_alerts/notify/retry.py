@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heatshield.clock import Clock
+from heatshield.clock import Clock, Waitable
 from heatshield_alerts.notify.deliver import DeliveryError, Sender
 from heatshield_alerts.notify.notice import Notice
 
@@ -25,9 +25,14 @@ class RetryPolicy:
     longest_s: float = 30.0
     give_up_s: float = 120.0
 
-    def wait_s(self, attempt: int, rng: random.Random) -> float:
-        """Seconds to wait after the given failed attempt (1, 2, …), with full jitter."""
-        return rng.uniform(0.0, min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 16)))
+    def wait_s(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after the given failed attempt (1, 2, …), with full jitter.
+
+        Args:
+            attempt: which one failed.
+            chance: a uniform random number in [0, 1).
+        """
+        return chance * min(self.longest_s, self.first_s * 2.0 ** min(attempt - 1, 16))
 
 
 class RetryStage:
@@ -35,10 +40,11 @@ class RetryStage:
 
     Args:
         sender: of the target.
-        clock: for giving up.
-        wait: waits so many seconds; true if it was interrupted because all is to end.
+        clock: for giving up, and what is waited on between attempts.
+        ending: set when all is to end; cuts a wait short, and then it gives up.
         policy: how long to try.
-        rng: for jitter.
+        chance: uniform random numbers in [0, 1), for jitter: they say when a message is sent again,
+            and decide nothing else.
         on_retry: told of each attempt that failed and is tried again.
     """
 
@@ -46,16 +52,16 @@ class RetryStage:
         self,
         sender: Sender,
         clock: Clock,
-        wait: Callable[[float], bool],
+        ending: Waitable,
         policy: RetryPolicy | None = None,
-        rng: random.Random | None = None,
+        chance: Callable[[], float] = random.random,
         on_retry: Callable[[], None] | None = None,
     ) -> None:
         self._sender = sender
         self._clock = clock
-        self._wait = wait
+        self._ending = ending
         self._policy = policy or RetryPolicy()
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._chance = chance
         self._on_retry = on_retry
 
     def run(self, notice: Notice) -> Notice:
@@ -71,9 +77,11 @@ class RetryStage:
             try:
                 return self._send(notice)
             except DeliveryError:
-                wait_s = self._policy.wait_s(attempt, self._rng)
+                wait_s = self._policy.wait_s(attempt, self._chance())
                 spent_s = self._clock.monotonic() - started_s
-                if spent_s + wait_s > self._policy.give_up_s or self._wait(wait_s):
+                if spent_s + wait_s > self._policy.give_up_s:
+                    raise
+                if self._clock.wait(self._ending, wait_s):
                     raise
                 if self._on_retry:
                     self._on_retry()

@@ -20,7 +20,7 @@ from heatshield_alerts.promql.expression import (
     Selector,
 )
 from heatshield_alerts.promql.matching import combine, operate, set_operation
-from heatshield_alerts.series import METRIC_NAME, InstantSource, Labels, Sample
+from heatshield_alerts.series import METRIC_NAME, Labels, Sample, SeriesSource
 
 __all__ = ["Evaluator", "Value"]
 
@@ -39,8 +39,8 @@ class Evaluator:
 
     max_samples: int = 100_000
 
-    def evaluate(self, expression: Expression, source: InstantSource, at_s: float) -> Value:
-        """The value of an expression at ``at_s``.
+    def evaluate(self, expression: Expression, source: SeriesSource, at_s: float) -> Value:
+        """The value of an expression at ``at_s``, in seconds since the Unix epoch.
 
         Raises:
             EvaluationError: where Prometheus has no answer either (many-to-many matching,
@@ -60,18 +60,18 @@ class Evaluator:
             case Aggregate():
                 return self._aggregate(expression, source, at_s)
 
-    def vector(self, expression: Expression, source: InstantSource, at_s: float) -> list[Sample]:
+    def vector(self, expression: Expression, source: SeriesSource, at_s: float) -> list[Sample]:
         """As :meth:`evaluate`, for a rule: a scalar becomes one sample without labels."""
         value = self.evaluate(expression, source, at_s)
         return value if isinstance(value, list) else [Sample(Labels(), value)]
 
-    def _select(self, selector: Selector, source: InstantSource, at_s: float) -> list[Sample]:
+    def _select(self, selector: Selector, source: SeriesSource, at_s: float) -> list[Sample]:
         rows = list(source.select(selector.name, selector.matchers, at_s))
         if len(rows) > self.max_samples:
             raise EvaluationError(f"{len(rows)} samples selected, {self.max_samples} allowed")
         return rows
 
-    def _aggregate(self, expression: Aggregate, source: InstantSource, at_s: float) -> list[Sample]:
+    def _aggregate(self, expression: Aggregate, source: SeriesSource, at_s: float) -> list[Sample]:
         parameter = None
         if expression.parameter is not None:
             value = self.evaluate(expression.parameter, source, at_s)
@@ -80,7 +80,7 @@ class Evaluator:
 
 
 def _vector(
-    expression: Expression, evaluator: Evaluator, source: InstantSource, at_s: float
+    expression: Expression, evaluator: Evaluator, source: SeriesSource, at_s: float
 ) -> list[Sample]:
     value = evaluator.evaluate(expression, source, at_s)
     if not isinstance(value, list):

@@ -1,18 +1,21 @@
 """All rules over time: each group when it is due, each rule on its own.
 
-A rule whose expression fails keeps its alerts as they were; the failure is reported and the
+Expressions are evaluated at the wall clock's time, as a store has its series; intervals, ``for``
+and ``keep_firing_for`` are measured on the clock that never goes back. So a jump of the wall clock
+neither fires nor resolves an alert. A rule whose expression fails keeps its alerts as they were; the failure is reported and the
 other rules go on.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from heatshield.clock import Instant
 from heatshield_alerts.promql.evaluate import Evaluator
 from heatshield_alerts.promql.expression import EvaluationError
 from heatshield_alerts.rules.load import RuleGroup
 from heatshield_alerts.rules.state import Alert, AlertState, Transition
 from heatshield_alerts.rules.track import RuleTracker
-from heatshield_alerts.series import InstantSource
+from heatshield_alerts.series import SeriesSource
 
 __all__ = ["Evaluation", "RuleFailure", "RuleRunner"]
 
@@ -49,11 +52,6 @@ class RuleRunner:
         ]
 
     @property
-    def interval_s(self) -> float:
-        """Seconds between rounds that serve every group: the shortest interval."""
-        return min((row.group.interval_s for row in self._groups), default=1.0)
-
-    @property
     def alerts(self) -> tuple[Alert, ...]:
         """All pending, firing and lately resolved alerts."""
         return tuple(
@@ -65,24 +63,25 @@ class RuleRunner:
         """The alerts that fire."""
         return tuple(alert for alert in self.alerts if alert.state is AlertState.FIRING)
 
-    def evaluate(self, source: InstantSource, at_s: float, *, early: bool = False) -> Evaluation:
+    def evaluate(self, source: SeriesSource, now: Instant, *, early: bool = False) -> Evaluation:
         """Evaluate the groups whose interval has passed.
 
         Args:
-            source: the samples of this instant.
-            at_s: seconds on a clock that never goes back.
+            source: has the series.
+            now: the moment of this round.
             early: evaluate every group now, because something happened; their next regular
                 evaluations stay where they are.
         """
         transitions: list[Transition] = []
         failures: list[RuleFailure] = []
+        at_s = now.epoch_ns / 1e9
         for row in self._groups:
-            if not row.is_due(at_s) and not early:
+            if not row.is_due(now.monotonic_s) and not early:
                 continue
             for tracker in row.trackers:
                 try:
                     rows = self._evaluator.vector(tracker.rule.expression, source, at_s)
-                    transitions += tracker.evaluate(rows, at_s)
+                    transitions += tracker.evaluate(rows, now)
                 except EvaluationError as error:
                     failures.append(RuleFailure(row.group.name, tracker.rule.name, str(error)))
         return Evaluation(tuple(transitions), tuple(failures))
@@ -94,13 +93,13 @@ class _Group:
     trackers: list[RuleTracker]
     due_s: float | None = None
 
-    def is_due(self, at_s: float) -> bool:
+    def is_due(self, now_s: float) -> bool:
         """Whether the interval has passed; a round that is late does not shift the next ones."""
         interval_s = self.group.interval_s
         if self.due_s is None:
-            self.due_s = at_s
-        if at_s < self.due_s:
+            self.due_s = now_s
+        if now_s < self.due_s:
             return False
-        missed = int((at_s - self.due_s) / interval_s)
+        missed = int((now_s - self.due_s) / interval_s)
         self.due_s += (missed + 1) * interval_s
         return True

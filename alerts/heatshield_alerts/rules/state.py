@@ -4,7 +4,7 @@ Theory of operation
 ===================
 
 An alert is one instance of a rule: one set of labels that the rule's expression returned. Each
-evaluation hands the machine the labels that the expression holds for *now*, and a time; from
+evaluation hands the machine the labels that the expression holds for *now*, and the moment; from
 these two it derives one event for each alert it knows, and the table says the next state. There
 is nothing else: no timer, no clock, no callback.
 
@@ -18,7 +18,7 @@ is nothing else: no timer, no clock, no callback.
   notification that failed can still be sent).
 
 ``INACTIVE`` is the state of everything not in memory: an alert that reaches it is dropped. There
-is no way from pending to resolved, because nobody was told that it fired; and none from resolved
+is no way from pending to resolved, because people were not told that it fired; and none from resolved
 to firing, because a new outbreak must hold for its ``for`` again.
 
 A pair that is not in the table is no quiet no-op but an error of the caller; :func:`step` raises.
@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from heatshield.clock import Instant
 from heatshield_alerts.series import Labels
 
 __all__ = ["RESOLVED_KEPT_S", "TRANSITIONS", "Alert", "AlertEvent", "AlertState", "Transition"]
@@ -71,7 +72,10 @@ TRANSITIONS: Final[Mapping[AlertState, Mapping[AlertEvent, AlertState]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert at one time. Times are the evaluations', in seconds.
+    """One alert at one time.
+
+    Its times are moments of evaluations, on both axes: durations are measured on the clock that
+    never goes back, and people read what the wall clock showed.
 
     Attributes:
         rule: the rule's name, also the label ``alertname``.
@@ -79,10 +83,10 @@ class Alert:
         state: where it stands.
         value: of the expression when it last held.
         annotations: as rendered when it last held.
-        active_at_s: since when it holds, or held last.
-        fired_at_s: when it last began to fire.
-        resolved_at_s: when it last stopped.
-        missing_since_s: while it is kept firing: when the expression stopped to return it.
+        active_at: since when it holds, or held last.
+        fired_at: when it last began to fire.
+        resolved_at: when it last stopped.
+        missing_since: while it is kept firing: when the expression stopped to return it.
     """
 
     rule: str
@@ -90,21 +94,16 @@ class Alert:
     state: AlertState
     value: float
     annotations: Mapping[str, str] = field(default_factory=dict)
-    active_at_s: float = 0.0
-    fired_at_s: float | None = None
-    resolved_at_s: float | None = None
-    missing_since_s: float | None = None
+    active_at: Instant = Instant(0.0, 0)
+    fired_at: Instant | None = None
+    resolved_at: Instant | None = None
+    missing_since: Instant | None = None
 
-    def to_json(self, offset_ns: int = 0) -> dict[str, Any]:
-        """As ``/api/alerts`` shows it.
+    def to_json(self) -> dict[str, Any]:
+        """As ``/api/alerts`` shows it; times in nanoseconds since the Unix epoch."""
 
-        Args:
-            offset_ns: the wall clock minus the evaluations' clock: nanoseconds since the Unix
-                epoch when the latter showed 0.
-        """
-
-        def at_ns(at_s: float | None) -> int | None:
-            return None if at_s is None else round(at_s * 1e9) + offset_ns
+        def at_ns(at: Instant | None) -> int | None:
+            return None if at is None else at.epoch_ns
 
         return {
             "name": self.rule,
@@ -112,9 +111,9 @@ class Alert:
             "labels": dict(self.labels),
             "annotations": dict(self.annotations),
             "value": self.value,
-            "active_at_ns": at_ns(self.active_at_s),
-            "fired_at_ns": at_ns(self.fired_at_s),
-            "resolved_at_ns": at_ns(self.resolved_at_s),
+            "active_at_ns": at_ns(self.active_at),
+            "fired_at_ns": at_ns(self.fired_at),
+            "resolved_at_ns": at_ns(self.resolved_at),
         }
 
 
@@ -126,27 +125,27 @@ class Transition:
         alert: as it is after the step.
         before: the state it came from.
         event: what moved it.
-        at_s: when.
+        at: when.
     """
 
     alert: Alert
     before: AlertState
     event: AlertEvent
-    at_s: float
+    at: Instant
 
 
-def step(alert: Alert, event: AlertEvent, at_s: float) -> Transition:
+def step(alert: Alert, event: AlertEvent, at: Instant) -> Transition:
     """Move an alert along the table.
 
     Raises:
         KeyError: if the table has no such step.
     """
     state = TRANSITIONS[alert.state][event]
-    times: dict[str, Any] = {}
+    moved = replace(alert, state=state)
     if state is AlertState.PENDING:
-        times = {"active_at_s": at_s, "fired_at_s": None, "resolved_at_s": None}
+        moved = replace(moved, active_at=at, fired_at=None, resolved_at=None)
     elif state is AlertState.FIRING:
-        times = {"fired_at_s": at_s}
+        moved = replace(moved, fired_at=at)
     elif state is AlertState.RESOLVED:
-        times = {"resolved_at_s": at_s, "missing_since_s": None}
-    return Transition(replace(alert, state=state, **times), alert.state, event, at_s)
+        moved = replace(moved, resolved_at=at, missing_since=None)
+    return Transition(moved, alert.state, event, at)

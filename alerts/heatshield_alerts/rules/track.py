@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from heatshield.clock import Instant
 from heatshield_alerts.promql.expression import EvaluationError
 from heatshield_alerts.rules.load import AlertRule
 from heatshield_alerts.rules.state import (
@@ -42,8 +43,8 @@ class RuleTracker:
         """Pending, firing and lately resolved."""
         return tuple(self._alerts.values())
 
-    def evaluate(self, vector: Iterable[Sample], at_s: float) -> list[Transition]:
-        """Take in what the expression returned at ``at_s``.
+    def evaluate(self, vector: Iterable[Sample], now: Instant) -> list[Transition]:
+        """Take in what the expression returns now.
 
         Raises:
             EvaluationError: if two series make one alert, or there are more than the rule's limit;
@@ -53,11 +54,12 @@ class RuleTracker:
         transitions: list[Transition] = []
         for labels, sample in current.items():
             alert = self._seen(labels, sample)
-            transitions += self._walk(alert, self._events_held(alert, at_s), at_s)
-        for labels in self._alerts.keys() - current.keys():
-            alert = self._missed(self._alerts[labels], at_s)
-            transitions += self._walk(alert, self._events_missing(alert, at_s), at_s)
-        transitions += self._forget_oldest(at_s)
+            transitions += self._walk(alert, self._events_held(alert, now), now)
+        # In the order in which the alerts came, not in that of a set: it is what people are told.
+        for labels in [labels for labels in self._alerts if labels not in current]:
+            alert = self._missed(self._alerts[labels], now)
+            transitions += self._walk(alert, self._events_missing(alert, now), now)
+        transitions += self._forget_oldest(now)
         return transitions
 
     def _current(self, vector: Iterable[Sample]) -> Mapping[Labels, Sample]:
@@ -86,36 +88,36 @@ class RuleTracker:
         known = self._alerts.get(labels)
         if known is None:
             return Alert(self.rule.name, labels, AlertState.INACTIVE, sample.value, annotations)
-        return replace(known, value=sample.value, annotations=annotations, missing_since_s=None)
+        return replace(known, value=sample.value, annotations=annotations, missing_since=None)
 
-    def _missed(self, alert: Alert, at_s: float) -> Alert:
-        if alert.state is AlertState.FIRING and alert.missing_since_s is None:
-            return replace(alert, missing_since_s=at_s)
+    def _missed(self, alert: Alert, now: Instant) -> Alert:
+        if alert.state is AlertState.FIRING and alert.missing_since is None:
+            return replace(alert, missing_since=now)
         return alert
 
-    def _events_held(self, alert: Alert, at_s: float) -> list[AlertEvent]:
+    def _events_held(self, alert: Alert, now: Instant) -> list[AlertEvent]:
         events = []
-        since_s = alert.active_at_s
+        since = alert.active_at
         if alert.state in (AlertState.INACTIVE, AlertState.RESOLVED):
             events.append(AlertEvent.HOLDS)
-            since_s = at_s
-        if alert.state is not AlertState.FIRING and at_s - since_s >= self.rule.for_s:
+            since = now
+        if alert.state is not AlertState.FIRING and _between_s(since, now) >= self.rule.for_s:
             events.append(AlertEvent.HELD)
         return events
 
-    def _events_missing(self, alert: Alert, at_s: float) -> list[AlertEvent]:
-        if alert.state is AlertState.RESOLVED:
-            expired = at_s - (alert.resolved_at_s or 0.0) > RESOLVED_KEPT_S
+    def _events_missing(self, alert: Alert, now: Instant) -> list[AlertEvent]:
+        if alert.resolved_at is not None:
+            expired = _between_s(alert.resolved_at, now) > RESOLVED_KEPT_S
             return [AlertEvent.FORGOTTEN] if expired else []
-        if alert.missing_since_s is not None:
-            kept = at_s - alert.missing_since_s < self.rule.keep_firing_for_s
+        if alert.missing_since is not None:
+            kept = _between_s(alert.missing_since, now) < self.rule.keep_firing_for_s
             return [] if kept else [AlertEvent.GONE]
         return [AlertEvent.GONE]
 
-    def _walk(self, alert: Alert, events: list[AlertEvent], at_s: float) -> list[Transition]:
+    def _walk(self, alert: Alert, events: list[AlertEvent], now: Instant) -> list[Transition]:
         transitions = []
         for event in events:
-            transitions.append(step(alert, event, at_s))
+            transitions.append(step(alert, event, now))
             alert = transitions[-1].alert
         if alert.state is AlertState.INACTIVE:
             self._alerts.pop(alert.labels, None)
@@ -123,10 +125,18 @@ class RuleTracker:
             self._alerts[alert.labels] = alert
         return transitions
 
-    def _forget_oldest(self, at_s: float) -> list[Transition]:
+    def _forget_oldest(self, now: Instant) -> list[Transition]:
         resolved = [a for a in self._alerts.values() if a.state is AlertState.RESOLVED]
         excess = len(resolved) - MAX_RESOLVED
         if excess <= 0:
             return []
-        oldest = sorted(resolved, key=lambda alert: alert.resolved_at_s or 0.0)[:excess]
-        return [t for a in oldest for t in self._walk(a, [AlertEvent.FORGOTTEN], at_s)]
+        oldest = sorted(resolved, key=lambda alert: alert.resolved_at or _BEFORE)[:excess]
+        return [t for a in oldest for t in self._walk(a, [AlertEvent.FORGOTTEN], now)]
+
+
+_BEFORE: Final = Instant(0.0, 0)
+
+
+def _between_s(since: Instant, now: Instant) -> float:
+    """Seconds from one moment to a later one, however the wall clock was set between them."""
+    return now.monotonic_s - since.monotonic_s
