@@ -1,17 +1,15 @@
 """The registry of breakers: the one writer of what clients may enforce.
 
 It takes values and a time and returns what changed; it reads no clock, opens nothing, and is not
-thread-safe: whoever drives it does so under one lock or on one loop. Times are seconds on a clock
+thread-safe: it is driven under one lock or on one loop. Times are seconds on a clock
 that never goes back. The states and their meaning stand in :mod:`heatshield_alerts.breaker_states`,
 the caps in :mod:`heatshield_alerts.caps`.
 
 A restart begins at a higher epoch; :meth:`BreakerControl.restore` holds on what was held.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final
 
 from heatshield.call_key import CallKey
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
@@ -20,14 +18,11 @@ from heatshield_alerts.breaker_changes import Change, ChangeKind, History
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps, Occupancy, cap
 from heatshield_alerts.draft import Draft, Reason, check
-from heatshield_alerts.instances import Instance, Instances
+from heatshield_alerts.instances import Instances
 from heatshield_alerts.policy import Decision, Refuse
 from heatshield_alerts.restraint import Restraint
 
 __all__ = ["BreakerControl"]
-
-AUDIT_RECORDS: Final = 1_000
-"""Changes kept in memory for people to look at; the store keeps the rest."""
 
 
 class BreakerControl:
@@ -52,7 +47,6 @@ class BreakerControl:
         self._held: dict[CallKey, HeldBreaker] = {}
         self._history = History()
         self._restraint = Restraint()
-        self._audit: deque[Change] = deque(maxlen=AUDIT_RECORDS)
 
     # -- what is ------------------------------------------------------------------------------
 
@@ -67,18 +61,9 @@ class BreakerControl:
         return self._mode
 
     @property
-    def audit(self) -> tuple[Change, ...]:
-        """The last :data:`AUDIT_RECORDS` changes and refusals, the oldest first."""
-        return tuple(self._audit)
-
-    @property
     def held(self) -> tuple[HeldBreaker, ...]:
         """Every breaker that is not closed. Read only."""
         return tuple(self._held.values())
-
-    def held_for(self, key: CallKey) -> HeldBreaker | None:
-        """The breaker of a key, unless it is closed."""
-        return self._held.get(key)
 
     def snapshot(self) -> Snapshot:
         """The whole state, for clients."""
@@ -149,16 +134,14 @@ class BreakerControl:
         person = by if by.startswith("human:") else f"human:{by}"
         held = next((row for row in self._held.values() if row.entry.id == entry_id), None)
         if held is None:
-            return self._record(
-                Change(
-                    ChangeKind.REFUSED,
-                    self._at,
-                    now,
-                    by=person,
-                    text=f"{entry_id} is not held",
-                    reason=Reason.NO_SUCH_ENTRY,
-                    is_visible=False,
-                )
+            return Change(
+                ChangeKind.REFUSED,
+                self._at,
+                now,
+                by=person,
+                text=f"{entry_id} is not held",
+                reason=Reason.NO_SUCH_ENTRY,
+                is_visible=False,
             )
         self._restraint.hold_down(held.key, now)
         return self._close(held, BreakerEvent.CLEARED, now, by=person, text=f"cleared by {person}")
@@ -170,7 +153,7 @@ class BreakerControl:
         text = f"{self._mode.value} → {mode.value}"
         self._mode = mode
         at = self._advance(None)
-        return self._record(Change(ChangeKind.MODE, at, now, by=by, text=text))
+        return Change(ChangeKind.MODE, at, now, by=by, text=text)
 
     def report(self, report: Report, now: float) -> bool:
         """Take in what a client enforces and refused.
@@ -186,14 +169,6 @@ class BreakerControl:
         return self.instances.attend(
             report.service, report.instance, report.workers, now, report.applied
         )
-
-    def capacity(self, service: str, now: float) -> int:
-        """Workers of a service's live instances."""
-        return self.instances.capacity(service, now)
-
-    def live_instances(self, now: float) -> tuple[Instance, ...]:
-        """The instances that spoke lately."""
-        return self.instances.live(now)
 
     # -- what time does -----------------------------------------------------------------------
 
@@ -315,9 +290,7 @@ class BreakerControl:
         self._restraint.moved(held.key, now)
         kind = ChangeKind.CLEARED if event is BreakerEvent.CLEARED else ChangeKind.CLOSED
         at = self._advance(held.entry.id)
-        return self._record(
-            Change(kind, at, now, held.entry, before, after, event, by=by, text=text)
-        )
+        return Change(kind, at, now, held.entry, before, after, event, by=by, text=text)
 
     def _grant(
         self, held: HeldBreaker, granted: BreakerEntry, change: Change, *, is_new: bool = False
@@ -325,12 +298,12 @@ class BreakerControl:
         """Hand out an entry at the next version."""
         at = self._advance(held.entry.id, is_new=is_new)
         held.entry = replace(granted, seq=at.version)
-        return self._record(replace(change, at=at, entry=held.entry, after=held.state))
+        return replace(change, at=at, entry=held.entry, after=held.state)
 
     def _refuse(self, reason: Reason, draft: Draft, now: float) -> Change:
         held = self._held.get(draft.key)
         state = held.state if held else BreakerState.CLOSED
-        change = Change(
+        return Change(
             ChangeKind.REFUSED,
             self._at,
             now,
@@ -343,13 +316,8 @@ class BreakerControl:
             is_visible=False,
             is_recorded=self._restraint.is_news(draft.key, reason, now),
         )
-        return self._record(change) if change.is_recorded else change
 
     def _advance(self, entry_id: str | None, *, is_new: bool = False) -> StateVersion:
         self._at = StateVersion(self._at.epoch, self._at.version + 1)
         self._history.note(self._at.version, entry_id, is_new=is_new)
         return self._at
-
-    def _record(self, change: Change) -> Change:
-        self._audit.append(change)
-        return change

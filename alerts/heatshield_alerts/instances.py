@@ -62,17 +62,19 @@ class Instances:
             del self._known[next(iter(self._known))]
         return known is None or not _alive(known, now)
 
-    def live(self, now: float, service: str | None = None) -> tuple[Instance, ...]:
-        """Those that are alive, of one service or of all."""
-        return tuple(
-            row
-            for row in self._known.values()
-            if _alive(row, now) and service in (None, row.service)
-        )
+    def live(self, now: float) -> tuple[Instance, ...]:
+        """Those that are alive, the one that was silent longest first."""
+        return tuple(row for row in self._known.values() if _alive(row, now))
 
-    def capacity(self, service: str, now: float) -> int:
-        """Workers of a service's live instances: its capacity for busy load."""
-        return sum(row.workers for row in self.live(now, service))
+    def capacities(self, now: float) -> dict[str, float]:
+        """Workers of live instances, that is, capacity for busy load, by service and by its name.
+
+        The order is that of names, not that in which threads brought instances.
+        """
+        workers: dict[str, float] = {}
+        for row in self.live(now):
+            workers[row.service] = workers.get(row.service, 0.0) + row.workers
+        return dict(sorted(workers.items()))
 
     def behind(self, at: StateVersion, now: float) -> tuple[Instance, ...]:
         """Live instances that have not said that they enforce ``at`` or later."""

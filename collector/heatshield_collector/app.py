@@ -101,7 +101,7 @@ class Collector:
     def _compose(self, runner: RuleRunner) -> None:
         settings, clock = self._settings, self._clock
         self._metrics = SelfMetrics()
-        self._journal = Journal(self._store)
+        self._journal = Journal(self._store, clock)
         self._breakers = Breakers(
             BreakerControl(self._epoch(), PlatformMode(settings.mode)),
             self.events,
@@ -109,9 +109,9 @@ class Collector:
             self._metrics.rejected,
             clock,
         )
-        self._breakers.restore(
-            held_drafts(self._store.recent("audit", AUDIT_ROWS), clock.time_ns())
-        )
+        now = clock.now()
+        held = held_drafts(self._store.recent("audit", AUDIT_ROWS), now.epoch_ns)
+        self._breakers.restore(held, now)
         self._detection = Detection(
             self._capacity,
             HotRules.tuned(
@@ -215,11 +215,11 @@ class Collector:
         return self._store.next_epoch(self._clock.time_ns() // 10**9)
 
     def _capacity(self, service: str) -> float:
-        return self._breakers.capacities().get(service, ASSUMED_CAPACITY)
+        workers = self._breakers.workers_of(service)
+        return ASSUMED_CAPACITY if workers is None else workers
 
     def _alerts(self) -> Sequence[Alert]:
-        offset_ns = self._control.offset_ns()
-        return [Alert(**alert.to_json(offset_ns)) for alert in self._control.alerts]
+        return [Alert(**alert.to_json()) for alert in self._control.alerts]
 
     def _not_ready(self) -> Sequence[str]:
         reasons = []
@@ -234,7 +234,7 @@ class Collector:
         return reasons
 
     def _expire(self) -> None:
-        while not self._ended.wait(RETENTION_INTERVAL_S):
+        while not self._clock.wait(self._ended, RETENTION_INTERVAL_S):
             try:
                 self._store.expire(self._clock.time_ns())
             except StoreError:

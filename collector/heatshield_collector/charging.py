@@ -28,7 +28,7 @@ class Charging:
         durations: told of calls' durations.
         breakers: told which instances live, where a service does not say so itself.
         metrics: told of rates, errors and durations, and of what was committed.
-        clock: for the windows' time.
+        clock: stamps what comes without a moment of its own.
         may_be_hot: called when a batch has a request so costly that evaluation should not wait.
     """
 
@@ -52,19 +52,26 @@ class Charging:
 
     def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
         """Charge a batch; ``model.REQUEST_PARTS`` to be stored with it."""
-        instant = Instant(self._clock.monotonic(), now_ns)
-        linked = self._linker.link(spans, instant)
-        if self._detection.observe(linked, instant):
+        return self.charge(spans, Instant(self._clock.monotonic(), now_ns))
+
+    def charge(self, spans: pa.Table, now: Instant) -> pa.Table:
+        """Charge a batch that came at this moment; ``model.REQUEST_PARTS`` to be stored with it."""
+        self._attend(spans, now)
+        self._breakers.count_workers(now)
+        linked = self._linker.link(spans, now)
+        if self._detection.observe(linked, now):
             self._may_be_hot()
         self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
-        self._durations.observe(spans, np.flatnonzero(linked.opens), instant)
-        self._attend(spans, instant.monotonic_s)
+        self._durations.observe(spans, np.flatnonzero(linked.opens), now)
         return linked.parts
 
     def idle(self) -> None:
         """Charge to no user what has waited too long for one, though no batch has come."""
-        instant = self._clock.now()
-        self._detection.observe(self._linker.overdue(instant), instant)
+        self.settle(self._clock.now())
+
+    def settle(self, now: Instant) -> None:
+        """Charge to no user what has waited for one until this moment."""
+        self._detection.observe(self._linker.overdue(now), now)
 
     def committed(self, rows: Mapping[str, int], seconds: float) -> None:
         """A group is durable."""
@@ -84,14 +91,14 @@ class Charging:
             "seen_forgotten_early": linker.seen.shortened,
         }
 
-    def _attend(self, spans: pa.Table, now_s: float) -> None:
-        """Instances that send spans live, also those that watch no breakers; who watches has said
-        how many workers it has.
+    def _attend(self, spans: pa.Table, now: Instant) -> None:
+        """Instances that send spans live, also those that watch no breakers; those that watch have
+        said how many workers they have.
         """
         pairs = spans.select(["service", "instance"]).group_by(["service", "instance"])
-        known = {(one.service, one.instance): one for one in self._breakers.live()}
+        known = {(one.service, one.instance): one for one in self._breakers.live(now)}
         for row in pairs.aggregate([]).to_pylist():
             service, instance = row["service"], row["instance"]
             one = known.get((service, instance))
-            if instance and (one is None or now_s - one.seen_s >= RENEW_S):
-                self._breakers.attend(service, instance, one.workers if one else 1)
+            if instance and (one is None or now.monotonic_s - one.seen_s >= RENEW_S):
+                self._breakers.attend(service, instance, one.workers if one else 1, now)

@@ -28,7 +28,7 @@ from heatshield_alerts import (
 )
 from heatshield_alerts.breaker_states import TRANSITIONS
 from heatshield_alerts.caps import Caps
-from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S
+from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
 
 CAPS = Caps(entries=5, user_share=0.01, new_per_minute=4)
 """Small, so that random histories reach them."""
@@ -79,6 +79,7 @@ class Registry(RuleBasedStateMachine):
         self.now = 100.0
         self.control = BreakerControl(7, mode, CAPS)
         self.done: list[Change] = []
+        self.asked: list[tuple[CallKey, Change]] = []
         self.client = Client(self.control.snapshot())
         self.version = self.control.at
         self.human_keys: dict[tuple, float] = {}
@@ -99,6 +100,7 @@ class Registry(RuleBasedStateMachine):
         held = {row.key: row for row in self.control.held}.get(draft.key)
         rules_cut = {row.key.user for row in self.control.held if not row.draft.by_human}
         change = self.note(self.control.act(Trip(draft), self.now, active_users))
+        self.asked.append((draft.key, change))
         if change.kind is ChangeKind.REFUSED:
             assert change.reason is not None
             return
@@ -113,6 +115,7 @@ class Registry(RuleBasedStateMachine):
     @rule(draft=drafts)
     def refuse(self, draft: Draft):
         change = self.note(self.control.act(Refuse(Reason.COLD_START, draft), self.now))
+        self.asked.append((draft.key, change))
         assert change.kind is ChangeKind.REFUSED
 
     @rule(index=st.integers(0, 10))
@@ -195,10 +198,17 @@ class Registry(RuleBasedStateMachine):
         assert all(count <= MAX_MOVES for count in recent.values())
 
     @invariant()
-    def the_audit_has_one_record_for_each_change(self):
-        recorded = [row for row in self.done if row.is_recorded]
-        assert list(self.control.audit) == recorded[-1_000:]
+    def what_clients_see_is_recorded_and_so_is_every_refusal_that_is_news(self):
         assert all(row.is_recorded for row in self.done if row.is_visible)
+        refused_s: dict[tuple, float] = {}
+        for key, row in self.asked:
+            if row.kind is not ChangeKind.REFUSED:
+                continue
+            name = (key, row.reason)
+            last_s = refused_s.get(name, row.at_s - REFUSAL_REPEAT_S)
+            assert row.is_recorded is (row.at_s - last_s >= REFUSAL_REPEAT_S)
+            if row.is_recorded:
+                refused_s[name] = row.at_s
 
     @invariant()
     def the_states_follow_from_the_recorded_changes(self):

@@ -82,7 +82,7 @@ class Platform:
             lambda *row: self.rejected.append(row),
             self.clock,
         )
-        self.detection = Detection(lambda service: self.breakers.capacities().get(service, 1.0))
+        self.detection = Detection(lambda service: self.breakers.workers_of(service) or 1.0)
         self.loop = ControlLoop(
             self.detection,
             RuleRunner(rules or load_file(Path(str(SHIPPED_RULES)))),
@@ -97,6 +97,7 @@ class Platform:
         self._traces = 10**6
         self.breakers.attend("shop", "i-1", 4)
         self.breakers.attend("shop", "i-2", 4)
+        self.breakers.count_workers(self.clock.now())
 
     def warm(self):
         """Ordinary traffic for as long as a cold start lasts, and a little longer."""
@@ -107,18 +108,22 @@ class Platform:
             self.clock.advance(10)
             self.breakers.attend("shop", "i-1", 4)
             self.breakers.attend("shop", "i-2", 4)
-        self.loop.round()
+        self.loop.round(self.clock.now())
         return self
 
-    def step(self, *, workers=0.0, user="hot"):
-        """A quarter of a second in which ``user`` keeps some workers busy, and a round."""
+    def work(self, workers, user="hot"):
+        """Charges of a quarter of a second in which ``user`` keeps some workers busy."""
         rows = []
         for _ in range(round(workers * PANE_S * 1_000 / 50)):
             self._traces += 1
             rows.append(charge(user, 50, trace=self._traces))
         self.detection.observe(linked(rows), self.clock.now())
         self.clock.advance(PANE_S)
-        self.loop.round()
+
+    def step(self, *, workers=0.0, user="hot"):
+        """A quarter of a second of work, and a round."""
+        self.work(workers, user)
+        self.loop.round(self.clock.now())
 
     def burn(self, seconds, workers=2.0, user="hot"):
         for _ in range(round(seconds / PANE_S)):
@@ -243,11 +248,11 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     platform = Platform().warm()
     platform.burn(1.0)
     told = []
-    monkeypatch.setattr(platform.breakers, "tick", told.append)
+    monkeypatch.setattr(platform.breakers, "tick", lambda *row: told.append(row))
     platform.step(workers=2.0)
-    now_s = platform.clock.monotonic()
-    load = platform.detection.loads.load_of(HOT, "1s", now_s).load
-    assert told == [{HOT: load}]
+    now = platform.clock.now()
+    load = platform.detection.loads.load_of(HOT, "1s", now.monotonic_s).load
+    assert told == [({HOT: load}, now)]
     assert load > 1.0
 
 
@@ -259,6 +264,37 @@ def test_a_finding_that_pauses_for_a_moment_is_the_same_and_later_a_new_one():
         platform.burn(1.5, workers=4.0)
         found = [one for one in platform.events.of("finding") if one["class"] == "hot"]
         assert len(found) == findings
+
+
+def test_findings_are_numbered_within_the_epoch_of_their_start():
+    """So no two are named alike, not after a restart either, and a replay names them the same."""
+    platform = Platform().warm()
+    for user in ("hot", "hotter"):
+        platform.burn(1.5, user=user)
+    found = [one["id"] for one in platform.events.of("finding")]
+    assert found == [f"f-3-{n}" for n in range(1, len(found) + 1)]
+    assert len(found) > 2
+    assert [row["id"] for row in platform.journal.of("findings")] == found
+
+
+def test_everything_of_a_round_happens_at_its_moment():
+    """However long it takes: no part of it looks at the clock again."""
+    platform = Platform().warm()
+    platform.work(4.0)
+    told = len(platform.events.events)
+    now = platform.clock.now()
+
+    class Unasked(ManualClock):
+        def now(self):
+            raise AssertionError("a second look at the clock")
+
+        monotonic = time_ns = now
+
+    platform.loop._clock = platform.breakers._clock = Unasked()
+    platform.loop.round(now)
+    assert {name for name, _ in platform.events.events[told:]} == {"finding", "alert", "breaker"}
+    assert {data["at_ns"] for _, data in platform.events.events[told:]} == {now.epoch_ns}
+    assert platform.held() == [(HOT, "open")]
 
 
 def test_a_rule_that_fails_is_counted_and_the_others_go_on():
@@ -284,8 +320,9 @@ def unnamed(sample):
 def test_rules_see_every_series_and_only_those_asked_for_are_made(monkeypatch):
     platform = Platform().warm()
     platform.burn(1.0)
+    moment = platform.loop.series(platform.clock.now())
     series = {
-        name: [unnamed(sample) for sample in platform.loop.select(name, (), 0.0)]
+        name: [unnamed(sample) for sample in moment.select(name, (), 0.0)]
         for name in (names.FINDING, names.SERVICE_CAPACITY, names.BREAKERS, names.ALERTS)
     }
     assert {one["user"] for one in series[names.FINDING]} >= {"hot"}
@@ -297,9 +334,9 @@ def test_rules_see_every_series_and_only_those_asked_for_are_made(monkeypatch):
         raise AssertionError("made without being asked for")
 
     monkeypatch.setattr(platform.detection.loads, "top", dear)
-    platform.loop.round()
+    platform.loop.round(platform.clock.now())
     assert platform.loop.failures == 0
-    assert list(platform.loop.select("no_such_series", (), 0.0)) == []
+    assert list(platform.loop.series(platform.clock.now()).select("no_such_series", (), 0.0)) == []
 
 
 def test_loads_without_a_user_have_no_user_label_in_rules_and_are_unknown_in_a_scrape():
@@ -310,7 +347,7 @@ def test_loads_without_a_user_have_no_user_label_in_rules_and_are_unknown_in_a_s
     )
     wanted = {"service": "shop", "call": "POST /p", "cost": "busy", "window": "1s"}
     for samples, nameless in (
-        (platform.loop.select(names.USER_LOAD, (), 0.0), wanted),
+        (platform.loop.series(platform.clock.now()).select(names.USER_LOAD, (), 0.0), wanted),
         (platform.loop.samples(), {**wanted, "user": "unknown"}),
     ):
         labels = [unnamed(sample) for sample in samples]
@@ -334,7 +371,7 @@ def test_all_series_for_a_scrape_name_each_set_of_labels_once():
 def test_people_are_told_of_alerts_even_if_the_breakers_fail(monkeypatch):
     platform = Platform().warm()
 
-    def failing(loads):
+    def failing(loads, now):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(platform.breakers, "tick", failing)
@@ -348,11 +385,11 @@ def test_a_round_that_fails_is_counted_and_not_the_last(monkeypatch):
     platform = Platform()
     rounds = []
 
-    def failing(*, early):
-        rounds.append(early)
+    def failing(now, *, early):
+        rounds.append(now)
         if len(rounds) < 3:
             raise RuntimeError("a bug")
-        platform.loop._ended = True
+        platform.loop._ended.set()
 
     monkeypatch.setattr(platform.loop, "round", failing)
     monkeypatch.setattr("heatshield_collector.control.loop.PANE_S", 0.0)
@@ -485,7 +522,7 @@ FINDING = {
 
 def test_rows_are_written_in_order_with_objects_as_json_when_it_stops(tmp_path):
     store = DuckDBStore(tmp_path)
-    journal = Journal(store)
+    journal = Journal(store, ManualClock())
     journal.write("findings", FINDING)
     for at_ns in (1, 2, 3):
         journal.write("audit", {**AUDIT, "at_ns": at_ns})
@@ -503,7 +540,7 @@ def test_rows_are_written_in_order_with_objects_as_json_when_it_stops(tmp_path):
 @pytest.mark.parametrize("wrong", [{**AUDIT, "at_ns": "yesterday"}, {**AUDIT, "change": None}])
 def test_a_row_that_can_t_be_written_is_counted_and_the_next_ones_are(tmp_path, wrong):
     store = DuckDBStore(tmp_path)
-    journal = Journal(store)
+    journal = Journal(store, ManualClock())
     journal._append([("audit", wrong)])
     journal._append([("audit", {**AUDIT, "entry": "{}"})])
     assert journal.dropped == 1
@@ -516,7 +553,7 @@ def test_a_store_that_fails_costs_rows_and_not_the_thread():
         def append(self, _tables):
             raise StoreError("x")
 
-    journal = Journal(Failing())
+    journal = Journal(Failing(), ManualClock())
     journal.start()
     journal.write("audit", AUDIT)
     journal.stop()
@@ -525,7 +562,7 @@ def test_a_store_that_fails_costs_rows_and_not_the_thread():
 
 def test_a_full_queue_holds_nobody_up(monkeypatch):
     monkeypatch.setattr("heatshield_collector.control.journal.ROWS_MOST", 2)
-    journal = Journal(None)
+    journal = Journal(None, ManualClock())
     for _ in range(5):
         journal.write("audit", AUDIT)
     assert journal.dropped == 3

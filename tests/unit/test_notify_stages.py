@@ -6,8 +6,9 @@ import threading
 from queue import Queue
 
 import pytest
+from moments import PassingClock
 
-from heatshield.clock import ManualClock, Waitable
+from heatshield.clock import ManualClock
 from heatshield_alerts import Alert, AlertState, Labels
 from heatshield_alerts.notify import (
     AppriseSender,
@@ -125,21 +126,7 @@ class Flaky:
         self.arrived.put(message.title)
 
 
-class Passing(ManualClock):
-    """A clock on which every wait is over at once, with its time passed; keeps their lengths."""
-
-    def __init__(self) -> None:
-        super().__init__(monotonic_s=0.0)
-        self.waits: list[float] = []
-
-    def wait(self, event: Waitable, seconds: float | None = None) -> bool:
-        assert seconds is not None
-        self.waits.append(seconds)
-        self.advance(seconds)
-        return event.is_set()
-
-
-def retry(sender: Flaky, clock: Passing, policy: RetryPolicy) -> RetryStage:
+def retry(sender: Flaky, clock: PassingClock, policy: RetryPolicy) -> RetryStage:
     return RetryStage(sender, clock, threading.Event(), policy, random.Random(1).random)
 
 
@@ -149,7 +136,7 @@ def rendered() -> Notice:
 
 
 def test_delivery_is_tried_again_with_growing_jittered_waits():
-    sender, clock = Flaky(4), Passing()
+    sender, clock = Flaky(4), PassingClock()
     policy = RetryPolicy(first_s=1.0, longest_s=3.0, give_up_s=1_000.0)
     retry(sender, clock, policy).run(rendered())
     waits = clock.waits
@@ -160,7 +147,7 @@ def test_delivery_is_tried_again_with_growing_jittered_waits():
 
 
 def test_delivery_is_given_up_in_time():
-    sender, clock = Flaky(10**6), Passing()
+    sender, clock = Flaky(10**6), PassingClock()
     with pytest.raises(DeliveryError):
         retry(sender, clock, RetryPolicy(give_up_s=120.0)).run(rendered())
     assert 60.0 < clock.monotonic() <= 120.0

@@ -143,9 +143,7 @@ class Notifier:
 class _Lane:
     """One target's queue, and the thread that empties it."""
 
-    def __init__(
-        self, stages: Sequence[Stage], count: Callable[[str], None], clock: Clock
-    ) -> None:
+    def __init__(self, stages: Sequence[Stage], count: Callable[[str], None], clock: Clock) -> None:
         self._stages = stages
         self._count = count
         self._clock = clock

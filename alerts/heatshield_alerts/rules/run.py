@@ -2,8 +2,10 @@
 
 Expressions are evaluated at the wall clock's time, as a store has its series; intervals, ``for``
 and ``keep_firing_for`` are measured on the clock that never goes back. So a jump of the wall clock
-neither fires nor resolves an alert. A rule whose expression fails keeps its alerts as they were; the failure is reported and the
-other rules go on.
+neither fires nor resolves an alert.
+
+A rule whose expression fails keeps its alerts as they were; the failure is reported and the other
+rules go on.
 """
 
 from collections.abc import Iterable

@@ -18,8 +18,8 @@ is nothing else: no timer, no clock, no callback.
   notification that failed can still be sent).
 
 ``INACTIVE`` is the state of everything not in memory: an alert that reaches it is dropped. There
-is no way from pending to resolved, because people were not told that it fired; and none from resolved
-to firing, because a new outbreak must hold for its ``for`` again.
+is no way from pending to resolved, because people were not told that it fired; and none from
+resolved to firing, because a new outbreak must hold for its ``for`` again.
 
 A pair that is not in the table is no quiet no-op but an error of the caller; :func:`step` raises.
 """
@@ -36,6 +36,10 @@ __all__ = ["RESOLVED_KEPT_S", "TRANSITIONS", "Alert", "AlertEvent", "AlertState"
 
 RESOLVED_KEPT_S: Final = 15 * 60.0
 """Seconds a resolved alert stays visible; Prometheus keeps it as long."""
+
+
+NEVER: Final = Instant(0.0, 0)
+"""Since when an alert holds that never did."""
 
 
 class AlertState(StrEnum):
@@ -94,7 +98,7 @@ class Alert:
     state: AlertState
     value: float
     annotations: Mapping[str, str] = field(default_factory=dict)
-    active_at: Instant = Instant(0.0, 0)
+    active_at: Instant = NEVER
     fired_at: Instant | None = None
     resolved_at: Instant | None = None
     missing_since: Instant | None = None

@@ -8,6 +8,7 @@ from heatshield.clock import Instant
 from heatshield_alerts.promql.expression import EvaluationError
 from heatshield_alerts.rules.load import AlertRule
 from heatshield_alerts.rules.state import (
+    NEVER,
     RESOLVED_KEPT_S,
     Alert,
     AlertEvent,
@@ -130,11 +131,8 @@ class RuleTracker:
         excess = len(resolved) - MAX_RESOLVED
         if excess <= 0:
             return []
-        oldest = sorted(resolved, key=lambda alert: alert.resolved_at or _BEFORE)[:excess]
+        oldest = sorted(resolved, key=lambda alert: alert.resolved_at or NEVER)[:excess]
         return [t for a in oldest for t in self._walk(a, [AlertEvent.FORGOTTEN], now)]
-
-
-_BEFORE: Final = Instant(0.0, 0)
 
 
 def _between_s(since: Instant, now: Instant) -> float:

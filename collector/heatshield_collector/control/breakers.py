@@ -1,9 +1,11 @@
-"""The breaker state behind a lock, and everybody who must hear of a change of it.
+"""The breaker state behind a lock, and all that must hear of a change of it.
 
 :class:`heatshield_alerts.breaker_control.BreakerControl` decides and is pure; this hands it the
-time and carries out what a change means: clients' streams wake, people's events, the audit.
+time and carries out what a change means: clients' streams wake, people's events, the audit. A round
+of control brings its own moment; what people and clients ask for is stamped here, once.
 """
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield.clock import Clock
+from heatshield.clock import Clock, Instant
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
@@ -19,10 +21,12 @@ from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.policy import Decision
 from heatshield_collector.api.parts import TripRefusedError, TripRequest
-from heatshield_collector.control.journal import Journal
+from heatshield_collector.control.journal import Writes
 from heatshield_collector.events import EventHub, Signal
 
 __all__ = ["Breakers"]
+
+_log = logging.getLogger(__name__)
 
 CAPACITY_AGE_S: Final = 0.25
 """Age at which capacities are counted anew: every batch asks, and there may be thousands of
@@ -33,18 +37,18 @@ class Breakers:
     """Implements :class:`heatshield_collector.api.parts.BreakerService`. Thread-safe.
 
     Args:
-        control: the registry; nobody else may touch it.
+        control: the registry; nothing else may touch it.
         events: hub that people listen to.
         journal: where the audit goes.
         rejected: told of (service, call, count) that clients report.
-        clock: for the registry's time and the audit's.
+        clock: stamps what people and clients ask for.
     """
 
     def __init__(
         self,
         control: BreakerControl,
         events: EventHub,
-        journal: Journal,
+        journal: Writes,
         rejected: Callable[[str, str, int], None],
         clock: Clock,
     ) -> None:
@@ -90,8 +94,9 @@ class Breakers:
         user, service, call = (asked.pop(name) for name in ("user", "service", "call"))
         draft = Draft(CallKey(DEFAULT_TENANT, user, service, call), **asked)
         with self._lock:
-            change = self._control.trip(draft, self._clock.monotonic())
-            self._tell(change)
+            now = self._clock.now()
+            change = self._control.trip(draft, now.monotonic_s)
+            self._tell(change, now)
         if change.kind is ChangeKind.REFUSED or change.entry is None:
             raise TripRefusedError(str(change.reason or change.text))
         return change.entry
@@ -99,42 +104,45 @@ class Breakers:
     def clear(self, entry_id: str, by: str) -> BreakerEntry | None:
         """Take an entry away for the person ``by``; ``None`` if there is no such entry."""
         with self._lock:
-            change = self._control.clear(entry_id, by, self._clock.monotonic())
-            self._tell(change)
+            now = self._clock.now()
+            change = self._control.clear(entry_id, by, now.monotonic_s)
+            self._tell(change, now)
         return None if change.kind is ChangeKind.REFUSED else change.entry
 
     def set_mode(self, mode: PlatformMode, by: str) -> None:
         """Change the mode for the person ``by``."""
         with self._lock:
-            change = self._control.set_mode(mode, by, self._clock.monotonic())
+            now = self._clock.now()
+            change = self._control.set_mode(mode, by, now.monotonic_s)
             if change:
-                self._tell(change)
+                self._tell(change, now)
 
-    def restore(self, drafts: Iterable[Draft]) -> None:
+    def restore(self, drafts: Iterable[Draft], now: Instant) -> None:
         """Hold on what the collector held when it ended."""
         with self._lock:
-            for change in self._control.restore(drafts, self._clock.monotonic()):
-                self._tell(change)
+            for change in self._control.restore(drafts, now.monotonic_s):
+                self._tell(change, now)
 
-    def act(self, decision: Decision, active_users: int) -> None:
+    def act(self, decision: Decision, now: Instant, active_users: int) -> None:
         """Carry out what the policy decided about a firing alert."""
         with self._lock:
-            self._tell(self._control.act(decision, self._clock.monotonic(), active_users))
+            self._tell(self._control.act(decision, now.monotonic_s, active_users), now)
 
-    def tick(self, loads: Mapping[CallKey, float]) -> None:
+    def tick(self, loads: Mapping[CallKey, float], now: Instant) -> None:
         """Let time pass: cool, probe, close, lapse."""
         with self._lock:
-            for change in self._control.tick(self._clock.monotonic(), loads):
-                self._tell(change)
+            for change in self._control.tick(now.monotonic_s, loads):
+                self._tell(change, now)
 
     def report(self, report: Report) -> None:
         """Take in what a client enforces and refused; it also says that the client lives."""
         for row in report.rejected:
             self._rejected(row.service, row.call, row.count)
+        now = self._clock.now()
         with self._lock:
-            arrived = self._control.report(report, self._clock.monotonic())
+            arrived = self._control.report(report, now.monotonic_s)
         if arrived:
-            self._arrived(report.service, report.instance, report.workers)
+            self._arrived(report.service, report.instance, report.workers, now)
         if report.applied:
             self._publish(
                 "applied",
@@ -143,55 +151,73 @@ class Breakers:
                     "instance": report.instance,
                     "applied": str(report.applied),
                 },
+                now,
             )
 
-    def attend(self, service: str, instance: str, workers: int) -> None:
-        """An instance is connected."""
+    def attend(self, service: str, instance: str, workers: int, now: Instant | None = None) -> None:
+        """An instance is connected, or sends telemetry; ``now`` is that of a batch."""
+        now = now or self._clock.now()
         with self._lock:
-            arrived = self._control.instances.attend(
-                service, instance, workers, self._clock.monotonic()
-            )
+            arrived = self._control.instances.attend(service, instance, workers, now.monotonic_s)
         if arrived:
-            self._arrived(service, instance, workers)
+            self._arrived(service, instance, workers, now)
 
-    def live(self) -> tuple[Instance, ...]:
+    def live(self, now: Instant) -> tuple[Instance, ...]:
         """The instances that spoke lately."""
         with self._lock:
-            return self._control.live_instances(self._clock.monotonic())
+            return self._control.instances.live(now.monotonic_s)
+
+    def count_workers(self, now: Instant) -> Mapping[str, float]:
+        """Workers of each service that has live instances; up to a quarter of a second old."""
+        if now.monotonic_s - self._counted_s >= CAPACITY_AGE_S:
+            with self._lock:
+                workers = self._control.instances.capacities(now.monotonic_s)
+            self._capacities, self._counted_s = workers, now.monotonic_s
+        return self._capacities
 
     def capacities(self) -> Mapping[str, float]:
-        """Workers of each service that has live instances; up to a quarter of a second old."""
-        now_s = self._clock.monotonic()
-        if now_s - self._counted_s >= CAPACITY_AGE_S:
-            workers: dict[str, float] = {}
-            for one in self.live():
-                workers[one.service] = workers.get(one.service, 0.0) + one.workers
-            self._capacities, self._counted_s = workers, now_s
-        return self._capacities
+        """The same for one that has no moment of its own."""
+        return self.count_workers(self._clock.now())
+
+    def behind(self) -> int:
+        """Live instances that have not said that they enforce the state as it is."""
+        with self._lock:
+            now_s = self._clock.monotonic()
+            return len(self._control.instances.behind(self._control.at, now_s))
+
+    def workers_of(self, service: str) -> float | None:
+        """Workers of a service as they were counted last; ``None`` if it has no live instance.
+
+        Looks at no clock: each batch and each round counts them first, at its own moment.
+        """
+        return self._capacities.get(service)
 
     def held(self) -> list[tuple[CallKey, str, BreakerEntry]]:
         """(key, state, entry) of every breaker that is not closed."""
         with self._lock:
             return [(row.key, row.state.value, row.entry) for row in self._control.held]
 
-    def _arrived(self, service: str, instance: str, workers: int) -> None:
-        self._publish("instance", {"service": service, "instance": instance, "workers": workers})
+    def _arrived(self, service: str, instance: str, workers: int, now: Instant) -> None:
+        said = {"service": service, "instance": instance, "workers": workers}
+        self._publish("instance", said, now)
 
-    def _tell(self, change: Change) -> None:
-        """Under the lock, so that everybody hears of changes in their order."""
+    def _tell(self, change: Change, now: Instant) -> None:
+        """Under the lock, so that every listener hears of changes in their order."""
         if change.is_visible:
             self._changed.fire()
         if not change.is_recorded:
             return
         said = change.to_json()
         if change.kind is ChangeKind.MODE:
-            self._publish("mode", {"mode": self._control.mode.value, **said})
+            self._publish("mode", {"mode": self._control.mode.value, **said}, now)
         else:
-            self._publish("breaker", said)
+            self._publish("breaker", said, now)
+        if change.reason is not None and change.reason.systemic:
+            _log.warning("%s asks for an entry too many: %s", change.by, change.text)
         self._journal.write(
             "audit",
             {
-                "at_ns": self._clock.time_ns(),
+                "at_ns": now.epoch_ns,
                 "change": change.kind.value,
                 "entry_id": change.entry.id if change.entry else "",
                 "issuer": change.by,
@@ -201,5 +227,5 @@ class Breakers:
             },
         )
 
-    def _publish(self, name: str, data: dict[str, Any]) -> None:
-        self._events.publish(name, {**data, "at_ns": self._clock.time_ns()})
+    def _publish(self, name: str, data: dict[str, Any], now: Instant) -> None:
+        self._events.publish(name, {**data, "at_ns": now.epoch_ns})

@@ -6,17 +6,18 @@ transaction as soon as the store is free.
 
 import json
 import logging
-import queue
 import threading
-from collections.abc import Mapping
-from typing import Any, Final
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
+from heatshield.clock import Clock
 from heatshield_collector.model import TABLES
 from heatshield_collector.store import Store
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Writes"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,16 +25,35 @@ ROWS_MOST: Final = 10_000
 """Rows that wait for the store; some minutes of the most that caps allow."""
 
 
+Row = tuple[str, dict[str, Any]]
+"""A table, and a row of it."""
+
+
+class Writes(Protocol):
+    """Takes rows of journals; must not block."""
+
+    def write(self, table: str, row: Mapping[str, Any]) -> None:
+        """Keep a row of ``findings``, ``alerts`` or ``audit``."""
+        ...
+
+
 class Journal:
     """One thread that writes rows to journals.
+
+    Args:
+        store: where they become durable.
+        clock: what the thread waits on.
 
     Attributes:
         dropped: rows that found no room or that the store refused.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
-        self._rows: queue.Queue[tuple[str, dict[str, Any]] | None] = queue.Queue(ROWS_MOST)
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._rows: deque[Row] = deque()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="heatshield-journal", daemon=True)
         self.dropped = 0
 
@@ -48,7 +68,9 @@ class Journal:
 
     def stop(self) -> None:
         """Write what waits, then end."""
-        self._rows.put(None)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         self._thread.join()
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
@@ -57,21 +79,26 @@ class Journal:
             name: json.dumps(value, default=str) if isinstance(value, dict | list) else value
             for name, value in row.items()
         }
-        try:
-            self._rows.put_nowait((table, texts))
-        except queue.Full:
-            self.dropped += 1
+        with self._changed:
+            if len(self._rows) >= ROWS_MOST:
+                self.dropped += 1
+                return
+            self._rows.append((table, texts))
+            self._changed.notify()
 
     def _run(self) -> None:
-        running = True
-        while running:
-            taken = [self._rows.get()]
-            while not self._rows.empty():
-                taken.append(self._rows.get())
-            running = None not in taken
-            self._append([row for row in taken if row is not None])
+        while rows := self._take():
+            self._append(rows)
 
-    def _append(self, rows: list[tuple[str, dict[str, Any]]]) -> None:
+    def _take(self) -> list[Row]:
+        """All rows that wait; none when it stops."""
+        with self._changed:
+            self._clock.wait_for(self._changed, lambda: bool(self._rows) or self._stopping)
+            rows = list(self._rows)
+            self._rows.clear()
+        return rows
+
+    def _append(self, rows: Sequence[Row]) -> None:
         by_table: dict[str, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)

@@ -1,23 +1,22 @@
 """The loop that protects: every 250 ms findings become alerts, and alerts act on breakers."""
 
+import itertools
 import logging
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from heatshield import names
 from heatshield.call_key import CallKey
-from heatshield.clock import Clock
-from heatshield_alerts.matchers import Matcher
+from heatshield.clock import Clock, Instant
 from heatshield_alerts.policy import Evidence, decide, key_of
 from heatshield_alerts.rules import Alert, AlertState, RuleRunner, Transition
-from heatshield_alerts.series import InstantSamples, Sample
+from heatshield_alerts.series import Sample
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.control.journal import Journal
+from heatshield_collector.control.journal import Writes
 from heatshield_collector.control.series import (
     NAMELESS,
+    LiveSeries,
     alert_samples,
     breaker_samples,
     call_load_samples,
@@ -26,9 +25,8 @@ from heatshield_collector.control.series import (
     user_load_samples,
 )
 from heatshield_collector.detect import PANE_S, Detection, Finding
-from heatshield_collector.events import EventHub
 
-__all__ = ["ControlLoop", "Notifies"]
+__all__ = ["ControlLoop", "Notifies", "Publishes"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +35,14 @@ EARLY_GAP_S: Final = 0.05
 
 QUIET_S: Final = 10.0
 """A finding that comes back sooner is the same finding."""
+
+
+class Publishes(Protocol):
+    """Tells listeners of events; must not block."""
+
+    def publish(self, name: str, data: Any) -> None:
+        """Tell all that listen. ``data`` is a JSON object with ``at_ns``."""
+        ...
 
 
 class Notifies(Protocol):
@@ -48,7 +54,10 @@ class Notifies(Protocol):
 
 
 class ControlLoop:
-    """Evaluates, decides and acts on its own thread.
+    """Evaluates, decides and acts, on a thread of its own or round by round for its driver.
+
+    Each round is stamped once; whatever is found, decided, written down and told in it happens at
+    that moment.
 
     Args:
         detection: asked for findings and loads.
@@ -56,8 +65,12 @@ class ControlLoop:
         breakers: what alerts act on.
         journal, events: told of findings and alerts.
         notifier: told of alerts.
-        clock: where the time comes from.
+        clock: stamps the rounds of the thread, which waits on it.
         cold_start_s: seconds of baseline before a rule may trip.
+
+    Attributes:
+        failures: rules, and whole rounds, that could not be evaluated.
+        failed_in_a_row: whole rounds, up to the last one.
     """
 
     def __init__(
@@ -65,8 +78,8 @@ class ControlLoop:
         detection: Detection,
         runner: RuleRunner,
         breakers: Breakers,
-        journal: Journal,
-        events: EventHub,
+        journal: Writes,
+        events: Publishes,
         notifier: Notifies,
         clock: Clock,
         cold_start_s: float,
@@ -82,7 +95,8 @@ class ControlLoop:
         self._started_s = clock.monotonic()
         self._seen_s: dict[tuple[str, CallKey], float] = {}
         self._findings: Sequence[Finding] = ()
-        self._ended = False
+        self._numbers = itertools.count(1)
+        self._ended = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
         self.failures = 0
@@ -94,12 +108,12 @@ class ControlLoop:
 
     def stop(self) -> None:
         """End the thread."""
-        self._ended = True
+        self._ended.set()
         self._woken.set()
         self._thread.join()
 
     def wake(self) -> None:
-        """Somebody may be hot: evaluate at once instead of at the next 250 ms. Never blocks."""
+        """A user may be hot: evaluate at once instead of at the next 250 ms. Never blocks."""
         self._woken.set()
 
     @property
@@ -119,74 +133,65 @@ class ControlLoop:
 
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
-        now_s = self._clock.monotonic()
-        for make in self._makers(NAMELESS).values():
-            yield from make(now_s)
+        return self.series(self._clock.now(), NAMELESS).all()
 
-    def select(
-        self, name: str | None, matchers: Sequence[Matcher], at_s: float
-    ) -> Iterable[Sample]:
-        """The series of this moment, for rules: only those asked for are made.
+    def series(self, now: Instant, nameless: str = "") -> LiveSeries:
+        """The series of one moment.
 
-        Loads over minutes are merged from many sketches, which is too dear to do for nothing four
-        times a second.
+        Args:
+            now: the moment.
+            nameless: the label ``user`` of loads without a user; empty: they have none.
         """
-        makers = self._makers()
-        wanted = makers if name is None else {name: makers[name]} if name in makers else {}
-        made = [sample for make in wanted.values() for sample in make(at_s)]
-        return InstantSamples(made).select(name, matchers, at_s)
+        now_s = now.monotonic_s
+        return LiveSeries(
+            {
+                names.FINDING: lambda: finding_samples(self._findings),
+                names.USER_LOAD: lambda: user_load_samples(self._detection.loads, now_s, nameless),
+                names.CALL_LOAD: lambda: call_load_samples(self._detection.loads, now_s),
+                names.ALERTS: lambda: alert_samples(self._runner.alerts),
+                names.BREAKERS: lambda: breaker_samples(self._breakers),
+                names.SERVICE_CAPACITY: lambda: capacity_samples(self._breakers.count_workers(now)),
+            }
+        )
 
-    def _makers(self, nameless: str = "") -> Mapping[str, Callable[[float], Iterable[Sample]]]:
-        return {
-            names.FINDING: lambda _: finding_samples(self._findings),
-            names.USER_LOAD: lambda now_s: user_load_samples(
-                self._detection.loads, now_s, nameless
-            ),
-            names.CALL_LOAD: lambda now_s: call_load_samples(self._detection.loads, now_s),
-            names.ALERTS: lambda _: alert_samples(self._runner.alerts),
-            names.BREAKERS: lambda _: breaker_samples(self._breakers),
-            names.SERVICE_CAPACITY: lambda _: capacity_samples(self._breakers),
-        }
-
-    def round(self, *, early: bool = False) -> None:
+    def round(self, now: Instant, *, early: bool = False) -> None:
         """One evaluation: findings, rules, decisions, breakers.
 
         Args:
+            now: the moment of all of it.
             early: it comes between the rules' intervals, which it doesn't shift.
         """
-        instant = self._clock.now()
-        now_s = instant.monotonic_s
-        self._findings = self._detection.evaluate(instant)
+        self._breakers.count_workers(now)
+        self._findings = self._detection.evaluate(now)
         for finding in self._findings:
-            self._note(finding, now_s)
-        self._forget(now_s)
-        evaluation = self._runner.evaluate(self, now_s, early=early)
+            self._note(finding, now)
+        self._forget(now.monotonic_s)
+        evaluation = self._runner.evaluate(self.series(now), now, early=early)
         for failure in evaluation.failures:
             self.failures += 1
             _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
         try:
-            self._protect(now_s)
+            self._protect(now)
         finally:
             # People are told after the breakers were: what protects goes first. They are told all
             # the more if that fails, and a transition is not seen again in the next round.
             for transition in evaluation.transitions:
-                self._tell(transition)
+                self._tell(transition, now)
 
-    def _protect(self, now_s: float) -> None:
+    def _protect(self, now: Instant) -> None:
         for alert in self._runner.firing:
-            self._act(alert, now_s)
-        self._breakers.tick(
-            {
-                key: self._detection.loads.load_of(key, "1s", now_s).load
-                for key, _, _ in self._breakers.held()
-            }
-        )
+            self._act(alert, now)
+        loads = {
+            key: self._detection.loads.load_of(key, "1s", now.monotonic_s).load
+            for key, _, _ in self._breakers.held()
+        }
+        self._breakers.tick(loads, now)
 
-    def _act(self, alert: Alert, now_s: float) -> None:
+    def _act(self, alert: Alert, now: Instant) -> None:
         key = key_of(alert)
-        known = self._detection.describe(key, now_s)
+        known = self._detection.describe(key, now.monotonic_s)
         evidence = Evidence(
-            baseline_age_s=now_s - self._started_s,
+            baseline_age_s=now.monotonic_s - self._started_s,
             cold_start_s=self._cold_start_s,
             threshold=self._detection.floor_of(key.service),
             cost_per_call=known.cost_per_call,
@@ -195,43 +200,42 @@ class ControlLoop:
         )
         decision = decide(alert, evidence)
         if decision is not None:
-            self._breakers.act(decision, self._detection.loads.active_users())
+            self._breakers.act(decision, now, self._detection.loads.active_users())
 
-    def _note(self, finding: Finding, now_s: float) -> None:
+    def _note(self, finding: Finding, now: Instant) -> None:
         """Write down and tell of a finding that is new."""
         name = (finding.klass, finding.key)
         is_known = name in self._seen_s
-        self._seen_s[name] = now_s
+        self._seen_s[name] = now.monotonic_s
         if is_known:
             return
-        said = finding_json(finding, self._clock.time_ns())
+        said = finding_json(finding, self._finding_id(), now.epoch_ns)
         self._events.publish("finding", said)
         self._journal.write("findings", said)
+
+    def _finding_id(self) -> str:
+        """The next one. The epoch, which grows at each start, keeps it from coming again."""
+        return f"f-{self._breakers.at().epoch}-{next(self._numbers)}"
 
     def _forget(self, now_s: float) -> None:
         for name, last_s in list(self._seen_s.items()):
             if now_s - last_s > QUIET_S:
                 del self._seen_s[name]
 
-    def _tell(self, transition: Transition) -> None:
+    def _tell(self, transition: Transition, now: Instant) -> None:
         if transition.alert.state is AlertState.INACTIVE:
             return
-        alert = transition.alert.to_json(self.offset_ns())
-        at_ns = self._clock.time_ns()
-        self._events.publish("alert", {**alert, "at_ns": at_ns})
+        alert = transition.alert.to_json()
+        self._events.publish("alert", {**alert, "at_ns": now.epoch_ns})
         row = {name: alert[name] for name in ("name", "state", "labels", "annotations", "value")}
-        self._journal.write("alerts", {**row, "at_ns": at_ns})
+        self._journal.write("alerts", {**row, "at_ns": now.epoch_ns})
         key = key_of(transition.alert)
         self._notifier.submit(transition.alert, self._detection.traces_of(key))
 
-    def offset_ns(self) -> int:
-        """The wall clock minus the monotonic one."""
-        return self._clock.time_ns() - round(self._clock.monotonic() * 1e9)
-
-    def attempt(self, *, early: bool = False) -> None:
+    def attempt(self, now: Instant, *, early: bool = False) -> None:
         """A round that may fail: it must not be the last one, and it must not go unseen."""
         try:
-            self.round(early=early)
+            self.round(now, early=early)
         except Exception:  # noqa: BLE001 - counted, logged, and /readyz says so
             self.failures += 1
             self.failed_in_a_row += 1
@@ -241,20 +245,20 @@ class ControlLoop:
 
     def _run(self) -> None:
         while True:
-            early = self._woken.wait(PANE_S)
+            early = self._clock.wait(self._woken, PANE_S)
             self._woken.clear()
-            if self._ended:
+            if self._ended.is_set():
                 return
-            self.attempt(early=early)
+            self.attempt(self._clock.now(), early=early)
             if early:
                 # A platform on fire wakes this with every batch.
-                time.sleep(EARLY_GAP_S)
+                self._clock.wait(self._ended, EARLY_GAP_S)
 
 
-def finding_json(finding: Finding, at_ns: int) -> dict[str, Any]:
+def finding_json(finding: Finding, finding_id: str, at_ns: int) -> dict[str, Any]:
     """A finding as the API, its events and the journal have it."""
     return {
-        "id": f"f-{uuid.uuid4().hex[:12]}",
+        "id": finding_id,
         "class": finding.klass,
         "user": finding.key.user,
         "service": finding.key.service,

@@ -1,19 +1,21 @@
 """The series that rules, /metrics and dashboards read: bounded top-k of what detection knows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
 
 from heatshield import names
+from heatshield_alerts.matchers import Matcher
 from heatshield_alerts.rules import Alert, AlertState
-from heatshield_alerts.series import Sample
+from heatshield_alerts.series import InstantSamples, Sample, Series
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import COSTS, WINDOWS_S, Finding, Load, Loads
 
 __all__ = [
     "NAMELESS",
     "TOP",
+    "LiveSeries",
     "alert_samples",
     "breaker_samples",
     "call_load_samples",
@@ -34,6 +36,42 @@ may bear this name, and what is charged to no user must not be that user's."""
 def user_shown(user: str | None) -> str:
     """A user as series and answers show it: the one place where no user becomes a text."""
     return NAMELESS if user is None else user
+
+
+class LiveSeries:
+    """The series of one moment, for rules and ``/metrics``: only those asked for are made.
+
+    Loads over minutes are merged from many sketches, which is too dear to do for nothing four
+    times a second. Implements :class:`heatshield_alerts.series.SeriesSource`, with no history:
+    whatever the time of a question, the answer is that of this moment.
+
+    Args:
+        makers: makes the samples of a series, by its name.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Iterable[Sample]]]) -> None:
+        self._makers = makers
+
+    def all(self) -> Iterator[Sample]:
+        """Every sample of every series."""
+        for make in self._makers.values():
+            yield from make()
+
+    def select(self, name: str | None, matchers: Sequence[Matcher], at: float) -> Iterable[Sample]:
+        """The samples that all matchers accept."""
+        return self._made(name).select(name, matchers, at)
+
+    def select_range(
+        self, name: str | None, matchers: Sequence[Matcher], start: float, end: float
+    ) -> Iterable[Series]:
+        """The same samples, as series of one point at the end of the range."""
+        return self._made(name).select_range(name, matchers, start, end)
+
+    def _made(self, name: str | None) -> InstantSamples:
+        if name is None:
+            return InstantSamples(self.all())
+        make = self._makers.get(name)
+        return InstantSamples(make() if make else ())
 
 
 def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
@@ -95,18 +133,18 @@ def alert_samples(alerts: Iterable[Alert]) -> Iterator[Sample]:
         for alert in alerts
         if alert.state in (AlertState.PENDING, AlertState.FIRING)
     )
-    for (rule, state), count in counts.items():
+    for (rule, state), count in sorted(counts.items()):
         yield Sample.of(names.ALERTS, {"alertname": rule, "alertstate": state}, count)
 
 
 def breaker_samples(breakers: Breakers) -> Iterator[Sample]:
     """How many entries are held."""
     held = Counter((state, entry.mode.value) for _, state, entry in breakers.held())
-    for (state, mode), count in held.items():
+    for (state, mode), count in sorted(held.items()):
         yield Sample.of(names.BREAKERS, {"state": state, "mode": mode}, count)
 
 
-def capacity_samples(breakers: Breakers) -> Iterator[Sample]:
+def capacity_samples(capacities: Mapping[str, float]) -> Iterator[Sample]:
     """The workers that a service's live instances report."""
-    for service, workers in breakers.capacities().items():
+    for service, workers in capacities.items():
         yield Sample.of(names.SERVICE_CAPACITY, {"service": service}, workers)
