@@ -82,7 +82,7 @@ def test_a_batch_that_is_delivered_again_changes_no_load_rate_or_duration():
     assert rig.charging.dropped()["duplicate"] == 4
 
 
-def test_what_nobody_came_for_is_charged_to_nobody_also_when_no_batch_comes():
+def test_what_no_span_names_a_user_of_is_charged_to_no_user_also_when_no_batch_comes():
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9))
     rig.clock.advance(PATIENCE_NS / 1e9)
@@ -90,6 +90,23 @@ def test_what_nobody_came_for_is_charged_to_nobody_also_when_no_batch_comes():
     assert rig.top() == {None: 0.01}
     rig.charging.idle()
     assert rig.top() == {None: 0.01}
+
+
+def test_a_user_called_unknown_is_charged_apart_from_what_no_user_is_known_of():
+    rig = Rig()
+    rig.charge(span(1, trace=7, parent=9), span(2, trace=8, user="unknown", duration_ns=2 * 10**7))
+    rig.clock.advance(PATIENCE_NS / 1e9)
+    rig.charging.idle()
+    assert rig.top() == {None: 0.01, "unknown": 0.02}
+
+
+def test_a_wall_clock_that_jumps_settles_nothing_early():
+    rig = Rig()
+    rig.charge(span(1, trace=7, parent=9))
+    rig.clock.step_wall_clock(3600)
+    rig.charging.idle()
+    rig.charge(span(2, trace=7, user="u"))
+    assert rig.top() == {"u": 0.02}
 
 
 def test_a_costly_request_asks_for_an_evaluation_at_once_and_an_ordinary_one_does_not():

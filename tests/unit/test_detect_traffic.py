@@ -1,4 +1,4 @@
-"""Simulated traffic: nobody ordinary is hot, whoever burns the service is, within a second.
+"""Simulated traffic: no ordinary user is hot, one who burns the service is, within a second.
 
 Time is simulated; charges arrive and rules are evaluated every 250 ms, as in the collector.
 """
@@ -127,10 +127,14 @@ def test_hammering_trips():
     assert hammer("v") == {"v"}
 
 
-def test_nobody_known_never_trips_however_much_it_costs():
+def test_charges_of_no_user_never_trip_however_much_they_cost():
     """The linker says so, and detection does not rely on it."""
     assert hammer(None, eligible=False) == set()
     assert hammer(None) == set()
+
+
+def test_a_user_called_unknown_is_found_like_any_other():
+    assert hammer("unknown") == {"unknown"}
 
 
 @pytest.mark.parametrize("reason", ["conflict", "transfer"])
@@ -152,7 +156,7 @@ def test_a_steady_load_is_found_by_the_slow_rule_where_the_fast_one_is_blind():
 
 
 def test_a_user_of_a_small_service_is_found_beside_hundreds_of_heavier_ones_of_a_large_one():
-    """The large one's are usual; so many of them must not hide him."""
+    """The large one's are usual; so many of them must not hide the small one's."""
     detection = Detection(lambda service: 1_000.0 if service == "large" else 1.0)
     now_s = START_S
     usual = [charge(f"big-{n}", 10_000, trace=n, service="large") for n in range(300)]
@@ -193,7 +197,7 @@ def test_a_backend_s_time_is_the_user_s_call_s_and_shows_as_the_backend_s_own_ca
     assert calls == {("redis", "SADD"): 0.08, ("shop", "POST /p"): 0.02}
 
 
-def test_who_is_hot_comes_with_his_load_unclipped_his_baseline_and_his_costliest_requests():
+def test_a_hot_user_comes_with_load_unclipped_baseline_and_costliest_requests():
     detection, now_s = quiet()
     rows = [charge("v", 100 * number, trace=number) for number in range(1, 7)]
     detection.observe(linked(rows), at(now_s))

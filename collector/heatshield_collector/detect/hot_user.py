@@ -17,7 +17,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
@@ -166,7 +165,8 @@ class HotUser:
 
     def observe(self, linked: Linked, instant: Instant) -> bool:
         """Count each request up to its clip; urgent if one reached it."""
-        eligible = linked.requests.filter(pc.field("eligible"))
+        requests = linked.requests
+        eligible = requests.filter(requests.column("eligible"))
         traces = eligible.column("trace").to_numpy()
         keys, services, busy = (
             eligible.column(name).to_pylist() for name in ("key", "service", "busy_us")

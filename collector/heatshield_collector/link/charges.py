@@ -42,12 +42,15 @@ def key_texts(
     calls: pa.ChunkedArray,
 ) -> pa.ChunkedArray:  # fmt: skip
     """:attr:`heatshield.call_key.CallKey.text` of each row; a scalar stands for all rows."""
-    head = [
-        text if text is _NOTHING else pc.replace_substring(text, SEPARATOR, "")
-        for text in (tenants, services, calls)
-    ]
+    head = [_without_separator(texts) for texts in (tenants, services, calls)]
     # Nulls are left out: a row without a user has no fourth part.
     return pc.binary_join_element_wise(*head, users, _JOINT, null_handling="skip")
+
+
+def _without_separator(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    # Scalars are this module's own, for which each of these calls would be in vain.
+    known = texts is _TENANT or texts is _NOTHING
+    return texts if known else pc.replace_substring(texts, SEPARATOR, "")
 
 
 def by_request(charges: pa.Table) -> pa.Table:
@@ -71,7 +74,9 @@ def by_call(charges: pa.Table) -> pa.Table:
     A backend's time counts as the backend's own operation. A charge that is transferred to its user
     counted here when it was charged to no user.
     """
-    charges = charges.filter(pc.invert(charges.column("transferred")))
+    transferred = charges.column("transferred")
+    if pc.any(transferred).as_py():
+        charges = charges.filter(pc.invert(transferred))
     backend = charges.column("backend")
     spent = {
         "service": pc.coalesce(backend, charges.column("service")),
@@ -79,9 +84,8 @@ def by_call(charges: pa.Table) -> pa.Table:
             pc.is_valid(backend), charges.column("operation"), charges.column("call")
         ),
     }
-    for name, texts in spent.items():
-        charges = charges.set_column(charges.column_names.index(name), name, texts)
-    rows = sums(charges, ["service", "call"])
+    costs = {name: charges.column(name) for name in _SUMMED}
+    rows = sums(pa.table(spent | costs), ["service", "call"])
     texts = key_texts(_TENANT, _NO_USER, rows.column("service"), rows.column("call"))
     return rows.append_column("key", texts)
 
