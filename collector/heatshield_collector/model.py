@@ -34,6 +34,7 @@ import pyarrow as pa
 __all__ = [
     "ALERTS",
     "AUDIT",
+    "DECODED_SPANS",
     "ESCAPE",
     "FINDINGS",
     "LOGS",
@@ -85,6 +86,16 @@ SPANS: Final = pa.schema(
         ("received_ns", pa.int64()),
     ]
 )
+
+DECODED_SPANS: Final = pa.schema(
+    [
+        *SPANS,
+        ("key_pattern", pa.string()),  # a key with its ids left out; null when it names none
+        ("size", pa.int64()),  # operations sent at once; null when it does not say
+    ]
+)
+"""Spans on their way from decode to link. The last columns are for charges and are not stored: the
+attributes have what they say."""
 
 LOGS: Final = pa.schema(
     [

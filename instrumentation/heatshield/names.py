@@ -34,6 +34,10 @@ COST_BYTES: Final = "heatshield.cost.bytes"
 REDIS_ARGS_LENGTH: Final = "db.redis.args_length"
 """What OpenTelemetry's own Redis instrumentation writes: the words of the command."""
 
+BATCH_SIZE: Final = "db.operation.batch.size"
+"""On a database's or Redis' span, an integer, as OpenTelemetry's conventions name it: how many
+operations were sent at once."""
+
 REDIS_KEY_PATTERN: Final = "heatshield.redis.key_pattern"
 """On a Redis span: the key it is about with ids left out, e.g. ``user:{id}:stickers``."""
 

@@ -27,6 +27,8 @@ MEANINGFUL_KEYS = (
     "heatshield.cost.rows",
     "heatshield.cost.bytes",
     "db.redis.args_length",
+    "db.operation.batch.size",
+    "heatshield.redis.key_pattern",
     "db.system",
     "db.system.name",
     "service.name",

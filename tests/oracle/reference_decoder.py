@@ -1,7 +1,7 @@
 """The slow, obvious decoder: what every row must be, on protobuf's own classes, one by one.
 
-It is the oracle of the columnar decoder. A row is a dict with the columns of ``model.SPANS`` or
-``model.LOGS``, but for three that are storage forms and stand here as what they mean:
+It is the oracle of the columnar decoder. A row is a dict with the columns of
+``model.DECODED_SPANS`` or ``model.LOGS``, but for three that are storage forms and stand here as what they mean:
 
 - ``attributes`` (typed as ``model.attributes_of`` gives them) for ``attribute_keys`` and
   ``attribute_values``;
@@ -97,6 +97,8 @@ def span_row(span: Span, received_ns: int) -> Row:
         "elements": elements(span.attributes),
         "rows": cost(span.attributes, "heatshield.cost.rows"),
         "bytes": cost(span.attributes, "heatshield.cost.bytes"),
+        "key_pattern": text(span.attributes, "heatshield.redis.key_pattern"),
+        "size": size(span.attributes),
         "attributes": typed(span.attributes),
         "events": [event_row(event) for event in span.events] or None,
         "links": [link_row(link) for link in span.links] or None,
@@ -180,6 +182,11 @@ def backend(attributes: Iterable[KeyValue]) -> str | None:
 def integer(attributes: Iterable[KeyValue], key: str) -> int | None:
     value = first(attributes, key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def size(attributes: Iterable[KeyValue]) -> int | None:
+    said = integer(attributes, "db.operation.batch.size")
+    return None if said is None else max(0, said)
 
 
 def elements(attributes: Iterable[KeyValue]) -> int:

@@ -1,11 +1,11 @@
-"""Rows of ``model.SPANS`` with ordinary values, and the slow, obvious self time."""
+"""Rows of ``model.DECODED_SPANS`` with ordinary values, and the slow, obvious self time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from heatshield_collector.model import SPANS
+from heatshield_collector.model import DECODED_SPANS
 
 START_NS = 1_700_000_000 * 10**9
 MS = 1_000_000
@@ -50,8 +50,8 @@ def span(number: int, trace: int = 1, parent: int = 0, **columns: Any) -> dict[s
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """``model.SPANS``; what a row does not say is null."""
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=SPANS)
+    """``model.DECODED_SPANS``; what a row does not say is null."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=DECODED_SPANS)
 
 
 def union_ns(intervals: Iterable[tuple[int, int]]) -> int:

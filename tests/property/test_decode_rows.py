@@ -11,7 +11,7 @@ from otlp_payloads import MEANINGFUL_KEYS, log_payloads, trace_payloads
 from reference_decoder import reference_logs, reference_spans
 
 from heatshield_collector.decode import decode_logs, decode_traces
-from heatshield_collector.model import LOGS, SPANS
+from heatshield_collector.model import DECODED_SPANS, LOGS
 
 RECEIVED_NS = 1_700_000_000_000_000_000
 
@@ -54,7 +54,7 @@ thorough = settings(
 def test_spans_decode_as_the_reference_says(payloads: list[bytes]) -> None:
     expected, rejected = reference_spans(payloads, RECEIVED_NS)
     decoded = decode_traces(payloads, RECEIVED_NS)
-    assert decoded.table.schema == SPANS
+    assert decoded.table.schema == DECODED_SPANS
     assert exact(rows_of(decoded.table, decoded.resources)) == exact(expected)
     assert decoded.rejected == rejected
 

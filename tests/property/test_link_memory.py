@@ -157,7 +157,7 @@ def test_a_full_generation_is_closed_early_and_that_is_counted():
 
 
 def charge(trace, number):
-    return Charge(trace, "shop", "POST /p", None, "POST /p", number, 0, 1, 0, b"")
+    return Charge(trace, "shop", "POST /p", None, "POST /p", number, 0, 1, 0, b"", 0, 0, None, None)
 
 
 class WaitingCharges(RuleBasedStateMachine):

@@ -6,7 +6,7 @@ from span_rows import CLIENT, CONSUMER, INTERNAL, MS, PRODUCER, SERVER, START_NS
 from heatshield.clock import Instant
 from heatshield_collector.link import CHARGES, Linker
 from heatshield_collector.link.pending import PATIENCE_NS, TRANSFER_NS
-from heatshield_collector.model import REQUEST_PARTS
+from heatshield_collector.model import REQUEST_PARTS, SPANS
 
 S = 10**9
 UNTIL_LATE_NS = PATIENCE_NS + 1
@@ -48,7 +48,7 @@ def test_a_user_too_long_to_keep_is_nobody(linker):
     assert linked.parts.column("user").to_pylist() == ["ü" * 256, None]
 
 
-@pytest.mark.parametrize("column", ["service", "name", "call", "backend"])
+@pytest.mark.parametrize("column", ["service", "name", "call", "backend", "key_pattern"])
 def test_other_texts_are_cut_to_what_is_kept_and_the_span_keeps_what_came(linker, column):
     spans = table([span(1, user="u", **{column: "ü" * 300}), span(2, parent=1, user="u")])
     linked = linker.link(spans, at())
@@ -143,6 +143,31 @@ def test_a_backend_s_time_is_charged_to_the_enclosing_call_and_names_backend_and
         (2_000, 0, 1),
         (8_000, 20_000, 0),
     ]
+
+
+def test_a_charge_carries_what_it_was_about_whether_or_not_its_user_had_to_be_waited_for(linker):
+    about = {"rows": 7, "bytes": 900, "key_pattern": "user:{id}:stickers", "size": 12}
+    rows = [
+        span(2, parent=1, kind=CLIENT, backend="redis", **about),
+        span(3, parent=1, kind=INTERNAL, name="price"),
+    ]
+    assert link(linker, rows).charges.num_rows == 0
+    found = link(linker, [span(1, user="u")]).charges.to_pylist()
+    nothing = {"rows": 0, "bytes": 0, "key_pattern": None, "size": None}
+    assert [{name: row[name] for name in about} for row in found] == [nothing, about, nothing]
+
+
+@pytest.mark.parametrize("cost", ["elements", "rows", "bytes"])
+def test_a_span_whose_time_is_charged_elsewhere_is_charged_for_what_it_moved(linker, cost):
+    rows = [span(1, user="u", kind=PRODUCER, name="orders send", **{cost: 5})]
+    (found,) = link(linker, rows).charges.to_pylist()
+    assert (found["busy_us"], found["calls"], found[cost]) == (0, 0, 5)
+
+
+def test_spans_as_the_store_has_them_are_linked_too(linker):
+    stored = table([span(1, user="u")]).select(SPANS.names)
+    (found,) = linker.link(stored, at()).charges.to_pylist()
+    assert (found["key_pattern"], found["size"]) == (None, None)
 
 
 def test_spans_that_cost_nothing_are_not_charged_but_calls_are_counted(linker):

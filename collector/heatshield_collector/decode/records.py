@@ -60,7 +60,8 @@ class Decoded:
     """What a batch of payloads said.
 
     Attributes:
-        table: one row a record, with the schema of ``model.SPANS``, ``LOGS`` or ``SAMPLES``.
+        table: one row a record, with the schema of ``model.DECODED_SPANS``, ``LOGS`` or
+            ``SAMPLES``.
         resources: one row a distinct resource of the batch, ``model.RESOURCES``.
         rejected: for each payload, how many of its records were left out as invalid.
         series: one row a distinct series of the batch, ``model.SERIES``; of metrics alone.

@@ -1,4 +1,4 @@
-"""OTLP trace payloads -> one Arrow table with the schema of ``model.SPANS``."""
+"""OTLP trace payloads -> one Arrow table with the schema of ``model.DECODED_SPANS``."""
 
 import json
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from heatshield import names
 from heatshield_collector.decode.attributes import Attributes, flatten, json_value
 from heatshield_collector.decode.records import NO_ID, Decoded, int64, read, valid_ids, within
-from heatshield_collector.model import SPANS, attributes_of
+from heatshield_collector.model import DECODED_SPANS, attributes_of
 
 __all__ = ["decode_traces"]
 
 DB_SYSTEM: Final = ("db.system.name", "db.system")
 """The stable semantic convention and the one before it."""
 
-_NOBODY: Final = pa.scalar("", pa.string())
+_NO_NAME: Final = pa.scalar("", pa.string())
 
 REDIS_COMMAND_WORDS: Final = 2
 """A Redis command's name and key: the words of its arguments that are not elements."""
@@ -66,7 +66,7 @@ def decode_traces(payloads: Sequence[bytes], received_ns: int) -> Decoded:
         "resource_id": records.resource_id,
         "received_ns": pa.array(np.full(len(spans), received_ns)),
     }
-    table = pa.table([columns[name] for name in SPANS.names], schema=SPANS)
+    table = pa.table([columns[name] for name in DECODED_SPANS.names], schema=DECODED_SPANS)
     keep = valid_ids(columns["trace_id"], 16) & valid_ids(columns["span_id"], 8)
     rejected = np.bincount(records.payload[~keep], minlength=len(payloads))
     if not keep.all():
@@ -86,6 +86,7 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
     # Clamped first: the least integer minus two would come out as the greatest.
     stored = np.maximum(words, REDIS_COMMAND_WORDS) - REDIS_COMMAND_WORDS
     elements = np.where(said, elements, np.where(counted, stored, 0))
+    size, sized = attributes.integers_of(names.BATCH_SIZE)
     return {
         "user": user_of(attributes),
         "call": attributes.texts_of(names.CALL),
@@ -94,6 +95,8 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
         "elements": pa.array(np.maximum(elements, 0)),
         "rows": pa.array(np.maximum(attributes.integers_of(names.COST_ROWS)[0], 0)),
         "bytes": pa.array(np.maximum(attributes.integers_of(names.COST_BYTES)[0], 0)),
+        "key_pattern": attributes.texts_of(names.REDIS_KEY_PATTERN),
+        "size": pa.array(np.maximum(size, 0), mask=~sized),
     }
 
 
@@ -102,7 +105,7 @@ def user_of(attributes: Attributes) -> pa.Array:
     found = [attributes.texts_of(name, kinds="si") for name in names.USER_ATTRIBUTES]
     return pc.coalesce(
         *(
-            pc.if_else(pc.equal(texts, _NOBODY), pa.scalar(None, pa.string()), texts)
+            pc.if_else(pc.equal(texts, _NO_NAME), pa.scalar(None, pa.string()), texts)
             for texts in found
         )
     )

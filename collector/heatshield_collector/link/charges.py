@@ -22,12 +22,17 @@ CHARGES: Final = pa.schema(
         ("elements", pa.int64()),
         ("calls", pa.int64()),
         ("errors", pa.int64()),
+        ("rows", pa.int64()),  # of a database, read or written
+        ("bytes", pa.int64()),  # moved
+        ("key_pattern", pa.string()),  # of the keys it was about, ids left out; null: names none
+        ("size", pa.int64()),  # operations that it sent at once; null: does not say
         ("eligible", pa.bool_()),  # may count towards a trip
         ("transferred", pa.bool_()),  # was charged to no user before
         ("trace_id", pa.binary()),
     ]
 )
-"""One row a span that cost anything."""
+"""One row a span that cost anything. Loads sum up busy time, elements, calls and errors; the other
+columns are for detectors that ask what was so expensive."""
 
 _SUMMED: Final = ("busy_us", "elements", "calls", "errors")
 

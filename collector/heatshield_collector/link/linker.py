@@ -46,15 +46,17 @@ from heatshield_collector.link.tree import (
     keys_of,
     trace_keys,
 )
+from heatshield_collector.model import DECODED_SPANS, SPANS
 
 __all__ = ["LONGEST", "Linker"]
 
 LONGEST: Final = 256
-"""Characters of a user, service, call or backend that linking keeps in memory: senders choose them.
+"""Characters of a user, service, call, backend or key that linking keeps: senders choose them.
 A longer user counts as none, for two that begin alike must not be charged as one; the others are
 cut.
 """
 
+_NOT_STORED: Final = list(DECODED_SPANS)[len(SPANS) :]
 _ERROR: Final = 2
 _KIND_MIX: Final = np.uint64(0x2545F4914F6CDD1D)
 
@@ -89,17 +91,18 @@ class Linker:
         """Charge a batch.
 
         Args:
-            spans: ``model.SPANS``.
+            spans: ``model.DECODED_SPANS``, or ``model.SPANS`` as the store has them.
             instant: when it was received. What is remembered ages on the monotonic clock; requests
                 are stamped with the wall clock's time.
         """
         now_ns = _monotonic_ns(instant)
-        columns = _bounded({name: _column(spans, name) for name in spans.column_names})
+        columns = _bounded(_columns(spans))
         batch = self._batch(columns, now_ns)
         named = self._learn(columns["user"], batch, now_ns)
         fresh = self.seen.fresh(batch.identity, now_ns)
-        elements = columns["elements"].to_numpy()
-        worth = fresh & ((batch.busy_ns > 0) | (elements > 0) | batch.opens)
+        worth = fresh & ((batch.busy_ns > 0) | batch.opens)
+        for cost in ("elements", "rows", "bytes"):
+            worth |= fresh & (columns[cost].to_numpy() > 0)
         charges = self._charge(columns, batch, np.flatnonzero(worth), now_ns)
         settled = self.pending.give_up(now_ns) + self._resolve(named)
         if settled:
@@ -190,6 +193,7 @@ class Linker:
                 columns["elements"].take(taken),
                 pa.array(batch.opens[rows].astype(np.int64)),
                 pa.array((batch.errors & batch.opens)[rows].astype(np.int64)),
+                *(columns[name].take(taken) for name in ("rows", "bytes", "key_pattern", "size")),
                 # What a breaker refused is no reason to trip another: one cut would cascade.
                 pc.and_(eligible.take(by_trace), columns["rejected"].take(taken).is_null()),
                 pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
@@ -203,7 +207,7 @@ class Linker:
         """Put by charges without a user; those that there is no room for are charged to no user."""
         nameless = pc.is_null(charges.column("user"))
         unnamed = charges.filter(nameless).drop_columns(["user", "eligible", "transferred"])
-        settled = self.pending.hold((Charge(**row) for row in unnamed.to_pylist()), now_ns)
+        settled = self.pending.hold(map(Charge.of_row, unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))
         return pa.concat_tables([named, _table_of(settled)]) if settled else named
 
@@ -212,15 +216,23 @@ def _monotonic_ns(instant: Instant) -> int:
     return round(instant.monotonic_s * 1e9)
 
 
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
+def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _columns(spans: pa.Table) -> dict[str, pa.Array]:
+    """``model.DECODED_SPANS``, each column in one piece; what is not there is null."""
+    columns = dict(zip(spans.column_names, map(_in_one_piece, spans.columns), strict=True))
+    for field in _NOT_STORED:
+        if field.name not in columns:
+            columns[field.name] = pa.nulls(spans.num_rows, field.type)
+    return columns
 
 
 def _bounded(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
     """The same columns, but no text that linking remembers is longer than :data:`LONGEST`."""
     bounded = dict(columns)
-    for name in ("user", "service", "name", "call", "backend"):
+    for name in ("user", "service", "name", "call", "backend", "key_pattern"):
         texts = columns[name]
         # Characters are never more than bytes, whose count needs no look at the text.
         if (pc.max(pc.binary_length(texts)).as_py() or 0) <= LONGEST:

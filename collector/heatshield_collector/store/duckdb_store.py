@@ -131,6 +131,9 @@ class DuckDBStore:
     def _insert(self, name: str, rows: pa.Table) -> None:
         if name not in TABLES:
             raise StoreError(f"there is no table {name!r}")
+        stored = TABLES[name].names
+        # What travels with rows for others on their way is not stored.
+        rows = rows.select([column for column in rows.column_names if column in stored])
         self._writer.register("incoming", rows)
         unknown = "WHERE series_id NOT IN (SELECT series_id FROM series)"
         self._writer.execute(
