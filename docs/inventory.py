@@ -19,8 +19,8 @@ from heatshield.cli.app import app
 from heatshield.cli.options import OperatorSettings
 from heatshield.settings import ENVIRONMENT_PREFIX, ServiceSettings
 from heatshield_collector.api.app import create_app
-from heatshield_collector.api.parts import Parts
 from heatshield_collector.intake.http import routes
+from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
 
 __all__ = [
@@ -85,9 +85,9 @@ def plain_routes() -> list[str]:
 def _application() -> Any:
     """The collector's HTTP face over nothing: it knows what it has, and could answer nobody."""
     nothing = cast("Any", None)
-    fields = {field.name: nothing for field in dataclasses.fields(Parts)}
+    fields = {field.name: nothing for field in dataclasses.fields(Ports)}
     intake = routes(nothing, 0, nothing)
-    return create_app(Parts(**{**fields, "admin_token": "", "intake": intake}))
+    return create_app(Ports(**{**fields, "admin_token": ""}), intake)
 
 
 class Named(NamedTuple):

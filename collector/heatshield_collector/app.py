@@ -19,7 +19,6 @@ from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import AUDIT_ROWS, held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file
 from heatshield_collector.api.app import create_app
-from heatshield_collector.api.parts import Alert, Parts
 from heatshield_collector.charging import Charging
 from heatshield_collector.commit import CommitLoop
 from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
@@ -28,6 +27,7 @@ from heatshield_collector.events import EventHub
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
 from heatshield_collector.link import Linker
+from heatshield_collector.ports import Ports
 from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.store import DuckDBStore, Limits, StoreError
@@ -153,7 +153,7 @@ class Collector:
         limit_bytes = settings.payload_mib * _MIB
         self._grpc = GrpcListener(self._commit, limit_bytes, self._metrics)
         self._app = create_app(
-            Parts(
+            Ports(
                 store=self._store,
                 loads=LoadAnswers(
                     self._detection,
@@ -162,15 +162,15 @@ class Collector:
                     lambda: self._control.findings,
                     self._clock,
                 ),
-                alerts=self._alerts,
+                alerts=lambda: self._control.alerts,
                 breakers=self._breakers,
                 events=self.events,
                 ready=self._not_ready,
                 metrics=self._metrics.render,
                 clock=self._clock,
                 admin_token=settings.admin_token,
-                intake=routes(self._commit, limit_bytes, self._metrics),
-            )
+            ),
+            routes(self._commit, limit_bytes, self._metrics),
         )
 
     def _show_metrics(self) -> None:
@@ -217,9 +217,6 @@ class Collector:
     def _capacity(self, service: str) -> float:
         workers = self._breakers.workers_of(service)
         return ASSUMED_CAPACITY if workers is None else workers
-
-    def _alerts(self) -> Sequence[Alert]:
-        return [Alert(**alert.to_json()) for alert in self._control.alerts]
 
     def _not_ready(self) -> Sequence[str]:
         reasons = []

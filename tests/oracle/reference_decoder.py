@@ -1,7 +1,8 @@
 """The slow, obvious decoder: what every row must be, on protobuf's own classes, one by one.
 
 It is the oracle of the columnar decoder. A row is a dict with the columns of
-``model.DECODED_SPANS`` or ``model.LOGS``, but for three that are storage forms and stand here as what they mean:
+``model.DECODED_SPANS`` or ``model.LOGS``, but for three that are storage forms and stand here as
+what they mean:
 
 - ``attributes`` (typed as ``model.attributes_of`` gives them) for ``attribute_keys`` and
   ``attribute_values``;

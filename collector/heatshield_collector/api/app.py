@@ -1,9 +1,11 @@
 """Puts the routes together into one ASGI application."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from heatshield_collector.api import (
     alerts,
@@ -20,7 +22,7 @@ from heatshield_collector.api import (
     watch,
 )
 from heatshield_collector.api.errors import add_error_handlers, documented
-from heatshield_collector.api.parts import Parts
+from heatshield_collector.ports import Ports
 
 __all__ = ["create_app"]
 
@@ -45,11 +47,12 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 body is a client's report, some 100 bytes for each entry held."""
 
 
-def create_app(parts: Parts) -> FastAPI:
+def create_app(ports: Ports, intake: Sequence[BaseRoute] = ()) -> FastAPI:
     """The collector's HTTP face; it starts nothing and owns nothing.
 
     Args:
-        parts: what it stands on. Close ``parts.events`` to have its streams end.
+        ports: what it stands on. Close ``ports.events`` to have its streams end.
+        intake: routes that take in telemetry, mounted as they are.
     """
     app = FastAPI(
         title="heatshield collector",
@@ -58,8 +61,8 @@ def create_app(parts: Parts) -> FastAPI:
         responses=documented(_422="a parameter or a field is impossible; it says which and why"),
     )
     # Routes are tried in order, and telemetry is most of what comes.
-    app.router.routes[:0] = parts.intake
+    app.router.routes[:0] = intake
     for area in AREAS:
-        app.include_router(area.router(parts), max_body_size=MAX_BODY_BYTES)
+        app.include_router(area.router(ports), max_body_size=MAX_BODY_BYTES)
     add_error_handlers(app)
     return app

@@ -1,6 +1,5 @@
 """``/v1/breakers`` as people change it and clients report on it; watch.py is how they read it."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
@@ -9,32 +8,19 @@ from starlette.exceptions import HTTPException
 from heatshield import names
 from heatshield.contract import BreakerEntry, Report
 from heatshield_collector.api.admin import REFUSALS, admin_only
+from heatshield_collector.api.answers import Cleared, Reported
 from heatshield_collector.api.errors import documented
-from heatshield_collector.api.parts import Parts, TripRequest
+from heatshield_collector.ports import Ports, TripRequest
 
 __all__ = ["router"]
 
 Who = Annotated[str, Query(min_length=1, max_length=200, description="who clears it")]
 
 
-@dataclass(frozen=True, slots=True)
-class Cleared:
-    """The entry that was taken away."""
-
-    cleared: BreakerEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """The version the state is at, so that a client knows whether it is behind."""
-
-    at: str
-
-
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
-    admin = [Depends(admin_only(parts.admin_token))]
+    admin = [Depends(admin_only(ports.admin_token))]
 
     @routes.post(
         names.BREAKERS_PATH,
@@ -44,7 +30,7 @@ def router(parts: Parts) -> APIRouter:
     )
     def trip(request: TripRequest) -> BreakerEntry:
         """Trip a breaker around one user's one call, in every instance of the service."""
-        return parts.breakers.trip(request)
+        return ports.breakers.trip(request)
 
     @routes.delete(
         names.BREAKERS_PATH + "/{entry_id}",
@@ -53,7 +39,7 @@ def router(parts: Parts) -> APIRouter:
     )
     def clear(entry_id: str, by: Who = "api") -> Cleared:
         """Clear an entry; the rule that made it is held off for a while."""
-        entry = parts.breakers.clear(entry_id, by)
+        entry = ports.breakers.clear(entry_id, by)
         if entry is None:
             raise HTTPException(404, f"no breaker entry {entry_id} is held")
         return Cleared(entry)
@@ -61,8 +47,8 @@ def router(parts: Parts) -> APIRouter:
     @routes.post(names.BREAKER_REPORT_PATH, responses=documented(_400="not a report"))
     def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
         """What a client enforces and refused since its last report."""
-        parts.breakers.report(Report.from_json(body))
-        return Reported(str(parts.breakers.at()))
+        ports.breakers.report(Report.from_json(body))
+        return Reported(str(ports.breakers.at()))
 
     return routes
 

@@ -1,25 +1,16 @@
 """``/api/calls``: calls by load."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from heatshield_collector.api.parts import CallLoad, Parts, WindowName
+from heatshield_collector.api.answers import Calls
+from heatshield_collector.ports import Ports, WindowName
 
 __all__ = ["router"]
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """Calls by busy load, the highest first."""
-
-    window: WindowName
-    calls: Sequence[CallLoad]
-
-
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["loads"])
 
@@ -29,6 +20,6 @@ def router(parts: Parts) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
     ) -> Calls:
         """Calls by load: rate, errors, busy time, elements, latency."""
-        return Calls(window, parts.loads.calls(window, limit))
+        return Calls(window, ports.loads.calls(window, limit))
 
     return routes

@@ -4,22 +4,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from heatshield.contract import ContractError
-from heatshield_collector.api.parts import TripRefusedError
+from heatshield_collector.api.answers import Error
 from heatshield_collector.events import HubClosedError
+from heatshield_collector.ports import TripRefusedError
 from heatshield_collector.store.protocol import StoreError
 
 __all__ = ["Error", "add_error_handlers", "documented"]
-
-
-class Error(BaseModel):
-    """What went wrong, for people."""
-
-    error: str
 
 
 def documented(**statuses: str) -> dict[int | str, dict[str, Any]]:

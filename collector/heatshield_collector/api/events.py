@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter
 
 from heatshield_collector.api.errors import documented
-from heatshield_collector.api.parts import Parts
 from heatshield_collector.api.stream import PING, PING_S, EventStream
 from heatshield_collector.events import Subscription
+from heatshield_collector.ports import Ports
 
 __all__ = ["router"]
 
 
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["events"])
 
@@ -28,7 +28,7 @@ def router(parts: Parts) -> APIRouter:
         A listener that does not keep up is cut off; what happened meanwhile is in
         `/api/findings`, `/api/alerts` and `/v1/breakers`.
         """
-        subscription = parts.events.subscribe()
+        subscription = ports.events.subscribe()
         return EventStream(_events(subscription), subscription.close)
 
     return routes

@@ -1,31 +1,14 @@
 """``/healthz`` and ``/readyz``: for those who restart us and those who send us work."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Response
 
-from heatshield_collector.api.parts import Parts
+from heatshield_collector.api.answers import Health, Readiness
+from heatshield_collector.ports import Ports
 
 __all__ = ["router"]
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The event loop runs, or nobody would answer."""
-
-    status: str = "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether telemetry is taken in, and if not, why."""
-
-    ready: bool
-    reasons: Sequence[str]
-
-
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["health"])
 
@@ -37,7 +20,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/readyz", responses={503: {"model": Readiness}})
     async def readyz(response: Response) -> Readiness:
         """Ready: 200 when the store and the commit loop take work, else 503 with the reasons."""
-        reasons = list(parts.ready())
+        reasons = list(ports.ready())
         if reasons:
             response.status_code = 503
         return Readiness(not reasons, reasons)

@@ -1,15 +1,14 @@
 """``/api/requests``: search, and one linked request."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
 from starlette.exceptions import HTTPException
 
+from heatshield_collector.api.answers import Requests
 from heatshield_collector.api.errors import documented
-from heatshield_collector.api.parts import Parts
-from heatshield_collector.query.answers import LinkedRequest, RequestSummary
+from heatshield_collector.ports import Ports
+from heatshield_collector.query.answers import LinkedRequest
 from heatshield_collector.query.request import link_request
 from heatshield_collector.query.requests import Search, query_of, summary
 
@@ -26,14 +25,7 @@ TraceId = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """Requests that were found, newest first."""
-
-    requests: Sequence[RequestSummary]
-
-
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["requests"])
 
@@ -51,16 +43,16 @@ def router(parts: Parts) -> APIRouter:
     ) -> Requests:
         """Search requests."""
         search = Search(user, service, call, errors, min_duration_ms, since_s, limit)
-        found = parts.store.requests(query_of(search, parts.clock.time_ns()))
+        found = ports.store.requests(query_of(search, ports.clock.time_ns()))
         return Requests([summary(row) for row in found])
 
     @routes.get("/api/requests/{trace_id}", responses=documented(_404="no such request"))
     def get_request(trace_id: TraceId) -> LinkedRequest:
         """One request: spans in tree order, logs, user and cost."""
         key = bytes.fromhex(trace_id.rjust(32, "0"))
-        spans, logs = parts.store.spans_of(key), parts.store.logs_of(key)
+        spans, logs = ports.store.spans_of(key), ports.store.logs_of(key)
         if not spans and not logs:
             raise HTTPException(404, f"no span or log of request {trace_id} is stored (any more)")
-        return link_request(key, spans, logs, parts.store.user_of(key))
+        return link_request(key, spans, logs, ports.store.user_of(key))
 
     return routes

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from heatshield_collector.api.parts import CostName, GroupName, HotUsersView, Parts, WindowName
+from heatshield_collector.ports import CostName, GroupName, HotUsersView, Ports, WindowName
 
 __all__ = ["router"]
 
 
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["loads"])
 
@@ -23,6 +23,6 @@ def router(parts: Parts) -> APIRouter:
         ] = "call",
     ) -> HotUsersView:
         """Users by load, the highest first; ``by=user`` over all their calls."""
-        return parts.loads.hot_users(cost, window, limit, by)
+        return ports.loads.hot_users(cost, window, limit, by)
 
     return routes

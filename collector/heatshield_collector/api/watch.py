@@ -5,7 +5,7 @@ each stream, which then looks up what is new since what it last sent; so streams
 however fast changes come, a slow client gets them as one.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -16,29 +16,18 @@ from heatshield import names
 from heatshield.contract import (
     HEARTBEAT_S,
     MAX_WORKERS,
-    BreakerEntry,
     ContractError,
-    PlatformMode,
     StateVersion,
 )
-from heatshield_collector.api.parts import BreakerService, Parts
+from heatshield_collector.api.answers import BreakerState
 from heatshield_collector.api.stream import EventStream, Waker
 from heatshield_collector.events import EventHub, HubClosedError, encode_event
+from heatshield_collector.ports import BreakerService, Ports
 
 __all__ = ["next_event", "router"]
 
 LONGEST_WAIT_S: Final = 60.0
 """Seconds a long poll may ask for; proxies cut what is silent for longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerState:
-    """The whole breaker state at one version, which is also its ETag."""
-
-    epoch: int
-    version: int
-    mode: PlatformMode
-    entries: Sequence[BreakerEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +44,10 @@ class Client:
             breakers.attend(self.service, self.instance, self.workers)
 
 
-def router(parts: Parts) -> APIRouter:
+def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
-    breakers, hub = parts.breakers, parts.events
+    breakers, hub = ports.breakers, ports.events
 
     @routes.get(
         names.BREAKERS_PATH,

@@ -20,9 +20,9 @@ from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.policy import Decision
-from heatshield_collector.api.parts import TripRefusedError, TripRequest
 from heatshield_collector.control.journal import Writes
 from heatshield_collector.events import EventHub, Signal
+from heatshield_collector.ports import TripRefusedError, TripRequest
 
 __all__ = ["Breakers"]
 
@@ -34,7 +34,7 @@ instances."""
 
 
 class Breakers:
-    """Implements :class:`heatshield_collector.api.parts.BreakerService`. Thread-safe.
+    """Implements :class:`heatshield_collector.ports.BreakerService`. Thread-safe.
 
     Args:
         control: the registry; nothing else may touch it.

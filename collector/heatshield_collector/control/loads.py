@@ -4,7 +4,12 @@ from collections.abc import Callable, Sequence
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Clock
-from heatshield_collector.api.parts import (
+from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.series import user_shown
+from heatshield_collector.detect import Detection, Durations, Finding, Load
+from heatshield_collector.detect.heavy_user import HEAVY
+from heatshield_collector.detect.hot_user import HOT
+from heatshield_collector.ports import (
     CallLoad,
     CostName,
     GroupName,
@@ -13,17 +18,12 @@ from heatshield_collector.api.parts import (
     UserLoad,
     WindowName,
 )
-from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.control.series import user_shown
-from heatshield_collector.detect import Detection, Durations, Finding, Load
-from heatshield_collector.detect.heavy_user import HEAVY
-from heatshield_collector.detect.hot_user import HOT
 
 __all__ = ["LoadAnswers"]
 
 
 class LoadAnswers:
-    """Implements :class:`heatshield_collector.api.parts.LoadReader`.
+    """Implements :class:`heatshield_collector.ports.LoadReader`.
 
     Args:
         detection: has the loads.

@@ -10,20 +10,21 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import BaseRoute
 
 from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield_alerts.rules import Alert
 from heatshield_collector.api.app import create_app
-from heatshield_collector.api.parts import (
-    Alert,
+from heatshield_collector.events import EventHub, Signal
+from heatshield_collector.ports import (
     CallLoad,
     HotUsersView,
-    Parts,
+    Ports,
     TripRefusedError,
     TripRequest,
     UserLoad,
 )
-from heatshield_collector.events import EventHub, Signal
 from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.server import GracefulServer, address_of, listen
 
@@ -154,7 +155,8 @@ class MemoryBreakers:
 class Face:
     """The application over memory, and a way to call it as some peer."""
 
-    parts: Parts
+    ports: Ports
+    intake: list[BaseRoute] = field(default_factory=list, kw_only=True)
     reasons: list[str] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     peer: str = "127.0.0.1"
@@ -162,18 +164,18 @@ class Face:
 
     @functools.cached_property
     def app(self) -> Any:
-        return create_app(self.parts)
+        return create_app(self.ports, self.intake)
 
     @property
     def store(self) -> MemoryStore:
-        return self.parts.store
+        return self.ports.store
 
     @property
     def breakers(self) -> MemoryBreakers:
-        return self.parts.breakers
+        return self.ports.breakers
 
     def with_token(self, token: str) -> "Face":
-        return replace(self, parts=replace(self.parts, admin_token=token))
+        return replace(self, ports=replace(self.ports, admin_token=token))
 
     def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -195,7 +197,7 @@ class Face:
 def face() -> Face:
     reasons: list[str] = []
     alerts: list[Alert] = []
-    parts = Parts(
+    ports = Ports(
         store=MemoryStore(),
         loads=FixedLoads(),
         alerts=lambda: alerts,
@@ -205,7 +207,7 @@ def face() -> Face:
         metrics=SelfMetrics().render,
         clock=ManualClock(epoch_ns=START_NS),
     )
-    return Face(parts, reasons, alerts)
+    return Face(ports, reasons, alerts)
 
 
 @contextmanager
@@ -226,7 +228,7 @@ def served(app: Any, hub: EventHub):
 @pytest.fixture
 def live(face):
     """(base URL, server) of the face on loopback."""
-    with served(face.app, face.parts.events) as running:
+    with served(face.app, face.ports.events) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from heatshield.contract import MAX_WORKERS, Delta, Snapshot, StateVersion
 from heatshield_collector.api.admin import is_loopback
-from heatshield_collector.api.parts import TripRequest
+from heatshield_collector.ports import TripRequest
 
 WISH = {"user": "u-1", "service": "shop", "call": "POST /p", "issuer": "human:ada"}
 

@@ -17,7 +17,7 @@ def wait_for(condition, seconds=3.0):
 
 def test_listeners_hear_what_happens_in_order_with_increasing_ids(face, live, sse):
     url, _ = live
-    hub: EventHub = face.parts.events
+    hub: EventHub = face.ports.events
     with sse(f"{url}/api/events") as one, sse(f"{url}/api/events") as other:
         wait_for(lambda: hub.subscribers == 2)
         hub.publish("finding", {"at_ns": 1, "class": "hot"})
@@ -31,7 +31,7 @@ def test_listeners_hear_what_happens_in_order_with_increasing_ids(face, live, ss
 
 def test_a_listener_that_left_is_forgotten(face, live, sse):
     url, _ = live
-    hub: EventHub = face.parts.events
+    hub: EventHub = face.ports.events
     with sse(f"{url}/api/events"):
         wait_for(lambda: hub.subscribers == 1)
     wait_for(lambda: hub.subscribers == 0)
@@ -40,7 +40,7 @@ def test_a_listener_that_left_is_forgotten(face, live, sse):
 def test_a_listener_that_does_not_read_is_cut_off_and_others_are_not(face, live, sse):
     """It holds a full socket; who publishes never waits, and the queue never outgrows its bound."""
     url, _ = live
-    hub: EventHub = face.parts.events
+    hub: EventHub = face.ports.events
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port)) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -65,7 +65,7 @@ def test_a_listener_that_does_not_read_is_cut_off_and_others_are_not(face, live,
 
 
 def test_more_listeners_than_allowed_are_turned_away_with_503(face, live):
-    hub: EventHub = face.parts.events
+    hub: EventHub = face.ports.events
     hub._max_subscribers = 0
     answer = face.get("/api/events")
     assert answer.status_code == 503
@@ -73,6 +73,6 @@ def test_more_listeners_than_allowed_are_turned_away_with_503(face, live):
 
 
 def test_after_closing_nobody_can_listen(face):
-    face.parts.events.close()
+    face.ports.events.close()
     assert face.get("/api/events").status_code == 503
     assert face.get("/v1/breakers/stream").status_code == 503

@@ -1,7 +1,6 @@
 """The routes that people and pages read: requests, loads, findings, alerts, health, metrics."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -9,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from heatshield_collector.api.parts import Alert
+from heatshield.clock import Instant
+from heatshield_alerts.rules import Alert, AlertState
+from heatshield_alerts.series import Labels
 from heatshield_collector.store.protocol import StoreError
 
 START_NS = 1_700_000_000 * 10**9
@@ -154,7 +155,7 @@ def test_unknown_paths_and_methods_are_json_errors_too(face):
 
 def test_hot_users_have_the_documented_shape(face):
     answer = face.get("/api/users/hot?cost=elements&window=1s&limit=3").json()
-    assert face.parts.loads.asked == ("elements", "1s", 3, "call")
+    assert face.ports.loads.asked == ("elements", "1s", 3, "call")
     assert answer == {
         "cost": "elements",
         "window": "1s",
@@ -180,7 +181,7 @@ def test_hot_users_have_the_documented_shape(face):
 
 def test_calls_have_the_documented_shape(face):
     answer = face.get("/api/calls?window=1m&limit=2").json()
-    assert face.parts.loads.asked == ("1m", 2)
+    assert face.ports.loads.asked == ("1m", 2)
     assert answer["window"] == "1m"
     assert answer["calls"] == [
         {
@@ -216,7 +217,9 @@ def test_findings_come_from_the_store(face):
 
 
 def test_alerts_are_those_of_the_moment(face):
-    face.alerts.append(Alert("HotUser", "firing", {"user": "u-1"}, {}, 2.0, START_NS, START_NS))
+    since = Instant(1.0, START_NS)
+    labels = Labels({"user": "u-1"})
+    face.alerts.append(Alert("HotUser", labels, AlertState.FIRING, 2.0, {}, since, since))
     assert face.get("/api/alerts").json()["alerts"] == [
         {
             "name": "HotUser",
@@ -291,5 +294,5 @@ def test_intake_routes_are_mounted_as_they_are(face):
             body = await Request(scope, receive).body()
             await PlainTextResponse(f"taken {len(body)}")(scope, receive, send)
 
-    face.parts = replace(face.parts, intake=[Route("/v1/traces", Take(), methods=["POST"])])
+    face.intake.append(Route("/v1/traces", Take(), methods=["POST"]))
     assert face.call("POST", "/v1/traces", content=b"x" * 2**21).text == f"taken {2**21}"

@@ -1,15 +1,14 @@
-"""What the HTTP face needs of the rest of the collector, as protocols.
+"""The ports between the collector's core and its faces: protocols, and the values that cross them.
 
-The composition root hands a :class:`Parts` to :func:`heatshield_collector.api.app.create_app`. The
-dataclasses here are answers of the API as they stand: FastAPI writes them out and documents them.
+Faces (HTTP, gRPC, the command line) import this file and are handed a :class:`Ports` by the
+composition root; the core implements the protocols and imports nothing of any face.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
-from starlette.routing import BaseRoute
 
 from heatshield.clock import Clock
 from heatshield.contract import (
@@ -22,20 +21,21 @@ from heatshield.contract import (
     Snapshot,
     StateVersion,
 )
+from heatshield_alerts.rules import Alert
 from heatshield_collector.events import EventHub
 from heatshield_collector.store.protocol import Store
 
 __all__ = [
-    "Alert",
     "BreakerService",
     "CallLoad",
     "CostName",
     "GroupName",
     "HotUsersView",
     "LoadReader",
-    "Parts",
+    "Ports",
     "TripRefusedError",
     "TripRequest",
+    "UserClass",
     "UserLoad",
     "WindowName",
 ]
@@ -44,7 +44,6 @@ CostName = Literal["busy", "calls", "elements"]
 WindowName = Literal["1s", "10s", "1m", "5m"]
 GroupName = Literal["call", "user"]
 UserClass = Literal["hot", "heavy"]
-AlertState = Literal["inactive", "pending", "firing", "resolved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +51,13 @@ class UserLoad:
     """The load of one user on one call: cost per second, with the bounds of the sketch.
 
     Attributes:
-        service: where; empty, as ``call`` is, in an answer over all calls.
+        service: of the call; empty, as ``call`` is, in an answer over all calls.
         load: the estimate; ``lower`` and ``upper`` hold the true value.
         share: of the service's capacity (busy) or of the service's whole load (else), 0 to 1.
         baseline: the user's own 5-minute load; null while it is unknown.
-        klass: what the detector says of him, in JSON ``class``.
-        breaker: id of the entry that cuts him here.
-        trace_id: his costliest recent request here, hexadecimal.
+        klass: what detection says of the user, in JSON ``class``.
+        breaker: id of the entry that refuses the user here.
+        trace_id: the user's costliest recent request here, hexadecimal.
     """
 
     user: str
@@ -113,31 +112,17 @@ class LoadReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One instance of a rule. Times are nanoseconds since the Unix epoch."""
-
-    name: str
-    state: AlertState
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    value: float
-    active_at_ns: int | None = None
-    fired_at_ns: int | None = None
-    resolved_at_ns: int | None = None
-
-
 def _text(about: str) -> Any:
     return Field(min_length=1, max_length=1024, description=about)
 
 
 @dataclass(frozen=True, slots=True)
 class TripRequest:
-    """A person's wish to cut one user off one call.
+    """A person's request to refuse one user one call.
 
     Attributes:
-        lease_ms: when to end it; else it is held for the ceiling of 15 minutes.
-        issuer: ``human:<name>``; nobody can pose as a rule here.
+        lease_ms: how long the entry is held; without it, 15 minutes, the longest.
+        issuer: ``human:<name>``; a caller can't pose as a rule here.
     """
 
     user: Annotated[str, _text("the end user, as services name them")]
@@ -151,11 +136,11 @@ class TripRequest:
 
 
 class TripRefusedError(Exception):
-    """The policy grants no such entry (a cap, a wildcard, a hold-down); the text says why."""
+    """The policy refuses the entry (a cap, a wildcard, a hold-down); the text says why."""
 
 
 class BreakerService(Protocol):
-    """The breaker state and its one writer. In memory and quick; called from any thread."""
+    """The breaker state and its one writer: in memory, quick, called from any thread."""
 
     def at(self) -> StateVersion:
         """The version the state is at."""
@@ -172,10 +157,10 @@ class BreakerService(Protocol):
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have ``wake`` called, from any thread, after each change of the version.
 
-        :class:`heatshield_collector.events.Signal` is one way to have this.
+        :class:`heatshield_collector.events.Signal` implements this.
 
         Returns:
-            What ends the subscription.
+            A function that ends the subscription.
         """
         ...
 
@@ -192,7 +177,7 @@ class BreakerService(Protocol):
         ...
 
     def report(self, report: Report) -> None:
-        """Take in what a client enforces and refused; it also says that the client lives."""
+        """Take in what a client enforces and refused; a report also shows that the client lives."""
         ...
 
     def attend(self, service: str, instance: str, workers: int) -> None:
@@ -209,20 +194,20 @@ class BreakerService(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the HTTP face stands on.
+class Ports:
+    """What a face stands on.
 
     Attributes:
-        store: asked from worker threads.
-        loads: likewise.
-        alerts: every alert that is not inactive, and those lately resolved.
+        store: telemetry and journals; asked from worker threads.
+        loads: what detection knows; asked from worker threads.
+        alerts: every alert that is not inactive, and those resolved lately.
         breakers: the breaker state.
         events: the hub of ``/api/events``; closing it ends every stream.
         ready: what is not ready yet, one sentence each; empty when everything is.
         metrics: the ``Accept`` header to (body, content type) of ``/metrics``.
-        clock: for "since".
-        admin_token: asked of whoever changes breakers or the mode; empty: only from this machine.
-        intake: routes that take in telemetry, mounted as they are.
+        clock: for "since", and what streams wait on.
+        admin_token: asked of callers that change breakers or the mode; empty: only callers on this
+            machine may.
     """
 
     store: Store
@@ -234,4 +219,3 @@ class Parts:
     metrics: Callable[[str], tuple[bytes, str]]
     clock: Clock
     admin_token: str = ""
-    intake: Sequence[BaseRoute] = field(default=())

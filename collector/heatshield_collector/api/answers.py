@@ -1,0 +1,181 @@
+"""What the HTTP API answers, as it stands: FastAPI writes these out and documents them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from heatshield.contract import BreakerEntry, PlatformMode
+from heatshield_collector.ports import CallLoad, WindowName
+from heatshield_collector.query.answers import RequestSummary
+from heatshield_collector.query.metrics import LatestSample
+
+__all__ = [
+    "Alert",
+    "Alerts",
+    "Audit",
+    "AuditRecord",
+    "BreakerState",
+    "Calls",
+    "Cleared",
+    "Error",
+    "Finding",
+    "Findings",
+    "Health",
+    "Metrics",
+    "Mode",
+    "ModeChange",
+    "Readiness",
+    "Reported",
+    "Requests",
+]
+
+AlertState = Literal["inactive", "pending", "firing", "resolved"]
+
+
+class Error(BaseModel):
+    """What went wrong, for people."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests that were found, newest first."""
+
+    requests: Sequence[RequestSummary]
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls by busy load, the highest first."""
+
+    window: WindowName
+    calls: Sequence[CallLoad]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding. ``load`` is the lower bound of the cost per second that was seen."""
+
+    id: str
+    klass: Annotated[str, Field(serialization_alias="class")]
+    user: str
+    service: str
+    call: str
+    cost: str
+    window: str
+    load: float
+    at_ns: int
+    trace_ids: Sequence[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Findings, newest first."""
+
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One instance of a rule. Times are nanoseconds since the Unix epoch."""
+
+    name: str
+    state: AlertState
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    value: float
+    active_at_ns: int | None = None
+    fired_at_ns: int | None = None
+    resolved_at_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Pending and firing alerts, and those that were resolved lately."""
+
+    alerts: Sequence[Alert]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One change. ``version`` is the state's epoch.version after it; ``entry`` has the evidence."""
+
+    at_ns: int
+    change: str
+    entry_id: str
+    issuer: str
+    reason: str
+    version: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Changes, newest first."""
+
+    changes: Sequence[AuditRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """The whole breaker state at one version, which is also its ETag."""
+
+    epoch: int
+    version: int
+    mode: PlatformMode
+    entries: Sequence[BreakerEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The entry that was taken away."""
+
+    cleared: BreakerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The version the state is at, so that a client knows whether it is behind."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What the platform does with its entries."""
+
+    mode: PlatformMode
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChange:
+    """The mode that is wanted, and by whom."""
+
+    mode: PlatformMode
+    by: Annotated[str, Field(min_length=1, max_length=200)] = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The event loop runs, or nobody would answer."""
+
+    status: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether telemetry is taken in, and if not, why."""
+
+    ready: bool
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Series by name, service and attributes."""
+
+    metrics: Sequence[LatestSample]
