@@ -6,6 +6,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -183,6 +184,25 @@ class Collector:
             names.STREAMS_CUT_OFF,
             "Listeners of /api/events that fell behind.",
             lambda: {"behind": self.events.cut_off},
+        )
+        metrics.gauge(names.INSTANCES_BEHIND, self._breakers.behind)
+        metrics.counts(
+            names.EVALUATION_FAILURES,
+            "Rules and rounds that failed.",
+            lambda: {"": self._control.failures},
+            label="",
+        )
+        metrics.counts(
+            names.JOURNAL_DROPPED,
+            "Findings, alerts and audit records that were not stored.",
+            lambda: {"": self._journal.dropped},
+            label="",
+        )
+        metrics.counts(
+            names.NOTIFICATIONS,
+            "Notifications of alerts, over all targets.",
+            lambda: asdict(self._notifier.counts),
+            label="outcome",
         )
         metrics.series(self._control.samples)
 

@@ -36,7 +36,8 @@ HELP: Final = {
     names.BREAKERS: "Breaker entries by state and mode.",
     names.COMMIT_QUEUE_BYTES: "Payloads that wait for the disk.",
     names.STORE_BYTES: "What the store takes up on disk.",
-    names.STREAM_SUBSCRIBERS: "Who listens to /api/events.",
+    names.STREAM_SUBSCRIBERS: "Listeners of /api/events.",
+    names.INSTANCES_BEHIND: "Live instances that do not enforce the latest breaker state yet.",
 }
 
 
@@ -98,14 +99,25 @@ class SelfMetrics:
         Gauge(name, HELP.get(name, name), registry=self.registry).set_function(read)
 
     def causes(self, name: str, about: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Show a counter that somebody else keeps.
+        """Show a counter that is kept elsewhere, by ``cause``: :meth:`counts`."""
+        self.counts(name, about, read, "cause")
+
+    def counts(
+        self,
+        name: str,
+        about: str,
+        read: Callable[[], Mapping[str, float]],
+        label: str,
+    ) -> None:
+        """Show a counter that is kept elsewhere.
 
         Args:
             name: ends in ``_total``.
             about: its help text.
-            read: totals since the start, by the value of the label ``cause``.
+            read: totals since the start, by the value of the label.
+            label: what tells them apart; empty: ``read`` has one total, by the empty text.
         """
-        self.registry.register(_Causes(name, about, read))
+        self.registry.register(_Counts(name, about, read, label))
 
     def series(self, read: Callable[[], Iterable[Sample]]) -> None:
         """Show gauges whose samples are made at each scrape; at most :data:`MAX_SERIES`."""
@@ -120,16 +132,19 @@ class SelfMetrics:
         return Counter(name, about, labels, registry=self.registry)
 
 
-class _Causes(Collector):
-    """A counter by ``cause`` that is kept elsewhere."""
+class _Counts(Collector):
+    """A counter by one label, or none, that is kept elsewhere."""
 
-    def __init__(self, name: str, about: str, read: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self, name: str, about: str, read: Callable[[], Mapping[str, float]], label: str
+    ) -> None:
         self._name, self._about, self._read = name, about, read
+        self._labels = (label,) if label else ()
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(self._name, self._about, labels=("cause",))
-        for cause, total in self._read().items():
-            family.add_metric((cause,), total)
+        family = CounterMetricFamily(self._name, self._about, labels=self._labels)
+        for value, total in self._read().items():
+            family.add_metric((value,) if self._labels else (), total)
         yield family
 
 

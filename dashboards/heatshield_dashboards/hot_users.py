@@ -171,9 +171,17 @@ def _collector() -> Iterator[Panel]:
     yield lines(
         "Telemetry refused and dropped",
         "Payloads answered with an error, charges let go, listeners of events that were too slow, "
-        "requests that share the series of others because there are too many calls. All should be "
-        "zero.",
-        [queries.REFUSED, queries.DROPPED, queries.CUT_OFF, queries.COLLAPSED],
+        "requests that share the series of others because there are too many calls, rules that "
+        "fail, records that are not stored, people that are not told. All should be zero.",
+        [
+            queries.REFUSED,
+            queries.DROPPED,
+            queries.CUT_OFF,
+            queries.COLLAPSED,
+            queries.FAILED_EVALUATIONS,
+            queries.NOT_STORED,
+            queries.NOT_NOTIFIED,
+        ],
         unit="cps",
         width=8,
     )
@@ -194,7 +202,12 @@ def _collector() -> Iterator[Panel]:
     )
     yield lines("Store", "Bytes on disk.", [queries.STORE_BYTES], unit="bytes", width=8)
     yield lines(
-        "Listeners", "Streams of events that are open.", [queries.LISTENERS], unit="short", width=8
+        "Listeners",
+        "Streams of events that are open, and live instances that have not said that they enforce "
+        "the latest breaker state; those that only send telemetry are among them.",
+        [queries.LISTENERS, queries.BEHIND],
+        unit="short",
+        width=8,
     )
 
 

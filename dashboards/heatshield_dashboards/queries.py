@@ -92,12 +92,25 @@ CUT_OFF: Final = Query(
 COLLAPSED: Final = Query(
     f"sum(rate({names.REQUESTS_COLLAPSED}{RATE}))", "requests without a series"
 )
+FAILED_EVALUATIONS: Final = Query(
+    f"sum(rate({names.EVALUATION_FAILURES}{RATE}))", "evaluations failed"
+)
+NOT_STORED: Final = Query(
+    f"sum(rate({names.JOURNAL_DROPPED}{RATE}))", "findings, alerts and audit records not stored"
+)
+NOT_NOTIFIED: Final = Query(
+    f'sum by (outcome) (rate({names.NOTIFICATIONS}{{outcome=~"failed|dropped"}}{RATE}))',
+    "notifications {{outcome}}",
+)
 _COMMITS: Final = f"rate({names.COMMIT_SECONDS}_bucket{RATE})"
 COMMIT_P50: Final = Query(f"histogram_quantile(0.50, sum by (le) ({_COMMITS}))", "p50")
 COMMIT_P99: Final = Query(f"histogram_quantile(0.99, sum by (le) ({_COMMITS}))", "p99")
 QUEUE_BYTES: Final = Query(f"sum({names.COMMIT_QUEUE_BYTES})", "waiting")
 STORE_BYTES: Final = Query(f"sum({names.STORE_BYTES})", "stored")
-LISTENERS: Final = Query(f"sum({names.STREAM_SUBSCRIBERS})", "listeners")
+LISTENERS: Final = Query(f"sum({names.STREAM_SUBSCRIBERS})", "listeners of events")
+BEHIND: Final = Query(
+    f"sum({names.INSTANCES_BEHIND})", "instances that do not enforce the latest breaker state"
+)
 
 SERVICES_VARIABLE: Final = f"label_values({names.REQUESTS}, service)"
 """What the variable ``$service`` can be, in the words of Grafana's Prometheus data source."""

@@ -146,6 +146,21 @@ STREAM_SUBSCRIBERS: Final = "heatshield_stream_subscribers"
 STREAMS_CUT_OFF: Final = "heatshield_streams_cut_off_total"
 """Counter by ``cause`` (behind): listeners of ``/api/events`` that were let go."""
 
+EVALUATION_FAILURES: Final = "heatshield_evaluation_failures_total"
+"""Counter: rules, and whole rounds of evaluation, that failed; each is logged with its reason."""
+
+JOURNAL_DROPPED: Final = "heatshield_journal_dropped_total"
+"""Counter: findings, alerts and audit records that were not stored, for want of room or because the
+store refused them."""
+
+NOTIFICATIONS: Final = "heatshield_notifications_total"
+"""Counter by ``outcome`` (sent, suppressed, retried, failed, dropped), over all targets:
+notifications of alerts. Suppressed: the target was told already; retried: an attempt that failed
+and is made again; dropped: too many waited for the target."""
+
+INSTANCES_BEHIND: Final = "heatshield_instances_behind"
+"""Gauge: live instances that have not said that they enforce the breaker state as it is."""
+
 # -- the instrumentation's own ------------------------------------------------------------------
 
 FLAGGED: Final = "heatshield.flagged"

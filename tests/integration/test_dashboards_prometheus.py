@@ -82,7 +82,12 @@ def canned_registry():
     gauge(names.SERVICE_CAPACITY, service="shop").set(4)
     gauge(names.ALERTS, alertname="HotUser", alertstate="firing").set(1)
     gauge(names.BREAKERS, state="open", mode="reject").set(1)
-    for plain in (names.COMMIT_QUEUE_BYTES, names.STORE_BYTES, names.STREAM_SUBSCRIBERS):
+    for plain in (
+        names.COMMIT_QUEUE_BYTES,
+        names.STORE_BYTES,
+        names.STREAM_SUBSCRIBERS,
+        names.INSTANCES_BEHIND,
+    ):
         gauge(plain).set(1)
     moving = [
         counter(names.BREAKER_REJECTED, **call),
@@ -94,6 +99,9 @@ def canned_registry():
         counter(names.PAYLOADS_REFUSED, cause="overload"),
         counter(names.STREAMS_CUT_OFF, cause="behind"),
         counter(names.REQUESTS_COLLAPSED),
+        counter(names.EVALUATION_FAILURES),
+        counter(names.JOURNAL_DROPPED),
+        counter(names.NOTIFICATIONS, outcome="failed"),
     ]
     duration = Histogram(names.REQUEST_DURATION, "canned", list(call), registry=registry)
     durations = duration.labels(**call)

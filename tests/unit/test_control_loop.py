@@ -23,7 +23,6 @@ from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file, load_t
 from heatshield_alerts.series import METRIC_NAME
 from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
 from heatshield_collector.detect import PANE_S, Detection, Durations
-from heatshield_collector.link import Linked
 from heatshield_collector.ports import TripRefusedError, TripRequest
 from heatshield_collector.store import DuckDBStore, StoreError
 
@@ -99,9 +98,9 @@ class Platform:
         self.breakers.attend("shop", "i-2", 4)
         self.breakers.count_workers(self.clock.now())
 
-    def warm(self):
-        """Ordinary traffic for as long as a cold start lasts, and a little longer."""
-        for _ in range(13):
+    def warm(self, seconds=130):
+        """Ordinary traffic, by default for a little longer than a cold start lasts."""
+        for _ in range(seconds // 10):
             self.detection.observe(
                 Linked.of_charges(next(self._traffic.past(10))), self.clock.now()
             )
@@ -202,9 +201,18 @@ def test_a_cold_start_alerts_but_does_not_trip_until_it_is_over():
     assert (refused["change"], refused["entry"]["user"]) == ("refused", "hot")
     assert "cold start" in refused["reason"]
     assert platform.breakers.at() == BASE
-    warm = Platform(cold_start_s=5.0)
-    warm.burn(5.25)
-    assert warm.held() == [(HOT, "open")]
+
+
+def test_a_user_who_burns_as_the_cold_start_ends_is_cut_then():
+    """And not let be: the burning itself has by then become part of the baseline."""
+    platform = Platform().warm(110)
+    platform.burn(9.75)
+    assert [one["state"] for one in platform.events.of("alert")] == ["pending", "firing"]
+    assert [row["change"] for row in platform.journal.of("audit")] == ["refused"]
+    assert platform.held() == []
+    platform.burn(0.25)
+    assert platform.held() == [(HOT, "open")]
+    assert platform.journal.of("audit")[-1]["entry"]["evidence"]["baseline"] > 0
 
 
 def test_in_shadow_it_decides_and_says_so_to_those_who_do_not_enforce():

@@ -210,7 +210,7 @@ def test_the_rules_page_has_the_series_that_rules_can_ask_for():
     """Those of the control loop, with every cost and window."""
     from heatshield_collector.control import ControlLoop
 
-    made = re.findall(r"names\.([A-Z_]+):", inspect.getsource(ControlLoop._makers))
+    made = re.findall(r"names\.([A-Z_]+):", inspect.getsource(ControlLoop.series))
     table = PAGES["rules.md"].partition("## Series")[2].partition("\n## ")[0]
     listed = set(re.findall(r"^\| `(heatshield_\w+)`", table, re.MULTILINE))
     assert listed == {getattr(names, name) for name in made}

@@ -75,6 +75,15 @@ def test_gauges_and_foreign_counters_are_read_at_each_scrape():
     assert value(samples, names.CHARGES_DROPPED, cause="spans") == 7
 
 
+def test_a_foreign_counter_has_the_label_it_is_given_or_none():
+    metrics = SelfMetrics()
+    metrics.counts(names.NOTIFICATIONS, "Told.", lambda: {"sent": 2, "failed": 1}, label="outcome")
+    metrics.counts(names.JOURNAL_DROPPED, "Lost.", lambda: {"": 3}, label="")
+    samples = scrape(metrics)
+    assert value(samples, names.NOTIFICATIONS, outcome="failed") == 1
+    assert value(samples, names.JOURNAL_DROPPED) == 3
+
+
 def test_instant_series_are_those_of_the_moment_and_duplicates_are_shown_once():
     metrics, now = SelfMetrics(), []
     metrics.series(lambda: now)
