@@ -23,6 +23,7 @@ from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file, load_t
 from heatshield_alerts.series import METRIC_NAME
 from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
 from heatshield_collector.detect import PANE_S, Detection, Durations
+from heatshield_collector.link import Linked
 from heatshield_collector.ports import TripRefusedError, TripRequest
 from heatshield_collector.store import DuckDBStore, StoreError
 
