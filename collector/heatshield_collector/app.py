@@ -14,22 +14,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heatshield import names
 from heatshield.clock import Clock, SystemClock
-from heatshield.contract import PlatformMode
-from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import AUDIT_ROWS, held_drafts
-from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file
+from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
 from heatshield_collector.api.app import create_app
-from heatshield_collector.charging import Charging
 from heatshield_collector.commit import CommitLoop
-from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
-from heatshield_collector.detect import Detection, Durations, HotRules
+from heatshield_collector.control import Journal, LoadAnswers, Outlets
+from heatshield_collector.core import Core
 from heatshield_collector.events import EventHub
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
-from heatshield_collector.link import Linker
 from heatshield_collector.ports import Ports
-from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.store import DuckDBStore, Limits, StoreError
 
@@ -39,9 +34,6 @@ _log = logging.getLogger(__name__)
 
 RETENTION_INTERVAL_S: Final = 60.0
 """Seconds between looks at what may be let go."""
-
-ASSUMED_CAPACITY: Final = 1.0
-"""Workers of a service none of whose instances has reported yet."""
 
 FAILED_ROUNDS: Final = 4
 """Rounds in a row, a second of them, after which a collector that evaluates nothing says so."""
@@ -90,58 +82,31 @@ class Collector:
         self._store = await asyncio.to_thread(_open_store, settings)
         async with AsyncExitStack() as undo:
             undo.callback(self._store.close)
-            self._compose(RuleRunner([group for groups in rules for group in groups]))
+            self._compose([group for groups in rules for group in groups])
             undo.callback(self._notifier.stop)
             self._notifier.start()
             await self._listen_grpc()
             undo.pop_all()
-        for part in (self._journal, self._commit, self._control):
+        for part in (self._journal, self._commit, self._core.control):
             part.start()
         self._retention.start()
 
-    def _compose(self, runner: RuleRunner) -> None:
+    def _compose(self, rules: Sequence[RuleGroup]) -> None:
         settings, clock = self._settings, self._clock
-        self._metrics = SelfMetrics()
         self._journal = Journal(self._store, clock)
-        self._breakers = Breakers(
-            BreakerControl(self._epoch(), PlatformMode(settings.mode)),
-            self.events,
-            self._journal,
-            self._metrics.rejected,
-            clock,
+        self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
+        self._core = core = Core(
+            settings,
+            rules,
+            epoch=self._epoch(),
+            outlets=Outlets(self._journal, self.events, self._notifier),
+            clock=clock,
+            seed=secrets.randbits(64),
         )
         now = clock.now()
         held = held_drafts(self._store.recent("audit", AUDIT_ROWS), now.epoch_ns)
-        self._breakers.restore(held, now)
-        self._detection = Detection(
-            self._capacity,
-            HotRules.tuned(
-                share=settings.hot_share, ratio=settings.hot_ratio, least=settings.hot_floor
-            ),
-            seed=secrets.randbits(64),
-        )
-        self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
-        self._control = ControlLoop(
-            self._detection,
-            runner,
-            self._breakers,
-            self._journal,
-            self.events,
-            self._notifier,
-            clock,
-            settings.cold_start_s,
-        )
-        self._durations = Durations()
-        self._charging = Charging(
-            Linker(),
-            self._detection,
-            self._durations,
-            self._breakers,
-            self._metrics,
-            clock,
-            may_be_hot=self._control.wake,
-        )
-        self._commit = CommitLoop(self._store, self._charging, clock, settings.queue_mib * _MIB)
+        core.breakers.restore(held, now)
+        self._commit = CommitLoop(self._store, core.charging, clock, settings.queue_mib * _MIB)
         self._retention = threading.Thread(
             target=self._expire, name="heatshield-retention", daemon=True
         )
@@ -152,44 +117,44 @@ class Collector:
         """What takes in and what answers."""
         settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
-        self._grpc = GrpcListener(self._commit, limit_bytes, self._metrics)
+        self._grpc = GrpcListener(self._commit, limit_bytes, self._core.metrics)
         self._app = create_app(
             Ports(
                 store=self._store,
                 loads=LoadAnswers(
-                    self._detection,
-                    self._durations,
-                    self._breakers,
-                    lambda: self._control.findings,
+                    self._core.detection,
+                    self._core.durations,
+                    self._core.breakers,
+                    lambda: self._core.control.findings,
                     self._clock,
                 ),
-                alerts=lambda: self._control.alerts,
-                breakers=self._breakers,
+                alerts=lambda: self._core.control.alerts,
+                breakers=self._core.breakers,
                 events=self.events,
                 ready=self._not_ready,
-                metrics=self._metrics.render,
+                metrics=self._core.metrics.render,
                 clock=self._clock,
                 admin_token=settings.admin_token,
             ),
-            routes(self._commit, limit_bytes, self._metrics),
+            routes(self._commit, limit_bytes, self._core.metrics),
         )
 
     def _show_metrics(self) -> None:
-        metrics = self._metrics
+        metrics = self._core.metrics
         metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._commit.queued_bytes)
         metrics.gauge(names.STORE_BYTES, lambda: self._store.sizes()["bytes"])
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
-        metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._charging.dropped)
+        metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.charging.dropped)
         metrics.causes(
             names.STREAMS_CUT_OFF,
             "Listeners of /api/events that fell behind.",
             lambda: {"behind": self.events.cut_off},
         )
-        metrics.gauge(names.INSTANCES_BEHIND, self._breakers.behind)
+        metrics.gauge(names.INSTANCES_BEHIND, self._core.breakers.behind)
         metrics.counts(
             names.EVALUATION_FAILURES,
             "Rules and rounds that failed.",
-            lambda: {"": self._control.failures},
+            lambda: {"": self._core.control.failures},
             label="",
         )
         metrics.counts(
@@ -204,7 +169,7 @@ class Collector:
             lambda: asdict(self._notifier.counts),
             label="outcome",
         )
-        metrics.series(self._control.samples)
+        metrics.series(self._core.control.samples)
 
     async def _listen_grpc(self) -> None:
         if self._settings.grpc != "off":
@@ -220,7 +185,7 @@ class Collector:
     def _stop_threads(self) -> None:
         # In the order in which they feed each other.
         self._commit.stop()
-        self._control.stop()
+        self._core.control.stop()
         self._notifier.stop()
         self._journal.stop()
         self._retention.join()
@@ -234,20 +199,16 @@ class Collector:
         """
         return self._store.next_epoch(self._clock.time_ns() // 10**9)
 
-    def _capacity(self, service: str) -> float:
-        workers = self._breakers.workers_of(service)
-        return ASSUMED_CAPACITY if workers is None else workers
-
     def _not_ready(self) -> Sequence[str]:
         reasons = []
         if not self._commit.alive:
             reasons.append("the commit loop has ended")
-        if not self._control.alive:
+        if not self._core.control.alive:
             reasons.append("the control loop has ended")
         if not self._journal.alive:
             reasons.append("the journal has ended: nothing is audited")
-        if self._control.failed_in_a_row >= FAILED_ROUNDS:
-            reasons.append(f"evaluation failed {self._control.failed_in_a_row} times in a row")
+        if self._core.control.failed_in_a_row >= FAILED_ROUNDS:
+            reasons.append(f"evaluation failed {self._core.control.failed_in_a_row} times in a row")
         return reasons
 
     def _expire(self) -> None:

@@ -21,7 +21,7 @@ from heatshield.contract import (
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.rules import SHIPPED_RULES, RuleRunner, load_file, load_text
 from heatshield_alerts.series import METRIC_NAME
-from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers
+from heatshield_collector.control import Breakers, ControlLoop, Journal, LoadAnswers, Outlets
 from heatshield_collector.detect import PANE_S, Detection, Durations
 from heatshield_collector.link import Linked
 from heatshield_collector.ports import TripRefusedError, TripRequest
@@ -87,9 +87,7 @@ class Platform:
             self.detection,
             RuleRunner(rules or load_file(Path(str(SHIPPED_RULES)))),
             self.breakers,
-            self.journal,
-            self.events,
-            self.notifier,
+            Outlets(self.journal, self.events, self.notifier),
             self.clock,
             cold_start_s,
         )

@@ -20,8 +20,8 @@ from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.policy import Decision
-from heatshield_collector.control.journal import Writes
-from heatshield_collector.events import EventHub, Signal
+from heatshield_collector.control.outlets import Publishes, Writes
+from heatshield_collector.events import Signal
 from heatshield_collector.ports import TripRefusedError, TripRequest
 
 __all__ = ["Breakers"]
@@ -47,7 +47,7 @@ class Breakers:
     def __init__(
         self,
         control: BreakerControl,
-        events: EventHub,
+        events: Publishes,
         journal: Writes,
         rejected: Callable[[str, str, int], None],
         clock: Clock,

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from heatshield.clock import Clock
 from heatshield_collector.model import TABLES
 from heatshield_collector.store import Store
 
-__all__ = ["Journal", "Writes"]
+__all__ = ["Journal"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,16 +29,8 @@ Row = tuple[str, dict[str, Any]]
 """A table, and a row of it."""
 
 
-class Writes(Protocol):
-    """Takes rows of journals; must not block."""
-
-    def write(self, table: str, row: Mapping[str, Any]) -> None:
-        """Keep a row of ``findings``, ``alerts`` or ``audit``."""
-        ...
-
-
 class Journal:
-    """One thread that writes rows to journals.
+    """One thread that writes rows to journals. Implements :class:`~.outlets.Writes`.
 
     Args:
         store: where they become durable.

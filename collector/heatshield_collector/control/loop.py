@@ -4,7 +4,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from heatshield import names
 from heatshield.call_key import CallKey
@@ -13,7 +13,7 @@ from heatshield_alerts.policy import Evidence, decide, key_of
 from heatshield_alerts.rules import Alert, AlertState, RuleRunner, Transition
 from heatshield_alerts.series import Sample
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.control.journal import Writes
+from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.series import (
     NAMELESS,
     LiveSeries,
@@ -26,7 +26,7 @@ from heatshield_collector.control.series import (
 )
 from heatshield_collector.detect import PANE_S, Detection, Finding
 
-__all__ = ["ControlLoop", "Notifies", "Publishes"]
+__all__ = ["EARLY_GAP_S", "ControlLoop"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,22 +35,6 @@ EARLY_GAP_S: Final = 0.05
 
 QUIET_S: Final = 10.0
 """A finding that comes back sooner is the same finding."""
-
-
-class Publishes(Protocol):
-    """Tells listeners of events; must not block."""
-
-    def publish(self, name: str, data: Any) -> None:
-        """Tell all that listen. ``data`` is a JSON object with ``at_ns``."""
-        ...
-
-
-class Notifies(Protocol):
-    """Tells people of alerts; must not block."""
-
-    def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
-        """An alert went into another state."""
-        ...
 
 
 class ControlLoop:
@@ -63,8 +47,7 @@ class ControlLoop:
         detection: asked for findings and loads.
         runner: the rules.
         breakers: what alerts act on.
-        journal, events: told of findings and alerts.
-        notifier: told of alerts.
+        outlets: told of findings and alerts.
         clock: stamps the rounds of the thread, which waits on it.
         cold_start_s: seconds of baseline before a rule may trip.
 
@@ -78,18 +61,14 @@ class ControlLoop:
         detection: Detection,
         runner: RuleRunner,
         breakers: Breakers,
-        journal: Writes,
-        events: Publishes,
-        notifier: Notifies,
+        outlets: Outlets,
         clock: Clock,
         cold_start_s: float,
     ) -> None:
         self._detection = detection
         self._runner = runner
         self._breakers = breakers
-        self._journal = journal
-        self._events = events
-        self._notifier = notifier
+        self._outlets = outlets
         self._clock = clock
         self._cold_start_s = cold_start_s
         self._started_s = clock.monotonic()
@@ -210,8 +189,8 @@ class ControlLoop:
         if is_known:
             return
         said = finding_json(finding, self._finding_id(), now.epoch_ns)
-        self._events.publish("finding", said)
-        self._journal.write("findings", said)
+        self._outlets.events.publish("finding", said)
+        self._outlets.journal.write("findings", said)
 
     def _finding_id(self) -> str:
         """The next one. The epoch, which grows at each start, keeps it from coming again."""
@@ -226,11 +205,11 @@ class ControlLoop:
         if transition.alert.state is AlertState.INACTIVE:
             return
         alert = transition.alert.to_json()
-        self._events.publish("alert", {**alert, "at_ns": now.epoch_ns})
+        self._outlets.events.publish("alert", {**alert, "at_ns": now.epoch_ns})
         row = {name: alert[name] for name in ("name", "state", "labels", "annotations", "value")}
-        self._journal.write("alerts", {**row, "at_ns": now.epoch_ns})
+        self._outlets.journal.write("alerts", {**row, "at_ns": now.epoch_ns})
         key = key_of(transition.alert)
-        self._notifier.submit(transition.alert, self._detection.traces_of(key))
+        self._outlets.notifier.submit(transition.alert, self._detection.traces_of(key))
 
     def attempt(self, now: Instant, *, early: bool = False) -> None:
         """A round that may fail: it must not be the last one, and it must not go unseen."""

@@ -1,0 +1,95 @@
+"""What decides, composed once: for the collector around it, and for simulations of it."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from heatshield.clock import Clock
+from heatshield.contract import PlatformMode
+from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_alerts.rules import RuleGroup, RuleRunner
+from heatshield_collector.charging import Charging
+from heatshield_collector.control import Breakers, ControlLoop, Outlets
+from heatshield_collector.detect import Detection, Durations, HotRules
+from heatshield_collector.link import Linker
+from heatshield_collector.self_metrics import SelfMetrics
+from heatshield_collector.settings import CollectorSettings
+
+__all__ = ["ASSUMED_CAPACITY", "Core"]
+
+ASSUMED_CAPACITY: Final = 1.0
+"""Workers of a service none of whose instances has reported yet."""
+
+
+class Core:
+    """Linking, detection, rules and breakers, each handed what it needs.
+
+    Nothing here opens a file or a connection, and no thread runs before ``control.start()``.
+
+    Args:
+        settings: thresholds, cold start and mode.
+        rules: evaluated each round.
+        epoch: higher than at any earlier start.
+        outlets: told of what is done.
+        clock: stamps what comes without a moment of its own.
+        seed: of the hashes of detectors. The same seed and input give the same answers; in a
+            collector senders must not know it.
+        wake: called when a batch should be evaluated at once; by default it wakes the thread of
+            ``control``.
+
+    Attributes:
+        metrics: what all of it counts.
+        breakers: the breaker state.
+        detection: loads and detectors.
+        durations: of calls.
+        control: the rounds of evaluation.
+        charging: takes in batches of spans.
+    """
+
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        rules: Iterable[RuleGroup],
+        *,
+        epoch: int,
+        outlets: Outlets,
+        clock: Clock,
+        seed: int,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        self.metrics = SelfMetrics()
+        self.breakers = Breakers(
+            BreakerControl(epoch, PlatformMode(settings.mode)),
+            outlets.events,
+            outlets.journal,
+            self.metrics.rejected,
+            clock,
+        )
+        self.detection = Detection(
+            self._capacity,
+            HotRules.tuned(
+                share=settings.hot_share, ratio=settings.hot_ratio, least=settings.hot_floor
+            ),
+            seed=seed,
+        )
+        self.durations = Durations()
+        self.control = ControlLoop(
+            self.detection,
+            RuleRunner(rules),
+            self.breakers,
+            outlets,
+            clock,
+            settings.cold_start_s,
+        )
+        self.charging = Charging(
+            Linker(),
+            self.detection,
+            self.durations,
+            self.breakers,
+            self.metrics,
+            clock,
+            may_be_hot=wake or self.control.wake,
+        )
+
+    def _capacity(self, service: str) -> float:
+        workers = self.breakers.workers_of(service)
+        return ASSUMED_CAPACITY if workers is None else workers

@@ -1,0 +1,159 @@
+"""A collector's decisions on virtual time: the same parts, driven by one thread, without a disk.
+
+What recorded or made-up telemetry would lead to can be asked in seconds, and gives the same answer
+each time::
+
+    simulation = Simulation()
+    simulation.breakers.attend("shop", "i-1", workers=4)
+    for at_s, payload in recording:
+        simulation.advance(at_s - simulation.elapsed_s)
+        simulation.receive(payload)
+    print(simulation.rows["findings"], simulation.breakers.snapshot())
+
+Time stands still while a payload is taken in and while a round of control is evaluated. Rounds are
+where the control thread has them: every 250 ms, and at once after a batch that may have made a user
+hot, with the same gap after it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from heatshield.clock import ManualClock
+from heatshield_alerts.rules import SHIPPED_RULES, Alert, RuleGroup, load_file
+from heatshield_collector.commit import IDLE_S
+from heatshield_collector.control import Outlets
+from heatshield_collector.control.loop import EARLY_GAP_S
+from heatshield_collector.core import Core
+from heatshield_collector.decode import decode_traces
+from heatshield_collector.detect import PANE_S
+from heatshield_collector.settings import CollectorSettings
+
+__all__ = ["Simulation"]
+
+
+class _Told:
+    """All that control tells, kept in order."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {"findings": [], "alerts": [], "audit": []}
+        self.events: list[tuple[str, Any]] = []
+        self.notices: list[tuple[Alert, tuple[str, ...]]] = []
+
+    def write(self, table: str, row: Mapping[str, Any]) -> None:
+        self.rows[table].append(dict(row))
+
+    def publish(self, name: str, data: Any) -> None:
+        self.events.append((name, data))
+
+    def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
+        self.notices.append((alert, tuple(trace_ids)))
+
+
+class Simulation:
+    """Decode, linking, detection, rules and breakers on a manual clock.
+
+    Args:
+        settings: as a collector's; those of its store and its addresses mean nothing here.
+        rules: in place of the shipped ones.
+        clock: where the time starts.
+        epoch: of the breaker state; ids begin with it.
+        seed: of the hashes of detectors.
+
+    Attributes:
+        clock: moved by :meth:`advance` alone.
+        breakers: the breaker state, as clients ask for it and report to it.
+        rows: what a collector would have stored, by table: ``findings``, ``alerts``, ``audit``.
+        events: what it would have told listeners, as (name, data).
+        notices: the alerts that it would have told people of, each with its trace ids.
+    """
+
+    def __init__(
+        self,
+        settings: CollectorSettings | None = None,
+        rules: Iterable[RuleGroup] | None = None,
+        *,
+        clock: ManualClock | None = None,
+        epoch: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.clock = clock or ManualClock()
+        told = _Told()
+        self.rows, self.events, self.notices = told.rows, told.events, told.notices
+        core = Core(
+            settings or CollectorSettings(),
+            load_file(Path(str(SHIPPED_RULES))) if rules is None else rules,
+            epoch=epoch,
+            outlets=Outlets(journal=told, events=told, notifier=told),
+            clock=self.clock,
+            seed=seed,
+            wake=self._wake,
+        )
+        self.breakers = core.breakers
+        self._control, self._charging = core.control, core.charging
+        self._began_s = self.clock.monotonic()
+        self._listens_s = self._began_s
+        self._batch_s = self._began_s
+        self._woken = False
+
+    @property
+    def elapsed_s(self) -> float:
+        """Virtual seconds since the start."""
+        return self.clock.monotonic() - self._began_s
+
+    @property
+    def failures(self) -> int:
+        """Rules that could not be evaluated, so far."""
+        return self._control.failures
+
+    def receive(self, *payloads: bytes) -> int:
+        """Take in OTLP export requests of spans, together, at this moment.
+
+        Returns:
+            How many spans they had.
+
+        Raises:
+            DecodeError: if one is none; then nothing was taken in.
+        """
+        spans = decode_traces(payloads, self.clock.time_ns()).table
+        self.charge(spans)
+        return int(spans.num_rows)
+
+    def charge(self, spans: pa.Table) -> None:
+        """Take in decoded spans (``model.SPANS``) at this moment."""
+        now = self.clock.now()
+        self._charging.charge(spans, now)
+        self._batch_s = now.monotonic_s
+        self.advance(0.0)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with all that is due in it."""
+        ends_s = self.clock.monotonic() + seconds
+        while True:
+            round_s, idle_s = self._round_s(), self._batch_s + IDLE_S
+            due_s = min(round_s, idle_s)
+            if due_s > ends_s:
+                break
+            self.clock.advance(max(0.0, due_s - self.clock.monotonic()))
+            if round_s <= idle_s:
+                self._round(due_s)
+            else:
+                self._charging.settle(self.clock.now())
+                self._batch_s = due_s
+        self.clock.advance(max(0.0, ends_s - self.clock.monotonic()))
+
+    def _wake(self) -> None:
+        self._woken = True
+
+    def _round_s(self) -> float:
+        """When the control thread would have its next round."""
+        if self._woken:
+            return max(self._listens_s, self.clock.monotonic())
+        return self._listens_s + PANE_S
+
+    def _round(self, due_s: float) -> None:
+        early, self._woken = self._woken, False
+        self._listens_s = due_s + EARLY_GAP_S if early else due_s
+        self._control.round(self.clock.now(), early=early)
