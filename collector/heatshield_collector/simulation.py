@@ -15,7 +15,7 @@ where the control thread has them: every 250 ms, and at once after a batch that 
 hot, with the same gap after it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from heatshield.clock import ManualClock
 from heatshield_alerts.rules import SHIPPED_RULES, Alert, RuleGroup, load_file
+from heatshield_alerts.series import Sample
 from heatshield_collector.commit import IDLE_S
 from heatshield_collector.control import Outlets
 from heatshield_collector.control.loop import EARLY_GAP_S
@@ -107,6 +108,14 @@ class Simulation:
     def failures(self) -> int:
         """Rules that could not be evaluated, so far."""
         return self._control.failures
+
+    def dropped(self) -> dict[str, float]:
+        """Charges that linking let go of, by cause."""
+        return self._charging.dropped()
+
+    def samples(self) -> Iterator[Sample]:
+        """The series of this moment, as ``/metrics`` has them."""
+        return self._control.samples()
 
     def receive(self, *payloads: bytes) -> int:
         """Take in OTLP export requests of spans, together, at this moment.
