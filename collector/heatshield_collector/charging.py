@@ -13,6 +13,7 @@ from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
+from heatshield_collector.link.grouping import pairs_of
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
 
@@ -95,10 +96,9 @@ class Charging:
         """Instances that send spans live, also those that watch no breakers; those that watch have
         said how many workers they have.
         """
-        pairs = spans.select(["service", "instance"]).group_by(["service", "instance"])
         known = {(one.service, one.instance): one for one in self._breakers.live(now)}
-        for row in pairs.aggregate([]).to_pylist():
-            service, instance = row["service"], row["instance"]
+        _, pairs = pairs_of(spans.column("service"), spans.column("instance"))
+        for service, instance in pairs:
             one = known.get((service, instance))
             if instance and (one is None or now.monotonic_s - one.seen_s >= RENEW_S):
                 self._breakers.attend(service, instance, one.workers if one else 1, now)

@@ -20,6 +20,7 @@ from prometheus_client.samples import Exemplar
 
 from heatshield import names
 from heatshield.metrics.distribution import REQUEST_BUCKETS_S
+from heatshield_collector.link.grouping import pairs_of
 
 __all__ = ["BUCKETS_S", "MAX_CALLS", "OTHER", "CallGroup", "CallMetrics", "groups_of"]
 
@@ -71,7 +72,7 @@ def groups_of(
     if not len(rows):
         return []
     calls = spans.select(_COLUMNS).take(pa.array(rows))
-    group, pairs = _pairs(calls)
+    group, pairs = pairs_of(calls.column("service"), calls.column("name"))
     rejected = np.asarray(calls.column("rejected").combine_chunks().is_valid())
     outcome = np.where(rejected, 2, errors[rows].astype(np.int64))
     duration_ns = calls.column("duration_ns").to_numpy()
@@ -91,21 +92,6 @@ def groups_of(
         )
         for at, (service, call) in enumerate(pairs)
     ]  # fmt: skip
-
-
-def _pairs(calls: pa.Table) -> tuple[npt.NDArray[np.int64], list[tuple[str, str]]]:
-    """Each row's group, and (service, name) of each group."""
-    services, names_ = (
-        calls.column(name).combine_chunks().dictionary_encode() for name in ("service", "name")
-    )
-    count = len(names_.dictionary)
-    keys = services.indices.to_numpy().astype(np.int64) * count + names_.indices.to_numpy()
-    distinct, group = np.unique(keys, return_inverse=True)
-    pairs = [
-        (services.dictionary[key // count].as_py(), names_.dictionary[key % count].as_py())
-        for key in distinct.tolist()
-    ]
-    return group, pairs
 
 
 def _exemplars(

@@ -21,7 +21,7 @@ pieces = st.lists(updates, min_size=1, max_size=6)
 
 def sketch_of(rows, lg_slots=SMALL):
     made = HeavyHitters(lg_slots)
-    made.update([key for key, _ in rows], [weight for _, weight in rows])
+    made.update([key for key, _ in rows], [weight for _, weight in rows], each_once=False)
     return made
 
 
@@ -35,6 +35,7 @@ def truth_of(rows):
 
 def assert_bounds_hold(sketch, truth):
     assert sketch.total == sum(truth.values())
+    assert max(truth.values(), default=0) <= sketch.most <= sketch.total
     for key in [*truth, "never seen"]:
         found = sketch.bounds(key)
         assert found.lower <= truth[key] <= found.upper
@@ -44,6 +45,14 @@ def assert_bounds_hold(sketch, truth):
 @given(updates)
 def test_bounds_hold_the_true_weight_after_any_updates(rows):
     assert_bounds_hold(sketch_of(rows), truth_of(rows))
+
+
+@given(updates)
+def test_where_each_key_stands_once_none_weighs_more_than_the_heaviest(rows):
+    truth, sketch = truth_of(rows), HeavyHitters(SMALL)
+    sketch.update(list(truth), list(truth.values()), each_once=True)
+    assert sketch.most == max(truth.values(), default=0)
+    assert_bounds_hold(sketch, truth)
 
 
 @given(pieces, st.randoms(use_true_random=False))
@@ -68,7 +77,7 @@ def test_merging_leaves_what_was_merged_as_it_was(parts):
 def test_updates_after_a_merge_count_too(first, second, third):
     sketch = sketch_of(first)
     sketch.merge(sketch_of(second))
-    sketch.update([key for key, _ in third], [weight for _, weight in third])
+    sketch.update([key for key, _ in third], [weight for _, weight in third], each_once=False)
     assert_bounds_hold(sketch, truth_of(first + second + third))
 
 
@@ -144,4 +153,4 @@ def test_an_absurd_weight_is_clamped_and_wraps_no_sum(weight):
 
 def test_keys_and_weights_of_different_numbers_are_an_error():
     with pytest.raises(ValueError, match="shorter"):
-        HeavyHitters().update(["a", "b"], [1])
+        HeavyHitters().update(["a", "b"], [1], each_once=False)

@@ -57,7 +57,10 @@ def lived(steps, check, lg_slots=12):
     for pause_s, rows, asked in [*steps, (0.0, [], True)]:
         clock.advance(pause_s)
         now_s = clock.monotonic()
-        windows.add([key for key, _ in rows], [weight for _, weight in rows], now_s)
+        summed = Counter()
+        for key, weight in rows:
+            summed[key] += weight
+        windows.add(list(summed), list(summed.values()), now_s)
         naive.rows += [(now_s, key, weight) for key, weight in rows]
         if asked:
             check(windows, naive, now_s)
@@ -70,6 +73,8 @@ def assert_within(windows, naive, now_s):
         least = naive.weights(now_s - length_s + SHORTFALL_S[name], answered_s)
         seen = windows.window(name, now_s)
         assert seen.total <= most.total()
+        assert windows.most(name, now_s) >= max(seen.bounds(key).lower for key in KEYS)
+        assert windows.most(name, now_s) <= most.total()
         for key in KEYS:
             found = seen.bounds(key)
             assert found.lower <= most[key], (name, key)

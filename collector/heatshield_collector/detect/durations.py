@@ -15,6 +15,7 @@ import pyarrow as pa
 from datasketches import kll_doubles_sketch
 
 from heatshield.clock import Instant
+from heatshield_collector.link.grouping import pairs_of
 
 __all__ = ["Durations"]
 
@@ -48,19 +49,17 @@ class Durations:
         if not len(rows):
             return
         table = spans.select(["service", "name", "duration_ns"]).take(pa.array(rows))
-        groups = table.group_by(["service", "name"], use_threads=False)
-        lists = groups.aggregate([("duration_ns", "list")])
+        group, calls = pairs_of(table.column("service"), table.column("name"))
+        took_ms = table.column("duration_ns").to_numpy() / 1e6
         now_s = instant.monotonic_s
         with self._lock:
             if now_s - self._born_s >= GENERATION_S:
                 self._old, self._young, self._born_s = self._young, {}, now_s
-            for row in range(lists.num_rows):
-                call = (lists["service"][row].as_py(), lists["name"][row].as_py())
+            for number, call in enumerate(calls):
                 if call not in self._young and len(self._young) >= CALLS_MOST:
                     continue
                 sketch = self._young.setdefault(call, kll_doubles_sketch(K))
-                values = lists["duration_ns_list"][row].values.to_numpy()
-                sketch.update(values.astype(np.float64) / 1e6)
+                sketch.update(took_ms[group == number])
 
     def quantiles(self, service: str, call: str) -> tuple[float | None, float | None]:
         """The median and the 99th percentile in milliseconds, if the call was seen lately."""

@@ -40,8 +40,11 @@ class HeavyUser:
     def evaluate(self, instant: Instant) -> list[Finding]:
         """The heavy users of this moment, the heaviest first."""
         now_s = instant.monotonic_s
+        floor_us = LEAST * WINDOWS_S[WINDOW] * 1e6
+        if self._loads.busy_most(WINDOW, now_s) < floor_us:
+            return []
         busy = self._loads.busy(WINDOW, now_s)
-        least_us = max(SHARE * busy.total, LEAST * WINDOWS_S[WINDOW] * 1e6)
+        least_us = max(SHARE * busy.total, floor_us)
         found = []
         for hitter in busy.surely_over(round(least_us) - 1):
             key = CallKey.parse(hitter.key)

@@ -197,7 +197,10 @@ class HotUser:
                 counts(counter, busy_us, limits[service][at], now_s)
                 for counter, service, busy_us in zip(counters, services, busy, strict=True)
             ]
-            trip.windows.add(keys, weights, now_s)
+            by_key: dict[str, int] = {}
+            for key, weight in zip(keys, weights, strict=True):
+                by_key[key] = by_key.get(key, 0) + weight
+            trip.windows.add(list(by_key), list(by_key.values()), now_s)
 
     def _keep_evidence(
         self, eligible: pa.Table, rows: list[int], keys: list[str], busy: list[int], now_s: float
@@ -219,10 +222,12 @@ class HotUser:
         return list(found.values())
 
     def _hot(self, trip: _Trip, now_s: float) -> list[Finding]:
-        found = []
+        found: list[Finding] = []
         rule, loads = trip.rule, self._sources.loads
         # The smallest floor there is: most users are under it, and need no further look.
         least_us = round(rule.least * rule.window_s * 1e6)
+        if trip.windows.most(rule.window, now_s) < least_us:
+            return found
         for hitter in trip.windows.window(rule.window, now_s).surely_over(max(1, least_us - 1)):
             key = CallKey.parse(hitter.key)
             if key.user is None:

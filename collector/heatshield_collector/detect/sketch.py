@@ -12,7 +12,7 @@ or serialises it. :class:`HeavyHitters` remembers weight and error of such sketc
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
 from datasketches import frequent_items_error_type, frequent_strings_sketch
@@ -41,11 +41,18 @@ class Hitter(NamedTuple):
 
 
 class HeavyHitters:
-    """A mergeable, serialisable sketch of integer weights by key."""
+    """A mergeable, serialisable sketch of integer weights by key.
 
-    __slots__ = ("_error", "_forgotten", "_lg_slots", "_sketch")
+    Attributes:
+        most: no key weighs more. A coarse bound that costs nothing: where all keys are light, none
+            of them has to be looked at. Not serialised; of a sketch that was read back it is the
+            weight of all keys.
+    """
+
+    __slots__ = ("_error", "_forgotten", "_lg_slots", "_sketch", "most")
 
     def __init__(self, lg_slots: int = LG_SLOTS) -> None:
+        self.most = 0
         self._lg_slots = lg_slots
         self._sketch = frequent_strings_sketch(lg_slots)
         self._forgotten = 0
@@ -56,8 +63,19 @@ class HeavyHitters:
         """The weight of all updates."""
         return int(self._sketch.total_weight) + self._forgotten
 
-    def update(self, keys: Iterable[str], weights: Iterable[int]) -> None:
-        """Add weights; those that are not positive count for nothing."""
+    def update(self, keys: Sequence[str], weights: Sequence[int], *, each_once: bool) -> None:
+        """Add weights; those that are not positive count for nothing.
+
+        Args:
+            keys: what they weigh.
+            weights: one a key.
+            each_once: no key stands twice in ``keys``, so that none gets more than one weight.
+        """
+        if each_once:
+            heaviest = max(weights, default=0)
+        else:
+            heaviest = sum(weight for weight in weights if weight > 0)
+        self.most += max(0, heaviest)
         update = self._sketch.update
         for key, weight in zip(keys, weights, strict=True):
             if weight > 0:
@@ -65,6 +83,7 @@ class HeavyHitters:
 
     def merge(self, other: "HeavyHitters") -> None:
         """Add everything another sketch has seen."""
+        self.most += other.most
         forgotten, error = other._set_aside()  # noqa: SLF001 - of its own kind
         self._forgotten += forgotten
         self._error += error
@@ -125,6 +144,7 @@ class HeavyHitters:
             # A key that is no text is noticed only when it is asked for: better here than later.
             read.get_frequent_items(frequent_items_error_type.NO_FALSE_NEGATIVES, 0)
             made._sketch.merge(read)
+            made.most = made.total
         except (RuntimeError, ValueError, IndexError, MemoryError, struct.error) as error:
             raise ValueError(f"not a serialised sketch: {error}") from error
         return made

@@ -73,11 +73,11 @@ class Windows:
         self._merged: dict[str, tuple[int, HeavyHitters]] = {}
 
     def add(self, keys: list[str], weights: list[int], now_s: float) -> None:
-        """Add weights that were received at ``now_s`` (monotonic seconds)."""
+        """Add weights that were received at ``now_s`` (monotonic seconds); each key stands once."""
         self._advance(now_s)
         if self._open is None:
             self._open = HeavyHitters(self._lg_slots)
-        self._open.update(keys, weights)
+        self._open.update(keys, weights, each_once=True)
         self._merged.pop("1s", None)
 
     def window(self, name: WindowName, now_s: float) -> HeavyHitters:
@@ -87,6 +87,11 @@ class Windows:
         """
         pane = self._advance(now_s)
         return self._remembered(name, pane, lambda: self._parts(name, pane))
+
+    def most(self, name: WindowName, now_s: float) -> int:
+        """No key weighs more than this in a window. Nothing is merged for it."""
+        pane = self._advance(now_s)
+        return sum(part.most for part in self._parts(name, pane))
 
     def baseline(self, now_s: float) -> tuple[HeavyHitters, float]:
         """Everything of the closed tens of the last five minutes, and the seconds they cover."""
