@@ -12,6 +12,7 @@ import blackhole
 import enforcement
 import ingest
 import instrumentation
+import quiet_hour
 import stations
 import users
 from figures import CONSOLE, machine, show, write_json
@@ -24,6 +25,7 @@ BENCHMARKS: Final = {
     "enforcement": enforcement.run,
     "instrumentation": instrumentation.run,
     "blackhole": blackhole.run,
+    "quiet_hour": quiet_hour.run,
     "stations": stations.run,
 }
 PART_OF_ANOTHER: Final = "stations"
