@@ -30,11 +30,11 @@ from heatshield.integrations.services import Equipment
 from heatshield.metrics.calls import count
 from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
-from heatshield.process.shutdown import Farewell
-from heatshield.process.sigterm import Termination
+from heatshield.process.shutdown import ShutdownBudget
+from heatshield.process.sigterm import SigtermHandler
 from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.settings_advice import advice
 from heatshield.tracing.joining import settle
@@ -63,12 +63,12 @@ class Runtime:
         self.instance = Instance(settings)
         self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
         self.exporter = Exporter(
-            settings, clock, lambda: self.instance.attributes, begin=TERMINATION.arm
+            settings, clock, lambda: self.instance.attributes, begin=SIGTERM_HANDLER.arm
         )
         self.metrics = ServiceMetrics(
             settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
         )
-        self.farewell = Farewell(self._send)
+        self.shutdown_budget = ShutdownBudget(self._send, clock)
         self.watch = Watch(
             settings.endpoint,
             self.table,
@@ -87,14 +87,14 @@ class Runtime:
                 propagator=self.propagator,
                 log=self.exporter.log,
                 serving=self._serve,
-                flush=self.farewell.say,
+                flush=self.shutdown_budget.send,
                 page=self.metrics.page,
             )
         )
 
     def install(self) -> None:
         """Hook into OpenTelemetry and into every library that is there. Starts no thread yet."""
-        OUTGOING.install(self.settings, self.identity.aliases)
+        SANITIZER.install(self.settings, self.identity.aliases)
         forget()
         set_global_textmap(self.propagator)
         settle(_export, _seen)
@@ -124,7 +124,7 @@ class Runtime:
     def _send(self, most_s: float) -> None:
         """Send what is queued and a snapshot of the metrics, side by side."""
         ends_s = monotonic() + most_s
-        sent = self.metrics.hurry()
+        sent = self.metrics.send_now()
         self.exporter.drain(most_s)
         sent.wait(max(0.0, ends_s - monotonic()))
 
@@ -140,10 +140,10 @@ class Runtime:
         self.integrations.disarm()
         self.watch.end()
         self.metrics.finish()
-        self.farewell.spend(lambda: self.exporter.shutdown(self.farewell.left_s))
+        self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))
         PROVIDER.outlet = PROVIDER.entered = None
-        self.farewell.spend(lambda: self.metrics.stop(self.farewell.left_s))
-        self.watch.stop(self.farewell.left_s)
+        self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
+        self.watch.stop(self.shutdown_budget.left_s)
 
     @fail_open("fork", None)
     def after_fork(self) -> None:
@@ -216,29 +216,29 @@ class _Running:
             if runtime is not None:
                 runtime.stop()
                 self._runtime = None
-                TERMINATION.disarm()
+                SIGTERM_HANDLER.disarm()
 
-    def say_farewell(self) -> None:
+    def send_queued(self) -> None:
         runtime = self._runtime
         if runtime is not None:
-            runtime.farewell.say()
+            runtime.shutdown_budget.send()
 
     @fail_open("fork", None)
     def _before_fork(self) -> None:
-        TERMINATION.before_fork()
+        SIGTERM_HANDLER.before_fork()
         if self._runtime is not None:
             self._runtime.exporter.before_fork()
             self._runtime.metrics.before_fork()
 
     @fail_open("fork", None)
     def _after_fork_in_parent(self) -> None:
-        TERMINATION.after_fork_in_parent()
+        SIGTERM_HANDLER.after_fork_in_parent()
         if self._runtime is not None:
             self._runtime.exporter.after_fork_in_parent()
             self._runtime.metrics.after_fork_in_parent()
 
     def _after_fork(self) -> None:
-        TERMINATION.after_fork()
+        SIGTERM_HANDLER.after_fork()
         COUNTERS.after_fork()
         if self._runtime is not None:
             self._runtime.after_fork()
@@ -246,7 +246,7 @@ class _Running:
 
 _RUNNING: Final = _Running()
 
-TERMINATION: Final = Termination(_RUNNING.say_farewell)
+SIGTERM_HANDLER: Final = SigtermHandler(_RUNNING.send_queued)
 """This process's, however often it is instrumented."""
 
 
@@ -266,7 +266,7 @@ def flush(timeout_s: float) -> bool:
     if runtime is None:
         return True
     ends_s = monotonic() + timeout_s
-    sent = runtime.metrics.hurry()
+    sent = runtime.metrics.send_now()
     return runtime.exporter.force_flush(int(timeout_s * 1000)) and sent.wait(
         max(0.0, ends_s - monotonic())
     )

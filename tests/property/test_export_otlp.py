@@ -20,7 +20,7 @@ from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
 from heatshield.identity.sources import Identity
 from heatshield.names import CALL, ENDUSER_ID
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.span import Scope, Span
 from heatshield.tracing.values import MAX_TEXT, plain
@@ -29,10 +29,10 @@ from heatshield.tracing.values import MAX_TEXT, plain
 @pytest.fixture(autouse=True)
 def _all_is_shown():
     """What is redacted is proved elsewhere; Hypothesis finds the names of secrets."""
-    OUTGOING.install(ServiceSettings(redaction=False), None)
+    SANITIZER.install(ServiceSettings(redaction=False), None)
     forget()
     yield
-    OUTGOING.remove()
+    SANITIZER.remove()
     forget()
 
 
@@ -198,7 +198,7 @@ def test_a_span_of_the_sdk_is_read_whatever_it_holds(held):
 def test_redacted_and_masked_it_is_otlp_still(name, held, described, user):
     settings = ServiceSettings(user_key="a key for tests", redact=("n",))
     reads = Identity(settings)
-    OUTGOING.install(settings, reads.aliases)
+    SANITIZER.install(settings, reads.aliases)
     request = Request()
     reads.name(request, user)
     span = made(name, {**held, "password": held, "of": f"{described}{user}"}, request)

@@ -30,7 +30,7 @@ from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 from heatshield.counters import COUNTERS
 from heatshield.identity.sources import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 
 __all__ = ["HEADERS", "Inbound", "RequestPropagator"]
 
@@ -266,8 +266,8 @@ def _written(context: Context) -> str:
             members[ENDUSER_ID] = request.user
     if not members:
         return ""
-    if OUTGOING.masking:
-        masked = OUTGOING.masked
+    if SANITIZER.masking:
+        masked = SANITIZER.masked
         members = {
             masked(name, request): masked(str(value), request) for name, value in members.items()
         }

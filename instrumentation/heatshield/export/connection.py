@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from heatshield.export.deadline_socket import Patience, Reader, connected, send, shake_hands
+from heatshield.export.deadline_socket import Deadline, Reader, connected, handshake, send
 
 __all__ = ["Answer", "Connection", "Unreachable", "connect", "let_go", "retry_after_s"]
 
@@ -95,16 +95,16 @@ class _Peer(http.client.HTTPConnection):
     def __init__(self, address: SplitResult) -> None:
         super().__init__(address.hostname or "", address.port or _PORTS[address.scheme])
         self._secure = address.scheme == "https"
-        self.patience = Patience(0.0)
+        self.deadline = Deadline(0.0)
 
     def connect(self) -> None:
         """Connect, if that takes no longer than this exchange may."""
-        sock = connected(self.host, self.port, self.patience)
+        sock = connected(self.host, self.port, self.deadline)
         if self._secure:
             tls = ssl.create_default_context().wrap_socket(
                 sock, server_hostname=self.host, do_handshake_on_connect=False
             )
-            shake_hands(tls, self.patience)
+            handshake(tls, self.deadline)
             sock = tls
         self.sock = sock
 
@@ -112,19 +112,19 @@ class _Peer(http.client.HTTPConnection):
         """Send a part of the request."""
         if self.sock is None:
             self.connect()
-        send(self.sock, data, self.patience)
+        send(self.sock, data, self.deadline)
 
     def getresponse(self) -> http.client.HTTPResponse:
         """Wait for the answer."""
-        answering: Any = partial(_answering, self.patience)  # called like the class it is for
+        answering: Any = partial(_answering, self.deadline)  # called like the class it is for
         self.response_class = answering
         return super().getresponse()
 
 
-def _answering(patience: Patience, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
+def _answering(deadline: Deadline, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
     response = http.client.HTTPResponse(sock, **options)
     response.fp.close()
-    response.fp = io.BufferedReader(Reader(sock, patience))
+    response.fp = io.BufferedReader(Reader(sock, deadline))
     return response
 
 
@@ -170,23 +170,23 @@ class Connection:
         asked = (method, self._prefix + path, body, dict(headers or {}))
         kept = self._connection is not None
         try:
-            return self._once(asked, Patience(timeout_s, meanwhile))
+            return self._once(asked, Deadline(timeout_s, meanwhile))
         except (http.client.HTTPException, OSError, ValueError) as error:
             self.close()
             if not kept or isinstance(error, TimeoutError):
                 raise Unreachable(f"{self._endpoint}: {error!r}") from error
         try:
-            return self._once(asked, Patience(timeout_s, meanwhile))
+            return self._once(asked, Deadline(timeout_s, meanwhile))
         except (http.client.HTTPException, OSError, ValueError) as error:
             self.close()
             raise Unreachable(f"{self._endpoint}: {error!r}") from error
 
     def _once(
-        self, asked: tuple[str, str, bytes | None, dict[str, str]], patience: Patience
+        self, asked: tuple[str, str, bytes | None, dict[str, str]], deadline: Deadline
     ) -> Answer:
         if self._connection is None:
             self._connection = _Peer(address_of(self._endpoint))
-        self._connection.patience = patience
+        self._connection.deadline = deadline
         self._connection.request(*asked)
         response = self._connection.getresponse()
         read = response.read(MAX_BODY_BYTES)

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["Patience", "Reader", "connected", "send", "shake_hands"]
+__all__ = ["Deadline", "Reader", "connected", "handshake", "send"]
 
-LOOK_AWAY_S: Final = 0.2
+MEANWHILE_S: Final = 0.2
 """Between two calls of what is to be done meanwhile."""
 
 
-class Patience:
+class Deadline:
     """How long somebody waits, and what he does meanwhile.
 
     Args:
@@ -39,19 +39,19 @@ class Patience:
         left_s = self._ends_at - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("it took too long")
-        return left_s if self._meanwhile is None else min(left_s, LOOK_AWAY_S)
+        return left_s if self._meanwhile is None else min(left_s, MEANWHILE_S)
 
-    def part(self, share: float) -> "Patience":
-        """Patience for so much of the time that is left."""
-        return Patience(share * max(0.0, self._ends_at - time.monotonic()), self._meanwhile)
+    def part(self, share: float) -> "Deadline":
+        """Deadline for so much of the time that is left."""
+        return Deadline(share * max(0.0, self._ends_at - time.monotonic()), self._meanwhile)
 
-    def look_away(self) -> None:
+    def do_meanwhile(self) -> None:
         """Do something else."""
         if self._meanwhile is not None:
             self._meanwhile()
 
 
-def connected(host: str, port: int, patience: Patience) -> socket.socket:
+def connected(host: str, port: int, deadline: Deadline) -> socket.socket:
     """A connection to the first address of a host that answers.
 
     Raises:
@@ -62,7 +62,7 @@ def connected(host: str, port: int, patience: Patience) -> socket.socket:
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            _connect(sock, address, patience.part(1 / (len(addresses) - tried)))
+            _connect(sock, address, deadline.part(1 / (len(addresses) - tried)))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             sock.close()
@@ -72,16 +72,16 @@ def connected(host: str, port: int, patience: Patience) -> socket.socket:
     raise failure
 
 
-def _connect(sock: socket.socket, address: Any, patience: Patience) -> None:
+def _connect(sock: socket.socket, address: Any, deadline: Deadline) -> None:
     sock.setblocking(False)
     sock.connect_ex(address)
-    _wait(sock, selectors.EVENT_WRITE, patience)
+    _wait(sock, selectors.EVENT_WRITE, deadline)
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, "can't connect")
 
 
-def shake_hands(sock: ssl.SSLSocket, patience: Patience) -> None:
+def handshake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
     """Open TLS on a connection that is made.
 
     Raises:
@@ -92,21 +92,21 @@ def shake_hands(sock: ssl.SSLSocket, patience: Patience) -> None:
         try:
             sock.do_handshake()
         except ssl.SSLWantReadError:
-            _wait(sock, selectors.EVENT_READ, patience)
+            _wait(sock, selectors.EVENT_READ, deadline)
         except ssl.SSLWantWriteError:
-            _wait(sock, selectors.EVENT_WRITE, patience)
+            _wait(sock, selectors.EVENT_WRITE, deadline)
         else:
             return
 
 
-def _wait(sock: socket.socket, event: int, patience: Patience) -> None:
+def _wait(sock: socket.socket, event: int, deadline: Deadline) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(sock, event)
-        while not selector.select(patience.next_s()):
-            patience.look_away()
+        while not selector.select(deadline.next_s()):
+            deadline.do_meanwhile()
 
 
-def send(sock: socket.socket, data: bytes, patience: Patience) -> None:
+def send(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
     """Send all of it.
 
     Raises:
@@ -114,19 +114,19 @@ def send(sock: socket.socket, data: bytes, patience: Patience) -> None:
     """
     left = memoryview(data)
     while left:
-        sock.settimeout(patience.next_s())
+        sock.settimeout(deadline.next_s())
         try:
             left = left[sock.send(left) :]
         except TimeoutError:
-            patience.look_away()
+            deadline.do_meanwhile()
 
 
 class Reader(io.RawIOBase):
     """What a socket receives, as a file; for one answer."""
 
-    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
-        self._patience = patience
+        self._patience = deadline
 
     def readable(self) -> bool:
         """It is."""
@@ -143,4 +143,4 @@ class Reader(io.RawIOBase):
             try:
                 return self._sock.recv_into(buffer)
             except TimeoutError:
-                self._patience.look_away()
+                self._patience.do_meanwhile()

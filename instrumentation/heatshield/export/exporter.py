@@ -19,11 +19,12 @@ from heatshield.context.span_like import attributes_of
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
-from heatshield.export.sender import Courier
+from heatshield.export.sender import Sender
 from heatshield.export.urgency import Urgency
 from heatshield.fork_locks import reentrant_lock
 from heatshield.names import COST_ELEMENTS
-from heatshield.process.wakeup import Bell
+from heatshield.process.shutdown import SHUTDOWN_S
+from heatshield.process.wakeup import Wakeup
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span
@@ -42,9 +43,6 @@ MIN_BETWEEN_STARTS_S: Final = 1.0
 STARTING_S: Final = 0.05
 STARTING_CHECKS: Final = 5
 """How long, and how often, to see whether a thread that was being started lives."""
-
-SHUTDOWN_S: Final = 2.0
-"""Seconds that leaving a process may wait for the collector."""
 
 FORK_WAITS_S: Final = 0.05
 """Most that a fork is held up until the thread, which only waits for records, has ended."""
@@ -78,19 +76,19 @@ class Exporter:
     def _reset(self) -> None:
         self._spans: deque[Any] = deque()
         self._logs: deque[LogEvent] = deque()
-        self._flushes: deque[Bell] = deque()
+        self._flushes: deque[Wakeup] = deque()
         self._urgency = Urgency()
-        self._arrived = Bell()
-        self._now = Bell()
+        self._arrived = Wakeup()
+        self._now = Wakeup()
         self._urgent = False
-        self._stopping = Bell()
-        self._hurry = Bell()
-        self._forking = Bell()
+        self._stopping = Wakeup()
+        self._draining = Wakeup()
+        self._forking = Wakeup()
         self._forks = 0
         self._idle = self._sending = False
         self._sent_at = self._start_at = float("-inf")
         self._thread: threading.Thread | None = None
-        self._courier = Courier(self._settings, self._clock, self._stopping, self._hurry)
+        self._sender = Sender(self._settings, self._clock, self._stopping, self._draining)
 
     # -- what request threads call ---------------------------------------------------------------
 
@@ -112,7 +110,7 @@ class Exporter:
         self._offer(self._logs, event, urgent=False)
 
     def _offer(self, queue: deque[R], record: R, *, urgent: bool) -> None:
-        if self._stopping.rung:
+        if self._stopping.is_set():
             COUNTERS.drop("after_shutdown")
             return
         if len(queue) >= self._settings.queue_records and (dropped := _take(queue, 1)):
@@ -121,9 +119,9 @@ class Exporter:
         queue.append(record)
         self._urgent = self._urgent or urgent
         if urgent or len(queue) >= self._settings.batch_records:
-            self._now.ring()
+            self._now.set()
         if self._idle:
-            self._arrived.ring()
+            self._arrived.set()
         if self._thread is None:
             self._start()
 
@@ -132,7 +130,7 @@ class Exporter:
             return
         with self._lock:
             now = self._clock.monotonic()
-            if self._thread is not None or self._stopping.rung or self._forks:
+            if self._thread is not None or self._stopping.is_set() or self._forks:
                 return
             if now < self._start_at:
                 return
@@ -150,10 +148,10 @@ class Exporter:
         """Send what is queued now; ``False`` if that took longer than the time given."""
         if self._thread is None or not self._thread.is_alive():
             return not self._pending
-        done = Bell()
+        done = Wakeup()
         self._flushes.append(done)
-        self._now.ring()
-        self._arrived.ring()
+        self._now.set()
+        self._arrived.set()
         return done.wait(timeout_millis / 1000)
 
     def drain(self, most_s: float = SHUTDOWN_S) -> bool:
@@ -161,26 +159,26 @@ class Exporter:
 
         A collector that can't be reached is not tried twice: it will hardly be back by then.
         """
-        self._courier.ends_at = self._clock.monotonic() + most_s
-        self._hurry.ring()
+        self._sender.ends_at = self._clock.monotonic() + most_s
+        self._draining.set()
         try:
             if self._pending and not self._can_send():
                 self._send_here()
             return self.force_flush(int(most_s * 1000))
         finally:
-            self._courier.ends_at = None
-            self._hurry.clear()
+            self._sender.ends_at = None
+            self._draining.clear()
 
     def shutdown(self, most_s: float = SHUTDOWN_S) -> None:
         """Send what is queued, for at most so long, and stop the thread."""
         self.drain(most_s)
-        self._stopping.ring()
-        self._now.ring()
-        self._arrived.ring()
-        self._hurry.ring()
+        self._stopping.set()
+        self._now.set()
+        self._arrived.set()
+        self._draining.set()
         spans = _take(self._spans, len(self._spans))
         _release(spans)
-        left = len(spans) + len(_take(self._logs, len(self._logs))) + self._courier.abandon()
+        left = len(spans) + len(_take(self._logs, len(self._logs))) + self._sender.abandon()
         if left:
             COUNTERS.drop("shutdown", left)
 
@@ -213,9 +211,9 @@ class Exporter:
         if thread is None or thread is threading.current_thread() or self._sending:
             return
         if thread.is_alive():
-            self._forking.ring()
-            self._now.ring()
-            self._arrived.ring()
+            self._forking.set()
+            self._now.set()
+            self._arrived.set()
             thread.join(FORK_WAITS_S)
 
     def after_fork_in_parent(self) -> None:
@@ -230,7 +228,7 @@ class Exporter:
 
     def after_fork(self) -> None:
         """In a child process: the parent sends what was queued; here everything starts empty."""
-        self._courier.leave_to_parent()
+        self._sender.leave_to_parent()
         self._reset()
 
     def queued(self) -> dict[str, float]:
@@ -239,7 +237,7 @@ class Exporter:
 
     @property
     def _pending(self) -> int:
-        return len(self._spans) + len(self._logs) + self._courier.records
+        return len(self._spans) + len(self._logs) + self._sender.records
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -253,7 +251,7 @@ class Exporter:
                     self._stopping.wait(MIN_BETWEEN_BATCHES_S)
 
     def _goes_on(self) -> bool:
-        if self._stopping.rung:
+        if self._stopping.is_set():
             return False
         with self._lock:
             if self._forks:
@@ -273,7 +271,7 @@ class Exporter:
         finally:
             self._sending = False
             for done in flushes:
-                done.ring()
+                done.set()
 
     def _wait(self) -> None:
         self._idle = True
@@ -290,10 +288,10 @@ class Exporter:
 
     def _send_all(self) -> None:
         self._encode()
-        self._courier.deliver(meanwhile=self._encode)
+        self._sender.deliver(meanwhile=self._encode)
 
     def _encode(self) -> None:
-        """Hand what is queued to the courier; never fails."""
+        """Hand what is queued to the sender; never fails."""
         urgent, self._urgent = self._urgent, False
         most = self._settings.batch_records
         for _ in range(1 + max(len(self._spans), len(self._logs)) // most):
@@ -302,7 +300,7 @@ class Exporter:
             try:
                 for payload in encode(spans, logs, self._resource()):
                     left -= payload.records
-                    self._courier.take(payload, urgent=urgent)
+                    self._sender.take(payload, urgent=urgent)
             except Exception:  # noqa: BLE001  # a mistake of ours must not end the thread
                 COUNTERS.error("export")
                 COUNTERS.drop("export_failed", left)

@@ -19,7 +19,7 @@ from heatshield.context.request import REQUEST_KEY, Request, latest
 from heatshield.context.span_like import ids_of
 from heatshield.export.log_limits import Site
 from heatshield.names import LOG_SUPPRESSED
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.span import Span
 from heatshield.tracing.values import MAX_ATTRIBUTES, MAX_TEXT, plain
 
@@ -184,7 +184,7 @@ def event_of(
     user = masking = None
     if request is not None:
         user = request.user
-    if OUTGOING.masking:
+    if SANITIZER.masking:
         masking = request or latest()  # that which has just ended: an access log may be about it
     # Without the constructor of a named tuple, which costs as much as the rest of this.
     return _NEW(

@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from heatshield.context.request import Request
 from heatshield.export.logs import LogEvent
 from heatshield.names import CALL, ENDUSER_ID, USER_SOURCE
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.span import ENTRY_KINDS, Event, Link, Scope, Span
 from heatshield.tracing.values import plain
 
@@ -111,14 +111,14 @@ class _Pairs:
             elif kind is int:
                 parts.append(integers.get((key, value)) or self._integer(key, value))
             else:
-                shown = OUTGOING.shown(key, value)
+                shown = SANITIZER.shown(key, value)
                 parts.append(self._tag + _pair(self._key(key), _any(shown)))
 
     def text(self, key: str, value: str) -> bytes:
         """One KeyValue of a text. Only one that is not kept is looked through for secrets."""
         found = self._texts.get((key, value))
         if found is None:
-            shown = OUTGOING.shown(key, value)
+            shown = SANITIZER.shown(key, value)
             found = self._tag + _pair(self._key(key), _text(b"\x0a", shown))  # string_value
             if len(value) <= MAX_KEPT_LENGTH:
                 _keep(self._texts, (key, value), found)
@@ -130,7 +130,7 @@ class _Pairs:
         self._integers.clear()
 
     def _integer(self, key: str, value: int) -> bytes:
-        found = self._tag + _pair(self._key(key), _any(OUTGOING.shown(key, value)))
+        found = self._tag + _pair(self._key(key), _any(SANITIZER.shown(key, value)))
         if value in _OFTEN:
             _keep(self._integers, (key, value), found)
         return found
@@ -256,8 +256,10 @@ def _span(span: Span) -> bytes:
     if span.parent_id:
         parts.append(b"\x22\x08" + span.parent_id.to_bytes(8, "big"))  # parent_span_id
     if span.trace_state:
-        parts.append(_text(b"\x1a", OUTGOING.masked(span.trace_state, span.request)))  # trace_state
-    name = OUTGOING.name_of(span) if OUTGOING.masking else span.name
+        parts.append(
+            _text(b"\x1a", SANITIZER.masked(span.trace_state, span.request))
+        )  # trace_state
+    name = SANITIZER.name_of(span) if SANITIZER.masking else span.name
     parts.append(_NAMES.get(name) or _name(name))
     parts.append(_KINDS[span.kind])
     # start_time_unix_nano, end_time_unix_nano
@@ -271,7 +273,7 @@ def _span(span: Span) -> bytes:
 
 def _span_attributes(span: Span, parts: list[bytes]) -> None:
     request = span.request
-    _OF_SPAN.write(OUTGOING.of_span(span), parts)  # attributes
+    _OF_SPAN.write(SANITIZER.of_span(span), parts)  # attributes
     if call := span.call:
         parts.append(_OF_SPAN.text(CALL, call))
     if request is not None and request.user is not None:
@@ -294,16 +296,16 @@ def _rest(span: Span, parts: list[bytes]) -> None:
     if span.status_code is not _UNSET:
         said = []
         if span.status_description:
-            described = OUTGOING.text(str(plain(span.status_description)), request)
+            described = SANITIZER.text(str(plain(span.status_description)), request)
             said.append(_text(b"\x12", described))  # message
         said.append(b"\x18" + bytes([span.status_code.value]))  # code
         parts.append(_message(b"\x7a", said))  # status
 
 
 def _event(event: Event, request: Request | None) -> bytes:
-    name = OUTGOING.text(event.name, request)
+    name = SANITIZER.text(event.name, request)
     parts = [b"\x09", _FIXED64(max(0, event.timestamp)), _text(b"\x12", name)]
-    _OF_EVENT.write(OUTGOING.attributes(event.attributes, request), parts)  # attributes
+    _OF_EVENT.write(SANITIZER.attributes(event.attributes, request), parts)  # attributes
     return _message(b"\x5a", parts)  # events
 
 
@@ -313,7 +315,7 @@ def _link(link: Link, request: Request | None) -> bytes:
         b"\x0a\x10", context.trace_id.to_bytes(16, "big"),  # trace_id
         b"\x12\x08", context.span_id.to_bytes(8, "big"),  # span_id
     ]  # fmt: skip
-    _OF_LINK.write(OUTGOING.attributes(link.attributes, request), parts)  # attributes
+    _OF_LINK.write(SANITIZER.attributes(link.attributes, request), parts)  # attributes
     return _message(b"\x6a", parts)  # links
 
 
@@ -334,9 +336,9 @@ def _log(event: LogEvent) -> bytes:
         b"\x09", at,  # time_unix_nano
         b"\x10", bytes([event.severity]),  # severity_number
         _text(b"\x1a", event.severity_text),  # severity_text
-        _message(b"\x2a", [_text(b"\x0a", OUTGOING.text(event.body))]),  # body
+        _message(b"\x2a", [_text(b"\x0a", SANITIZER.text(event.body))]),  # body
     ]  # fmt: skip
-    _OF_LOG.write(OUTGOING.attributes(event.attributes, event.masking), parts)  # attributes
+    _OF_LOG.write(SANITIZER.attributes(event.attributes, event.masking), parts)  # attributes
     if event.user is not None:
         parts.append(_OF_LOG.text(ENDUSER_ID, event.user))
     if event.trace_id:

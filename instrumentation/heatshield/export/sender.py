@@ -24,10 +24,10 @@ from heatshield.export.retry_policy import (
     after_silence,
 )
 from heatshield.names import URGENT_HEADER
-from heatshield.process.wakeup import Bell
+from heatshield.process.wakeup import Wakeup
 from heatshield.settings import ServiceSettings
 
-__all__ = ["Courier"]
+__all__ = ["Sender"]
 
 BACKLOG_BYTES: Final = 8 * 1024 * 1024
 """Payloads that wait: some 20,000 records."""
@@ -39,26 +39,26 @@ _ORDINARY: Final = {"content-type": "application/x-protobuf"}
 _URGENT: Final = {**_ORDINARY, URGENT_HEADER: "1"}
 
 
-class Courier:
+class Sender:
     """Delivers payloads one after another over one connection.
 
     Args:
         settings: endpoint and timeout.
         clock: for waiting times of payloads.
-        stopping: rung when nothing more is to be waited for.
-        hurry: rung when the process is about to end: what fails is not tried for long.
+        stopping: set when nothing more is to be waited for.
+        draining: set when the process is about to end: what fails is not tried for long.
     """
 
     def __init__(
         self,
         settings: ServiceSettings,
         clock: Clock,
-        stopping: Bell,
-        hurry: Bell,
+        stopping: Wakeup,
+        draining: Wakeup,
     ) -> None:
         self._clock = clock
         self._stopping = stopping
-        self._hurry = hurry
+        self._draining = draining
         self._connection = Connection(settings.endpoint, settings.export_timeout_s)
         self._backlog: deque[tuple[Payload, bool]] = deque()
         self._bytes = 0
@@ -85,7 +85,7 @@ class Courier:
 
         Ends early when nothing more is to be waited for; what is left is then to be abandoned.
         """
-        while self._backlog and not self._stopping.rung:
+        while self._backlog and not self._stopping.is_set():
             try:
                 payload, urgent = self._backlog.pop()
             except IndexError:  # abandoned meanwhile
@@ -130,24 +130,24 @@ class Courier:
                 outcome = after_answer(answer, attempt)
             except Unreachable:
                 silent_s = self._clock.monotonic() - first_at
-                outcome = after_silence(attempt, HOLD_S if self._hurry.rung else silent_s)
+                outcome = after_silence(attempt, HOLD_S if self._draining.is_set() else silent_s)
             if isinstance(outcome, Delivered):
                 return
             if isinstance(outcome, Retry):
                 self._wait_to_retry(outcome.after_s, meanwhile)
-            if isinstance(outcome, Drop) or self._stopping.rung:
+            if isinstance(outcome, Drop) or self._stopping.is_set():
                 cause = outcome.cause if isinstance(outcome, Drop) else "shutdown"
                 COUNTERS.drop(cause, payload.records)
                 return
 
     def _wait_to_retry(self, after_s: float, meanwhile: Callable[[], object]) -> None:
         until = self._clock.monotonic() + after_s
-        while (left_s := until - self._clock.monotonic()) > 0 and not self._stopping.rung:
+        while (left_s := until - self._clock.monotonic()) > 0 and not self._stopping.is_set():
             meanwhile()
             ending_s = self._left_s()
             if ending_s is None:
-                self._hurry.wait(min(left_s, MEANWHILE_S))
-                if self._hurry.rung:
+                self._draining.wait(min(left_s, MEANWHILE_S))
+                if self._draining.is_set():
                     return
             else:
                 self._stopping.wait(min(left_s, ending_s, MEANWHILE_S))

@@ -16,8 +16,8 @@ from heatshield.metrics.red import RED
 from heatshield.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from heatshield.metrics.chores import Chore, Chores, ChoreThread
     from heatshield.metrics.exposition import Port
+    from heatshield.metrics.periodic import PeriodicTask, PeriodicThread, Schedule
     from heatshield.metrics.push import Push
 
 __all__ = ["ServiceMetrics"]
@@ -72,8 +72,8 @@ class ServiceMetrics:
     def _reset(self) -> None:
         self.started = False
         self._lock = threading.Lock()
-        self._chores: Chores | None = None
-        self._thread: ChoreThread | None = None
+        self._schedule: Schedule | None = None
+        self._thread: PeriodicThread | None = None
         self._push: Push | None = None
         self._port: Port | None = None
         self._page: Any = None
@@ -104,38 +104,38 @@ class ServiceMetrics:
             if self.started:
                 return
             self.started = True
-            from heatshield.metrics.chores import Chores, ChoreThread
+            from heatshield.metrics.periodic import PeriodicThread, Schedule
 
-            if self._chores is None:
-                self._chores = Chores(self._what_to_do(), self._clock.monotonic())
-            if self._chores:
-                thread = ChoreThread(self._chores, self._finish, self._clock)
+            if self._schedule is None:
+                self._schedule = Schedule(self._what_to_do(), self._clock.monotonic())
+            if self._schedule:
+                thread = PeriodicThread(self._schedule, self._finish, self._clock)
                 thread.start()
                 self._thread = thread
 
-    def _what_to_do(self) -> "list[Chore]":
+    def _what_to_do(self) -> "list[PeriodicTask]":
         # Imported on this thread and not on that: a fork must not meet a half-done import.
         from heatshield.metrics import multiprocess
-        from heatshield.metrics.chores import Chore
         from heatshield.metrics.exposition import Port, mirror, retire
+        from heatshield.metrics.periodic import PeriodicTask
         from heatshield.metrics.push import Push
 
-        settings, chores = self._settings, []
+        settings, tasks = self._settings, []
         if settings.metrics_port:
             self._port = Port(settings.metrics_host, settings.metrics_port)
-            chores.append(Chore(self._port.open, PORT_S))
+            tasks.append(PeriodicTask(self._port.open, PORT_S))
         if multiprocess.in_use():
-            chores.append(Chore(mirror, MIRROR_S))
+            tasks.append(PeriodicTask(mirror, MIRROR_S))
             self._finals.append(retire)
         if settings.metrics_interval_s:
             self._push = Push(settings, self._clock, self._resource)
             first_s = min(FIRST_PUSH_S, settings.metrics_interval_s)
-            chores.append(Chore(self._push.send, settings.metrics_interval_s, first_s))
+            tasks.append(PeriodicTask(self._push.send, settings.metrics_interval_s, first_s))
             self._finals.append(self._push.send_last)
-        return chores
+        return tasks
 
     def _finish(self) -> None:
-        from heatshield.metrics.chores import attempt
+        from heatshield.metrics.periodic import attempt
 
         for final in self._finals:
             attempt(final)
@@ -149,13 +149,13 @@ class ServiceMetrics:
         page: Callable[[Any, Any, Any], Awaitable[None]] = self._page
         return page
 
-    def hurry(self) -> threading.Event:
+    def send_now(self) -> threading.Event:
         """Have a snapshot sent now, while others send what they have; is set once it is."""
-        return _done() if self._thread is None else self._thread.hurry()
+        return _done() if self._thread is None else self._thread.run_now()
 
     def finish(self) -> threading.Event:
         """Have the last snapshot sent, while others send what they have; is set once it is."""
-        if self._thread is None and self._chores:  # a fork ended the thread
+        if self._thread is None and self._schedule:  # a fork ended the thread
             self.start()
         return _done() if self._thread is None else self._thread.end()
 
@@ -179,7 +179,7 @@ class ServiceMetrics:
 
     def after_fork_in_parent(self) -> None:
         """Go on where the thread paused."""
-        if self._chores is not None:
+        if self._schedule is not None:
             self.start()
 
     def after_fork(self) -> None:

@@ -24,7 +24,7 @@ from typing import Final
 from heatshield.counters import fail_open
 from heatshield.fork_locks import reentrant_lock
 
-__all__ = ["Termination"]
+__all__ = ["SigtermHandler"]
 
 NOT_KILLED_S: Final = 0.2
 """Who lives so long after the signal is not killed by it: the first process of a container."""
@@ -36,21 +36,21 @@ READ_BYTES: Final = 65_536
 """As much as a pipe holds."""
 
 
-class Termination:
+class SigtermHandler:
     """What happens at SIGTERM.
 
     Args:
-        farewell: sends what is queued, within the time for it.
+        send_queued: sends what is queued, within the time for it.
     """
 
-    def __init__(self, farewell: Callable[[], object]) -> None:
-        self._farewell = farewell
+    def __init__(self, send_queued: Callable[[], object]) -> None:
+        self._send_queued = send_queued
         self._lock = reentrant_lock()
         self._is_possible = _is_main_thread_python()
         self._reset()
 
     def _reset(self) -> None:
-        self._watch: _Watch | None = None
+        self._handler: _Handler | None = None
         self._is_wanted = False
         self._forks = 0
 
@@ -59,8 +59,8 @@ class Termination:
         """Be ready for the signal, if nobody else is; from the second time on nothing."""
         with self._lock:
             self._is_wanted = True
-            if self._watch is None and not self._forks and self._is_possible and _kills():
-                self._watch = _Watch(self._farewell)
+            if self._handler is None and not self._forks and self._is_possible and _kills():
+                self._handler = _Handler(self._send_queued)
 
     def disarm(self) -> None:
         """Let the signal do what it does without us."""
@@ -70,9 +70,9 @@ class Termination:
 
     @fail_open("sigterm", None)
     def _end(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.end()
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.end()
 
     def before_fork(self) -> None:
         """A child must not tell this process that it got a signal, nor inherit a thread."""
@@ -93,7 +93,7 @@ class Termination:
         self._reset()
 
 
-class _Watch:
+class _Handler:
     """The handler, and the thread that waits for it to write.
 
     Raises:
@@ -101,8 +101,8 @@ class _Watch:
         RuntimeError: if there can be no more threads.
     """
 
-    def __init__(self, farewell: Callable[[], object]) -> None:
-        self._farewell = farewell
+    def __init__(self, send_queued: Callable[[], object]) -> None:
+        self._send_queued = send_queued
         self._ended = False
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)  # the handler must not wait for us
@@ -126,7 +126,7 @@ class _Watch:
     def _run(self) -> None:
         while os.read(self._reading, READ_BYTES) and not self._ended:
             _let_kill()
-            self._farewell()
+            self._send_queued()
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(NOT_KILLED_S)
             self._drain()

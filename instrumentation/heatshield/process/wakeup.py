@@ -1,44 +1,44 @@
-"""A wake-up call that may be given anywhere, even in a handler that interrupted another call.
+"""An event that can be set anywhere, even in a signal handler that interrupted another call to it.
 
-:class:`threading.Event` takes a lock to be set. Waking a waiter is just when the interpreter looks
-for signals; a handler that then has to wake the same waiter, or that waits for who does, would wait
-for the lock of what it interrupted. One call into C, like here, can't be interrupted.
+Setting a :class:`threading.Event` takes a lock. The interpreter runs signal handlers right when a
+waiter wakes up, so a handler that then sets the same event would wait for the lock of the very call
+that it interrupted. Here setting is one call into C, which no handler can interrupt.
 """
 
 import _thread
 
-__all__ = ["Bell"]
+__all__ = ["Wakeup"]
 
 
-class Bell:
-    """Like an event, for one thread that waits.
+class Wakeup:
+    """Like :class:`threading.Event`, for one waiting thread; a clock can wait on it."""
 
-    Attributes:
-        rung: whether it was, and was not cleared since.
-    """
-
-    __slots__ = ("_lock", "rung")
+    __slots__ = ("_is_set", "_lock")
 
     def __init__(self) -> None:
-        self._lock = _thread.allocate_lock()  # held while nobody rings
+        self._lock = _thread.allocate_lock()  # held while it is not set
         self._lock.acquire()
-        self.rung = False
+        self._is_set = False
 
-    def ring(self) -> None:
-        """Wake who waits; never blocks."""
-        self.rung = True
+    def is_set(self) -> bool:
+        """Whether it was set, and not cleared since."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake the waiter; never blocks."""
+        self._is_set = True
         try:  # noqa: SIM105  # on every record's way, and a context manager costs more
             self._lock.release()
         except RuntimeError:
-            pass  # it was rung already
+            pass  # it was set already
 
     def clear(self) -> None:
-        """Wait for the next ring from now on."""
-        self.rung = False
+        """Wait for the next :meth:`set` from now on."""
+        self._is_set = False
         self._lock.acquire(blocking=False)
 
-    def wait(self, most_s: float | None = None) -> bool:
-        """Wait until it is rung; whether it was. It may return too early."""
-        if not self.rung:
-            self._lock.acquire(timeout=-1 if most_s is None else max(0.0, most_s))
-        return self.rung
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; whether it is. The wait may end too early."""
+        if not self._is_set:
+            self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        return self._is_set

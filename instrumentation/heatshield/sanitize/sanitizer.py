@@ -24,7 +24,7 @@ from heatshield.sanitize.redaction import Redaction
 from heatshield.sanitize.sql_errors import without_values
 from heatshield.settings import ServiceSettings
 
-__all__ = ["OUTGOING", "Outgoing"]
+__all__ = ["SANITIZER", "Sanitizer"]
 
 PROTOCOL: Final = frozenset(
     {
@@ -61,7 +61,7 @@ _OURS: Final = "heatshield"
 """How the scopes of spans of ours begin; their statements are shapes already."""
 
 
-class Outgoing:
+class Sanitizer:
     """Redacts and masks as the settings say; as long as there are none, it redacts.
 
     Attributes:
@@ -213,5 +213,5 @@ def _with_shapes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return attributes
 
 
-OUTGOING: Final = Outgoing()
+SANITIZER: Final = Sanitizer()
 """This process's."""

@@ -13,8 +13,8 @@ from heatshield.autostart import distro
 from heatshield.autostart.isolation import obstacle
 from heatshield.clock import ManualClock
 from heatshield.fork_locks import lock, reentrant_lock
-from heatshield.process.shutdown import ANEW_AFTER_S, FAREWELL_S, Farewell
-from heatshield.process.wakeup import Bell
+from heatshield.process.shutdown import ANEW_AFTER_S, SHUTDOWN_S, ShutdownBudget
+from heatshield.process.wakeup import Wakeup
 
 
 class Sending:
@@ -29,68 +29,68 @@ class Sending:
         self.clock.advance(min(self.takes_s, most_s))
 
 
-def test_all_farewells_of_an_end_together_wait_no_longer_than_one_may():
+def test_all_sends_of_an_end_together_wait_no_longer_than_one_may():
     clock = ManualClock()
     sending = Sending(clock, takes_s=1.5)
-    farewell = Farewell(sending, clock.monotonic)
+    budget = ShutdownBudget(sending, clock)
     for _ in range(4):
-        farewell.say()
-    assert sending.given == pytest.approx([FAREWELL_S, 0.5])
-    assert farewell.left_s == 0
+        budget.send()
+    assert sending.given == pytest.approx([SHUTDOWN_S, 0.5])
+    assert budget.left_s == 0
 
 
 def test_what_was_quick_leaves_time_and_what_was_not_the_end_is_forgotten():
     clock = ManualClock()
     sending = Sending(clock, takes_s=0.1)
-    farewell = Farewell(sending, clock.monotonic)
-    farewell.say()
-    farewell.spend(lambda: clock.advance(FAREWELL_S))
-    assert farewell.left_s == 0
+    budget = ShutdownBudget(sending, clock)
+    budget.send()
+    budget.spend(lambda: clock.advance(SHUTDOWN_S))
+    assert budget.left_s == 0
     clock.advance(ANEW_AFTER_S + 1)
-    assert farewell.left_s == FAREWELL_S
+    assert budget.left_s == SHUTDOWN_S
 
 
-def test_a_farewell_that_fails_is_swallowed_and_its_time_counts():
+def test_a_send_that_fails_is_swallowed_and_its_time_counts():
     clock = ManualClock()
 
     def fail(_):
         clock.advance(0.5)
         raise OSError
 
-    farewell = Farewell(fail, clock.monotonic)
-    farewell.say()
-    assert farewell.left_s == pytest.approx(FAREWELL_S - 0.5)
+    budget = ShutdownBudget(fail, clock)
+    budget.send()
+    assert budget.left_s == pytest.approx(SHUTDOWN_S - 0.5)
 
 
-def test_a_bell_wakes_who_waits_and_remembers_that_it_was_rung():
-    bell, answered = Bell(), Bell()
+def test_a_wakeup_wakes_its_waiter_and_remembers_that_it_was_set():
+    wakeup, answered = Wakeup(), Wakeup()
 
     def wait():
-        assert bell.wait(10)
-        answered.ring()
+        assert wakeup.wait(10)
+        answered.set()
 
     thread = threading.Thread(target=wait)
     thread.start()
-    bell.ring()
-    bell.ring()
+    wakeup.set()
+    wakeup.set()
     assert answered.wait(10)
-    assert bell.wait(0)
-    assert bell.rung
-    bell.clear()
-    assert not bell.rung
+    assert wakeup.wait(0)
+    assert wakeup.is_set()
+    wakeup.clear()
+    assert not wakeup.is_set()
     began = time.monotonic()
-    assert not bell.wait(0.01)
+    assert not wakeup.wait(0.01)
     assert time.monotonic() - began < 5
     thread.join()
 
 
-def test_a_bell_that_was_cleared_can_be_rung_again():
-    bell = Bell()
+def test_a_wakeup_that_was_cleared_can_be_set_again():
+    wakeup = Wakeup()
     for _ in range(3):
-        bell.ring()
-        assert bell.wait()
-        bell.clear()
-        assert not bell.wait(0)
+        wakeup.set()
+        assert wakeup.wait()
+        wakeup.clear()
+        assert not wakeup.wait(0)
 
 
 @pytest.mark.parametrize("make", [lock, reentrant_lock])

@@ -15,7 +15,7 @@ from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
 from heatshield.identity.pseudonym import pseudonym
 from heatshield.identity.sources import Identity
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span
@@ -33,10 +33,10 @@ def alias(user):
 def reads():
     settings = ServiceSettings(user_key=KEY)
     made = Identity(settings)
-    OUTGOING.install(settings, made.aliases)
+    SANITIZER.install(settings, made.aliases)
     forget()
     yield made
-    OUTGOING.remove()
+    SANITIZER.remove()
     forget()
 
 

@@ -11,7 +11,7 @@ from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import forget
 from heatshield.sanitize.redaction import Redaction
-from heatshield.sanitize.sanitizer import OUTGOING
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 
@@ -22,12 +22,12 @@ SIGNED = "https://s3.example/k?X-Amz-Credential=AKIA7&X-Amz-Signature=5ec2e7&par
 @pytest.fixture(autouse=True)
 def outgoing():
     def install(**settings):
-        OUTGOING.install(ServiceSettings(**settings), None)
+        SANITIZER.install(ServiceSettings(**settings), None)
         forget()
 
     install()
     yield install
-    OUTGOING.remove()
+    SANITIZER.remove()
     forget()
 
 
@@ -169,8 +169,8 @@ def test_it_can_be_switched_off(outgoing):
 
 def test_what_is_said_often_is_looked_at_once(monkeypatch):
     looked = []
-    shown = OUTGOING.shown
-    monkeypatch.setattr(OUTGOING, "shown", lambda *of: looked.append(of) or shown(*of))
+    shown = SANITIZER.shown
+    monkeypatch.setattr(SANITIZER, "shown", lambda *of: looked.append(of) or shown(*of))
     for _ in range(5):
         span_of({"http.request.method": "GET", "url.query": "token=x"})
     assert len(looked) == 2
@@ -180,5 +180,5 @@ def test_a_databases_error_that_a_log_quotes_shows_no_values(service):
     """An exception on an enclosing span or in a log says what the driver's message says."""
     service()
     quoted = "duplicate key value\nDETAIL:  Key (email)=(ann@example.com) already exists."
-    assert "ann@example.com" not in OUTGOING.text(quoted)
-    assert "duplicate key value" in OUTGOING.text(quoted)
+    assert "ann@example.com" not in SANITIZER.text(quoted)
+    assert "duplicate key value" in SANITIZER.text(quoted)

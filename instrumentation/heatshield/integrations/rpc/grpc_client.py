@@ -89,18 +89,18 @@ class Calling:
     @fail_open("grpc", None)
     def _open(
         self, stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> "tuple[Outgoing, tuple[Any, ...], dict[str, Any]] | None":
+    ) -> "tuple[Sanitizer, tuple[Any, ...], dict[str, Any]] | None":
         context = get_current()
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _has_theirs(stub):
             return None
         theirs = get_current_span(context)
         if is_theirs(theirs, SpanKind.CLIENT):
-            return Outgoing(theirs, ours=False), args, kwargs
+            return Sanitizer(theirs, ours=False), args, kwargs
         name = name_of(stub._method)  # noqa: SLF001  # a stub's method has no public name
         attributes = attributes_for(name) | server_of(stub)
         span = _TRACER.open(name, SpanKind.CLIENT, attributes, context)
         headers = self._headers(set_span_in_context(span, context))
-        return Outgoing(span, ours=True), *_with_metadata(args, kwargs, headers)
+        return Sanitizer(span, ours=True), *_with_metadata(args, kwargs, headers)
 
 
 def _has_theirs(stub: Any) -> bool:
@@ -127,7 +127,7 @@ def _with_metadata(
     return args, {**kwargs, "metadata": metadata}
 
 
-class Outgoing:
+class Sanitizer:
     """One call to another service.
 
     Args:
