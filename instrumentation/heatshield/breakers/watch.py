@@ -15,8 +15,8 @@ from typing import Final
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from heatshield.breakers.feed import Feed
-from heatshield.breakers.stream import Event
+from heatshield.breakers.event_stream import EventStream
+from heatshield.breakers.server_sent_events import Event
 from heatshield.breakers.table import Applied, BreakerTable
 from heatshield.clock import Clock
 from heatshield.contract import (
@@ -92,7 +92,7 @@ class Watch:
 
     def _reset(self) -> None:
         self._thread: threading.Thread | None = None
-        self._feed: Feed | None = None
+        self._stream: EventStream | None = None
         self._waker: socket.socket | None = None
         self._wake: socket.socket | None = None
         self._start_at = float("-inf")
@@ -152,8 +152,8 @@ class Watch:
 
     def after_fork(self) -> None:
         """In a child process, which follows nothing until it serves: it may be no worker at all."""
-        if self._feed is not None:
-            self._feed.leave_to_parent()
+        if self._stream is not None:
+            self._stream.leave_to_parent()
         self._connection.leave_to_parent()
         for end in (self._waker, self._wake):
             if end is not None:
@@ -187,16 +187,16 @@ class Watch:
             "instance": self._instance(),
             "workers": str(self._workers),
         }
-        self._feed = feed = Feed(self._endpoint, query, self._table.at)
+        self._stream = stream = EventStream(self._endpoint, query, self._table.at)
         try:
             self._heard_at = self._clock.monotonic()
             while not self._stopping.is_set():
-                for event in feed.wait(self._idle_s(), wake):
+                for event in stream.wait(self._idle_s(), wake):
                     self._take(event, sent_at)
                 self._keep_up()
         finally:
-            self._feed = None
-            feed.close()
+            self._stream = None
+            stream.close()
 
     def _idle_s(self) -> float:
         """Seconds until something is due besides the stream."""

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from heatshield import runtime
-from heatshield.breakers.feed import Feed
+from heatshield.breakers.event_stream import EventStream
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import SystemClock
@@ -136,7 +136,7 @@ def test_a_stream_is_waited_on_under_descriptors_that_select_refuses(collector):
     waker, wake = socket.socketpair()
     with waker, wake:
         high = HighDescriptor(wake, 1_500)
-        feed = Feed(collector.endpoint, {"service": "shop"}, None)
+        feed = EventStream(collector.endpoint, {"service": "shop"}, None)
         try:
             heard = [event for _ in range(3) for event in feed.wait(5.0, high)]
             assert heard[0].name == "snapshot"

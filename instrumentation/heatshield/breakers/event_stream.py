@@ -1,7 +1,7 @@
 """The open connection to the breaker stream: one socket that is waited on, never blocked on.
 
 :mod:`http.client` connects, asks and reads the response's head; from then on the socket is
-non-blocking and its bytes go through the codecs of :mod:`heatshield.breakers.stream`.
+non-blocking and its bytes go through the codecs of :mod:`heatshield.breakers.server_sent_events`.
 """
 
 import http.client
@@ -11,12 +11,12 @@ import ssl
 from typing import Final, Protocol
 from urllib.parse import urlencode, urlsplit
 
-from heatshield.breakers.stream import Chunks, Event, Events
+from heatshield.breakers.server_sent_events import Chunks, Event, Events
 from heatshield.contract import StateVersion
 from heatshield.export.connection import Unreachable, connect, let_go
 from heatshield.names import BREAKER_STREAM_PATH
 
-__all__ = ["Feed", "Wakeable"]
+__all__ = ["EventStream", "Wakeable"]
 
 CONNECT_TIMEOUT_S: Final = 3.0
 """Seconds for connecting and for the response's head; half of the silence that means reconnect."""
@@ -33,7 +33,7 @@ class Wakeable(Protocol):
         ...
 
 
-class Feed:
+class EventStream:
     """An open stream of events.
 
     Args:
