@@ -8,6 +8,7 @@ around them hold a ``Clock`` to get it from, and wait on it. Unit tests and simu
 import asyncio
 import contextlib
 import math
+import selectors
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +90,21 @@ class Clock(Protocol):
         """
         ...
 
+    def select(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+        """Block until a file of ``selector`` is ready or ``seconds`` of this clock have passed.
+
+        A thread that waits for a socket can't wait for an event as well; a pipe in the selector
+        wakes it up.
+
+        Args:
+            selector: holds what is waited for.
+            seconds: at most this long; ``None`` waits for the files alone.
+
+        Returns:
+            Whether a file is ready.
+        """
+        ...
+
     async def wait_async(self, event: asyncio.Event, seconds: float | None = None) -> bool:
         """The same as :meth:`wait` for a task, which gives way to others meanwhile."""
         ...
@@ -121,6 +137,10 @@ class SystemClock:
     ) -> bool:
         """Block until ``holds()`` or until ``seconds`` have passed; what ``holds()`` said last."""
         return condition.wait_for(holds, seconds)
+
+    def select(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+        """Block until a file is ready or ``seconds`` have passed; whether one is ready."""
+        return bool(selector.select(None if seconds is None else max(0.0, seconds)))
 
     async def wait_async(self, event: asyncio.Event, seconds: float | None = None) -> bool:
         """Wait until ``event`` is set or ``seconds`` have passed; whether it is set."""
@@ -182,6 +202,13 @@ class ManualClock:
             while not (held := holds()) and self._monotonic_s < ends_s:
                 condition.wait(POLL_S)
         return held
+
+    def select(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+        """Block until a file is ready or the clock was moved by ``seconds``."""
+        with self._wait(seconds) as ends_s:
+            while not (ready := selector.select(POLL_S)) and self._monotonic_s < ends_s:
+                pass
+        return bool(ready)
 
     async def wait_async(self, event: asyncio.Event, seconds: float | None = None) -> bool:
         """Wait until ``event`` is set or the clock was moved by ``seconds``; whether it is set."""

@@ -1,50 +1,49 @@
-"""One kept-alive HTTP connection to the collector, on the standard library alone.
+"""HTTP to the collector, on the standard library alone: for spans, logs, metrics and breakers.
 
 Used by background threads only. Its calls are never traced: the threads run with instrumentation
-suppressed.
+suppressed. Each request has one deadline for everything: connecting, TLS, sending and the whole
+answer. Redirects are never followed, for what is sent is meant for one collector.
+
+TLS verifies the collector's certificate and name, by the authorities of the system, or of
+``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
 """
 
 import encodings.idna  # noqa: F401  # see below
 import http.client
-import io
-import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
-from heatshield.export.deadline_socket import Deadline, Reader, connected, handshake, send
+from heatshield.clock import Clock
+from heatshield.export.answer import Answer, Unreachable
+from heatshield.export.deadline_socket import Deadline, DeadlineSocket
+from heatshield.export.stream import Stream
 
-__all__ = ["Answer", "Connection", "Unreachable", "connect", "let_go", "retry_after_s"]
+__all__ = ["Connection"]
 
 # Looking up a host imports the codec above on first use. A background thread must not be the first:
-# a process that forked meanwhile would inherit an import lock that nobody ever releases.
+# a process that forked meanwhile would inherit an import lock that nothing ever releases.
 
 _PORTS: Final = {"http": 80, "https": 443}
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """No answer of a collector is larger; more is not read."""
 
+OK: Final = 200
 
-class Unreachable(Exception):  # noqa: N818  # says what happened
-    """The collector can't be reached or does not speak HTTP; says why."""
+_FAILURES: Final = (http.client.HTTPException, OSError, ValueError)
+"""What :mod:`http.client` and sockets raise; the last for what is no HTTP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP response; header names are lower-case."""
+class _Request(NamedTuple):
+    """The arguments of :meth:`http.client.HTTPConnection.request`."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300  # noqa: PLR2004  # RFC 9110's class of success
+    method: str
+    path: str
+    body: bytes | None
+    headers: dict[str, str]
 
 
 def address_of(endpoint: str) -> SplitResult:
@@ -63,82 +62,70 @@ def address_of(endpoint: str) -> SplitResult:
     return parts
 
 
-def connect(endpoint: str, timeout_s: float) -> http.client.HTTPConnection:
-    """A connection object to an endpoint; connects lazily.
-
-    Raises:
-        Unreachable: if the endpoint is not an address.
-    """
-    parts = address_of(endpoint)
-    if parts.scheme == "https":
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
-
-
-def let_go(connection: http.client.HTTPConnection) -> None:
-    """Close a child process's copy of a connection, which the parent may be reading from.
-
-    The thread that read held the locks of its buffers, so nothing but the descriptor is touched.
-    """
-    sock: socket.socket | None = connection.sock
-    if sock is not None and sock.fileno() >= 0:
-        os.close(sock.detach())
-
-
 class _Peer(http.client.HTTPConnection):
-    """Asks and is answered with one deadline for each exchange.
+    """One connection, made at the first request.
 
     Args:
         address: scheme, host and port of the endpoint.
+
+    Attributes:
+        deadline: of the request that is going on.
+        connected: the socket, once there is one.
     """
 
     def __init__(self, address: SplitResult) -> None:
         super().__init__(address.hostname or "", address.port or _PORTS[address.scheme])
-        self._secure = address.scheme == "https"
-        self.deadline = Deadline(0.0)
+        self.default_port = _PORTS[address.scheme]  # the Host header leaves it out
+        self._is_secure = address.scheme == "https"
+        self.deadline: Deadline | None = None
+        self.connected: DeadlineSocket | None = None
 
     def connect(self) -> None:
-        """Connect, if that takes no longer than this exchange may."""
-        sock = connected(self.host, self.port, self.deadline)
-        if self._secure:
-            tls = ssl.create_default_context().wrap_socket(
-                sock, server_hostname=self.host, do_handshake_on_connect=False
-            )
-            handshake(tls, self.deadline)
-            sock = tls
-        self.sock = sock
+        """Connect, within the deadline of the request."""
+        if self.deadline is None:
+            raise ValueError("there is no request")
+        tls = _tls() if self._is_secure else None
+        self.connected = DeadlineSocket.connect(self.host, self.port, self.deadline, tls)
+        self.sock = cast("socket.socket", self.connected)  # has all that http.client calls
 
-    def send(self, data: Any) -> None:
-        """Send a part of the request."""
-        if self.sock is None:
-            self.connect()
-        send(self.sock, data, self.deadline)
+    def ask(self, request: _Request, deadline: Deadline) -> http.client.HTTPResponse:
+        """Send a request and read the head of its answer; the body has the same deadline."""
+        self.deadline = deadline
+        if self.connected is not None:
+            self.connected.deadline, self.connected.heard = deadline, False
+        self.request(*request)
+        return self.getresponse()
 
-    def getresponse(self) -> http.client.HTTPResponse:
-        """Wait for the answer."""
-        answering: Any = partial(_answering, self.deadline)  # called like the class it is for
-        self.response_class = answering
-        return super().getresponse()
+    def leave_to_parent(self) -> None:
+        """In a child process: let go of the socket, which goes on being the parent's."""
+        if self.connected is not None:
+            self.connected.leave_to_parent()
 
 
-def _answering(deadline: Deadline, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
-    response = http.client.HTTPResponse(sock, **options)
-    response.fp.close()
-    response.fp = io.BufferedReader(Reader(sock, deadline))
-    return response
+def _tls() -> ssl.SSLContext:
+    """Made for each connection, so that authorities may change while the process runs."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class Connection:
     """Requests over one kept-alive connection; opens it again when the collector closed it.
 
     Not for concurrent use.
+
+    Args:
+        endpoint: address of the collector, with or without a path that all paths are below.
+        timeout_s: for each request, from connecting to the last byte of its answer.
+        clock: measures and waits.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float) -> None:
+    def __init__(self, endpoint: str, timeout_s: float, clock: Clock) -> None:
         self._endpoint = endpoint
         self._prefix = urlsplit(endpoint).path.rstrip("/")
         self._timeout_s = timeout_s
-        self._connection: _Peer | None = None
+        self._clock = clock
+        self._peer: _Peer | None = None
 
     def request(
         self,
@@ -152,8 +139,8 @@ class Connection:
     ) -> Answer:
         """Ask and read the whole answer.
 
-        A connection that was kept alive may have been closed by the collector meanwhile; that is
-        tried once more on a new one.
+        A connection that was kept alive may have been closed by the collector meanwhile: a request
+        that was answered by nothing at all is sent once more, on a new one.
 
         Args:
             method: of HTTP.
@@ -167,51 +154,85 @@ class Connection:
             Unreachable: on any failure below HTTP, or if the answer took too long.
         """
         timeout_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
-        asked = (method, self._prefix + path, body, dict(headers or {}))
-        kept = self._connection is not None
+        asked = _Request(method, self._prefix + path, body, dict(headers or {}))
+        kept = self._peer
         try:
-            return self._once(asked, Deadline(timeout_s, meanwhile))
-        except (http.client.HTTPException, OSError, ValueError) as error:
+            return self._once(asked, Deadline(self._clock, timeout_s, meanwhile))
+        except _FAILURES as error:
             self.close()
-            if not kept or isinstance(error, TimeoutError):
-                raise Unreachable(f"{self._endpoint}: {error!r}") from error
+            if not _was_closed_meanwhile(kept, error):
+                raise self._unreachable(error) from error
         try:
-            return self._once(asked, Deadline(timeout_s, meanwhile))
-        except (http.client.HTTPException, OSError, ValueError) as error:
+            return self._once(asked, Deadline(self._clock, timeout_s, meanwhile))
+        except _FAILURES as error:
             self.close()
-            raise Unreachable(f"{self._endpoint}: {error!r}") from error
+            raise self._unreachable(error) from error
 
-    def _once(
-        self, asked: tuple[str, str, bytes | None, dict[str, str]], deadline: Deadline
-    ) -> Answer:
-        if self._connection is None:
-            self._connection = _Peer(address_of(self._endpoint))
-        self._connection.deadline = deadline
-        self._connection.request(*asked)
-        response = self._connection.getresponse()
-        read = response.read(MAX_BODY_BYTES)
-        if not response.isclosed():
+    def _once(self, asked: _Request, deadline: Deadline) -> Answer:
+        if self._peer is None:
+            self._peer = _Peer(address_of(self._endpoint))
+        response = self._peer.ask(asked, deadline)
+        body = _body_of(response)
+        if not response.isclosed() or response.will_close:
             self.close()
-        return Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, read
-        )
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, body)
+
+    def open_stream(
+        self, path: str, *, headers: Mapping[str, str], timeout_s: float | None = None
+    ) -> Stream:
+        """Ask for an answer that goes on; it has a connection of its own.
+
+        Args:
+            path: below the endpoint's.
+            headers: of the request.
+            timeout_s: for the head of the answer, if it is to be less than usual.
+
+        Raises:
+            Unreachable: if the collector can't be reached or answers anything but 200.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        asked = _Request("GET", self._prefix + path, None, dict(headers))
+        peer = _Peer(address_of(self._endpoint))
+        try:
+            response = peer.ask(asked, Deadline(self._clock, timeout_s))
+            if response.status != OK or peer.connected is None:
+                raise ValueError(f"the stream answered {response.status}")
+            return Stream(response, peer.connected, self._clock)
+        except _FAILURES as error:
+            peer.close()
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(f"{self._endpoint}: {error!r}")
 
     def leave_to_parent(self) -> None:
         """In a child process: let go of the connection, which goes on being the parent's."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            let_go(connection)
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.leave_to_parent()
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.close()
 
 
-def retry_after_s(headers: Mapping[str, str], default_s: float) -> float:
-    """What ``Retry-After`` says in seconds; the default if it is absent or a date."""
-    try:
-        return max(0.0, float(headers.get("retry-after", default_s)))
-    except ValueError:
-        return default_s
+def _was_closed_meanwhile(kept: _Peer | None, error: Exception) -> bool:
+    """Whether a connection that was kept alive had been closed before this request reached it."""
+    if kept is None or kept.connected is None or isinstance(error, TimeoutError):
+        return False
+    return not kept.connected.heard
+
+
+def _body_of(response: http.client.HTTPResponse) -> bytes:
+    """At most :data:`MAX_BODY_BYTES` of a body.
+
+    Raises:
+        http.client.IncompleteRead: if it ends before its length.
+    """
+    body = response.read(MAX_BODY_BYTES)
+    if response.length and len(body) < MAX_BODY_BYTES:  # what is left; None: until it closes
+        raise http.client.IncompleteRead(body)
+    return body

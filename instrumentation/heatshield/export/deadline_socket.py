@@ -1,69 +1,246 @@
-"""Sockets with one deadline for all of an operation, and a look away now and then.
+"""A socket whose operations share one deadline, however slowly the peer trickles.
 
-A socket's own timeout is for each of its steps, so a peer that sends a byte a second is waited for
-as long as it likes. And a thread that waits for one can do nothing else.
+The timeout of a :class:`socket.socket` is for each of its steps, so a peer that sends a byte a
+second keeps a thread for as long as it likes. Here the sockets never block: they are tried, and
+waited for on the :class:`~heatshield.clock.Clock`, until the operation's :class:`Deadline`.
+
+Looking up a host's address is the one step that nothing can interrupt; the resolver of the system
+has timeouts of its own.
 """
 
+import errno
 import io
+import os
 import selectors
 import socket
 import ssl
-import time
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-__all__ = ["Deadline", "Reader", "connected", "handshake", "send"]
+from heatshield.clock import Clock
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = ["Deadline", "DeadlineSocket"]
+
+T = TypeVar("T")
 
 MEANWHILE_S: Final = 0.2
-"""Between two calls of what is to be done meanwhile."""
+"""Seconds between two calls of what is to be done meanwhile."""
+
+_CONNECTING: Final = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
+"""What a socket that does not block says when it begins to connect."""
 
 
 class Deadline:
-    """How long somebody waits, and what he does meanwhile.
+    """When an operation is over, and what its thread does while it waits.
 
     Args:
+        clock: measures the time, and is waited on.
         timeout_s: for everything from now on.
         meanwhile: called now and then.
     """
 
-    def __init__(self, timeout_s: float, meanwhile: Callable[[], object] | None = None) -> None:
-        self._ends_at = time.monotonic() + timeout_s
+    def __init__(
+        self, clock: Clock, timeout_s: float, meanwhile: Callable[[], object] | None = None
+    ) -> None:
+        self._clock = clock
+        self._ends_at = clock.monotonic() + timeout_s
         self._meanwhile = meanwhile
 
-    def next_s(self) -> float:
-        """Seconds to wait in one go.
+    def check(self) -> float:
+        """Seconds that are left.
+
+        Raises:
+            TimeoutError: when none are.
+        """
+        left_s = self._ends_at - self._clock.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it took too long")
+        return left_s
+
+    def part(self, share: float) -> "Deadline":
+        """A deadline after a share of the time that is left.
+
+        Raises:
+            TimeoutError: when none is left.
+        """
+        return Deadline(self._clock, share * self.check(), self._meanwhile)
+
+    def wait(self, sock: socket.socket, events: int) -> None:
+        """Wait until a socket can be read from or written to.
+
+        Args:
+            sock: one that does not block.
+            events: of :mod:`selectors`.
 
         Raises:
             TimeoutError: when the time is over.
         """
-        left_s = self._ends_at - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("it took too long")
+        # Not select.select(): it refuses descriptors from 1,024 on, and a busy service has those.
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, events)
+            while not self._clock.select(selector, self._next_s()):
+                if self._meanwhile is not None:
+                    self._meanwhile()
+
+    def _next_s(self) -> float:
+        left_s = self.check()
         return left_s if self._meanwhile is None else min(left_s, MEANWHILE_S)
 
-    def part(self, share: float) -> "Deadline":
-        """Deadline for so much of the time that is left."""
-        return Deadline(share * max(0.0, self._ends_at - time.monotonic()), self._meanwhile)
 
-    def do_meanwhile(self) -> None:
-        """Do something else."""
-        if self._meanwhile is not None:
-            self._meanwhile()
+class DeadlineSocket:
+    """A connected socket, with TLS or without; made by :meth:`connect`. Not for concurrent use.
 
+    :mod:`http.client` uses it like a :class:`socket.socket`.
 
-def connected(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """A connection to the first address of a host that answers.
-
-    Raises:
-        OSError: if none does.
+    Attributes:
+        deadline: of the operation that is going on; ``None`` never waits.
+        heard: whether the peer has sent anything since this was last set to ``False``.
     """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline | None) -> None:
+        self._sock = sock
+        self._readers = 0
+        self._is_closing = False
+        self.deadline = deadline
+        self.heard = False
+
+    @classmethod
+    def connect(
+        cls, host: str, port: int, deadline: Deadline, tls: ssl.SSLContext | None = None
+    ) -> Self:
+        """Connect to the first address of a host that answers.
+
+        Args:
+            host: name or address; with TLS the peer must prove that it is this one.
+            port: of TCP.
+            deadline: for all addresses together, and for the handshake of TLS.
+            tls: how the peer proves it; ``None`` sends in the clear.
+
+        Raises:
+            OSError: if no address answers, the peer can't be trusted, or it takes too long.
+        """
+        sock = _connected(host, port, deadline)
+        try:
+            if tls is not None:
+                sock = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+                _until_done(sock, sock.do_handshake, selectors.EVENT_READ, deadline)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock, deadline)
+
+    def sendall(self, data: "ReadableBuffer") -> None:
+        """Send all of it.
+
+        Raises:
+            OSError: if the peer is gone, or takes too long to take it.
+        """
+        left = memoryview(data)
+        while left:
+            sent = self._until_done(partial(self._sock.send, left), selectors.EVENT_WRITE)
+            left = left[sent or 0 :]
+
+    def recv_into(self, buffer: "WriteableBuffer") -> int | None:
+        """Wait for some bytes; returns how many, 0 when the peer is done.
+
+        ``None`` says that there are none yet; only without a deadline.
+
+        Raises:
+            OSError: if the peer is gone or too slow.
+        """
+        received = self._until_done(partial(self._sock.recv_into, buffer), selectors.EVENT_READ)
+        self.heard = self.heard or bool(received)
+        return received
+
+    def _until_done(self, operation: Callable[[], int], events: int) -> int | None:
+        if self.deadline is not None:
+            return _until_done(self._sock, operation, events, self.deadline)
+        try:
+            return operation()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def makefile(self, mode: str = "rb", *_: object) -> io.BufferedReader:
+        """What is received, as a file. The socket closes no earlier than its files do."""
+        del mode
+        self._readers += 1
+        return io.BufferedReader(_Reader(self))
+
+    def reader_closed(self) -> None:
+        """A file of :meth:`makefile` was closed."""
+        self._readers -= 1
+        if self._is_closing:
+            self.close()
+
+    def fileno(self) -> int:
+        """The descriptor; -1 when it is closed."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close it, as soon as no file of it is open."""
+        self._is_closing = True
+        if self._readers <= 0:
+            self._sock.close()
+
+    def leave_to_parent(self) -> None:
+        """In a child process: close the copy of a socket that the parent may be reading from.
+
+        The thread that read held the locks of its buffers, so only the descriptor is touched.
+        """
+        if self._sock.fileno() >= 0:
+            os.close(self._sock.detach())
+
+
+class _Reader(io.RawIOBase):
+    """What a socket receives, as a file."""
+
+    def __init__(self, sock: DeadlineSocket) -> None:
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        return self._sock.recv_into(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._sock.reader_closed()
+
+
+def _until_done(
+    sock: socket.socket, operation: Callable[[], T], events: int, deadline: Deadline
+) -> T:
+    """Try an operation of a socket again whenever the socket says that it may succeed."""
+    while True:
+        deadline.check()
+        try:
+            return operation()
+        except ssl.SSLWantReadError:  # TLS may have to read to write, and the other way round
+            deadline.wait(sock, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            deadline.wait(sock, selectors.EVENT_WRITE)
+        except BlockingIOError:
+            deadline.wait(sock, events)
+
+
+def _connected(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """A connection to the first address that answers; each gets its share of the time."""
     failure: OSError = ConnectionError(f"{host} has no address")
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a host has addresses of IPv6 where this machine has none
+            failure = error
+            continue
         try:
             _connect(sock, address, deadline.part(1 / (len(addresses) - tried)))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             sock.close()
             failure = error
@@ -72,75 +249,12 @@ def connected(host: str, port: int, deadline: Deadline) -> socket.socket:
     raise failure
 
 
-def _connect(sock: socket.socket, address: Any, deadline: Deadline) -> None:
+def _connect(sock: socket.socket, address: tuple[object, ...], deadline: Deadline) -> None:
     sock.setblocking(False)
-    sock.connect_ex(address)
-    _wait(sock, selectors.EVENT_WRITE, deadline)
-    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    code = sock.connect_ex(address)
+    if code in _CONNECTING:
+        deadline.wait(sock, selectors.EVENT_WRITE)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
-        raise OSError(code, "can't connect")
-
-
-def handshake(sock: ssl.SSLSocket, deadline: Deadline) -> None:
-    """Open TLS on a connection that is made.
-
-    Raises:
-        OSError: if the peer can't be trusted, or takes too long.
-    """
-    sock.setblocking(False)
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            _wait(sock, selectors.EVENT_READ, deadline)
-        except ssl.SSLWantWriteError:
-            _wait(sock, selectors.EVENT_WRITE, deadline)
-        else:
-            return
-
-
-def _wait(sock: socket.socket, event: int, deadline: Deadline) -> None:
-    with selectors.DefaultSelector() as selector:
-        selector.register(sock, event)
-        while not selector.select(deadline.next_s()):
-            deadline.do_meanwhile()
-
-
-def send(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
-    """Send all of it.
-
-    Raises:
-        OSError: if the peer is gone, or takes too long to take it.
-    """
-    left = memoryview(data)
-    while left:
-        sock.settimeout(deadline.next_s())
-        try:
-            left = left[sock.send(left) :]
-        except TimeoutError:
-            deadline.do_meanwhile()
-
-
-class Reader(io.RawIOBase):
-    """What a socket receives, as a file; for one answer."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._patience = deadline
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Wait for some bytes; 0 when the peer is done.
-
-        Raises:
-            OSError: if the peer is gone or too slow.
-        """
-        while True:
-            self._sock.settimeout(self._patience.next_s())
-            try:
-                return self._sock.recv_into(buffer)
-            except TimeoutError:
-                self._patience.do_meanwhile()
+        raise OSError(code, os.strerror(code))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from heatshield.export.connection import Answer, retry_after_s
+from heatshield.export.answer import Answer, retry_after_s
 
 __all__ = ["Delivered", "Drop", "Retry", "after_answer", "after_silence", "backoff_s"]
 

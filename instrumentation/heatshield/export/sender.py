@@ -13,7 +13,8 @@ from typing import Final
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
-from heatshield.export.connection import Connection, Unreachable
+from heatshield.export.answer import Unreachable
+from heatshield.export.connection import Connection
 from heatshield.export.encode import Payload
 from heatshield.export.retry_policy import (
     HOLD_S,
@@ -59,7 +60,7 @@ class Sender:
         self._clock = clock
         self._stopping = stopping
         self._draining = draining
-        self._connection = Connection(settings.endpoint, settings.export_timeout_s)
+        self._connection = Connection(settings.endpoint, settings.export_timeout_s, clock)
         self._backlog: deque[tuple[Payload, bool]] = deque()
         self._bytes = 0
         self._in_hand = 0

@@ -8,7 +8,8 @@ from prometheus_client.metrics_core import Metric
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
-from heatshield.export.connection import Connection, Unreachable
+from heatshield.export.answer import Unreachable
+from heatshield.export.connection import Connection
 from heatshield.metrics.families import OWN
 from heatshield.metrics.otlp import Moment, encode
 from heatshield.names import OTLP_METRICS_PATH
@@ -47,7 +48,7 @@ class Push:
         self._collect = _own if settings.user_key else REGISTRY.collect
         self._start_ns = clock.time_ns()
         self._fresh_ns = 0
-        self._connection = Connection(settings.endpoint, settings.export_timeout_s)
+        self._connection = Connection(settings.endpoint, settings.export_timeout_s, clock)
 
     def send(self, timeout_s: float | None = None) -> None:
         """Send a snapshot."""

@@ -12,6 +12,7 @@ from heatshield.breakers.event_stream import EventStream
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import SystemClock
+from heatshield.export.connection import Connection
 
 
 @pytest.fixture
@@ -136,17 +137,18 @@ def test_a_stream_is_waited_on_under_descriptors_that_select_refuses(collector):
     waker, wake = socket.socketpair()
     with waker, wake:
         high = HighDescriptor(wake, 1_500)
-        feed = EventStream(collector.endpoint, {"service": "shop"}, None)
+        connection = Connection(collector.endpoint, 3.0, SystemClock())
+        stream = EventStream(connection, {"service": "shop"}, None, SystemClock())
         try:
-            heard = [event for _ in range(3) for event in feed.wait(5.0, high)]
+            heard = [event for _ in range(3) for event in stream.wait(5.0, high)]
             assert heard[0].name == "snapshot"
             waker.send(b"!")
             started = time.monotonic()
-            while feed.wait(5.0, high):
+            while stream.wait(5.0, high):
                 pass
             assert time.monotonic() - started < 1.0
         finally:
-            feed.close()
+            stream.close()
             high.close()
 
 

@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from heatshield.counters import COUNTERS
-from heatshield.export.connection import Answer
+from heatshield.export.answer import Answer
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.retry_policy import (

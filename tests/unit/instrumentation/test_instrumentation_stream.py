@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatshield.breakers.server_sent_events import MAX_EVENT_BYTES, Chunks, Event, Events
+from heatshield.breakers.server_sent_events import MAX_EVENT_BYTES, Event, Events
 from heatshield.contract import ContractError
+from heatshield.export.chunked import Chunks
 
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
 
