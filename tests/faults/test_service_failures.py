@@ -192,7 +192,10 @@ def test_a_collector_that_is_absent_at_the_start_gets_what_was_made_meanwhile(be
         env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        until(lambda: running.exporter.force_flush(1_000) and not running.exporter._spans, 60)
+        until(
+            lambda: running.exporter.force_flush(1_000) and not running.exporter.queued()["spans"],
+            60,
+        )
 
         def arrived():
             with contextlib.suppress(OSError), urlopen(metrics, timeout=5) as answer:
@@ -214,7 +217,7 @@ def test_an_hour_without_a_collector_keeps_a_bounded_queue(begin):
     app = shop()
     for _ in range(5):
         assert_unchanged(ask(app, 100))
-    assert len(running.exporter._spans) <= 50
+    assert running.exporter.queued()["spans"] <= 50
     heatshield.shutdown()
     assert lost(before) >= 3 * 500
 
@@ -238,7 +241,7 @@ def test_an_integration_that_raises_at_its_installation_is_left_out(monkeypatch,
         ("heatshield.runtime.Runtime.finished", "span end"),
         ("heatshield.tracing.stamp.attributes_of", "cost"),
         ("heatshield.breakers.table.BreakerTable.decide", "decide"),
-        ("heatshield.export.exporter.encode", "export"),
+        ("heatshield.export.records.encode", "export"),
     ],
 )
 def test_an_error_on_a_requests_way_is_swallowed_and_counted(monkeypatch, begin, place, where):

@@ -89,12 +89,20 @@ class _Peer(http.client.HTTPConnection):
         self.sock = cast("socket.socket", self.connected)  # has all that http.client calls
 
     def ask(self, request: _Request, deadline: Deadline) -> http.client.HTTPResponse:
-        """Send a request and read the head of its answer; the body has the same deadline."""
+        """Send a request and read the head of its answer; the body has the same deadline.
+
+        Raises:
+            http.client.HTTPException: if the answer is no HTTP, or ends before its head does.
+            OSError: if the peer is gone or too slow.
+        """
         self.deadline = deadline
         if self.connected is not None:
             self.connected.deadline, self.connected.heard = deadline, False
         self.request(*request)
-        return self.getresponse()
+        response = self.getresponse()
+        if self.connected is not None and self.connected.ended:  # http.client takes half a head
+            raise http.client.IncompleteRead(b"")
+        return response
 
     def leave_to_parent(self) -> None:
         """In a child process: let go of the socket, which goes on being the parent's."""

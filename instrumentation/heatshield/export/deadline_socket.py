@@ -99,6 +99,7 @@ class DeadlineSocket:
     Attributes:
         deadline: of the operation that is going on; ``None`` never waits.
         heard: whether the peer has sent anything since this was last set to ``False``.
+        ended: whether it said that it sends no more.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline | None) -> None:
@@ -106,7 +107,7 @@ class DeadlineSocket:
         self._readers = 0
         self._is_closing = False
         self.deadline = deadline
-        self.heard = False
+        self.heard = self.ended = False
 
     @classmethod
     def connect(
@@ -154,6 +155,7 @@ class DeadlineSocket:
         """
         received = self._until_done(partial(self._sock.recv_into, buffer), selectors.EVENT_READ)
         self.heard = self.heard or bool(received)
+        self.ended = received == 0
         return received
 
     def _until_done(self, operation: Callable[[], int], events: int) -> int | None:

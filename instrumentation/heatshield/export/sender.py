@@ -45,9 +45,10 @@ class Sender:
 
     Args:
         settings: endpoint and timeout.
-        clock: for waiting times of payloads.
+        clock: says how long a payload waits already, and is waited on.
         stopping: set when nothing more is to be waited for.
         draining: set when the process is about to end: what fails is not tried for long.
+        chance: uniform random numbers, for the jitter of retries.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class Sender:
         clock: Clock,
         stopping: Wakeup,
         draining: Wakeup,
+        chance: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._stopping = stopping
         self._draining = draining
+        self._chance = chance
         self._connection = Connection(settings.endpoint, settings.export_timeout_s, clock)
         self._backlog: deque[tuple[Payload, bool]] = deque()
         self._bytes = 0
@@ -72,7 +75,7 @@ class Sender:
         """Records that are not delivered yet."""
         return self._in_hand + sum(payload.records for payload, _ in list(self._backlog))
 
-    def take(self, payload: Payload, *, urgent: bool) -> None:
+    def take(self, payload: Payload, urgent: bool) -> None:  # noqa: FBT001  # a callback
         """Take a payload over; lets the oldest go when there is too much."""
         self._backlog.append((payload, urgent))
         self._bytes += len(payload.body)
@@ -128,10 +131,11 @@ class Sender:
                     timeout_s=self._left_s(),
                     meanwhile=meanwhile,
                 )
-                outcome = after_answer(answer, attempt)
+                outcome = after_answer(answer, attempt, self._chance)
             except Unreachable:
                 silent_s = self._clock.monotonic() - first_at
-                outcome = after_silence(attempt, HOLD_S if self._draining.is_set() else silent_s)
+                silent_s = HOLD_S if self._draining.is_set() else silent_s
+                outcome = after_silence(attempt, silent_s, self._chance)
             if isinstance(outcome, Delivered):
                 return
             if isinstance(outcome, Retry):
@@ -147,11 +151,11 @@ class Sender:
             meanwhile()
             ending_s = self._left_s()
             if ending_s is None:
-                self._draining.wait(min(left_s, MEANWHILE_S))
+                self._clock.wait(self._draining, min(left_s, MEANWHILE_S))
                 if self._draining.is_set():
                     return
             else:
-                self._stopping.wait(min(left_s, ending_s, MEANWHILE_S))
+                self._clock.wait(self._stopping, min(left_s, ending_s, MEANWHILE_S))
 
     def _left_s(self) -> float | None:
         if self.ends_at is None:

@@ -180,8 +180,9 @@ def test_an_answer_that_closes_the_connection_is_read_to_its_end(serve, connect)
         assert server.connections == connections
 
 
-def test_an_answer_without_its_end_is_none(serve, connect):
-    short = b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{}"
+@pytest.mark.parametrize("rest", [b"", b"content-len", b"content-length: 20\r\n\r\n{}"])
+def test_an_answer_without_its_end_is_none(serve, connect, rest):
+    short = b"HTTP/1.1 200 OK\r\n" + rest
     with pytest.raises(Unreachable, match="IncompleteRead"):
         connect(serve(answering(short, then_close=True)).endpoint).request("GET", "/")
 

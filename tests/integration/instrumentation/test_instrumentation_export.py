@@ -49,7 +49,7 @@ def test_the_thread_outlives_a_round_that_fails(begin, collector, until, monkeyp
     running = begin(flush_interval_s=0.01)
     failures = COUNTERS.errors.get("export", 0)
     with monkeypatch.context() as broken:
-        broken.setattr("heatshield.export.exporter.encode", None)
+        broken.setattr("heatshield.export.records.encode", None)
         tracer().start_span("lost").end()
         until(lambda: COUNTERS.errors.get("export", 0) > failures)
     assert running.exporter.force_flush(2_000)
@@ -94,7 +94,7 @@ def test_a_dead_collector_costs_a_counter_and_no_time(begin):
         tracer().start_span("a").end()
         slowest = max(slowest, time.perf_counter() - started)
     assert COUNTERS.dropped.get("queue_full", 0) - before >= 1_000
-    assert len(running.exporter._spans) <= 100
+    assert running.exporter.queued()["spans"] <= 100
     assert slowest < 0.5
     started = time.perf_counter()
     runtime.end()

@@ -1,0 +1,123 @@
+"""Spans and log records that wait to be encoded: two queues, bounded, of which the oldest go.
+
+Threads that serve requests append; the thread that exports takes batches. A deque's methods are
+atomic, so neither takes a lock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from heatshield.context.span_like import attributes_of
+from heatshield.counters import COUNTERS
+from heatshield.export.encode import Payload, encode
+from heatshield.export.logs import LogEvent
+from heatshield.export.urgency import Urgency
+from heatshield.names import COST_ELEMENTS
+from heatshield.settings import ServiceSettings
+from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.span import Span
+
+__all__ = ["Records"]
+
+R = TypeVar("R")
+
+
+class Records:
+    """The queues of one process.
+
+    Args:
+        settings: bounds of batches and queues.
+        resource: what this process is, asked for each batch.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, resource: Callable[[], Mapping[str, str | int]]
+    ) -> None:
+        self._most = settings.queue_records
+        self._batch = settings.batch_records
+        self._resource = resource
+        self._spans: deque[Any] = deque()
+        self._logs: deque[LogEvent] = deque()
+        self._urgency = Urgency()
+        self._is_urgent = False
+
+    def __len__(self) -> int:
+        return len(self._spans) + len(self._logs)
+
+    def by_queue(self) -> dict[str, float]:
+        """Records that wait, by queue."""
+        return {"spans": len(self._spans), "logs": len(self._logs)}
+
+    def add_span(self, span: Any) -> bool:
+        """Queue a span, ours or the SDK's; whether it, or a full batch, should leave at once."""
+        elements = attributes_of(span).get(COST_ELEMENTS, 0)
+        duration_s = (span.end_time - span.start_time) / 1e9
+        is_urgent = self._urgency.judge(
+            span.name, duration_s, elements if type(elements) is int else 0
+        )
+        if is_urgent:
+            self._is_urgent = True
+        return self._add(self._spans, span) or is_urgent
+
+    def add_log(self, event: LogEvent) -> bool:
+        """Queue a log record; whether a full batch should leave at once."""
+        return self._add(self._logs, event)
+
+    def _add(self, queue: deque[R], record: R) -> bool:
+        waiting = len(queue)
+        if waiting >= self._most and (dropped := _take(queue, 1)):
+            COUNTERS.drop("queue_full")
+            _release(dropped)
+        queue.append(record)
+        return waiting + 1 >= self._batch
+
+    def encode(self, deliver: Callable[[Payload, bool], object]) -> None:
+        """Encode all that waits; never fails.
+
+        Args:
+            deliver: takes each payload, and whether it is urgent.
+        """
+        is_urgent, self._is_urgent = self._is_urgent, False
+        for spans, logs in self._batches():
+            left = len(spans) + len(logs)
+            try:
+                for payload in encode(spans, logs, self._resource()):
+                    left -= payload.records
+                    deliver(payload, is_urgent)
+            except Exception:  # noqa: BLE001  # a mistake of ours must not end the thread
+                COUNTERS.error("export")
+                COUNTERS.drop("export_failed", left)
+            finally:
+                _release(spans)
+
+    def _batches(self) -> Iterator[tuple[list[Any], list[LogEvent]]]:
+        """What waits now; what comes meanwhile may wait for the next time."""
+        most = self._batch
+        for _ in range(1 + max(len(self._spans), len(self._logs)) // most):
+            spans, logs = _take(self._spans, most), _take(self._logs, most)
+            if spans or logs:
+                yield spans, logs
+
+    def abandon(self) -> int:
+        """Let go of all that waits; returns how many records."""
+        spans = _take(self._spans, len(self._spans))
+        _release(spans)
+        return len(spans) + len(_take(self._logs, len(self._logs)))
+
+
+def _release(spans: Iterable[Any]) -> None:
+    if PROVIDER.watched:
+        return  # processors of the service's own may hold them
+    for span in spans:
+        if type(span) is Span:
+            span.release()
+
+
+def _take(queue: deque[R], most: int) -> list[R]:
+    taken: list[R] = []
+    with suppress(IndexError):  # other threads may take from a full queue meanwhile
+        while len(taken) < most:
+            taken.append(queue.popleft())
+    return taken
