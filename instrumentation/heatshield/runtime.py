@@ -1,174 +1,33 @@
-"""What ``instrument()`` sets in motion, and what ends it. One :class:`Runtime` a process."""
+"""This process's runtime: what ``instrument()`` begins, and what forks, signals and exits end."""
 
 import atexit
 import os
 import sys
-from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
-from time import monotonic, time_ns
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.propagate import set_global_textmap
-from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
-from heatshield.breakers.table import BreakerTable
-from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock, SystemClock
-from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import call_in, request_in
 from heatshield.context.user_scope import Acting, acting
-from heatshield.contract import BreakerMode
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.export.exporter import Exporter
-from heatshield.export.otlp import forget
 from heatshield.fork_locks import lock
-from heatshield.identity.sources import Identity
-from heatshield.integrations.registry import Armed
-from heatshield.integrations.services import Equipment
-from heatshield.metrics.calls import count
-from heatshield.metrics.service import ServiceMetrics
-from heatshield.process.resource import Instance
-from heatshield.process.shutdown import ShutdownBudget
 from heatshield.process.sigterm import SigtermHandler
 from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
-from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.service_runtime import Runtime
 from heatshield.settings import ServiceSettings
 from heatshield.settings_advice import advice
 from heatshield.tracing.joining import settle
-from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ENTRY_KINDS, RESOURCE
 from heatshield.tracing.stamp import stamp_user
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
 
-_CALLING: Final = (SpanKind.CLIENT, SpanKind.PRODUCER)
-"""Spans that don't make a process an instance: a supervisor or a script may call others, too."""
-
-
-class Runtime:
-    """Everything that runs in an instrumented process.
-
-    Args:
-        settings: of the service.
-        clock: for leases and waiting times.
-    """
-
-    def __init__(self, settings: ServiceSettings, clock: Clock) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.identity = Identity(settings)
-        self.instance = Instance(settings)
-        self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
-        self.exporter = Exporter(
-            settings, clock, lambda: self.instance.attributes, begin=SIGTERM_HANDLER.arm
-        )
-        self.metrics = ServiceMetrics(
-            settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
-        )
-        self.shutdown_budget = ShutdownBudget(self._send, clock)
-        self.watch = Watch(
-            settings.endpoint,
-            self.table,
-            clock,
-            service=settings.service,
-            instance=lambda: self.instance.id,
-            workers=settings.workers,
-        )
-        self.propagator = RequestPropagator(
-            self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
-        )
-        self.integrations = Armed(
-            Equipment(
-                settings=settings,
-                identity=self.identity,
-                propagator=self.propagator,
-                log=self.exporter.log,
-                serving=self._serve,
-                flush=self.shutdown_budget.send,
-                page=self.metrics.page,
-            )
-        )
-
-    def install(self) -> None:
-        """Hook into OpenTelemetry and into every library that is there. Starts no thread yet."""
-        SANITIZER.install(self.settings, self.identity.aliases)
-        forget()
-        set_global_textmap(self.propagator)
-        settle(_export, _seen)
-        PROVIDER.outlet = self.finished
-        RESOURCE.attributes = lambda: self.instance.attributes
-        PROVIDER.entered = self.metrics.begin_request
-        GATE.install(self.table, self.clock)
-        self.metrics.install()
-        self.integrations.arm()
-
-    def finished(self, span: Any) -> None:
-        """Export and count a span that ended; never blocks."""
-        self.exporter.on_end(span)
-        count(span)
-        if not self.watch.started:
-            self.note(span)
-
-    def note(self, span: Any) -> None:
-        """Follow the breakers from now on if this span shows that the process serves."""
-        if not self.watch.started and span.kind not in _CALLING:
-            self.watch.start()
-
-    def _serve(self) -> None:
-        self.watch.start()
-        self.metrics.serve()
-
-    def _send(self, most_s: float) -> None:
-        """Send what is queued and a snapshot of the metrics, side by side."""
-        ends_s = monotonic() + most_s
-        sent = self.metrics.send_now()
-        self.exporter.drain(most_s)
-        sent.wait(max(0.0, ends_s - monotonic()))
-
-    def _held(self) -> dict[str, float]:
-        """Breaker entries for this service, by mode."""
-        mine = (one for one in self.table.entries if one.service == self.settings.service)
-        held = Counter(one.mode.value for one in mine)
-        return {mode.value: float(held[mode.value]) for mode in BreakerMode}
-
-    def stop(self) -> None:
-        """Send what is queued for at most two seconds; enforce nothing any more."""
-        GATE.remove()
-        self.integrations.disarm()
-        self.watch.end()
-        self.metrics.finish()
-        self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))
-        PROVIDER.outlet = PROVIDER.entered = None
-        self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
-        self.watch.stop(self.shutdown_budget.left_s)
-
-    @fail_open("fork", None)
-    def after_fork(self) -> None:
-        """Become another instance, with empty queues, and threads of one's own when needed."""
-        self.instance.renew()
-        self.exporter.after_fork()
-        self.metrics.after_fork()
-        self.watch.after_fork()
-        self.table.forget_rejections()
-        self._leave_spans_to_parent()
-
-    def _leave_spans_to_parent(self) -> None:
-        """The spans that a fork happens in are the parent's to end, though both go on in them."""
-        trace_id = trace.get_current_span().get_span_context().trace_id
-        forked_ns = time_ns()
-
-        def outlet(span: Any) -> None:
-            if span.trace_id != trace_id or span.start_time > forked_ns:
-                self.finished(span)
-
-        PROVIDER.outlet = outlet if trace_id else self.finished
-
 
 def _export(span: Any) -> None:
-    """Export a span of the service's own provider."""
+    """Export a span of the service's own provider, which may outlive runtimes."""
     runtime = _RUNNING.get()
     if runtime is not None:
         runtime.finished(span)
@@ -178,9 +37,7 @@ def _seen(span: Any) -> None:
     """A span of the service's own provider starts."""
     runtime = _RUNNING.get()
     if runtime is not None:
-        runtime.note(span)
-        if span.kind in ENTRY_KINDS:
-            runtime.metrics.begin_request()
+        runtime.seen(span)
 
 
 class _Running:
@@ -198,7 +55,8 @@ class _Running:
         with self._lock:
             if self._runtime is not None:
                 return
-            runtime = Runtime(settings, clock)
+            runtime = Runtime(settings, clock, begin_export=SIGTERM_HANDLER.arm)
+            settle(_export, _seen)
             runtime.install()
             self._runtime = runtime
             if not self._hooked:
@@ -246,7 +104,7 @@ class _Running:
 
 _RUNNING: Final = _Running()
 
-SIGTERM_HANDLER: Final = SigtermHandler(_RUNNING.send_queued)
+SIGTERM_HANDLER: Final = SigtermHandler(_RUNNING.send_queued, SystemClock())
 """This process's, however often it is instrumented."""
 
 
@@ -263,13 +121,7 @@ def end() -> None:
 def flush(timeout_s: float) -> bool:
     """Send what is queued and a snapshot of the metrics; ``False`` if that took longer."""
     runtime = _RUNNING.get()
-    if runtime is None:
-        return True
-    ends_s = monotonic() + timeout_s
-    sent = runtime.metrics.send_now()
-    return runtime.exporter.force_flush(int(timeout_s * 1000)) and sent.wait(
-        max(0.0, ends_s - monotonic())
-    )
+    return True if runtime is None else runtime.flush(timeout_s)
 
 
 def name_user(user: object) -> Acting:
@@ -306,7 +158,7 @@ def _name_user(runtime: Runtime, user: object) -> tuple[Acting, BreakerOpen | No
 
 
 def process(message: object) -> AbstractContextManager[None]:
-    """What is done for one message of a queue."""
+    """A block in which one message of a queue is processed."""
     runtime = _RUNNING.get()
     if runtime is None:
         return nullcontext()
@@ -316,7 +168,7 @@ def process(message: object) -> AbstractContextManager[None]:
 
 
 def status() -> dict[str, Any]:
-    """What a person who looks for the fault wants to know about this process."""
+    """The state of this process's heatshield, for finding faults."""
     runtime = _RUNNING.get()
     found: dict[str, Any] = {"instrumented": runtime is not None, "python": sys.version.split()[0]}
     if runtime is None:

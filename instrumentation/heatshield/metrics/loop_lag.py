@@ -1,4 +1,4 @@
-"""How late an event loop comes to what is due: what blocks it holds up every request in it.
+"""How late an event loop runs what is due: whatever blocks it holds up every request in it.
 
 A timer in each loop that serves requests notes by how much it was late, four times a second. A loop
 that is blocked for a second shows up as one lag of three quarters to a whole one.
@@ -7,10 +7,10 @@ that is blocked for a second shows up as one lag of three quarters to a whole on
 from asyncio import AbstractEventLoop, _get_running_loop
 from collections.abc import Callable
 from contextvars import Context
-from time import monotonic
 from typing import Final
 from weakref import WeakSet, ref
 
+from heatshield.clock import Clock, SystemClock
 from heatshield.metrics.distribution import REQUEST_BUCKETS_S, Distribution
 
 __all__ = ["INTERVAL_S", "LOOP_LAG", "LoopLag"]
@@ -27,11 +27,11 @@ class LoopLag:
     """Lags of the loops that :meth:`follow` was called in.
 
     Args:
-        now: monotonic seconds; a loop's own time may be as old as its last round.
+        clock: measures; a loop's own time may be as old as its last round.
     """
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        self._now = now
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.reset()
 
     def reset(self) -> None:
@@ -41,7 +41,7 @@ class LoopLag:
         self._last: Callable[[], AbstractEventLoop | None] = _none
 
     def follow(self) -> None:
-        """Measure the loop that runs here, if one does; from the second time on next to free."""
+        """Measure the loop that runs here, if one does; again for the same one is next to free."""
         loop = _get_running_loop()
         if loop is None or self._last() is loop:
             return
@@ -51,7 +51,7 @@ class LoopLag:
             self._wait(loop, self._followed)
 
     def _wait(self, loop: AbstractEventLoop, followed: "WeakSet[AbstractEventLoop]") -> None:
-        due_s = self._now() + INTERVAL_S
+        due_s = self._clock.monotonic() + INTERVAL_S
         # In a context of its own: a copy of this one would keep its request alive for good.
         loop.call_later(INTERVAL_S, self._look, loop, followed, due_s, context=Context())
 
@@ -59,7 +59,7 @@ class LoopLag:
         self, loop: AbstractEventLoop, followed: "WeakSet[AbstractEventLoop]", due_s: float
     ) -> None:
         if followed is self._followed:  # else it was forgotten since
-            self._lags.add(max(0.0, self._now() - due_s))
+            self._lags.add(max(0.0, self._clock.monotonic() - due_s))
             self._wait(loop, followed)
 
     def counts(self) -> Distribution:
@@ -67,5 +67,5 @@ class LoopLag:
         return self._lags.copy()
 
 
-LOOP_LAG: Final = LoopLag()
+LOOP_LAG: Final = LoopLag(SystemClock())
 """This process's."""

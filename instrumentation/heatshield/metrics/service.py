@@ -99,7 +99,7 @@ class ServiceMetrics:
 
     @fail_open("metrics", None)
     def start(self) -> None:
-        """Begin to send and to listen; from the second time on nothing."""
+        """Begin to send and to listen; more calls do nothing."""
         with self._lock:
             if self.started:
                 return
@@ -150,18 +150,18 @@ class ServiceMetrics:
         return page
 
     def send_now(self) -> threading.Event:
-        """Have a snapshot sent now, while others send what they have; is set once it is."""
+        """Have a snapshot sent now; the event that is returned is set once it is."""
         return _done() if self._thread is None else self._thread.run_now()
 
     def finish(self) -> threading.Event:
-        """Have the last snapshot sent, while others send what they have; is set once it is."""
+        """Have the last snapshot sent; the event that is returned is set once it is."""
         if self._thread is None and self._schedule:  # a fork ended the thread
             self.start()
         return _done() if self._thread is None else self._thread.end()
 
     def stop(self, most_s: float) -> None:
         """Wait for the last snapshot, listen and measure no more."""
-        self.finish().wait(most_s)
+        self._clock.wait(self.finish(), most_s)
         if self._port is not None:
             self._port.close()
         GC_PAUSES.remove()

@@ -1,9 +1,9 @@
-"""Let nobody fork while one of our threads reads or writes values of ``prometheus_client``.
+"""No fork while one of our threads reads or writes values of ``prometheus_client``.
 
-Each value has a lock, in multi-process mode all share one. A child process that came into being
-while our thread held it would wait for it for ever, at its next count. So a fork waits for us:
-reading takes milliseconds, and a fork does not wait longer than a moment for a registry that is
-slow.
+Each value has a lock, and in multi-process mode all share one. A child process that came into being
+while our thread held it would wait for it for ever, at its next count. So a fork waits until our
+thread is done: reading takes milliseconds, and a fork waits no longer than a moment for a registry
+that is slow. It waits by the system's time, for it is the operating system that forks.
 """
 
 import os

@@ -1,13 +1,14 @@
-"""SIGTERM: what would kill the process at once sends what is queued first.
+"""SIGTERM: a process that the signal would kill at once sends what is queued first.
 
-Only where nobody handles the signal. A handler in Python would not do: it runs in the main thread
-when that comes back to the interpreter, which it may never do, and a process that can't be ended is
-worse than a lost span. :mod:`faulthandler` brings a handler in C, made for processes that are
-stuck: it writes where the thread is that it interrupts. Nobody wants to know, but a thread of ours
-that waits at the other end of a pipe sends what is queued, and lets the signal kill then.
+Only where no handler is set. A handler in Python would not do: it runs in the main thread when that
+comes back to the interpreter, which it may never do, and a process that can't be ended is worse
+than a lost span. :mod:`faulthandler` brings a handler in C, made for processes that are stuck: it
+writes to a file where the interrupted thread is. Here that file is a pipe, and what is written does
+not matter: a thread of ours that reads from the pipe wakes up, sends what is queued, and then lets
+the signal kill.
 
-So the service's threads run on meanwhile. :func:`signal.getsignal` says that nobody handles the
-signal, as before; a handler that the service sets takes our place. A second signal kills at once.
+So the service's threads run on meanwhile. :func:`signal.getsignal` says that no handler is set, as
+before; a handler that the service sets takes our place. A second signal kills at once.
 """
 
 import faulthandler
@@ -15,19 +16,21 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from heatshield.clock import Clock
 from heatshield.counters import fail_open
 from heatshield.fork_locks import reentrant_lock
+from heatshield.process.wakeup import Wakeup
 
 __all__ = ["SigtermHandler"]
 
 NOT_KILLED_S: Final = 0.2
-"""Who lives so long after the signal is not killed by it: the first process of a container."""
+"""A process that lives so long after the signal is not killed by it, like the first one of a
+container."""
 
 FORK_WAITS_S: Final = 0.05
 """Most that a fork is held up until the thread has ended."""
@@ -41,10 +44,12 @@ class SigtermHandler:
 
     Args:
         send_queued: sends what is queued, within the time for it.
+        clock: is waited on.
     """
 
-    def __init__(self, send_queued: Callable[[], object]) -> None:
+    def __init__(self, send_queued: Callable[[], object], clock: Clock) -> None:
         self._send_queued = send_queued
+        self._clock = clock
         self._lock = reentrant_lock()
         self._is_possible = _is_main_thread_python()
         self._reset()
@@ -56,11 +61,11 @@ class SigtermHandler:
 
     @fail_open("sigterm", None)
     def arm(self) -> None:
-        """Be ready for the signal, if nobody else is; from the second time on nothing."""
+        """Be ready for the signal, if no handler is set; more calls do nothing."""
         with self._lock:
             self._is_wanted = True
             if self._handler is None and not self._forks and self._is_possible and _kills():
-                self._handler = _Handler(self._send_queued)
+                self._handler = _Handler(self._send_queued, self._clock)
 
     def disarm(self) -> None:
         """Let the signal do what it does without us."""
@@ -88,7 +93,7 @@ class SigtermHandler:
                 self.arm()
 
     def after_fork(self) -> None:
-        """In a child process: be ready as soon as there is need. Its main thread is Python's."""
+        """In a child process: wait for :meth:`arm`. The main thread is Python's here."""
         self._is_possible = True
         self._reset()
 
@@ -101,9 +106,11 @@ class _Handler:
         RuntimeError: if there can be no more threads.
     """
 
-    def __init__(self, send_queued: Callable[[], object]) -> None:
+    def __init__(self, send_queued: Callable[[], object], clock: Clock) -> None:
         self._send_queued = send_queued
-        self._ended = False
+        self._clock = clock
+        self._ended = Wakeup()
+        self._gone = Wakeup()
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)  # the handler must not wait for us
         self._thread = threading.Thread(target=self._run, name="heatshield-sigterm", daemon=True)
@@ -118,21 +125,24 @@ class _Handler:
     def end(self) -> None:
         """Handle it no more."""
         _let_kill()
-        self._ended = True
+        self._ended.set()
         os.close(self._writing)  # wakes the thread
-        if threading.current_thread() is not self._thread:
-            self._thread.join(FORK_WAITS_S)
+        if threading.current_thread() is self._thread:
+            return
+        if self._clock.wait(self._gone, FORK_WAITS_S):
+            self._thread.join()  # it has nothing left to do
 
     def _run(self) -> None:
-        while os.read(self._reading, READ_BYTES) and not self._ended:
+        while os.read(self._reading, READ_BYTES) and not self._ended.is_set():
             _let_kill()
             self._send_queued()
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(NOT_KILLED_S)
+            self._clock.wait(self._ended, NOT_KILLED_S)
             self._drain()
-            if not self._ended and _kills():
+            if not self._ended.is_set() and _kills():
                 faulthandler.register(signal.SIGTERM, self._writing, all_threads=False)
         os.close(self._reading)
+        self._gone.set()
 
     def _drain(self) -> None:
         os.set_blocking(self._reading, False)
@@ -147,7 +157,7 @@ def _let_kill() -> None:
 
 
 def _kills() -> bool:
-    """Whether nobody handles the signal, in Python or in C."""
+    """Whether no handler is set, in Python or in C."""
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return False
     with suppress(OSError, ValueError, IndexError):  # there is no such file elsewhere than on Linux

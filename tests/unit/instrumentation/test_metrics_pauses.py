@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from heatshield.clock import ManualClock
+from heatshield.clock import ManualClock, SystemClock
 from heatshield.metrics.gc_pauses import GcPauses
 from heatshield.metrics.loop_lag import INTERVAL_S, LoopLag
 
@@ -73,7 +73,7 @@ def lag(monkeypatch):
     OF_A_REQUEST.set("large")
     clock, loop = ManualClock(), Loop()
     monkeypatch.setattr("heatshield.metrics.loop_lag._get_running_loop", lambda: loop)
-    return LoopLag(clock.monotonic), clock, loop
+    return LoopLag(clock), clock, loop
 
 
 def test_a_lag_is_by_how_much_a_timer_was_late(lag):
@@ -107,7 +107,7 @@ def test_after_a_reset_the_old_timer_ends_and_a_new_one_may_begin(lag):
 
 def test_a_blocked_loop_shows_up_and_an_ended_one_is_let_go(monkeypatch):
     monkeypatch.setattr("heatshield.metrics.loop_lag.INTERVAL_S", 0.001)
-    lags = LoopLag()
+    lags = LoopLag(SystemClock())
 
     async def serve():
         lags.follow()
@@ -124,6 +124,6 @@ def test_a_blocked_loop_shows_up_and_an_ended_one_is_let_go(monkeypatch):
 
 
 def test_outside_of_a_loop_nothing_is_followed():
-    lags = LoopLag()
+    lags = LoopLag(SystemClock())
     lags.follow()
     assert sum(lags.counts().counts) == 0

@@ -7,11 +7,11 @@ import threading
 import pytest
 from opentelemetry.trace import get_tracer
 
-from heatshield import runtime
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import RESTART_S, Watch
 from heatshield.clock import ManualClock
 from heatshield.counters import COUNTERS
+from heatshield.export.exporter import Exporter
 from heatshield.settings import ServiceSettings
 
 
@@ -77,7 +77,7 @@ def test_spans_start_and_end_whatever_fails_behind_them(service, clock, monkeypa
 
 
 def test_an_export_thread_that_cannot_start_is_tried_again(clock, monkeypatch):
-    exporter = runtime.Exporter(ServiceSettings(endpoint="http://127.0.0.1:9"), clock, dict)
+    exporter = Exporter(ServiceSettings(endpoint="http://127.0.0.1:9"), clock, dict)
     with monkeypatch.context() as system:
         system.setattr(threading.Thread, "start", Exhausted())
         exporter.log(None)

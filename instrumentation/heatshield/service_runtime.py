@@ -1,0 +1,171 @@
+"""Everything that runs in an instrumented service, put together: one :class:`Runtime` a process."""
+
+from collections import Counter
+from collections.abc import Callable
+from time import time_ns
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.propagate import set_global_textmap
+from opentelemetry.trace import SpanKind
+
+from heatshield.breakers.gate import GATE
+from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.watch import Watch
+from heatshield.clock import Clock
+from heatshield.context.propagator import RequestPropagator
+from heatshield.contract import BreakerMode
+from heatshield.counters import fail_open
+from heatshield.export.exporter import Exporter
+from heatshield.export.otlp import forget
+from heatshield.identity.sources import Identity
+from heatshield.integrations.registry import Armed
+from heatshield.integrations.services import Equipment
+from heatshield.metrics.calls import count
+from heatshield.metrics.service import ServiceMetrics
+from heatshield.process.resource import Instance
+from heatshield.process.shutdown import ShutdownBudget
+from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.settings import ServiceSettings
+from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.span import ENTRY_KINDS, RESOURCE
+
+__all__ = ["Runtime"]
+
+_CALLING: Final = (SpanKind.CLIENT, SpanKind.PRODUCER)
+"""Spans that don't make a process an instance: a supervisor or a script may call others, too."""
+
+
+class Runtime:
+    """Everything that runs in an instrumented process.
+
+    Args:
+        settings: of the service.
+        clock: for leases, and what all threads wait on.
+        begin_export: called when something is to be sent for the first time.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, clock: Clock, begin_export: Callable[[], object]
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.identity = Identity(settings)
+        self.instance = Instance(settings)
+        self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
+        self.exporter = Exporter(
+            settings, clock, lambda: self.instance.attributes, begin=begin_export
+        )
+        self.metrics = ServiceMetrics(
+            settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
+        )
+        self.shutdown_budget = ShutdownBudget(self._send, clock)
+        self.watch = Watch(
+            settings.endpoint,
+            self.table,
+            clock,
+            service=settings.service,
+            instance=lambda: self.instance.id,
+            workers=settings.workers,
+        )
+        self.propagator = RequestPropagator(
+            self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
+        )
+        self.integrations = Armed(
+            Equipment(
+                settings=settings,
+                identity=self.identity,
+                propagator=self.propagator,
+                log=self.exporter.log,
+                serving=self._serve,
+                flush=self.shutdown_budget.send,
+                page=self.metrics.page,
+            )
+        )
+
+    def install(self) -> None:
+        """Hook into OpenTelemetry and into every library that is there; starts no thread yet."""
+        SANITIZER.install(self.settings, self.identity.aliases)
+        forget()
+        set_global_textmap(self.propagator)
+        PROVIDER.outlet = self.finished
+        RESOURCE.attributes = lambda: self.instance.attributes
+        PROVIDER.entered = self.metrics.begin_request
+        GATE.install(self.table, self.clock)
+        self.metrics.install()
+        self.integrations.arm()
+
+    def finished(self, span: Any) -> None:
+        """Export and count a span that ended; never blocks."""
+        self.exporter.on_end(span)
+        count(span)
+        if not self.watch.started:
+            self.note(span)
+
+    def seen(self, span: Any) -> None:
+        """A span of the service's own provider starts."""
+        self.note(span)
+        if span.kind in ENTRY_KINDS:
+            self.metrics.begin_request()
+
+    def note(self, span: Any) -> None:
+        """Follow the breakers from now on if this span shows that the process serves."""
+        if not self.watch.started and span.kind not in _CALLING:
+            self.watch.start()
+
+    def _serve(self) -> None:
+        self.watch.start()
+        self.metrics.serve()
+
+    def _send(self, most_s: float) -> None:
+        """Send what is queued and a snapshot of the metrics, side by side."""
+        ends_at = self.clock.monotonic() + most_s
+        sent = self.metrics.send_now()
+        self.exporter.drain(most_s)
+        self.clock.wait(sent, max(0.0, ends_at - self.clock.monotonic()))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what is queued and a snapshot of the metrics; ``False`` if that took longer."""
+        ends_at = self.clock.monotonic() + timeout_s
+        sent = self.metrics.send_now()
+        if not self.exporter.force_flush(int(timeout_s * 1000)):
+            return False
+        return self.clock.wait(sent, max(0.0, ends_at - self.clock.monotonic()))
+
+    def _held(self) -> dict[str, float]:
+        """Breaker entries for this service, by mode."""
+        mine = (one for one in self.table.entries if one.service == self.settings.service)
+        held = Counter(one.mode.value for one in mine)
+        return {mode.value: float(held[mode.value]) for mode in BreakerMode}
+
+    def stop(self) -> None:
+        """Send what is queued for at most two seconds; enforce nothing any more."""
+        GATE.remove()
+        self.integrations.disarm()
+        self.watch.end()
+        self.metrics.finish()
+        self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))
+        PROVIDER.outlet = PROVIDER.entered = None
+        self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
+        self.watch.stop(self.shutdown_budget.left_s)
+
+    @fail_open("fork", None)
+    def after_fork(self) -> None:
+        """Become another instance, with empty queues and threads of its own when needed."""
+        self.instance.renew()
+        self.exporter.after_fork()
+        self.metrics.after_fork()
+        self.watch.after_fork()
+        self.table.forget_rejections()
+        self._leave_spans_to_parent()
+
+    def _leave_spans_to_parent(self) -> None:
+        """The spans that a fork happens in are the parent's to end, though both go on in them."""
+        trace_id = trace.get_current_span().get_span_context().trace_id
+        forked_ns = time_ns()  # as spans read it, whatever the clock
+
+        def outlet(span: Any) -> None:
+            if span.trace_id != trace_id or span.start_time > forked_ns:
+                self.finished(span)
+
+        PROVIDER.outlet = outlet if trace_id else self.finished
