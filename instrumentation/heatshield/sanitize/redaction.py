@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from re import Match
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote_plus
 
 __all__ = ["REDACTED", "Redaction"]
@@ -26,7 +26,7 @@ HEADERS: Final = frozenset(
         "xforwardedaccesstoken", "xforwardedclientcert",  # what proxies hand on
     }
 )  # fmt: skip
-"""Headers whose values let whoever reads them act as somebody else."""
+"""Headers whose values let a reader act as another user."""
 
 SECRETS: Final = HEADERS | {
     "pass", "passwd", "password", "passphrase", "pwd", "pw",  # passwords by any name
@@ -109,7 +109,7 @@ class Redaction:
     def _names_secret_parameter(self, name: str) -> bool:
         return _is_among(_folded(unquote_plus(name)), self._parameters)
 
-    def value(self, name: str, value: Any) -> Any:
+    def value(self, name: str, value: object) -> object:
         """The value of a field, or what is shown of it."""
         if self.is_secret(name):
             return (REDACTED,) if isinstance(value, tuple) else REDACTED

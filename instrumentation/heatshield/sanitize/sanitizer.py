@@ -1,11 +1,22 @@
-"""What leaves this process, as it leaves it: secrets redacted, user ids masked.
+"""The one place where what leaves for the collector is cleaned: secrets redacted, user ids masked.
 
-Done when records are encoded, on the export thread: by then it is known who acted, for what was
-said before he was named, too; and no request waits for it.
+Integrations hand over what they saw. Records are cleaned when they are encoded, on the export
+thread: by then it is known who acted, also for what was said before the user was named, and no
+request waits for it. What is kept encoded is cleaned once.
+
+Three things leave by other ways, and the sanitizer is asked for each:
+
+* A database's statement becomes a shape as soon as it is read, as its shape names the span, and
+  what the database's error says is masked then (:meth:`Sanitizer.database_error`).
+* Spans that the service's own exporters get, through OpenTelemetry's API, are the service's: its
+  own attributes stay as it set them. Of what integrations of heatshield set, the query of an
+  address has its secrets redacted (:meth:`Sanitizer.for_other_exporters`), statements are shapes
+  already, and :func:`heatshield.tracing.stamp.stamp_user` masks the user in addresses.
+* Baggage that goes on to the next service has user ids masked (:meth:`Sanitizer.masked`).
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol, overload
 
 from heatshield.identity.acting_user import ActingUser
 from heatshield.identity.pseudonym import DISTINCTIVE_LENGTH, is_pseudonym
@@ -20,8 +31,10 @@ from heatshield.names import (
     REJECTED,
     USER_SOURCE,
 )  # fmt: skip
-from heatshield.sanitize.redaction import Redaction
-from heatshield.sanitize.sql_errors import without_values
+from heatshield.sanitize.redaction import URL_QUERY, Redaction
+from heatshield.sanitize.sql_errors import MAX_MESSAGE, without_values
+from heatshield.sanitize.sql_errors import masked as without_quoted_values
+from heatshield.sanitize.sql_shape import shape_of
 from heatshield.settings import ServiceSettings
 
 __all__ = ["SANITIZER", "Sanitizer"]
@@ -45,7 +58,7 @@ PROTOCOL: Final = frozenset(
 them: a user who is called ``get`` or ``purchases`` must not change those."""
 
 _AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
-"""Full of numbers, and nobody else's than the caller's."""
+"""Full of numbers; only ids of the request's own users are looked for in them."""
 
 _OF_TEXTS: Final = frozenset({tuple, dict, bytes})
 
@@ -59,6 +72,44 @@ _NOT_SQL: Final = frozenset({"redis", "memcached", "mongodb", "elasticsearch", "
 
 _OURS: Final = "heatshield"
 """How the scopes of spans of ours begin; their statements are shapes already."""
+
+
+class ScopeLike(Protocol):
+    """Which instrumentation made a span."""
+
+    @property
+    def name(self) -> str:
+        """As its tracer was called."""
+        ...
+
+
+class EncodableSpan(Protocol):
+    """A span that is to be encoded."""
+
+    @property
+    def name(self) -> str:
+        """Low cardinality."""
+        ...
+
+    @property
+    def call(self) -> str:
+        """What it is charged to."""
+        ...
+
+    @property
+    def raw_attributes(self) -> Mapping[str, Any]:
+        """Those that were set."""
+        ...
+
+    @property
+    def instrumentation_scope(self) -> ScopeLike:
+        """Which instrumentation made it."""
+        ...
+
+    @property
+    def request(self) -> ActingUser | None:
+        """Whose it is."""
+        ...
 
 
 class Sanitizer:
@@ -85,21 +136,32 @@ class Sanitizer:
 
     # -- secrets ---------------------------------------------------------------------------------
 
-    def query(self, query: str) -> str:
-        """The query of an address without secrets."""
-        return query if self._redaction is None else self._redaction.query(query)
+    @property
+    def redacts(self) -> bool:
+        """Whether secrets, and values in statements, are left out."""
+        return self._redaction is not None
 
-    def url(self, url: str) -> str:
-        """An address without secrets."""
-        return url if self._redaction is None else self._redaction.url(url)
+    @overload
+    def shown(self, name: str, value: str) -> str: ...
+    @overload
+    def shown(self, name: str, value: object) -> object: ...
+    def shown(self, name: str, value: object) -> object:
+        """An attribute's value without secrets, and without the values that databases quote."""
+        if self._redaction is None:
+            return value
+        shown = self._redaction.value(name, value)
+        return without_values(shown) if isinstance(shown, str) else shown
 
-    def shown(self, name: str, value: Any) -> Any:
-        """What is shown of an attribute's value."""
-        return value if self._redaction is None else self._redaction.value(name, value)
+    def database_error(self, message: str) -> str:
+        """What a database's error says, without the values that it quotes."""
+        return message[:MAX_MESSAGE] if self._redaction is None else without_quoted_values(message)
 
-    def hides(self, name: str) -> bool:
-        """Whether nothing is shown of an attribute's value."""
-        return self._redaction is not None and self._redaction.is_secret(name)
+    def for_other_exporters(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Attributes as exporters of the service's own get them: no secrets in the query."""
+        query = attributes.get(URL_QUERY)
+        if self._redaction is None or not isinstance(query, str):
+            return attributes
+        return {**attributes, URL_QUERY: self._redaction.query(query)}
 
     # -- users -----------------------------------------------------------------------------------
 
@@ -134,24 +196,24 @@ class Sanitizer:
         }
         return masked if request is None else self._with_names_masked(masked, request)
 
-    def of_span(self, span: Any) -> Mapping[str, Any]:
+    def of_span(self, span: EncodableSpan) -> Mapping[str, Any]:
         """The attributes of a span, whoever made it, without user ids and SQL literals."""
-        attributes: Mapping[str, Any] = span.raw_attributes
+        attributes = span.raw_attributes
         if self._redaction is not None and not span.instrumentation_scope.name.startswith(_OURS):
             attributes = _with_shapes(attributes)
         if self._aliases is None:
             return attributes
         return self.attributes(attributes, span.request)
 
-    def name_of(self, span: Any) -> str:
+    def name_of(self, span: EncodableSpan) -> str:
         """The name of a span; that of a call is the code's, and so is a verb."""
-        name: str = span.name
+        name = span.name
         if self._aliases is None or name == span.call or name.isupper():
             return name
         return self.masked(name, span.request)
 
     def _with_names_masked(self, attributes: dict[str, Any], request: ActingUser) -> dict[str, Any]:
-        """As log records may have fields named after users. By its name a value may be a secret."""
+        """A log record may have fields named after users. The name as it came tells a secret."""
         names = "\n".join(attributes).lower()
         if not any(alias.lowered in names for alias in request.aliases):
             return attributes
@@ -207,8 +269,6 @@ def _with_shapes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
             system = str(attributes.get(_SYSTEMS[0]) or attributes.get(_SYSTEMS[1]) or "")
             if system in _NOT_SQL:
                 return attributes
-            from heatshield.sanitize.sql_shape import shape_of
-
             return {**attributes, name: shape_of(statement, system).text}
     return attributes
 

@@ -17,6 +17,7 @@ from opentelemetry.util.types import Attributes
 from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import COUNTERS
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.ids import new_trace_id
 from heatshield.tracing.span import ENTRY_KINDS, Scope, Span
 
@@ -111,7 +112,8 @@ class Tracer(trace.Tracer):
     ) -> trace.Span:
         """Start a span, the fast way: ``attributes`` hold plain values and are taken over."""
         if self._provider.successor is not None:
-            return self._of_successor().start_span(name, context, kind, attributes)
+            shown = SANITIZER.for_other_exporters(attributes)
+            return self._of_successor().start_span(name, context, kind, shown)
         try:
             return self._started(
                 name, kind, attributes, get_current() if context is None else context

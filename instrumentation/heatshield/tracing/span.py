@@ -20,6 +20,7 @@ from heatshield.context.request import Request
 from heatshield.context.span_like import SAMPLED, UNSAMPLED, SpanLike
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.rejection import BreakerOpen
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain
 
@@ -333,7 +334,7 @@ class Span(SpanLike):
             whose[ENDUSER_ID] = user
             if self.kind in ENTRY_KINDS and self.request is not None and self.request.source:
                 whose[USER_SOURCE] = self.request.source
-        return {**self._attributes, **whose}
+        return SANITIZER.for_other_exporters({**self._attributes, **whose})
 
     @property
     def dropped(self) -> int:

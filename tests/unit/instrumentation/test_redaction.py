@@ -5,6 +5,9 @@ import logging
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from heatshield.export.encode import encode
@@ -13,7 +16,7 @@ from heatshield.export.otlp import forget
 from heatshield.sanitize.redaction import Redaction
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
-from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.provider import PROVIDER, Provider
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ6b2UifQ.c2lnbmF0dXJl"
 SIGNED = "https://s3.example/k?X-Amz-Credential=AKIA7&X-Amz-Signature=5ec2e7&partNumber=1"
@@ -182,3 +185,50 @@ def test_a_databases_error_that_a_log_quotes_shows_no_values(service):
     quoted = "duplicate key value\nDETAIL:  Key (email)=(ann@example.com) already exists."
     assert "ann@example.com" not in SANITIZER.text(quoted)
     assert "duplicate key value" in SANITIZER.text(quoted)
+
+
+QUOTED = "duplicate key value\nDETAIL:  Key (email)=(ann@example.com) already exists."
+
+
+def test_values_that_an_exception_quotes_do_not_leave_in_attributes_either(outgoing):
+    told = {"exception.message": QUOTED, "exception.stacktrace": f"Traceback\nError: {QUOTED}"}
+    (event,) = span_of({}, events=[told]).events
+    _, logs = logged("failed", told)
+    for said in (values(event.attributes), logs):
+        assert "ann@example.com" not in str(said)
+        assert "duplicate key value" in said["exception.message"]
+    outgoing(redaction=False)
+    (event,) = span_of({}, events=[told]).events
+    assert values(event.attributes)["exception.message"] == QUOTED
+
+
+def other_exporters(provider):
+    """What a service's own exporter gets of spans that tracers of ``provider`` make."""
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
+
+
+ADDRESS = {"url.query": "token=5ec2e7&q=cats", "note": "?token=as-the-service-set-it"}
+SHOWN = {"url.query": "token=REDACTED&q=cats", "note": "?token=as-the-service-set-it"}
+
+
+def test_a_services_own_processor_gets_no_secrets_of_addresses():
+    provider = Provider()
+    exporter = other_exporters(provider)
+    provider.get_tracer("heatshield.asgi").open("GET /", SpanKind.SERVER, dict(ADDRESS)).end()
+    (span,) = exporter.get_finished_spans()
+    assert {name: span.attributes[name] for name in SHOWN} == SHOWN
+
+
+def test_a_provider_that_took_over_gets_no_secrets_of_addresses(outgoing):
+    provider = Provider()
+    provider.successor = TracerProvider(shutdown_on_exit=False)
+    exporter = other_exporters(provider.successor)
+    tracer = provider.get_tracer("heatshield.asgi")
+    tracer.open("GET /", SpanKind.SERVER, dict(ADDRESS)).end()
+    outgoing(redaction=False)
+    tracer.open("GET /", SpanKind.SERVER, dict(ADDRESS)).end()
+    first, second = exporter.get_finished_spans()
+    assert dict(first.attributes) == SHOWN
+    assert dict(second.attributes) == ADDRESS

@@ -24,7 +24,7 @@ _WHOSE: Final[WeakKeyDictionary[Any, Mapping[str, Any]]] = WeakKeyDictionary()
 """What spans say of a connection."""
 
 
-def install(equipment: Equipment) -> None:
+def install(_equipment: Equipment) -> None:
     """Patch connections, prepared statements and cursors; replaces an earlier patch.
 
     Raises:
@@ -35,7 +35,6 @@ def install(equipment: Equipment) -> None:
     from asyncpg.prepared_stmt import PreparedStatement
 
     _PATCHES.undo()
-    _STATEMENTS.redact = equipment.settings.redaction
     around = _STATEMENTS.around_async
     for name, rows in _READS.items():
         _PATCHES.wrap(Connection, name, around(_begin, rows))
@@ -172,7 +171,7 @@ def _traced_cursor(original: Any) -> Any:
             try:
                 records = await work
             except BaseException as error:
-                statement.fail(error, redact=_STATEMENTS.redact)
+                statement.fail(error)
                 raise
             if n and len(records) < n:
                 statement.end(len(records))

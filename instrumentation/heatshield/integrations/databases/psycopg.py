@@ -32,7 +32,7 @@ _READING: Final[WeakKeyDictionary[Any, Statement]] = WeakKeyDictionary()
 """Statements whose rows are still to come, by cursor: psycopg's have no place for more."""
 
 
-def install(equipment: Equipment) -> None:
+def install(_equipment: Equipment) -> None:
     """Patch every kind of cursor; replaces an earlier patch.
 
     Raises:
@@ -43,7 +43,6 @@ def install(equipment: Equipment) -> None:
     from psycopg._server_cursor_base import ServerCursorMixin
 
     _PATCHES.undo()
-    _STATEMENTS.redact = equipment.settings.redaction
     for cursor, server_cursor, around in (
         (psycopg.Cursor, psycopg.ServerCursor, _STATEMENTS.around),
         (psycopg.AsyncCursor, psycopg.AsyncServerCursor, _STATEMENTS.around_async),
@@ -149,7 +148,7 @@ def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
         try:
             records = yield from fetch(cursor, num)
         except BaseException as error:
-            statement.fail(error, redact=_STATEMENTS.redact)
+            statement.fail(error)
             raise
         if num is None or len(records) < num:
             statement.end(len(records))

@@ -52,12 +52,11 @@ _RUNNING: Final[ContextVar[_Running | None]] = ContextVar("heatshield-mongo-comm
 """In the context and not in a table: of what is cancelled, pymongo never says that it ended."""
 
 
-def install(equipment: Equipment) -> None:
+def install(_equipment: Equipment) -> None:
     """Listen to the commands of clients that are made from now on; replaces an earlier listener."""
     from pymongo.asynchronous import command_runner
 
     remove()
-    _STATEMENTS.redact = equipment.settings.redaction
     _Listener.active = True
     monitoring.register(_LISTENER)
     _PATCHES.wrap(command_runner, "_run_command", _noticing_cancellation)
@@ -171,5 +170,4 @@ def _mark(statement: Statement, fallback: str, failure: Mapping[str, Any]) -> No
         str(name),
         str(failure.get("errmsg", "")),
         str(code) if isinstance(code, int) else "",
-        redact=_STATEMENTS.redact,
     )

@@ -29,7 +29,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.names import COST_ROWS
-from heatshield.sanitize.sql_errors import MAX_MESSAGE, masked, status_of
+from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.sanitize.sql_errors import status_of
 from heatshield.sanitize.sql_shape import MAX_STATEMENT, shape_of
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
@@ -104,29 +105,28 @@ class Statement:
             _end(span, self.rows + rows, self._busy_ns)
 
     @fail_open("statement", None)
-    def fail(self, error: BaseException, *, redact: bool = True) -> None:
+    def fail(self, error: BaseException) -> None:
         """It ended with an error; one that only ends the task or the program is none."""
         try:
             if isinstance(error, Exception):
                 kind = type(error)
                 name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-                self.mark_failed(name, str(error), status_of(error), redact=redact)
+                self.mark_failed(name, str(error), status_of(error))
         finally:
             self.end()
 
-    def mark_failed(self, name: str, message: str, status: str, *, redact: bool = True) -> None:
+    def mark_failed(self, name: str, message: str, status: str) -> None:
         """Say what went wrong.
 
         Args:
             name: of the error's class.
-            message: as it came; masked unless it is not to be redacted.
+            message: as it came.
             status: the database's own code, or empty.
-            redact: whether values in the message are masked.
         """
         span = self.span
         if span is None:
             return
-        message = masked(message) if redact else message[:MAX_MESSAGE]
+        message = SANITIZER.database_error(message)
         span.set_attribute("error.type", name)
         if status:
             span.set_attribute("db.response.status_code", status)
@@ -179,8 +179,6 @@ class Statements:
         self._name = name
         self._theirs = theirs
         self._tracer = PROVIDER.get_tracer(f"heatshield.{name}")
-        self.redact = True
-        """Whether literals and what errors quote are masked."""
 
     def open(
         self, statement: Any, whose: Mapping[str, Any], *, system: str, batch: int = 0
@@ -202,7 +200,7 @@ class Statements:
             text = statement if isinstance(statement, str) else _text(statement)
             shape = shape_of(text, system)
             attributes = {**whose, **shape.attributes}
-            if not self.redact:
+            if not SANITIZER.redacts:
                 attributes["db.query.text"] = text[:MAX_STATEMENT]
             if batch > 1:
                 attributes["db.operation.batch.size"] = batch
@@ -260,7 +258,7 @@ class Statements:
         try:
             yield
         except BaseException as error:
-            statement.fail(error, redact=self.redact)
+            statement.fail(error)
             raise
         statement.end()
 
@@ -284,7 +282,7 @@ class Statements:
                 try:
                     result = execute(*args, **kwargs)
                 except BaseException as error:
-                    statement.fail(error, redact=self.redact)
+                    statement.fail(error)
                     raise
                 self._returned(statement, rows, result, args)
                 return result
@@ -307,7 +305,7 @@ class Statements:
                 try:
                     result = await execute(*args, **kwargs)
                 except BaseException as error:
-                    statement.fail(error, redact=self.redact)
+                    statement.fail(error)
                     raise
                 self._returned(statement, rows, result, args)
                 return result

@@ -43,7 +43,7 @@ _EVENTS: Final[list[tuple[str, Callable[..., None]]]] = []
 """What is listened to now."""
 
 
-def install(equipment: Equipment) -> None:
+def install(_equipment: Equipment) -> None:
     """Listen to every engine; replaces an earlier installation.
 
     Raises:
@@ -53,7 +53,6 @@ def install(equipment: Equipment) -> None:
     from sqlalchemy.engine import Engine, cursor
 
     remove()
-    _STATEMENTS.redact = equipment.settings.redaction
     for name, listener in (
         ("before_cursor_execute", _before),
         ("after_cursor_execute", _after),
@@ -126,7 +125,7 @@ def _after(
 def _failed(error: Any) -> None:
     statement: Statement | None = getattr(error.execution_context, _KEPT, None)
     if statement is not None and statement.span is not None:
-        statement.fail(error.original_exception, redact=_STATEMENTS.redact)
+        statement.fail(error.original_exception)
 
 
 def _is_batch(context: Any, parameters: Any) -> bool:
@@ -188,7 +187,7 @@ def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
         try:
             rows = fetch(strategy, result, *args, **kwargs)
         except BaseException as error:
-            statement.fail(error, redact=_STATEMENTS.redact)
+            statement.fail(error)
             raise
         wanted = kwargs.get("size", args[1] if len(args) > 1 else None)
         closed = result._soft_closed  # noqa: SLF001  # nothing public says that it is exhausted

@@ -34,10 +34,9 @@ _ASIDE: Final = "aiosqlite"
 """It runs statements in a thread that knows of no request: its spans would be nobody's."""
 
 
-def install(equipment: Equipment) -> None:
+def install(_equipment: Equipment) -> None:
     """Have connections that are opened from now on traced; replaces an earlier patch."""
     _PATCHES.undo()
-    _STATEMENTS.redact = equipment.settings.redaction
     for module in (sqlite3, sqlite3.dbapi2):
         _PATCHES.wrap(module, "connect", _connecting)
 
@@ -99,7 +98,7 @@ class _Cursor(sqlite3.Cursor):
         try:
             result = execute(*args)
         except BaseException as error:
-            statement.fail(error, redact=_STATEMENTS.redact)
+            statement.fail(error)
             raise
         if self.description is None:
             statement.end(max(0, self.rowcount))
@@ -156,7 +155,7 @@ class _Cursor(sqlite3.Cursor):
         try:
             return fetch(*args, **kwargs)
         except BaseException as error:
-            statement.fail(error, redact=_STATEMENTS.redact)
+            statement.fail(error)
             raise
 
     def __next__(self) -> Any:
@@ -169,7 +168,7 @@ class _Cursor(sqlite3.Cursor):
             statement.end()
             raise
         except BaseException as error:
-            statement.fail(error, redact=_STATEMENTS.redact)
+            statement.fail(error)
             raise
         if statement.span is None:
             statement.read(1)

@@ -33,7 +33,6 @@ from heatshield.integrations.servers.route import name_call, refusal_of
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER, COST_BYTES
 from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen
-from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 
@@ -228,7 +227,7 @@ def _attributes(scope: Scope, headers: dict[bytes, bytes]) -> dict[str, Any]:
         "url.path": scope.get("path", ""),
     }
     if query := scope.get("query_string"):
-        attributes["url.query"] = SANITIZER.query(query.decode("latin-1"))
+        attributes["url.query"] = query.decode("latin-1")
     if agent := headers.get(b"user-agent"):
         attributes["user_agent.original"] = agent.decode("latin-1")
     if client := scope.get("client"):
