@@ -154,3 +154,12 @@ def test_an_absurd_weight_is_clamped_and_wraps_no_sum(weight):
 def test_keys_and_weights_of_different_numbers_are_an_error():
     with pytest.raises(ValueError, match="shorter"):
         HeavyHitters().update(["a", "b"], [1], each_once=False)
+
+
+@given(st.lists(st.tuples(keys, st.integers(1, 3)), max_size=60), st.integers(0, 45))
+def test_the_order_of_ties_is_that_of_their_keys_whatever_order_they_came_in(rows, limit):
+    sketch = sketch_of(rows, lg_slots=10)
+    exact = sorted(truth_of(rows).items(), key=lambda row: (-row[1], row[0]))
+    assert [(row.key, row.estimate) for row in sketch.top(limit)] == exact[:limit]
+    over = [row.key for row in sketch.surely_over(1)]
+    assert over == [key for key, weight in exact if weight > 1]

@@ -5,16 +5,22 @@ with offsets, one entry an attribute, so every step here is one pass over a whol
 text means is told in ``model.py``.
 
 Most rows share few *shapes* (their keys and kinds in order), so the key text is made once a shape:
-each (key, kind) of the batch gets a random 64-bit weight, a row's shape is the sum of its weights
-multiplied by their positions, and rows with the same sum share the text. Two different shapes
-collide with a chance of 2^-64; the weights are drawn anew in each process, so that no sender can
-aim for it.
+each (key, kind) has a 64-bit weight, a row's shape is the sum of its weights multiplied by their
+positions, and rows with the same sum share the text. Two different shapes have the same sum with a
+chance of 2^-64, and but for that no weight shows in what is decoded.
+
+The weights are a keyed hash of key and kind, and the key is drawn once a process. With a fixed key
+the sums would be linear in numbers that everyone can compute: a sender could choose attribute keys
+whose sum is that of a shape that others send, and rows of theirs in the same batch would be stored
+under the sender's keys.
 """
 
 import json
 import math
 import secrets
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +51,11 @@ _JOINT: Final = pa.scalar(SEPARATOR, pa.string())
 _TRUE: Final = pa.scalar("true", pa.string())
 _FALSE: Final = pa.scalar("false", pa.string())
 """Typed once: to guess the type of a Python value, pyarrow goes looking for modules each time."""
-_RANDOM: Final = np.random.default_rng(secrets.randbits(64))
+SHAPE_KEY: Final = secrets.token_bytes(32)
+"""Of the hash that weights are made with."""
+
+WEIGHTS_KEPT: Final = 4_096
+"""Attribute keys whose weights are remembered; a platform has some hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +80,19 @@ class Attributes:
     text: pa.Array
     offsets: np.ndarray
 
-    def keys_column(self) -> pa.Array:
-        """``attribute_keys``: string[rows]."""
+    def keys_column(self, shape_key: bytes = SHAPE_KEY) -> pa.Array:
+        """``attribute_keys``: string[rows].
+
+        Args:
+            shape_key: of the hash that tells shapes; senders must not know it.
+        """
         if not len(self.key):
             return pa.repeat(pa.scalar("", pa.string()), self.rows)
         letters = len(_LETTERS)
         code = self.key.astype(np.int64) * letters + self.kind
-        weights = _RANDOM.integers(1, 2**64, len(self.names) * letters, dtype=np.uint64)
+        weights = np.frombuffer(
+            b"".join(_weights(name, shape_key) for name in self.names), dtype="<u8"
+        )
         position = np.arange(len(code), dtype=np.uint64) - self.offsets[self.row].astype(np.uint64)
         shapes = np.zeros(self.rows, dtype=np.uint64)
         filled = np.flatnonzero(np.diff(self.offsets))
@@ -152,6 +168,12 @@ class Attributes:
             f"{_LETTERS[code % letters]}:{_escape(self.names[code // letters])}"
             for code in codes.tolist()
         )
+
+
+@lru_cache(WEIGHTS_KEPT)
+def _weights(name: str, key: bytes) -> bytes:
+    """Weights of an attribute key with each kind of value, 64 bits each in the order of kinds."""
+    return blake2b(name.encode(), key=key, digest_size=8 * len(_LETTERS)).digest()
 
 
 def flatten(lists: pa.ListArray) -> Attributes:

@@ -12,6 +12,7 @@ or serialises it. :class:`HeavyHitters` remembers weight and error of such sketc
 """
 
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
@@ -25,7 +26,6 @@ capacity; at most 3,072 keys, some 200 KiB, a sketch."""
 
 WEIGHT_MOST: Final = 2**48
 """Weights are clamped here (nine years of microseconds): one absurd number must not wrap a sum."""
-
 
 _FORGOTTEN: Final = struct.Struct("<QQ")
 """Weight and error of sketches that had let go of all their keys."""
@@ -109,9 +109,17 @@ class HeavyHitters:
         )
 
     def top(self, limit: int) -> list[Hitter]:
-        """The keys of highest estimate that may be heavier than the error, the heaviest first."""
+        """The keys of highest estimate that may be heavier than the error, the heaviest first.
+
+        Of equal ones the keys that sort first.
+        """
         rows = self._sketch.get_frequent_items(frequent_items_error_type.NO_FALSE_NEGATIVES)
-        return self._hitters(rows[:limit])
+        if not rows or limit <= 0:
+            return []
+        # The rows are sorted by estimate, so only those that tie with the last one can move in.
+        least = rows[min(limit, len(rows)) - 1][1]
+        end = bisect_right(rows, -least, key=lambda row: -row[1])
+        return self._hitters(rows[:end])[:limit]
 
     def surely_over(self, weight: int) -> list[Hitter]:
         """The keys whose lower bound is over this positive weight, the heaviest first."""
@@ -119,9 +127,10 @@ class HeavyHitters:
         return self._hitters(self._sketch.get_frequent_items(none_below, weight))
 
     def _hitters(self, rows: list[tuple[str, int, int, int]]) -> list[Hitter]:
+        # DataSketches returns ties in the order of its hash table.
         return [
             Hitter(key, estimate, lower, upper + self._error)
-            for key, estimate, lower, upper in rows
+            for key, estimate, lower, upper in sorted(rows, key=lambda row: (-row[1], row[0]))
         ]
 
     def to_bytes(self) -> bytes:
