@@ -1,0 +1,71 @@
+"""Every detector fulfils the protocol, and a new one is a row."""
+
+from charge_rows import charge, linked
+from detector_suite import CAPACITY, START, DetectorSuite
+from plain_detector import PlainSums
+
+from heatshield_collector.detect import Detection, HotRules, Loads, Sources, all_detectors
+from heatshield_collector.detect.evidence import Evidence
+from heatshield_collector.detect.heavy_user import HeavyUser
+from heatshield_collector.detect.hot_user import HotUser
+
+
+class TestHotUser(DetectorSuite):
+    def make(self, sources):
+        return HotUser(sources, HotRules())
+
+
+class TestHeavyUser(DetectorSuite):
+    def make(self, sources):
+        return HeavyUser(sources)
+
+
+class TestPlainSums(DetectorSuite):
+    """The second implementation: it shares nothing with those of the collector."""
+
+    def make(self, sources):
+        return PlainSums(sources.capacity)
+
+
+SUITES = (TestHotUser, TestHeavyUser, TestPlainSums)
+
+
+def test_every_detector_of_the_collector_is_judged_here():
+    sources, rules = Sources(Loads(), Evidence(), lambda _: CAPACITY), HotRules()
+    judged = {type(suite().make(sources)) for suite in SUITES}
+    assert {type(one) for one in all_detectors(sources, rules)} <= judged
+
+
+class Urgent:
+    """Wants to be asked at once, and finds nothing."""
+
+    def observe(self, linked, instant):  # noqa: ARG002 - of the protocol
+        return True
+
+    def evaluate(self, instant):  # noqa: ARG002 - of the protocol
+        return []
+
+
+def test_another_detector_is_one_more_row_and_its_findings_stand_where_the_row_does():
+    detection = Detection(
+        lambda _: CAPACITY,
+        detectors=lambda sources, rules: [
+            PlainSums(sources.capacity),
+            *all_detectors(sources, rules),
+        ],
+    )
+    rows = [charge("u", 3_000, trace=trace) for trace in range(1, 10)]
+    assert detection.observe(linked(rows), START)
+    assert [one.klass for one in detection.evaluate(START)] == ["plain", "hot", "heavy"]
+
+
+def test_one_detector_in_a_hurry_is_enough_and_every_one_is_told_nonetheless():
+    plain = PlainSums(lambda _: CAPACITY)
+    detection = Detection(lambda _: CAPACITY, detectors=lambda *_: [Urgent(), plain])
+    assert detection.observe(linked([charge("u", 9_000)]), START)
+    assert [one.key.user for one in plain.evaluate(START)] == ["u"]
+
+
+def test_a_batch_without_charges_is_no_reason_for_anything():
+    detection = Detection(lambda _: CAPACITY, detectors=lambda *_: [Urgent()])
+    assert not detection.observe(linked([]), START)
