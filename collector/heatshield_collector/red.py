@@ -1,8 +1,7 @@
 """Rate, errors and duration of every call, from the batches that are committed.
 
-A batch is grouped with a few numpy passes, so that a span costs no Python object; the groups are
-added to counters and histograms whose buckets remember the trace id of a request that fell into
-them. Memory is bounded: the first :data:`MAX_CALLS` calls have series of their own.
+A batch is grouped with a few numpy passes, so that a span costs no Python object. The groups are
+added to counters and histograms; each bucket remembers the trace id of a request that fell into it. Memory is bounded: the first :data:`MAX_CALLS` calls have series of their own.
 """
 
 import threading
@@ -151,7 +150,7 @@ class CallMetrics(Collector):
         self._lock = threading.Lock()
 
     def observe_calls(self, groups: Iterable[CallGroup]) -> None:
-        """Add what a batch has."""
+        """Add the groups of a batch."""
         with self._lock:
             for group in groups:
                 self._totals_of(group).add(group)

@@ -93,10 +93,10 @@ def test_old_evidence_makes_way_for_what_happens_now():
     evidence.offer("u", 1_000_000, "old", 1_000.0)
     evidence.offer("u", 5, "new", 1_000.0 + EVIDENCE_S)
     assert evidence.of("u") == ["new"]
-    assert evidence.of("nobody") == []
+    assert evidence.of("never seen") == []
 
 
-def test_evidence_is_bounded_and_forgets_who_was_quiet_longest():
+def test_evidence_is_bounded_and_forgets_the_key_that_was_quiet_longest():
     evidence = Evidence()
     for key in range(EVIDENCE_MOST):
         evidence.offer(str(key), 1, "t", 1_000.0)

@@ -91,7 +91,7 @@ def test_the_error_stays_within_the_promised_share_of_the_total(rows):
 
 
 @given(updates)
-def test_top_leaves_out_nobody_who_is_surely_heavier_than_the_error(rows):
+def test_top_leaves_out_no_key_that_is_surely_heavier_than_the_error(rows):
     sketch, truth = sketch_of(rows), truth_of(rows)
     top = sketch.top(1_000)
     assert [row.estimate for row in top] == sorted((row.estimate for row in top), reverse=True)
@@ -101,11 +101,11 @@ def test_top_leaves_out_nobody_who_is_surely_heavier_than_the_error(rows):
 
 
 @given(pieces, st.integers(1, 2_000))
-def test_surely_over_names_exactly_those_whose_lower_bound_is(parts, weight):
+def test_surely_over_names_exactly_the_keys_whose_lower_bound_is(parts, weight):
     sketch = HeavyHitters.merged([sketch_of(part) for part in parts], SMALL)
     found = sketch.surely_over(weight)
-    everybody = [sketch.bounds(f"k{number}") for number in range(41)]
-    assert sorted(found) == sorted(one for one in everybody if one.lower > weight)
+    everyone = [sketch.bounds(f"k{number}") for number in range(41)]
+    assert sorted(found) == sorted(one for one in everyone if one.lower > weight)
     assert [row.lower for row in found] == sorted((row.lower for row in found), reverse=True)
 
 

@@ -122,7 +122,7 @@ def test_the_lowest_rank_wins_and_disagreement_shows_whatever_the_order(rows, da
 
 
 @given(st.lists(st.integers(0, 50 * S), min_size=1, max_size=12))
-def test_a_user_is_remembered_for_a_minute_after_he_was_last_named(pauses):
+def test_a_user_is_remembered_for_a_minute_after_its_last_naming(pauses):
     users, now_ns, named_ns = RequestUsers(), START_NS, None
     for number, pause_ns in enumerate(pauses):
         now_ns += pause_ns
@@ -235,7 +235,7 @@ TestWaitingCharges = WaitingCharges.TestCase
 
 
 def test_too_many_traces_let_go_of_transfers_first_then_of_the_oldest_and_count_both():
-    """What is let go before its user is known is charged to nobody there and then."""
+    """What is let go before its user is known is charged to no user there and then."""
     held = PendingCharges(traces_most=3)
     held.hold([charge(trace, trace) for trace in (1, 2)], START_NS)
     later_ns = START_NS + PATIENCE_NS

@@ -37,8 +37,8 @@ def hot_users(detection, now_s):
 
 
 @pytest.mark.parametrize("exponent", [0.8, 1.0, 1.2])
-def test_nobody_is_hot_in_a_minute_of_normal_traffic_with_bursts(exponent):
-    """2,000 requests/s; every fifteen seconds everybody comes twice as often for two seconds.
+def test_no_user_is_hot_in_a_minute_of_normal_traffic_with_bursts(exponent):
+    """2,000 requests/s; every fifteen seconds all users come twice as often for two seconds.
 
     The top user holds up to a fifth of all load, always.
     """

@@ -1,4 +1,4 @@
-"""Who is charged for a span, with which call, and when."""
+"""Which user is charged for a span, with which call, and when."""
 
 import pytest
 from span_rows import CLIENT, CONSUMER, INTERNAL, MS, PRODUCER, SERVER, START_NS, span, table
@@ -40,8 +40,8 @@ def brief(row):
 # -- texts without end ---------------------------------------------------------------------------
 
 
-def test_a_user_too_long_to_keep_is_nobody(linker):
-    """Cut short he might be somebody else; the longest that is kept is kept whole."""
+def test_a_user_too_long_to_keep_counts_as_none(linker):
+    """Cut short it might be another user's name; the longest that is kept is kept whole."""
     rows = [span(1, trace=1, user="ü" * 256), span(2, trace=2, user="ü" * 257)]
     linked = link(linker, rows)
     assert linked.charges.column("user").to_pylist() == ["ü" * 256]
@@ -118,7 +118,7 @@ def test_a_consumer_opens_a_call_too_and_a_lone_internal_span_is_its_own(linker)
 
 
 @pytest.mark.parametrize("kind", [CLIENT, PRODUCER])
-def test_who_calls_an_instrumented_service_is_not_charged_for_its_time(linker, kind):
+def test_a_caller_of_an_instrumented_service_is_not_charged_for_its_time(linker, kind):
     rows = [
         span(1, user="u", duration_ns=10 * MS),
         span(2, parent=1, kind=kind, name="GET", duration_ns=7 * MS),
@@ -226,13 +226,13 @@ def test_a_trace_whose_spans_disagree_is_charged_but_cannot_trip(linker):
     ]
 
 
-def test_a_span_without_a_user_is_charged_to_whom_an_earlier_batch_named(linker):
+def test_a_span_without_a_user_is_charged_to_the_user_that_an_earlier_batch_named(linker):
     link(linker, [span(1, user="u")])
     found = link(linker, [span(2, parent=1)], 59 * S).charges.to_pylist()
     assert [(row["user"], row["eligible"]) for row in found] == [("u", True)]
 
 
-def test_a_charge_waits_two_seconds_for_its_user_as_if_it_had_come_with_him(linker):
+def test_a_charge_waits_two_seconds_for_its_user_as_if_it_had_come_with_it(linker):
     assert charges(linker, [span(2, parent=1, service="talk", duration_ns=5 * MS)]) == []
     found = link(linker, [span(1, user="u")], PATIENCE_NS - 1).charges.to_pylist()
     assert [(brief(row), row["eligible"], row["transferred"]) for row in found] == [
@@ -242,13 +242,13 @@ def test_a_charge_waits_two_seconds_for_its_user_as_if_it_had_come_with_him(link
     assert link(linker, [span(9, trace=9, user="u")], 70 * S).charges.num_rows == 1
 
 
-def test_after_two_seconds_it_is_charged_to_unknown_and_cannot_trip(linker):
+def test_after_two_seconds_it_is_charged_to_no_user_and_cannot_trip(linker):
     link(linker, [span(2, parent=1)])
     found = link(linker, [span(9, trace=9, user="v")], PATIENCE_NS).charges.to_pylist()
     assert [(row["user"], row["eligible"]) for row in found] == [("v", True), (None, False)]
 
 
-def test_it_is_charged_to_unknown_also_when_no_batch_comes(linker):
+def test_it_is_charged_to_no_user_also_when_no_batch_comes(linker):
     link(linker, [span(2, parent=1)])
     assert linker.overdue(at(PATIENCE_NS - 1)).charges.num_rows == 0
     found = linker.overdue(at(PATIENCE_NS)).charges.to_pylist()
@@ -353,7 +353,7 @@ def test_parts_sum_a_request_up_and_take_its_name_from_the_root(linker):
     assert (second["spans"], second["busy_ns"], second["start_ns"]) == (1, 0, START_NS + 5)
 
 
-def test_a_part_names_the_most_credible_user_wherever_his_span_stands(linker):
+def test_a_part_names_the_most_credible_user_wherever_the_span_stands(linker):
     entry, server, other = (
         span(1, user="entry"),
         span(2, parent=1, user="server"),

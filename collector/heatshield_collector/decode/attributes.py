@@ -1,4 +1,4 @@
-"""Attribute lists, as protobuf's Arrow form has them, to two texts a row.
+"""Turns attribute lists, as protobuf's Arrow form has them, into two texts a row.
 
 The form comes from ``list<struct<key, value: struct<string_value, bool_value, ...>>>``: flat arrays
 with offsets, one entry an attribute, so every step here is one pass over a whole batch. What each
@@ -9,10 +9,9 @@ each (key, kind) has a 64-bit weight, a row's shape is the sum of its weights mu
 positions, and rows with the same sum share the text. Two different shapes have the same sum with a
 chance of 2^-64, and but for that no weight shows in what is decoded.
 
-The weights are a keyed hash of key and kind, and the key is drawn once a process. With a fixed key
-the sums would be linear in numbers that everyone can compute: a sender could choose attribute keys
-whose sum is that of a shape that others send, and rows of theirs in the same batch would be stored
-under the sender's keys.
+The weights are a keyed hash of key and kind, and the hash's key is drawn once a process. With a
+fixed one a sender could compute weights, and choose attribute keys whose sum is that of a shape of
+other senders: rows of theirs in the same batch would be stored under the sender's keys.
 """
 
 import json
@@ -108,7 +107,7 @@ class Attributes:
         return pc.binary_join(lists, _JOINT)
 
     def by_name(self) -> "Attributes":
-        """The same, each row's sorted by key: what is one set has one text, whoever wrote it."""
+        """The same, sorted by key in each row: equal sets have one text, whatever their order was."""
         if not len(self.key):
             return self
         rank = np.empty(len(self.names), dtype=np.int64)
@@ -314,7 +313,7 @@ def _escape(text: str) -> str:
 
 
 def escaped(texts: pa.Array) -> pa.Array:
-    """Texts in which the separator stands no more."""
+    """The texts with each separator escaped."""
     if not _has_separator(texts):
         return texts
     return pc.replace_substring(
@@ -331,7 +330,7 @@ def _unescaped(texts: pa.Array) -> pa.Array:
 
 
 def _has_separator(texts: pa.Array) -> bool:
-    """Whether U+001E or U+001F stands anywhere: one look at the bytes instead of one a text."""
+    """Whether U+001E or U+001F stands anywhere: one pass over the bytes, not one for each text."""
     data = texts.buffers()[2]
     if data is None:
         return False

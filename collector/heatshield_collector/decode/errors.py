@@ -1,4 +1,4 @@
-"""What decoding can say no with."""
+"""What decoding raises."""
 
 from collections.abc import Mapping
 

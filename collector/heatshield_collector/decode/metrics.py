@@ -37,7 +37,7 @@ from heatshield_collector.model import ESCAPE, SAMPLES, SERIES, attributes_of
 __all__ = ["decode_metrics"]
 
 NO_RECORDED_VALUE: Final = 1
-"""Bit of a point's flags: it says that its series has ended, and has no value."""
+"""Bit of a point's flags: its series has ended, and the point has no value."""
 
 MAX_SERIES: Final = 100_000
 """Most series of one request: far more than a process or a relay's batch has, and a second's
@@ -132,7 +132,7 @@ def _points(records: Records, member: str, received_ns: int) -> pa.Table | None:
         "kept": pa.array(named & sound),
     }
     table = pa.table(columns)
-    # Who says that there is no value is right to send none: that is not an error.
+    # A point whose flags say that it has no value is no error, and is no sample either.
     return table if recorded.all() else table.filter(pa.array(recorded))
 
 

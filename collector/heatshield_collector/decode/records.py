@@ -1,4 +1,4 @@
-"""What all signals share: resource -> scope -> record, three nested lists taken flat."""
+"""Reads what all signals share: resource -> scope -> record, three nested lists taken flat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

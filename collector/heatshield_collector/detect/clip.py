@@ -9,8 +9,8 @@ never more: such an error can't cut a user.
 Which requests share a counter is decided by a hash with a seed, not by Python's ``hash``, which
 differs from process to process: with one seed a recording gives the same findings in any process.
 A sender that knew the seed could choose trace ids whose requests all share one counter, and so hide
-a hot user. That is why a collector draws its seed (a sender of its own accord can do no more than
-to give all requests one trace id, which makes them one request).
+a hot user; so a collector draws its seed at random. (A sender can always give all requests one
+trace id; they count as one request then.)
 """
 
 from array import array

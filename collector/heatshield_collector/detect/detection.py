@@ -49,7 +49,7 @@ class Detection:
         seed: of hashed counters: fixed for a replay, drawn in a collector.
 
     Attributes:
-        loads: the loads that detectors share, for whoever shows them.
+        loads: the loads that detectors share; the API and series show them, too.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Detection:
         """Take in a batch that was received at ``instant``.
 
         Returns:
-            Whether a detector wants to be asked at once: somebody may be hot.
+            Whether a detector wants to be asked at once, because a user may be hot.
         """
         if not linked.charges.num_rows:
             return False

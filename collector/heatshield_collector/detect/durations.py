@@ -2,8 +2,8 @@
 
 KLL sketches (Karnin, Lang, Liberty, "Optimal Quantile Approximation in Streams", FOCS 2016), in
 Apache DataSketches' C++ implementation: with k = 200 a rank is off by at most 1.3 %, whatever the
-order. They draw lots where they compact, so two runs may differ by that much: quantiles are shown,
-and decide nothing.
+order. They compact at random, so two runs may differ by that much: quantiles are shown, and decide
+nothing.
 """
 
 import threading
@@ -30,7 +30,7 @@ CALLS_MOST: Final = 1_000
 
 
 class Durations:
-    """Keeps two generations of sketches a call. Thread-safe."""
+    """Keeps two generations of sketches for each call. Thread-safe."""
 
     def __init__(self) -> None:
         self._young: dict[tuple[str, str], kll_doubles_sketch] = {}

@@ -1,4 +1,4 @@
-"""Heavy users: those with a large share of all busy time. Worth a look, never a trip."""
+"""Heavy users: decides whether a user has a large share of all busy time. Reported, never cut."""
 
 from typing import Final
 

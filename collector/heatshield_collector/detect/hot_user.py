@@ -1,4 +1,4 @@
-"""Hot users: those whose load on a call burns the service, and is not their usual one.
+"""Hot users: decides whether a user burns a service with a load that is not the usual one.
 
 A user is hot on a call when the *lower bound* of the user's load there, over one second and with
 every request counted at most a quarter of the floor, reaches the floor (3 % of the service's

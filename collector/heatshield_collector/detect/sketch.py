@@ -1,4 +1,4 @@
-"""Weighted heavy hitters with bounds for every key.
+"""Sketches of weights by key: heavy hitters in bounded memory, with bounds for every key.
 
 The algorithm is Misra-Gries with weights, as Anderson, Bevin, Lang, Liberty, Rhodes and Thaler
 describe it in "A High-Performance Algorithm for Identifying Frequent Items in Data Streams" (IMC
@@ -6,9 +6,9 @@ describe it in "A High-Performance Algorithm for Identifying Frequent Items in D
 slots answers each key's weight with an error of at most 3.5 / 2**k * N, and the bounds it gives
 hold whatever the order of updates and merges was.
 
-That implementation takes a sketch that has let go of all its keys (as one slot's worth too many
-keys of equal weight make it do) for one that has seen nothing, and drops its error when it merges
-or serialises it. :class:`HeavyHitters` remembers weight and error of such sketches beside it.
+A sketch that gets one key of equal weight too many lets go of all its keys. That implementation
+takes such a sketch for an empty one, and drops its error when it merges or serialises it.
+:class:`HeavyHitters` remembers weight and error of such sketches beside it.
 """
 
 import struct
@@ -32,7 +32,7 @@ _FORGOTTEN: Final = struct.Struct("<QQ")
 
 
 class Hitter(NamedTuple):
-    """A key and what its weight surely lies between."""
+    """A key, its estimated weight, and the bounds that hold the true one."""
 
     key: str
     estimate: int
@@ -100,7 +100,7 @@ class HeavyHitters:
         return self._forgotten + int(self._sketch.total_weight), error
 
     def bounds(self, key: str) -> Hitter:
-        """What is known of one key, seen or not."""
+        """Estimate and bounds of one key, whether or not it was seen."""
         return Hitter(
             key,
             int(self._sketch.get_estimate(key)),

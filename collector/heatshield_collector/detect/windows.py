@@ -83,7 +83,7 @@ class Windows:
     def window(self, name: WindowName, now_s: float) -> HeavyHitters:
         """Everything of the last second, ten seconds, minute or five minutes.
 
-        But for the 1 s window, which trips, an answer may be one pane old.
+        An answer may be one pane old, but not that of the 1 s window, which trips.
         """
         pane = self._advance(now_s)
         return self._remembered(name, pane, lambda: self._parts(name, pane))
@@ -102,7 +102,7 @@ class Windows:
     def _remembered(
         self, name: str, until: int, parts: Callable[[], list[HeavyHitters]]
     ) -> HeavyHitters:
-        """Merging is the dear part: once for each stretch ``until`` which the answer holds."""
+        """Merging is expensive, so an answer is kept until the stretch ``until`` has passed."""
         found = self._merged.get(name)
         if found is None or found[0] != until:
             found = self._merged[name] = (until, HeavyHitters.merged(parts(), self._lg_slots))
@@ -129,7 +129,7 @@ class Windows:
         if self._pane is None:
             self._pane = self._first = now
         if now - self._pane > _PANES_IN_ALL:
-            # Nothing is left of what came before so long a silence.
+            # After so long a silence no window holds anything that came before it.
             self._reset()
             self._open, self._pane = None, now
         while self._pane < now:

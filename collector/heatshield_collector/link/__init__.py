@@ -1,4 +1,4 @@
-"""Joins by trace id: whose request is it, self time, one summary row a request."""
+"""Joins spans by trace id: the user of a request, self time, one summary row a request."""
 
 from heatshield_collector.link.charges import CHARGES
 from heatshield_collector.link.linked import Linked

@@ -1,9 +1,9 @@
-"""Spans that were charged already: delivery is at-least-once, so re-delivery is normal.
+"""Remembers spans that were charged: delivery is at-least-once, so re-delivery is normal.
 
 A span is one (trace, span id, kind, service): Zipkin's shared spans have one id on both sides. Seen
 spans are remembered in two generations of a Bloom filter (Bloom, "Space/time trade-offs in hash
 coding with allowable errors", CACM 1970), so memory is flat. A false positive leaves a span
-uncharged, which can never cut anybody: at 80,000 spans/s about 0.07 % of them.
+uncharged, which can cut no user: at 80,000 spans/s about 0.07 % of them.
 """
 
 from typing import Final
@@ -49,11 +49,11 @@ class SeenSpans:
         self.shortened = 0
 
     def fresh(self, keys: Keys, now_ns: int) -> npt.NDArray[np.bool_]:
-        """Which of these have not been seen, each the first time it stands here; remembers all.
+        """Find the spans that were not seen before, each where it first stands; remember all.
 
         Args:
-            keys: one a span, from all that makes it the same span.
-            now_ns: when they were received.
+            keys: one number a span, made of all that tells it from other spans.
+            now_ns: when they were received; monotonic.
         """
         self._rotate(now_ns)
         byte, bit = self._places(keys)

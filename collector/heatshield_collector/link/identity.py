@@ -1,8 +1,8 @@
-"""Whose request is it: the user of each trace, by precedence, in bounded memory.
+"""Decides which user a request belongs to: the user of each trace, by precedence.
 
 The lowest rank wins: the entry span's own attribute, then a server span's, then any other span's
 (which baggage brought there). A trace whose spans name different users is in conflict: it is
-charged to the user of the lowest rank, and is not eligible for a trip.
+charged to the user of the lowest rank, and is not eligible for a trip. Memory is bounded.
 """
 
 from collections.abc import Iterable
@@ -45,11 +45,11 @@ class RequestUsers:
         self.shortened = 0
 
     def learn(self, named: Iterable[tuple[int, str, int]], now_ns: int) -> None:
-        """Take in what spans say.
+        """Take in which users spans name.
 
         Args:
             named: (trace key, user, rank) of spans that name a user.
-            now_ns: when they were received.
+            now_ns: when they were received; monotonic.
         """
         self._rotate(now_ns)
         young = self._young
@@ -64,7 +64,7 @@ class RequestUsers:
                 young[trace] = known._replace(rank=min(rank, known.rank))
 
     def of(self, trace: int) -> Identity | None:
-        """The user of a trace, if one of its spans has named him."""
+        """The user of a trace, if one of its spans has named one."""
         return self._young.get(trace) or self._old.get(trace)
 
     def _rotate(self, now_ns: int) -> None:

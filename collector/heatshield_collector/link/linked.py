@@ -1,4 +1,4 @@
-"""What linking a batch gives to those who store, measure and detect."""
+"""What linking a batch gives to the store, to metrics and to detection."""
 
 from dataclasses import dataclass
 from functools import cached_property

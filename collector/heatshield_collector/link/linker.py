@@ -1,9 +1,9 @@
-"""A batch of spans in, what they cost whom out.
+"""Charges spans: a batch in, the cost of each span for its user and call out.
 
-Charged on arrival: a charge never waits for its trace to complete, only, for a moment, for the
-trace's user. Self time is charged, of servers, consumers and what runs inside them; a client's
-span is charged when its other side is a backend (``db.system``) that makes no spans of its own,
-and not when it is a service that does.
+A span is charged when it arrives. A charge never waits for its trace to complete; it waits for the
+trace's user, for a moment. Self time is charged, of servers, consumers and what runs inside them; a
+client's span is charged when its other side is a backend (``db.system``), which makes no spans of
+its own, and not when it is a service that does.
 
 A charge names its (user, service, call), where the call is the innermost enclosing one that a
 breaker can refuse: the span says so (``heatshield.call``), or, from services that are instrumented
@@ -148,7 +148,7 @@ class Linker:
         )
 
     def _learn(self, users: pa.Array, batch: _Batch, now_ns: int) -> list[int]:
-        """Learn whose requests these are; the traces that this batch names a user of, in order."""
+        """Learn the users that this batch names; the traces that it names one for, in order."""
         rows = np.flatnonzero(_valid(users))
         if not len(rows):
             return []
@@ -163,7 +163,7 @@ class Linker:
         return list(dict.fromkeys(told))
 
     def _resolve(self, named: list[int]) -> list[Settled]:
-        """Charges that waited for a user whom this batch names."""
+        """Settle charges that waited for a user that this batch names."""
         settled: list[Settled] = []
         if not len(self.pending):
             return settled

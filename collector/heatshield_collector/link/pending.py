@@ -1,4 +1,4 @@
-"""Charges whose user is not known yet.
+"""Keeps charges until their user is known.
 
 Only the cost vector waits, by trace: for 2 s it may still be charged as if it had come with its
 user; then it is charged to no user (``None``). If a span names the user within a minute, the charge

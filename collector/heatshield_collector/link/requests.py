@@ -1,4 +1,4 @@
-"""What a batch saw of each request: one row a trace, for the store to add up."""
+"""Sums up what a batch has of each request: one row a trace, which the store adds up."""
 
 from typing import Final
 
@@ -32,7 +32,7 @@ def request_parts(
         columns: of ``model.SPANS``, n entries each, as are the arrays that follow.
         traces: the key of each span's trace.
         roots: which spans have no parent.
-        rank: precedence of each span as a witness of who the user is.
+        rank: precedence of the user that each span names.
         errors: which spans failed.
         busy_ns: self time that is charged.
         now_ns: when the batch was received.
@@ -73,7 +73,7 @@ def request_parts(
 
 
 def unlinked_parts(spans: pa.Table, now_ns: int) -> pa.Table:
-    """What can be said of a batch that could not be linked: which requests it has spans of.
+    """Say of a batch that could not be linked which requests it has spans of.
 
     The store finds the spans of a request through its parts.
 
@@ -107,7 +107,7 @@ def unlinked_parts(spans: pa.Table, now_ns: int) -> pa.Table:
 
 
 def _nothing(name: str, count: int) -> pa.Array:
-    """A column of which nothing is known: texts are null, numbers zero."""
+    """A column without information: texts are null, numbers zero."""
     kind = REQUEST_PARTS.field(name).type
     if pa.types.is_string(kind):
         return pa.nulls(count, kind)
@@ -123,7 +123,7 @@ def _end(start: Integers, duration: Integers) -> Integers:
 def _witness(users: pa.Array, of_span: Integers, rank: Integers, count: int) -> Integers:
     """int64[count]: for each trace the span of lowest rank that names a user, or none."""
     named = np.flatnonzero(np.asarray(users.is_valid()))
-    # The last write wins, so the most credible goes last.
+    # The last write wins, so the lowest rank goes last.
     named = named[np.argsort(-rank[named], kind="stable")]
     witness = np.full(count, _NONE)
     witness[of_span[named]] = named

@@ -1,4 +1,4 @@
-"""Who is whose child: parents, self times and enclosing calls of a batch of spans.
+"""Places spans in their trees: parents, self times and enclosing calls of a batch.
 
 *Self time* of a span is its duration less the union of its direct children's intervals, each
 clipped to the span. The spans of one process arrive together or children first, because a child
@@ -114,7 +114,7 @@ class Tree:
     """Places batches of spans, remembering children that wait for their parent.
 
     Attributes:
-        evicted: children that waited in vain or for whom there was no room.
+        evicted: children that waited too long, or that there was no room for.
     """
 
     def __init__(self, waiting_most: int = WAITING_MOST) -> None:
@@ -142,13 +142,13 @@ class Tree:
             duration_ns: nanoseconds.
             kind: OTLP span kinds. A server's or consumer's parent is in another process, where
                 the client's span covers the time.
-            now_ns: when the batch was received.
+            now_ns: when the batch was received; monotonic.
         """
         duration = np.minimum(duration_ns, LONGEST_NS)
         # Zipkin gives both sides of a call one id: what ran inside belongs to the server's.
         order = np.lexsort(((kind == CLIENT) | (kind == PRODUCER), keys))
         ordered = keys[order]
-        # A span that names itself as its parent would be nobody's child and everybody's.
+        # A span that names itself as its parent would lose all its time to itself.
         local = has_parent & (kind != SERVER) & (kind != CONSUMER) & (parent_keys != keys)
         parent = np.full(len(keys), -1, dtype=np.int64)
         rows = np.flatnonzero(local)
