@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from typing import Final
 
-from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
+from opentelemetry.trace import get_current_span
 
 from heatshield.breakers.table import BreakerTable, Decision, Reason
 from heatshield.clock import Clock
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS
-from heatshield.names import FLAGGED, REJECTED
+from heatshield.names import FLAGGED
 from heatshield.rejection import BreakerOpen
+from heatshield.tracing.failure import mark_rejected
 
 __all__ = ["GATE", "Gate", "mark_rejected"]
 
@@ -59,12 +60,6 @@ def _consequence(decision: Decision) -> BreakerOpen | None:
         return None
     mark_rejected(get_current_span(), decision.entry.id)
     return BreakerOpen(decision.entry.id, decision.retry_after_s)
-
-
-def mark_rejected(span: Span, entry_id: str) -> None:
-    """Say on a span that a breaker refused it; then its error is none."""
-    if span is not INVALID_SPAN and span.is_recording():
-        span.set_attribute(REJECTED, entry_id)
 
 
 GATE: Final = Gate()

@@ -11,17 +11,16 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
     Span,
     SpanKind,
-    Status,
-    StatusCode,
     get_tracer,
     set_span_in_context,
 )
 
-from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.gate import GATE
 from heatshield.context.request import with_guard
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.names import GUARD
-from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen
+from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Guard", "breaker", "guard"]
@@ -94,12 +93,8 @@ class Guard:
 
 @fail_open("guard", None)
 def _finish(span: Span, error: BaseException | None) -> None:
-    refusal = refusal_in(error) if error is not None else None
-    if refusal is not None:
-        mark_rejected(span, refusal.entry_id)
-    elif isinstance(error, Exception):
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    if isinstance(error, Exception):
+        fail(span, error)
     span.end()
 
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 from opentelemetry.trace import SpanKind, get_current_span
 
 from heatshield.breakers.expiry import DeadlineExceeded
-from heatshield.breakers.gate import mark_rejected
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.deadline import HOP_S, deadline_in, left_s
 from heatshield.counters import COUNTERS
@@ -23,6 +22,7 @@ from heatshield.resilience.local import LocalBreaker, Outcome, Phase, Rules
 from heatshield.resilience.peers import LocalBreakers, LocalState
 from heatshield.resilience.retries import RETRIES
 from heatshield.settings import ServiceSettings
+from heatshield.tracing.failure import mark_rejected
 
 __all__ = ["DOWNSTREAM", "FAIR_S", "GIVING_BACK", "Begun", "Downstream"]
 

@@ -10,7 +10,13 @@ from typing import Any, Final, cast
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link as ApiLink
-from opentelemetry.trace import SpanKind, get_current_span, set_span_in_context, use_span
+from opentelemetry.trace import (
+    SpanKind,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+    use_span,
+)
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
@@ -18,6 +24,7 @@ from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import COUNTERS
 from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.tracing.failure import described
 from heatshield.tracing.ids import new_trace_id
 from heatshield.tracing.span import ENTRY_KINDS, Scope, Span
 
@@ -175,7 +182,7 @@ class Tracer(trace.Tracer):
             if record_exception:
                 span.record_exception(error)
             if set_status_on_exception:
-                span.set_error(error)
+                span.set_status(StatusCode.ERROR, described(error))
             raise
         finally:
             detach(token)

@@ -7,6 +7,7 @@ and user and call are looked up in the request
 (:class:`~heatshield.context.request.Request`) when it is encoded.
 """
 
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns, time_ns
@@ -19,8 +20,9 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from heatshield.context.request import Request
 from heatshield.context.span_like import SAMPLED, UNSAMPLED, SpanLike
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
-from heatshield.rejection import BreakerOpen
+from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.tracing.failure import described, text_of
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.values import MAX_ATTRIBUTES, plain
 
@@ -33,8 +35,8 @@ MAX_LINKS: Final = 128
 ENTRY_KINDS: Final = (SpanKind.SERVER, SpanKind.CONSUMER)
 """Spans that work enters a process with. The first of a request is its call."""
 
-_REJECTION_STATUS: Final = f"{BreakerOpen.__name__}: "
-"""How OpenTelemetry describes the status of a span that a :class:`BreakerOpen` left."""
+_REJECTION_TYPE: Final = f"{BreakerOpen.__module__}.{BreakerOpen.__qualname__}"
+"""``exception.type`` of the event by which the SDK records a :class:`BreakerOpen`."""
 
 
 class ProcessResource:
@@ -165,7 +167,8 @@ class Span(SpanLike):
         ours.dropped_events = span.dropped_events
         ours.status_code = span.status.status_code
         ours.status_description = span.status.description
-        ours.forgive_rejection()
+        if REJECTED in attributes or _last_exception(ours.events) == _REJECTION_TYPE:
+            ours._forgive()  # noqa: SLF001  # ours
         return ours
 
     # -- whose it is -----------------------------------------------------------------------------
@@ -252,6 +255,8 @@ class Span(SpanLike):
         code = status
         if isinstance(status, Status):
             code, description = status.status_code, status.description
+        if code is StatusCode.ERROR and _is_of_rejection(description):
+            return
         if isinstance(code, StatusCode) and code is not StatusCode.UNSET:
             self.status_code = code
             said = str(plain(description)) if description else None
@@ -264,34 +269,25 @@ class Span(SpanLike):
         timestamp: int | None = None,
         escaped: bool = False,  # noqa: FBT001, FBT002  # the API's signature
     ) -> None:
-        """Note an exception as an event, with its stack."""
-        if isinstance(exception, BreakerOpen):
-            return  # a decision, not a failure
+        """Note an exception as an event, with its stack; a rejection is none."""
+        if refusal_in(exception) is not None:
+            return
         kind = type(exception)
         trace_text = traceback.format_exception(kind, exception, exception.__traceback__)
         noted: dict[str, AttributeValue] = {
             "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-            "exception.message": _text_of(exception),
+            "exception.message": text_of(exception),
             "exception.stacktrace": "".join(trace_text),
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**noted, **(attributes or {})}, timestamp)
 
-    def fail(self, error: BaseException) -> None:
-        """Note what went wrong, as an event and as the status; never fails."""
-        self.record_exception(error)
-        self.set_error(error)
-
-    def set_error(self, error: BaseException) -> None:
-        """Say as the status what went wrong; never fails."""
-        self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {_text_of(error)}")
-
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first end counts."""
         if self.end_time:
             return
-        if self.status_code is StatusCode.ERROR:
-            self.forgive_rejection()
+        if self.status_code is StatusCode.ERROR and REJECTED in self._attributes:
+            self._forgive()
         self.end_time = end_time or self.start_time + perf_counter_ns() - self._began_ns
         self._finish(self)
 
@@ -302,14 +298,9 @@ class Span(SpanLike):
         """
         self.request = None
 
-    def forgive_rejection(self) -> None:
-        """A rejection is no error.
-
-        HTTP instrumentations mark every 503 as one, and every span that an exception leaves.
-        """
-        said = self.status_description or ""
-        if REJECTED in self._attributes or said.startswith(_REJECTION_STATUS):
-            self.status_code, self.status_description = StatusCode.UNSET, None
+    def _forgive(self) -> None:
+        """Clear the error of a rejected span: HTTP instrumentations mark every 503 as one."""
+        self.status_code, self.status_description = StatusCode.UNSET, None
 
     def __exit__(
         self,
@@ -319,7 +310,8 @@ class Span(SpanLike):
     ) -> None:
         """End it, and say what ended it."""
         if isinstance(error, Exception):
-            self.fail(error)
+            self.record_exception(error)
+            self.set_status(StatusCode.ERROR, described(error))
         self.end()
 
     # -- as the SDK's exporters read it ----------------------------------------------------------
@@ -391,12 +383,18 @@ class Span(SpanLike):
         return Status(self.status_code, self.status_description)
 
 
-def _text_of(error: BaseException) -> str:
-    """What an exception says; its type, where saying it fails."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  # a __str__ of the service's own
-        return f"<{type(error).__name__}>"
+def _is_of_rejection(description: str | None) -> bool:
+    """Whether a status is the one that OpenTelemetry writes while a rejection leaves a span."""
+    error = sys.exception()
+    return error is not None and description == described(error) and refusal_in(error) is not None
+
+
+def _last_exception(events: Sequence[Event]) -> object:
+    """``exception.type`` of the exception that was recorded last; ``None`` if none was."""
+    for event in reversed(events):
+        if event.name == "exception":
+            return event.attributes.get("exception.type")
+    return None
 
 
 def _plain(attributes: Attributes) -> dict[str, Any]:

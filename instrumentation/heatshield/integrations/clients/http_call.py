@@ -22,14 +22,14 @@ from opentelemetry.context import (
 )
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
-from heatshield.breakers.gate import mark_rejected
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, refusal_in
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
+from heatshield.tracing.failure import fail, mark_refusal, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
 
@@ -83,14 +83,10 @@ class Call:
     @fail_open("calling", None)
     def failed(self, error: BaseException) -> None:
         """Say that there is no answer, and why."""
-        span = self.span
-        refusal = refusal_in(error)
-        if refusal is not None:
-            mark_rejected(span, refusal.entry_id)
-        elif self._whole:
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        if self._whole:
+            fail(self.span, error)
+        else:
+            mark_refusal(self.span, error)
         self.end()
 
     @fail_open("calling", None)

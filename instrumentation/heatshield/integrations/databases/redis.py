@@ -11,17 +11,16 @@ from functools import lru_cache, wraps
 from typing import Any, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind
 
-from heatshield.breakers.gate import mark_rejected
 from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.redis_elements import elements_read, elements_written
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
-from heatshield.rejection import refusal_in
 from heatshield.sanitize.redis_keys import Patterns, key_of
+from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
 
@@ -196,12 +195,7 @@ def _fail(span: Span, error: BaseException) -> None:
     ordinary = (WatchError, NoScriptError)  # parts of their protocols
     try:
         if isinstance(error, Exception) and not isinstance(error, ordinary):
-            span.record_exception(error)
-            refusal = refusal_in(error)
-            if refusal is None:
-                span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
-            else:
-                mark_rejected(span, refusal.entry_id)
+            fail(span, error)
     finally:
         span.end()
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 from weakref import ReferenceType, ref
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import Theirs
@@ -32,6 +32,7 @@ from heatshield.names import COST_ROWS
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.sanitize.sql_errors import status_of
 from heatshield.sanitize.sql_shape import MAX_STATEMENT, shape_of
+from heatshield.tracing.failure import fail_without_stack, mark_refusal, text_of
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
 
@@ -108,10 +109,12 @@ class Statement:
     def fail(self, error: BaseException) -> None:
         """It ended with an error; one that only ends the task or the program is none."""
         try:
-            if isinstance(error, Exception):
-                kind = type(error)
-                name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-                self.mark_failed(name, str(error), status_of(error))
+            span = self.span
+            if span is None or not isinstance(error, Exception) or mark_refusal(span, error):
+                return
+            kind = type(error)
+            name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+            self.mark_failed(name, text_of(error), status_of(error))
         finally:
             self.end()
 
@@ -127,12 +130,9 @@ class Statement:
         if span is None:
             return
         message = SANITIZER.database_error(message)
-        span.set_attribute("error.type", name)
         if status:
             span.set_attribute("db.response.status_code", status)
-        # Without its stack: whoever lets it go on notes that, and values may stand in it.
-        span.add_event("exception", {"exception.type": name, "exception.message": message})
-        span.set_status(StatusCode.ERROR, f"{name.rpartition('.')[2]}: {message}")
+        fail_without_stack(span, name, message)
 
     def __del__(self) -> None:
         """Its cursor is gone; nobody will read on.

@@ -13,12 +13,11 @@ from opentelemetry.context import (
     detach,
     get_current,
 )
-from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
-from heatshield.breakers.gate import mark_rejected
 from heatshield.counters import fail_open
 from heatshield.integrations.services import Equipment
-from heatshield.rejection import refusal_in
+from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["TRACER", "Publishing", "has_theirs"]
@@ -86,13 +85,7 @@ def _end(
         task_id = getattr(sent, "id", None)
         if task_id:
             span.set_attribute("messaging.message.id", str(task_id))
-        if error is None:
-            return
-        refusal = refusal_in(error)
-        if refusal is not None:
-            mark_rejected(span, refusal.entry_id)
-        elif isinstance(error, Exception):
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        if isinstance(error, Exception):
+            fail(span, error)
     finally:
         span.end()

@@ -18,15 +18,16 @@ from typing import Any, Final
 from celery import states
 from celery.exceptions import Ignore
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
 
-from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.gate import GATE
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.celery_messages import TRACER, has_theirs
 from heatshield.integrations.services import Equipment
 from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.stamp import add_cost, stamp_user
 
 __all__ = ["WORKING", "Job", "retrying"]
@@ -122,8 +123,7 @@ class Job:
     @fail_open("celery", None)
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not isinstance(error, tuple(self.task.throws)):
-            self._span.record_exception(error)
-            self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            fail(self._span, error)
 
 
 _RUNNING: Final[ContextVar[Job | None]] = ContextVar("heatshield-job", default=None)

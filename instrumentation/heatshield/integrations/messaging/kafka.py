@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 
 from heatshield.context.propagator import HEADERS, RequestPropagator
 from heatshield.context.request import request_in
@@ -17,6 +17,7 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.services import Equipment
 from heatshield.names import COST_BYTES, COST_ELEMENTS
+from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
@@ -110,9 +111,7 @@ class Sending:
     def end(self, error: BaseException | None = None) -> None:
         """The library has taken it, or says why not."""
         if isinstance(error, Exception):
-            self._span.set_attribute("error.type", type(error).__qualname__)
-            self._span.record_exception(error)
-            self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            fail(self._span, error)
         self._span.end()
 
 

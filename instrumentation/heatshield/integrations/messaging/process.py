@@ -17,15 +17,16 @@ from opentelemetry.context import (
     detach,
     get_current,
 )
-from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
-from heatshield.breakers.gate import GATE, mark_rejected
+from heatshield.breakers.gate import GATE
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
 from heatshield.identity.sources import Identity
 from heatshield.names import COST_BYTES
-from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import BreakerOpen
+from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 
@@ -175,13 +176,8 @@ class Processing(AbstractContextManager[None]):
             detach(token)
         if span is None:
             return
-        refusal = refusal_in(error) if error is not None else None
-        if refusal is not None:
-            mark_rejected(span, refusal.entry_id)
-        elif isinstance(error, Exception):
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        if isinstance(error, Exception):
+            fail(span, error)
         span.end()
 
 

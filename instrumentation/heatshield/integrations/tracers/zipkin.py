@@ -21,7 +21,7 @@ from opentelemetry.context import (
     detach,
     get_current,
 )
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 from py_zipkin import Kind  # type: ignore[attr-defined]  # where its documentation has it
 from py_zipkin.storage import Tracer
 from py_zipkin.util import ZipkinAttrs
@@ -33,6 +33,7 @@ from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
+from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 
@@ -202,8 +203,7 @@ def _close(theirs: Any, tags: dict[str, str], error: Any) -> None:
         span.update_name(theirs.span_name)
         span.set_attributes(tags)
         if isinstance(error, Exception):
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            fail(span, error)
     finally:
         span.end()
 
