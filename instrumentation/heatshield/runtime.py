@@ -162,7 +162,7 @@ def process(message: object) -> AbstractContextManager[None]:
     runtime = _RUNNING.get()
     if runtime is None:
         return nullcontext()
-    from heatshield.integrations.messaging.process import Processing  # few services have queues
+    from heatshield.integrations.messaging.processing import Processing  # few services have queues
 
     return Processing(message, runtime.propagator, runtime.identity)
 

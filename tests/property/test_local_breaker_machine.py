@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from heatshield.resilience.local import LocalBreaker, Outcome, Rules, State
+from heatshield.resilience.local_breaker import LocalBreaker, Outcome, Rules, State
 
 RULES = Rules(slow_s=2.0)
 TOOK_S = st.sampled_from((0.0, 1.9, 2.0, 60.0))

@@ -13,10 +13,10 @@ import heatshield
 from heatshield.context.deadline import HOP_S, Within
 from heatshield.integrations.rpc import downstream_grpc
 from heatshield.names import BREAKER_HEADER
-from heatshield.resilience import budget, peers
+from heatshield.resilience import peer_breakers, retry_budget
+from heatshield.resilience.attempts import RETRIES, Retries
 from heatshield.resilience.downstream import FAIR_S
-from heatshield.resilience.local import DEFAULT_RULES, TRANSITIONS
-from heatshield.resilience.retries import RETRIES, Retries
+from heatshield.resilience.local_breaker import DEFAULT_RULES, TRANSITIONS
 from heatshield.settings import ServiceSettings
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "resilience.md").read_text(encoding="utf-8")
@@ -62,12 +62,12 @@ def test_the_table_of_defaults_is_the_codes():
 
 
 def test_the_other_figures_are_the_codes():
-    assert f"At most {peers.MOST_BREAKERS:,} breakers" in TEXT
-    assert peers.IDLE_S == 600
+    assert f"At most {peer_breakers.MOST_BREAKERS:,} breakers" in TEXT
+    assert peer_breakers.IDLE_S == 600
     assert "idle ones after ten minutes" in TEXT
-    assert f"{budget.SHARE:.0%}".replace("%", " %") in TEXT
-    assert f"plus {budget.RESERVE_PER_S:.0f} a second" in TEXT
-    assert (budget.TTL_S, FAIR_S, HOP_S) == (10, 1, 0.001)
+    assert f"{retry_budget.SHARE:.0%}".replace("%", " %") in TEXT
+    assert f"plus {retry_budget.RESERVE_PER_S:.0f} a second" in TEXT
+    assert (retry_budget.TTL_S, FAIR_S, HOP_S) == (10, 1, 0.001)
     codes = {code.name for code in downstream_grpc.FAILURES}
     (row,) = [cells for cells in table("client") if cells[0] == "gRPC"]
     assert set(re.findall(r"\b[A-Z_]{4,}\b", row[3])) == codes

@@ -7,8 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from heatshield import names
-from heatshield.resilience.local import State
-from heatshield.resilience.retries import RETRIES
+from heatshield.resilience.attempts import RETRIES
+from heatshield.resilience.local_breaker import State
 
 __all__ = ["downstream_families"]
 

@@ -18,9 +18,9 @@ from heatshield.clock import Clock, SystemClock
 from heatshield.context.deadline import HOP_S, deadline_in, left_s
 from heatshield.counters import COUNTERS
 from heatshield.rejection import MAX_ID_LENGTH, BreakerOpen
-from heatshield.resilience.local import LocalBreaker, Outcome, Phase, Rules
-from heatshield.resilience.peers import LocalBreakers, LocalState
-from heatshield.resilience.retries import RETRIES
+from heatshield.resilience.attempts import RETRIES
+from heatshield.resilience.local_breaker import LocalBreaker, Outcome, Phase, Rules
+from heatshield.resilience.peer_breakers import LocalBreakers, LocalState
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.failure import mark_rejected
 

@@ -21,7 +21,7 @@ from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
 from heatshield.counters import fail_open
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.rejection import BreakerOpen, is_rejection
-from heatshield.resilience.retries import RETRIES
+from heatshield.resilience.attempts import RETRIES
 
 __all__ = ["if_allowed", "is_final", "on"]
 

@@ -22,7 +22,7 @@ from heatshield import runtime
 from heatshield.context.deadline import left_s
 from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
-from heatshield.resilience.local import State
+from heatshield.resilience.local_breaker import State
 from heatshield.settings import ServiceSettings
 
 TLS = ssl.create_default_context()  # none is spoken, but making one for each client takes long

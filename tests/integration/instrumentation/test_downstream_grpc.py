@@ -14,9 +14,9 @@ from heatshield.clock import ManualClock
 from heatshield.context.deadline import Within
 from heatshield.counters import COUNTERS
 from heatshield.integrations.rpc import downstream_grpc
+from heatshield.resilience.attempts import RETRIES, Retries
 from heatshield.resilience.downstream import DOWNSTREAM
-from heatshield.resilience.local import State
-from heatshield.resilience.retries import RETRIES, Retries
+from heatshield.resilience.local_breaker import State
 from heatshield.settings import ServiceSettings
 
 SHOP = "shop.Shop"

@@ -22,9 +22,9 @@ from heatshield.context.deadline import parse
 from heatshield.context.request import Request, with_guard, with_request
 from heatshield.counters import COUNTERS
 from heatshield.integrations.clients import downstream_httpx, downstream_requests
+from heatshield.resilience.attempts import RETRIES, Retries
 from heatshield.resilience.downstream import DOWNSTREAM
-from heatshield.resilience.local import State
-from heatshield.resilience.retries import RETRIES, Retries
+from heatshield.resilience.local_breaker import State
 from heatshield.settings import ServiceSettings
 
 TLS = ssl.create_default_context()  # none is spoken, but making one for each client takes long

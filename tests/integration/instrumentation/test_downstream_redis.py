@@ -16,7 +16,7 @@ from heatshield.context.deadline import Within
 from heatshield.counters import COUNTERS
 from heatshield.integrations.databases import downstream_redis
 from heatshield.resilience.downstream import DOWNSTREAM
-from heatshield.resilience.local import State
+from heatshield.resilience.local_breaker import State
 from heatshield.settings import ServiceSettings
 from stickershop.redis_server import redis_server_path
 

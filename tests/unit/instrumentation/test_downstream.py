@@ -17,9 +17,9 @@ from heatshield.integrations.clients.http_outcome import http_outcome
 from heatshield.metrics.downstream import downstream_families
 from heatshield.names import REJECTED
 from heatshield.resilience import downstream as module
+from heatshield.resilience.attempts import RETRIES, Retries
 from heatshield.resilience.downstream import FAIR_S, Downstream
-from heatshield.resilience.local import Outcome, State
-from heatshield.resilience.retries import RETRIES, Retries
+from heatshield.resilience.local_breaker import Outcome, State
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 

@@ -3,7 +3,7 @@
 import pytest
 
 from heatshield.clock import ManualClock
-from heatshield.resilience.local import (
+from heatshield.resilience.local_breaker import (
     TRANSITIONS,
     Event,
     LocalBreaker,
@@ -14,7 +14,7 @@ from heatshield.resilience.local import (
     exceeded,
     open_time_s,
 )
-from heatshield.resilience.window import Counts
+from heatshield.resilience.outcome_window import Counts
 
 FAILURE, SUCCESS, REJECTED, CUT = (
     Outcome.FAILURE,

@@ -2,8 +2,8 @@
 
 import threading
 
-from heatshield.resilience.local import Outcome, State
-from heatshield.resilience.peers import IDLE_S, MOST_BREAKERS, LocalBreakers
+from heatshield.resilience.local_breaker import Outcome, State
+from heatshield.resilience.peer_breakers import IDLE_S, MOST_BREAKERS, LocalBreakers
 
 NOW = 1_000.0
 SHOP = ("shop:8000", "GET", "POST /purchases")

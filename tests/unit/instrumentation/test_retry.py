@@ -14,8 +14,8 @@ import heatshield
 from heatshield.clock import ManualClock
 from heatshield.context.deadline import Within
 from heatshield.counters import COUNTERS
-from heatshield.resilience import retries, retry
-from heatshield.resilience.retries import RETRIES, Retries
+from heatshield.resilience import attempts, retry
+from heatshield.resilience.attempts import RETRIES, Retries
 
 MARK = {"heatshield-breaker": "b-1"}
 EXPIRED = {"heatshield-deadline": "0"}
@@ -26,7 +26,7 @@ REFUSED = heatshield.BreakerOpen("b-1")
 def clock(monkeypatch):
     for name, value in vars(Retries()).items():
         monkeypatch.setattr(RETRIES, name, value)
-    for mark in (retries._FAILED, retries._REPEATED):  # of tests before
+    for mark in (attempts._FAILED, attempts._REPEATED):  # of tests before
         mark.set("")
     made = ManualClock()
     RETRIES.monotonic = made.monotonic

@@ -1,6 +1,6 @@
 """Retry budgets: a fifth of the requests, ten a second on top, forgotten after ten seconds."""
 
-from heatshield.resilience.budget import MOST_BUDGETS, Budgets, RetryBudget
+from heatshield.resilience.retry_budget import MOST_BUDGETS, Budgets, RetryBudget
 
 NOW = 1_000.0
 RESERVE = 100

@@ -17,7 +17,7 @@ from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
-from heatshield.resilience.local import Outcome
+from heatshield.resilience.local_breaker import Outcome
 
 __all__ = ["NAME", "install", "remove"]
 

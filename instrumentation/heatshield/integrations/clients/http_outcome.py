@@ -4,7 +4,7 @@ from typing import Final
 
 from heatshield.breakers.expiry import is_expiry
 from heatshield.rejection import Response, is_rejection
-from heatshield.resilience.local import Outcome
+from heatshield.resilience.local_breaker import Outcome
 
 __all__ = ["http_outcome"]
 

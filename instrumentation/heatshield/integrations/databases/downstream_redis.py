@@ -14,7 +14,7 @@ from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment
 from heatshield.resilience.downstream import DOWNSTREAM, GIVING_BACK, Begun
-from heatshield.resilience.local import Outcome
+from heatshield.resilience.local_breaker import Outcome
 
 __all__ = ["NAME", "install", "remove"]
 

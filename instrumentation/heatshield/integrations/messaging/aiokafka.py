@@ -12,7 +12,7 @@ from heatshield.integrations.messaging.kafka import (
     names_trace,
     with_headers,
 )
-from heatshield.integrations.messaging.process import length
+from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Equipment

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.kafka import Arguments, KafkaSpans, Sending, with_headers
-from heatshield.integrations.messaging.process import length
+from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import Theirs
 from heatshield.integrations.services import Equipment
 

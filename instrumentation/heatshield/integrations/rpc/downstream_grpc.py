@@ -20,7 +20,7 @@ from heatshield.integrations.rpc.grpc_calls import at_once, name_of
 from heatshield.integrations.services import Equipment
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
-from heatshield.resilience.local import Outcome
+from heatshield.resilience.local_breaker import Outcome
 
 __all__ = ["NAME", "install", "remove"]
 

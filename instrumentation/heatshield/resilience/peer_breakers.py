@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from heatshield.fork_locks import lock
-from heatshield.resilience.local import DEFAULT_RULES, LocalBreaker, Rules, State
+from heatshield.resilience.local_breaker import DEFAULT_RULES, LocalBreaker, Rules, State
 
 __all__ = ["IDLE_S", "MOST_BREAKERS", "LocalBreakers", "LocalState"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
-from heatshield.resilience.budget import Budgets
+from heatshield.resilience.retry_budget import Budgets
 
 __all__ = ["RETRIES", "Retries"]
 

@@ -33,7 +33,7 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from heatshield.fork_locks import lock
-from heatshield.resilience.window import Counts, Window
+from heatshield.resilience.outcome_window import Counts, Window
 
 __all__ = [
     "DEFAULT_RULES",
