@@ -19,8 +19,8 @@ from heatshield.counters import fail_open
 from heatshield.export.exporter import Exporter
 from heatshield.export.otlp import forget
 from heatshield.identity.sources import Identity
-from heatshield.integrations.registry import Armed
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.registry import Registry
+from heatshield.integrations.services import Services
 from heatshield.metrics.calls import count
 from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
@@ -71,8 +71,8 @@ class Runtime:
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
         )
-        self.integrations = Armed(
-            Equipment(
+        self.integrations = Registry(
+            Services(
                 settings=settings,
                 identity=self.identity,
                 propagator=self.propagator,
@@ -93,7 +93,7 @@ class Runtime:
         PROVIDER.entered = self.metrics.begin_request
         GATE.install(self.table, self.clock)
         self.metrics.install()
-        self.integrations.arm()
+        self.integrations.install_all()
 
     def finished(self, span: Any) -> None:
         """Export and count a span that ended; never blocks."""
@@ -141,7 +141,7 @@ class Runtime:
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
-        self.integrations.disarm()
+        self.integrations.remove_all()
         self.watch.end()
         self.metrics.finish()
         self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))

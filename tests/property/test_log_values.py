@@ -139,7 +139,7 @@ class Keeping(logging.Handler):
 def tapped():
     """The libraries tapped, each with a handler that keeps; the events."""
     events, keeping = [], Keeping()
-    equipment = SimpleNamespace(
+    services = SimpleNamespace(
         settings=ServiceSettings(service="shop", log_rate=0, log_level="trace"), log=events.append
     )
     log = logging.getLogger("shop.any")
@@ -150,7 +150,7 @@ def tapped():
     loguru.logger.add(keeping.kept.append, format=lambda _: "", catch=False, level=0)
     taps = (logging_integration, structlog_integration, loguru_integration)
     for tap in taps:
-        tap.install(equipment)
+        tap.install(services)
     yield SimpleNamespace(events=events, keeping=keeping, log=log)
     for tap in taps:
         tap.remove()

@@ -1,7 +1,7 @@
 """All integrations: which there are, and the import of which library brings each in.
 
 An integration ``servers.flask`` is the file ``heatshield/integrations/servers/flask.py`` with the
-functions ``install(equipment)`` and ``remove()``. It is imported when one of its ``modules`` is
+functions ``install(services)`` and ``remove()``. It is imported when one of its ``modules`` is
 imported, not before: fifty services that each use five of these libraries must not pay for the
 others, and a process that uses none of them (``python -c``) pays for none.
 """
@@ -69,6 +69,6 @@ CATALOGUE: Final = (
     Integration("logs.gunicorn_access", ("gunicorn.glogging",), "gunicorn"),
     Integration("logs.uvicorn_access", ("uvicorn.logging",), "uvicorn"),
 )
-"""What processes begin and end in, servers, then clients, data stores, queues, logs. What stands
-before a call comes before the client that makes a span of it, as what is installed later is around
-what was installed earlier."""
+"""Processes, servers, clients, data stores, queues, tracers, logs. The later of two patches is
+around the earlier one, so what refuses a call (``downstream_...``) comes before what makes its
+span."""

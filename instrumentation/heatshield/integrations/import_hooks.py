@@ -1,24 +1,24 @@
-"""Patches of a library whose parts are imported one by one, each patched as it comes."""
+"""Patches of a library whose modules are imported one by one, each patched as it comes."""
 
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wrapt.importer import register_post_import_hook
 
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
 
-__all__ = ["Parts", "Point"]
+__all__ = ["ImportHooks", "ImportPatch"]
 
 
-class Point(NamedTuple):
-    """What is to be patched.
+class ImportPatch(NamedTuple):
+    """A patch to be made once a module is imported.
 
     Attributes:
-        module: where it is.
-        owner: the class that it is a method of; empty for a function of the module.
+        module: the module.
+        owner: the class whose method is patched; empty for a function of the module.
         name: of the method or function.
         wrapper: makes what replaces it.
     """
@@ -26,11 +26,13 @@ class Point(NamedTuple):
     module: str
     owner: str
     name: str
-    wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]
+    wrapper: Callable[..., object]
 
 
-class Parts:
-    """The patches of one integration. Hooks of imports can't be taken back, so they lead here.
+class ImportHooks:
+    """The patches of one integration, and the import hooks that make them.
+
+    Import hooks can't be taken back, so each leads here, to whatever patches are wanted then.
 
     Args:
         integration: its name.
@@ -38,19 +40,19 @@ class Parts:
 
     def __init__(self, integration: str) -> None:
         self._patches = Patches()
-        self._points: tuple[Point, ...] = ()
+        self._wanted: tuple[ImportPatch, ...] = ()
         self._hooked: set[str] = set()
         self._imported = fail_open(integration, None)(self._patch)
 
-    def install(self, points: tuple[Point, ...]) -> None:
+    def install(self, wanted: tuple[ImportPatch, ...]) -> None:
         """Patch what is imported, and the rest when it is; replaces earlier patches.
 
         Raises:
-            AttributeError: if what is imported is not as it is expected to be.
+            AttributeError: if an imported module has not what is to be patched.
         """
         self.remove()
-        self._points = points
-        for name in dict.fromkeys(point.module for point in points):
+        self._wanted = wanted
+        for name in dict.fromkeys(patch.module for patch in wanted):
             if name in sys.modules:
                 self._patch(sys.modules[name])
             elif name not in self._hooked:
@@ -59,12 +61,16 @@ class Parts:
                 register_post_import_hook(self._imported, name)
 
     def remove(self) -> None:
-        """Put everything back."""
-        self._points = ()
+        """Take the patches out again."""
+        self._wanted = ()
         self._patches.undo()
 
     def _patch(self, module: ModuleType) -> None:
-        for point in self._points:
-            if point.module == module.__name__:
-                owner = getattr(module, point.owner) if point.owner else module
-                self._patches.wrap(owner, point.name, point.wrapper)
+        for patch in self._wanted:
+            if patch.module == module.__name__:
+                owner: object = getattr(module, patch.owner) if patch.owner else module
+                self._patches.wrap(owner, patch.name, patch.wrapper)
+
+
+Parts = ImportHooks
+Point = ImportPatch

@@ -1,17 +1,22 @@
 """Whether OpenTelemetry's own instrumentation of a library is active: then that makes the spans.
 
-Asked for every call, as a service may activate it at any time after heatshield.
+Asked at every call, as a service may activate it at any time after heatshield.
 """
 
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
-__all__ = ["Theirs"]
+__all__ = ["OtelContrib"]
 
 _PACKAGE: Final = "opentelemetry.instrumentation."
 
 
-class Theirs:
+class _Instrumentor(Protocol):
+    is_instrumented_by_opentelemetry: bool
+
+
+class OtelContrib:
     """One of OpenTelemetry's instrumentations.
 
     Args:
@@ -26,8 +31,14 @@ class Theirs:
     @property
     def active(self) -> bool:
         """Whether the service has activated it."""
-        module: Any = sys.modules.get(self._module)
+        module = sys.modules.get(self._module)
         if module is None:
             return False
-        instrumentor = getattr(module, self._instrumentor, None)
-        return instrumentor is not None and instrumentor().is_instrumented_by_opentelemetry is True
+        found = getattr(module, self._instrumentor, None)
+        if found is None:
+            return False
+        instrumentor = cast("Callable[[], _Instrumentor]", found)()
+        return instrumentor.is_instrumented_by_opentelemetry is True
+
+
+Theirs = OtelContrib

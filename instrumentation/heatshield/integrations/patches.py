@@ -1,45 +1,70 @@
-"""Patches of libraries' classes that can be taken back."""
+"""Patches of a library's classes and modules, which can be taken back."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any
+from typing import NamedTuple, TypeVar, cast
 
 from wrapt import FunctionWrapper
 
-__all__ = ["Patches"]
+__all__ = [
+    "AsyncOriginal", "AsyncWrapper", "Original", "Patches", "Wrapper", "after", "after_async",
+    "around", "around_async", "before",
+]  # fmt: skip
+
+Original = Callable[..., object]
+"""A library's function or method; heatshield hands its arguments and its result on unread."""
+
+AsyncOriginal = Callable[..., Awaitable[object]]
+"""A library's coroutine function."""
+
+Wrapper = Callable[[Original], Original]
+"""Makes what replaces a library's function."""
+
+AsyncWrapper = Callable[[AsyncOriginal], AsyncOriginal]
+"""The same of a coroutine function."""
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Original)
+
+
+class _Patch(NamedTuple):
+    owner: object
+    name: str
+    original: object
+    ours: object
 
 
 class Patches:
-    """What one integration has replaced, in order.
+    """The patches of one integration, in the order in which they were made.
 
-    Attributes of classes are replaced, so objects that exist already are covered.
+    Attributes of classes and modules are replaced, so objects that exist already are covered.
     """
 
     def __init__(self) -> None:
-        self._replaced: list[tuple[Any, str, Any, Any]] = []
+        self._patches: list[_Patch] = []
 
-    def wrap(self, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+    def wrap(self, owner: object, name: str, wrapper: Callable[[F], object]) -> None:
         """Replace ``owner.name`` by what ``wrapper`` makes of it.
 
-        What the owner only inherits is left alone: the patch of its base class covers it.
+        What ``owner`` only inherits is left alone: the patch of its base class covers it.
         """
-        original = vars(owner).get(name)
+        original: F | None = vars(owner).get(name)
         if original is None:
             return
         ours = wrapper(_as_function(owner, original))
         setattr(owner, name, ours)
-        self._replaced.append((owner, name, original, ours))
+        self._patches.append(_Patch(owner, name, original, ours))
 
     def undo(self) -> None:
-        """Put everything back that nobody else has patched since, the last first."""
-        while self._replaced:
-            owner, name, original, ours = self._replaced.pop()
+        """Put the originals back, the last first; what others have patched since stays."""
+        while self._patches:
+            owner, name, original, ours = self._patches.pop()
             if vars(owner).get(name) is ours:
                 setattr(owner, name, original)
 
 
-def _as_function(owner: Any, original: Any) -> Any:
-    """What is called with an object of the class ``owner`` first, as a method's function is.
+def _as_function(owner: object, original: F) -> F:
+    """A method as a function whose first argument is the object, whatever wraps the method.
 
     OpenTelemetry patches with wrapt, whose wrappers know their object only if they are bound.
     """
@@ -47,7 +72,111 @@ def _as_function(owner: Any, original: Any) -> Any:
         return original
 
     @wraps(original)
-    def function(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        return original.__get__(instance, type(instance))(*args, **kwargs)
+    def function(instance: object, *args: object, **kwargs: object) -> object:
+        bound = cast("Original", original.__get__(instance, type(instance)))
+        return bound(*args, **kwargs)
 
-    return function
+    return cast("F", function)
+
+
+def around(
+    begin: Callable[..., T | None],
+    end: Callable[[T, object], object],
+    failed: Callable[[T, BaseException], object],
+) -> Wrapper:
+    """A patch that follows each call of a method from its begin to its end.
+
+    Args:
+        begin: takes the object, its arguments as a tuple and as a dictionary; ``None`` lets the
+            call run unseen.
+        end: takes what ``begin`` returned, and the result.
+        failed: takes what ``begin`` returned, and the error, which is raised afterwards.
+    """
+
+    def wrap(original: Original) -> Original:
+        @wraps(original)
+        def followed(instance: object, *args: object, **kwargs: object) -> object:
+            call = begin(instance, args, kwargs)
+            if call is None:
+                return original(instance, *args, **kwargs)
+            try:
+                result = original(instance, *args, **kwargs)
+            except BaseException as error:
+                failed(call, error)
+                raise
+            end(call, result)
+            return result
+
+        return followed
+
+    return wrap
+
+
+def around_async(
+    begin: Callable[..., T | None],
+    end: Callable[[T, object], object],
+    failed: Callable[[T, BaseException], object],
+) -> AsyncWrapper:
+    """:func:`around` for a method that returns an awaitable."""
+
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
+        @wraps(original)
+        async def followed(instance: object, *args: object, **kwargs: object) -> object:
+            call = begin(instance, args, kwargs)
+            if call is None:
+                return await original(instance, *args, **kwargs)
+            try:
+                result = await original(instance, *args, **kwargs)
+            except BaseException as error:
+                failed(call, error)
+                raise
+            end(call, result)
+            return result
+
+        return followed
+
+    return wrap
+
+
+def before(first: Callable[[], object]) -> Wrapper:
+    """A patch that calls ``first`` before each call."""
+
+    def wrap(original: Original) -> Original:
+        @wraps(original)
+        def followed(*args: object, **kwargs: object) -> object:
+            first()
+            return original(*args, **kwargs)
+
+        return followed
+
+    return wrap
+
+
+def after(then: Callable[[], object]) -> Wrapper:
+    """A patch that calls ``then`` after each call that raises nothing."""
+
+    def wrap(original: Original) -> Original:
+        @wraps(original)
+        def followed(*args: object, **kwargs: object) -> object:
+            result = original(*args, **kwargs)
+            then()
+            return result
+
+        return followed
+
+    return wrap
+
+
+def after_async(then: Callable[[], object]) -> AsyncWrapper:
+    """:func:`after` for a function that returns an awaitable."""
+
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
+        @wraps(original)
+        async def followed(*args: object, **kwargs: object) -> object:
+            result = await original(*args, **kwargs)
+            then()
+            return result
+
+        return followed
+
+    return wrap

@@ -1,6 +1,6 @@
 """Brings each integration in when the service imports its library, and out again.
 
-Import hooks outlive a runtime, as they can't be taken back; they lead to whichever is armed now.
+Import hooks can't be taken back, so they outlive a runtime and lead to the registry of the next.
 """
 
 import importlib
@@ -8,8 +8,9 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from wrapt import importer
 from wrapt.importer import register_post_import_hook
@@ -17,9 +18,9 @@ from wrapt.importer import register_post_import_hook
 from heatshield.counters import COUNTERS
 from heatshield.fork_locks import lock
 from heatshield.integrations.catalogue import CATALOGUE, Integration
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
-__all__ = ["ABSENT", "ACTIVE", "DISABLED", "READY", "Armed"]
+__all__ = ["ABSENT", "ACTIVE", "DISABLED", "READY", "Registry"]
 
 ACTIVE: Final = "active"
 READY: Final = "ready"
@@ -30,23 +31,23 @@ DISABLED: Final = "disabled"
 _LOGGER: Final = logging.getLogger("heatshield")
 
 
-class Armed:
-    """The integrations of one runtime.
+class Registry:
+    """The integrations of one runtime, and the state of each.
 
     Args:
-        equipment: what they may use.
+        services: what they may use.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
-        self._equipment = equipment
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._lock = lock()
         self._states: dict[str, str] = {}
 
-    def arm(self) -> None:
+    def install_all(self) -> None:
         """Install what is imported already; the rest follows when it is."""
         _HOOKS.lead_to(self)
         for integration in CATALOGUE:
-            if integration.name in self._equipment.settings.disabled:
+            if integration.name in self._services.settings.disabled:
                 self._states[integration.name] = DISABLED
             elif any(sys.modules.get(module) is not None for module in integration.modules):
                 self.install(integration)
@@ -57,8 +58,8 @@ class Armed:
             if integration.name in self._states:
                 return
             self._states[integration.name] = ACTIVE
-        # Without the lock: this imports, and whoever holds an import's lock may come here.
-        state = _try(integration, "install", self._equipment)
+        # Without the lock: this imports, and a thread that holds an import's lock may come here.
+        state = _try(integration, "install", self._services)
         if state not in (ACTIVE, ABSENT):
             _try(integration, "remove")  # whatever it had patched before it failed
         if state == ABSENT:
@@ -66,7 +67,7 @@ class Armed:
         else:
             self._states[integration.name] = state
 
-    def disarm(self) -> None:
+    def remove_all(self) -> None:
         """Take out what is installed."""
         _HOOKS.lead_to(None)
         for integration in reversed(CATALOGUE):
@@ -78,7 +79,7 @@ class Armed:
         return {one.name: self._states.get(one.name) or _without(one) for one in CATALOGUE}
 
 
-def _try(integration: Integration, step: str, *arguments: Any) -> str:
+def _try(integration: Integration, step: str, *arguments: Services) -> str:
     try:
         module = importlib.import_module(f"heatshield.integrations.{integration.path}")
         getattr(module, step)(*arguments)
@@ -106,30 +107,30 @@ class _Hooks:
     """One post-import hook for each module that some integration waits for."""
 
     def __init__(self) -> None:
-        self._armed: Armed | None = None
+        self._registry: Registry | None = None
         self._registered = False
 
-    def lead_to(self, armed: Armed | None) -> None:
-        self._armed = None  # registering calls the hooks of what is imported already
+    def lead_to(self, registry: Registry | None) -> None:
+        self._registry = None  # registering calls the hooks of what is imported already
         if not self._registered:
             self._registered = True
-            _keep_over_forks(importer)
+            _keep_over_forks()
             for integration in CATALOGUE:
                 for module in integration.modules:
                     register_post_import_hook(self._hook(integration), module)
-        self._armed = armed
+        self._registry = registry
 
-    def _hook(self, integration: Integration) -> Any:
+    def _hook(self, integration: Integration) -> Callable[[ModuleType], None]:
         def imported(_module: ModuleType) -> None:
-            if self._armed is not None:
-                self._armed.install(integration)
+            if self._registry is not None:
+                self._registry.install(integration)
 
         return imported
 
 
-def _keep_over_forks(hooks: Any) -> None:
-    """Fork only while nobody holds the lock of the hooks, or a child could never import again."""
-    lock = hooks._post_import_hooks_lock  # noqa: SLF001  # nothing public leads to it
+def _keep_over_forks() -> None:
+    """Fork only while no thread holds the lock of the hooks, or a child could never import."""
+    lock = importer._post_import_hooks_lock  # noqa: SLF001  # nothing public leads to it
     os.register_at_fork(
         before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
     )

@@ -9,15 +9,18 @@ from heatshield.export.logs import LogEvent
 from heatshield.identity.sources import Identity
 from heatshield.settings import ServiceSettings
 
-__all__ = ["Equipment"]
+__all__ = ["AsgiApp", "Services"]
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An application of ASGI. Each framework types scope, receive and send in its own way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Equipment:
+class Services:
     """Handed to each integration's ``install``.
 
     Attributes:
-        settings: of the service.
+        settings: of the instrumented service.
         identity: reads users from requests.
         propagator: reads and writes the headers that requests travel under.
         log: takes a log event to export; never blocks.
@@ -32,4 +35,7 @@ class Equipment:
     log: Callable[[LogEvent], None]
     serving: Callable[[], object]
     flush: Callable[[], object]
-    page: Callable[[], Callable[[Any, Any, Any], Awaitable[None]]]
+    page: Callable[[], AsgiApp]
+
+
+Equipment = Services

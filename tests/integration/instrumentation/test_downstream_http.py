@@ -90,9 +90,9 @@ def install(clock):
     """Install both integrations with these settings, on a clock that stands still."""
 
     def installed(**settings):
-        equipment = SimpleNamespace(settings=ServiceSettings(**settings))
-        downstream_httpx.install(equipment)
-        downstream_requests.install(equipment)
+        services = SimpleNamespace(settings=ServiceSettings(**settings))
+        downstream_httpx.install(services)
+        downstream_requests.install(services)
         DOWNSTREAM.monotonic = RETRIES.monotonic = clock.monotonic
 
     before = COUNTERS.errors

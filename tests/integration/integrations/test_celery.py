@@ -391,7 +391,7 @@ def test_it_comes_and_goes_while_a_worker_works(service, until, app):
     made = service()
     assert result_of(buy.delay()) is True
     until(lambda: len(made.spans) == 2)
-    made.runtime.integrations.disarm()
+    made.runtime.integrations.remove_all()
     assert result_of(buy.delay()) is False
 
 

@@ -799,7 +799,7 @@ def test_taken_out_it_leaves_grpc_as_it_was(service):
     before = (servers._Server.__init__, channels._UnaryUnaryMultiCallable.__call__)
     made = service()
     assert servers._Server.__init__ is not before[0]
-    made.runtime.integrations.disarm()
+    made.runtime.integrations.remove_all()
     assert (servers._Server.__init__, channels._UnaryUnaryMultiCallable.__call__) == before
 
 

@@ -605,7 +605,7 @@ def test_taken_out_it_leaves_the_library_as_it_was(service):
     before = (TClient._send, TProcessor.process_in, TAsyncProcessor.send_result)
     made = service()
     assert TClient._send is not before[0]
-    made.runtime.integrations.disarm()
+    made.runtime.integrations.remove_all()
     assert (TClient._send, TProcessor.process_in, TAsyncProcessor.send_result) == before
 
 

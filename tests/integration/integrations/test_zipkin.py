@@ -330,7 +330,7 @@ def test_a_span_that_is_stopped_elsewhere_than_it_was_started_ends(service, zipk
 
 def test_taken_out_it_leaves_the_library_as_it_was(service, zipkin):
     made = service()
-    made.runtime.integrations.disarm()
+    made.runtime.integrations.remove_all()
     with get_tracer("t").start_as_current_span("around") as around:
         assert get_default_tracer().get_zipkin_attrs() is None
         with root(zipkin, sample_rate=100.0):

@@ -23,8 +23,8 @@ class Slots:
 
 def begun(service):
     shop = service()
-    equipment = shop.runtime.integrations._equipment
-    calls = Calls("urllib3", equipment)
+    services = shop.runtime.integrations._services
+    calls = Calls("urllib3", services)
     call = calls.begin("GET", "http://shop/", "shop", None)
     call.answered(200, {})
     return shop, calls, call

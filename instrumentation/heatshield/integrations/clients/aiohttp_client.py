@@ -11,7 +11,7 @@ from typing import Any, Final
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -23,7 +23,7 @@ SWITCHING_PROTOCOLS: Final = 101
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch every session; replaces an earlier patch.
 
     Raises:
@@ -33,7 +33,7 @@ def install(equipment: Equipment) -> None:
     from aiohttp.client_reqrep import ClientRequest, ClientResponse
 
     _PATCHES.undo()
-    calls = Calls(NAME, equipment)
+    calls = Calls(NAME, services)
     _PATCHES.wrap(ClientSession, "_request", _requesting(calls))
     _PATCHES.wrap(ClientRequest, "send", _sending(calls))
     for method in ("_response_eof", "release", "close"):

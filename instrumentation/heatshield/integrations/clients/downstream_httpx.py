@@ -14,7 +14,7 @@ from heatshield.context.request import call_in
 from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_outcome import http_outcome
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
 from heatshield.resilience.local_breaker import Outcome
@@ -26,7 +26,7 @@ NAME: Final = "downstream_httpx"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Stand before every transport, if the settings want anything of it.
 
     Raises:
@@ -35,7 +35,7 @@ def install(equipment: Equipment) -> None:
     import httpx
 
     remove()
-    if DOWNSTREAM.install(NAME, equipment.settings):
+    if DOWNSTREAM.install(NAME, services.settings):
         _PATCHES.wrap(httpx.HTTPTransport, "handle_request", _around)
         _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", _around_async)
 

@@ -14,7 +14,7 @@ from heatshield.context.request import call_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_outcome import http_outcome
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
 from heatshield.resilience.local_breaker import Outcome
@@ -29,7 +29,7 @@ TIMEOUT_AT: Final = 1
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Stand before every adapter, if the settings want anything of it.
 
     Raises:
@@ -38,7 +38,7 @@ def install(equipment: Equipment) -> None:
     from requests.adapters import HTTPAdapter
 
     remove()
-    if DOWNSTREAM.install(NAME, equipment.settings):
+    if DOWNSTREAM.install(NAME, services.settings):
         _PATCHES.wrap(HTTPAdapter, "send", _around)
 
 

@@ -24,9 +24,9 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, se
 
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.servers.http_method import method_name
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER
 from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
 from heatshield.tracing.failure import fail, mark_refusal, mark_rejected
@@ -146,8 +146,8 @@ class Calls:
 
     Args:
         library: as OpenTelemetry calls its instrumentation.
-        equipment: of the runtime.
-        theirs: OpenTelemetry's own instrumentation of that library, if it can be around ours.
+        services: of the runtime.
+        contrib: OpenTelemetry's own instrumentation of that library, if it can be around ours.
 
     A patch can't be taken out from under somebody else's. One that is left then stays out of the
     way, because its calls are not those in use any more.
@@ -155,13 +155,15 @@ class Calls:
 
     _in_use: ClassVar[dict[str, "Calls"]] = {}
 
-    def __init__(self, library: str, equipment: Equipment, theirs: Theirs | None = None) -> None:
+    def __init__(
+        self, library: str, services: Services, contrib: OtelContrib | None = None
+    ) -> None:
         self._library = library
         self._in_use[library] = self
-        self._theirs = theirs
+        self._contrib = contrib
         self._scope, self._their_scope = _OURS + library, _THEIRS + library
-        self._headers = equipment.propagator.headers
-        self._names = equipment.propagator.fields
+        self._headers = services.propagator.headers
+        self._names = services.propagator.fields
         self._tracer = PROVIDER.get_tracer(self._scope)
 
     @classmethod
@@ -192,7 +194,7 @@ class Calls:
                 return Call(around, sent)
             if scope in _SCOPES:
                 return None
-        if self._theirs is not None and self._theirs.active:
+        if self._contrib is not None and self._contrib.active:
             return None  # it works inside of ours, or leaves this call out
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(
             _SUPPRESS_HTTP_INSTRUMENTATION_KEY

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, end_of, letting_go
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -21,7 +21,7 @@ NAME: Final = "httpx"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch every transport; replaces an earlier patch.
 
     Raises:
@@ -30,7 +30,7 @@ def install(equipment: Equipment) -> None:
     import httpx
 
     _PATCHES.undo()
-    calls = Calls(NAME, equipment, Theirs("httpx", "HTTPXClientInstrumentor"))
+    calls = Calls(NAME, services, OtelContrib("httpx", "HTTPXClientInstrumentor"))
     _PATCHES.wrap(httpx.HTTPTransport, "handle_request", _sending(calls))
     _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", _sending_async(calls))
     _PATCHES.wrap(httpx.Response, "close", letting_go(_received))

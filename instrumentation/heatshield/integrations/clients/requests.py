@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls
 from heatshield.integrations.clients.urllib3 import answered, follow_responses, leave_responses
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -23,7 +23,7 @@ NAME: Final = "requests"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch every adapter; replaces an earlier patch.
 
     Adapters are inside of what OpenTelemetry patches, so where the service has activated that, its
@@ -35,7 +35,7 @@ def install(equipment: Equipment) -> None:
     from requests.adapters import HTTPAdapter
 
     _PATCHES.undo()
-    calls = Calls(NAME, equipment, Theirs("requests", "RequestsInstrumentor"))
+    calls = Calls(NAME, services, OtelContrib("requests", "RequestsInstrumentor"))
     _PATCHES.wrap(HTTPAdapter, "send", _sending(calls))
     follow_responses(NAME)
 

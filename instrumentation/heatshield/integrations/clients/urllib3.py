@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER
 from heatshield.rejection import UNAVAILABLE
 
@@ -40,7 +40,7 @@ _FOLLOWING: Final[set[str]] = set()
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch every pool; replaces an earlier patch.
 
     Raises:
@@ -52,7 +52,7 @@ def install(equipment: Equipment) -> None:
     _PATCHES.undo()
     _PATCHES.wrap(HTTPConnectionPool, "_make_request", _trying)
     _PATCHES.wrap(Retry, "is_retry", _retrying)
-    calls = Calls(NAME, equipment, Theirs("urllib3", "URLLib3Instrumentor"))
+    calls = Calls(NAME, services, OtelContrib("urllib3", "URLLib3Instrumentor"))
     _PATCHES.wrap(HTTPConnectionPool, "urlopen", _calling(calls))
     follow_responses(NAME)
 

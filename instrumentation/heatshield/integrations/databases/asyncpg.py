@@ -8,15 +8,15 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from heatshield.integrations.databases.sql_statements import Statement, Statements
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "asyncpg"
 
-_STATEMENTS: Final = Statements(NAME, Theirs("asyncpg", "AsyncPGInstrumentor"))
+_STATEMENTS: Final = Statements(NAME, OtelContrib("asyncpg", "AsyncPGInstrumentor"))
 _PATCHES: Final = Patches()
 _SYSTEM: Final = "postgresql"
 
@@ -24,7 +24,7 @@ _WHOSE: Final[WeakKeyDictionary[Any, Mapping[str, Any]]] = WeakKeyDictionary()
 """What spans say of a connection."""
 
 
-def install(_equipment: Equipment) -> None:
+def install(_services: Services) -> None:
     """Patch connections, prepared statements and cursors; replaces an earlier patch.
 
     Raises:

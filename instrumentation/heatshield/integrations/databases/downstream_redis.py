@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.resilience.downstream import DOWNSTREAM, GIVING_BACK, Begun
 from heatshield.resilience.local_breaker import Outcome
 
@@ -37,7 +37,7 @@ _PEER: Final = "_heatshield_peer"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Stand before every command, if the settings want anything of it.
 
     Raises:
@@ -49,7 +49,7 @@ def install(equipment: Equipment) -> None:
     import redis.lock
 
     remove()
-    if DOWNSTREAM.install(NAME, equipment.settings):
+    if DOWNSTREAM.install(NAME, services.settings):
         _PATCHES.wrap(redis.client.Redis, "execute_command", _around(_command))
         _PATCHES.wrap(redis.client.Pipeline, "execute", _around(_pipeline))
         _PATCHES.wrap(redis.client.Pipeline, "immediate_execute_command", _around(_command))

@@ -13,15 +13,15 @@ from weakref import WeakKeyDictionary
 
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.sql_statements import Statement, Statements
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "psycopg"
 
-_STATEMENTS: Final = Statements(NAME, Theirs("psycopg", "PsycopgInstrumentor"))
+_STATEMENTS: Final = Statements(NAME, OtelContrib("psycopg", "PsycopgInstrumentor"))
 _PATCHES: Final = Patches()
 _SYSTEM: Final = "postgresql"
 
@@ -32,7 +32,7 @@ _READING: Final[WeakKeyDictionary[Any, Statement]] = WeakKeyDictionary()
 """Statements whose rows are still to come, by cursor: psycopg's have no place for more."""
 
 
-def install(_equipment: Equipment) -> None:
+def install(_services: Services) -> None:
     """Patch every kind of cursor; replaces an earlier patch.
 
     Raises:

@@ -14,9 +14,9 @@ from pymongo import monitoring
 
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.sql_statements import Statement, Statements
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.sanitize.mongo_shape import (
     collection_of,
     documents_moved,
@@ -28,7 +28,7 @@ __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "pymongo"
 
-_STATEMENTS: Final = Statements(NAME, Theirs("pymongo", "PymongoInstrumentor"))
+_STATEMENTS: Final = Statements(NAME, OtelContrib("pymongo", "PymongoInstrumentor"))
 _PATCHES: Final = Patches()
 
 _HOUSEKEEPING: Final = frozenset(
@@ -52,7 +52,7 @@ _RUNNING: Final[ContextVar[_Running | None]] = ContextVar("heatshield-mongo-comm
 """In the context and not in a table: of what is cancelled, pymongo never says that it ended."""
 
 
-def install(_equipment: Equipment) -> None:
+def install(_services: Services) -> None:
     """Listen to the commands of clients that are made from now on; replaces an earlier listener."""
     from pymongo.asynchronous import command_runner
 

@@ -17,7 +17,7 @@ from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.redis_elements import elements_read, elements_written
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
 from heatshield.sanitize.redis_keys import Patterns, key_of
 from heatshield.tracing.failure import fail
@@ -42,13 +42,13 @@ _PATCHES: Final = Patches()
 _PATTERNS: Final = Patterns()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch every kind of client; replaces an earlier patch.
 
     Raises:
         ImportError: if redis-py is not installed.
     """
-    del equipment
+    del services
     from redis import asyncio, client, cluster
 
     _PATCHES.undo()

@@ -27,7 +27,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_cu
 from opentelemetry.trace import Span, SpanKind
 
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.names import COST_ROWS
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.sanitize.sql_errors import status_of
@@ -172,12 +172,12 @@ class Statements:
 
     Args:
         name: of the integration.
-        theirs: OpenTelemetry's instrumentation of the same library.
+        contrib: OpenTelemetry's instrumentation of the same library.
     """
 
-    def __init__(self, name: str, theirs: Theirs) -> None:
+    def __init__(self, name: str, contrib: OtelContrib) -> None:
         self._name = name
-        self._theirs = theirs
+        self._contrib = contrib
         self._tracer = PROVIDER.get_tracer(f"heatshield.{name}")
 
     def open(
@@ -195,7 +195,7 @@ class Statements:
             if covered():
                 return None
             context = get_current()
-            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active:
+            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._contrib.active:
                 return None
             text = statement if isinstance(statement, str) else _text(statement)
             shape = shape_of(text, system)
@@ -213,7 +213,7 @@ class Statements:
         """Begin what is not SQL; ``None`` if it is none of ours to trace."""
         try:
             context = get_current()
-            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._theirs.active:
+            if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._contrib.active:
                 return None
             return self._opened(name, attributes, context)
         except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
@@ -232,7 +232,7 @@ class Statements:
 
         Where OpenTelemetry's instrumentation makes the span, the statement only covers.
         """
-        if self._theirs.active and not covered():
+        if self._contrib.active and not covered():
             found: Statement | None = Statement(None)
         else:
             found = self.open(statement, whose, system=system, batch=batch)

@@ -13,15 +13,15 @@ from weakref import WeakKeyDictionary
 
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.sql_statements import Statement, Statements
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "sqlalchemy"
 
-_STATEMENTS: Final = Statements(NAME, Theirs("sqlalchemy", "SQLAlchemyInstrumentor"))
+_STATEMENTS: Final = Statements(NAME, OtelContrib("sqlalchemy", "SQLAlchemyInstrumentor"))
 _PATCHES: Final = Patches()
 
 _KEPT: Final = "_heatshield_statement"
@@ -43,7 +43,7 @@ _EVENTS: Final[list[tuple[str, Callable[..., None]]]] = []
 """What is listened to now."""
 
 
-def install(_equipment: Equipment) -> None:
+def install(_services: Services) -> None:
     """Listen to every engine; replaces an earlier installation.
 
     Raises:

@@ -14,15 +14,15 @@ from functools import lru_cache, wraps
 from typing import Any, Final, Self
 
 from heatshield.integrations.databases.sql_statements import Statement, Statements
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "sqlite3"
 
-_STATEMENTS: Final = Statements(NAME, Theirs("sqlite3", "SQLite3Instrumentor"))
+_STATEMENTS: Final = Statements(NAME, OtelContrib("sqlite3", "SQLite3Instrumentor"))
 _PATCHES: Final = Patches()
 _SYSTEM: Final = "sqlite"
 _WHOSE: Final[Mapping[str, str]] = {"db.system.name": _SYSTEM}
@@ -34,7 +34,7 @@ _ASIDE: Final = "aiosqlite"
 """It runs statements in a thread that knows of no request: its spans would be nobody's."""
 
 
-def install(_equipment: Equipment) -> None:
+def install(_services: Services) -> None:
     """Have connections that are opened from now on traced; replaces an earlier patch."""
     _PATCHES.undo()
     for module in (sqlite3, sqlite3.dbapi2):

@@ -15,7 +15,7 @@ from opentelemetry.context import Context, attach, detach
 from heatshield.context.finished import context_in
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -24,13 +24,13 @@ NAME: Final = "gunicorn_access"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch gunicorn's logger; classes of a service's own derive from it.
 
     Raises:
         ImportError: if gunicorn is not installed.
     """
-    del equipment
+    del services
     _PATCHES.undo()
     _PATCHES.wrap(import_module("gunicorn.glogging").Logger, "access", _in_its_request)
 

@@ -19,7 +19,7 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.log_limits import LogLimits, Site, Suppressed
 from heatshield.export.logs import LogEvent, suppression
 from heatshield.export.severity import LEVELS
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["IDS", "SUPPRESSED_CAUSE", "LogTee", "current_ids", "ids_text"]
 
@@ -39,16 +39,16 @@ class LogTee:
     """Decides about records and sends them. Starts a thread only to tell what it suppressed.
 
     Args:
-        equipment: of the runtime.
+        services: of the runtime.
         name: of the integration, under which its errors are counted.
     """
 
-    def __init__(self, equipment: Equipment, name: str) -> None:
-        settings = equipment.settings
+    def __init__(self, services: Services, name: str) -> None:
+        settings = services.settings
         self.level = LEVELS[settings.log_level]
         self.console_ids = settings.console_ids
         self._name = name
-        self.log = equipment.log
+        self.log = services.log
         self._limits = LogLimits(settings.log_rate)
         self._teller: threading.Timer | None = None
         _TEES.add(self)

@@ -28,7 +28,7 @@ from heatshield.export.logs import (
 from heatshield.integrations.logs.deduplicate import Emission
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.tracing.values import plain
 
 __all__ = ["NAME", "install", "remove"]
@@ -56,10 +56,10 @@ _NO_IDS: Final = _Ids()
 _TAP: Final = Tap()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Tee every record into the export."""
     places = [Place(logging.Logger, "callHandlers", _calling)]
-    _TAP.put_in(LogTee(equipment, NAME), places)
+    _TAP.put_in(LogTee(services, NAME), places)
 
 
 def remove() -> None:

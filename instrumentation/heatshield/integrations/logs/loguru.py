@@ -14,7 +14,7 @@ from heatshield.export.logs import LogEvent, error_in, event_of, exception_attri
 from heatshield.integrations.logs.deduplicate import Emission, current
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -42,7 +42,7 @@ class _Writing(Emission):
 _TAP: Final = Tap()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Export every record.
 
     Raises:
@@ -64,7 +64,7 @@ def install(equipment: Equipment) -> None:
         Place(CallableSink, "write", _writing_elsewhere),
         Place(logging.handlers.QueueListener, "handle", _handling_elsewhere),
     ]
-    _TAP.put_in(LogTee(equipment, NAME), places)
+    _TAP.put_in(LogTee(services, NAME), places)
 
 
 def remove() -> None:

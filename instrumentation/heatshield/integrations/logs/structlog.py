@@ -24,7 +24,7 @@ from heatshield.export.logs import (
 from heatshield.integrations.logs.deduplicate import Emission, Follows, current
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import LogTee, current_ids
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.tracing.values import plain
 
 __all__ = ["NAME", "install", "remove"]
@@ -83,7 +83,7 @@ class _StructlogTap(Tap):
 _TAP: Final = _StructlogTap()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Export every event.
 
     Raises:
@@ -97,7 +97,7 @@ def install(equipment: Equipment) -> None:
         Place(BoundLoggerBase, "_process_event", _processing),
         Place(BoundLoggerBase, "_proxy_to_logger", _proxying),
     ]
-    _TAP.put_in(LogTee(equipment, NAME), places)
+    _TAP.put_in(LogTee(services, NAME), places)
 
 
 def remove() -> None:

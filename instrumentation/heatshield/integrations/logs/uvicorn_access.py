@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from heatshield.integrations.logs.log_tee import IDS, ids_text
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -20,14 +20,14 @@ NAME: Final = "uvicorn_access"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch uvicorn's formatter if ids are asked for.
 
     Raises:
         ImportError: if uvicorn is not installed.
     """
     _PATCHES.undo()
-    if equipment.settings.console_ids:
+    if services.settings.console_ids:
         formatter = import_module("uvicorn.logging").AccessFormatter
         _PATCHES.wrap(formatter, "formatMessage", _with_ids)
 

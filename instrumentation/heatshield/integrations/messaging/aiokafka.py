@@ -13,9 +13,9 @@ from heatshield.integrations.messaging.kafka import (
     with_headers,
 )
 from heatshield.integrations.messaging.processing import length
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -23,18 +23,18 @@ NAME: Final = "aiokafka"
 
 Method = Callable[..., Awaitable[Any]]
 
-_SPANS: Final = KafkaSpans(NAME, Theirs(NAME, "AIOKafkaInstrumentor"))
+_SPANS: Final = KafkaSpans(NAME, OtelContrib(NAME, "AIOKafkaInstrumentor"))
 _PATCHES: Final = Patches()
 _SEND: Final = Arguments("topic", "value", "key", "partition", "timestamp_ms", "headers")
 _SEND_BATCH: Final = Arguments("batch", "topic")
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch producers and consumers, those that exist too; replaces an earlier patch."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     remove()
-    _SPANS.install(equipment)
+    _SPANS.install(services)
     _PATCHES.wrap(AIOKafkaProducer, "send", _sending)
     _PATCHES.wrap(AIOKafkaProducer, "send_batch", _sending_batch)
     _PATCHES.wrap(AIOKafkaProducer, "create_batch", _creating_batch)

@@ -11,29 +11,29 @@ from typing import Any, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
-from heatshield.integrations.import_hooks import Parts, Point
+from heatshield.integrations.import_hooks import ImportHooks, ImportPatch
 from heatshield.integrations.messaging.celery_messages import Publishing
 from heatshield.integrations.messaging.celery_tasks import WORKING, retrying
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "celery"
 
-_PARTS: Final = Parts(NAME)
+_HOOKS: Final = ImportHooks(NAME)
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch applications, tasks and workers; replaces an earlier patch."""
-    WORKING.install(equipment)
-    publishing = Publishing(equipment)
-    _PARTS.install(
+    WORKING.install(services)
+    publishing = Publishing(services)
+    _HOOKS.install(
         (
-            Point("celery.app.base", "Celery", "send_task", publishing.sending),
-            Point("celery.app.task", "Task", "retry", retrying),
-            Point("celery.app.trace", "", "build_tracer", WORKING.building),
-            Point("celery.worker.consumer.consumer", "", "build_tracer", WORKING.building),
-            Point("celery.worker.worker", "WorkController", "start", _quietly),
+            ImportPatch("celery.app.base", "Celery", "send_task", publishing.sending),
+            ImportPatch("celery.app.task", "Task", "retry", retrying),
+            ImportPatch("celery.app.trace", "", "build_tracer", WORKING.building),
+            ImportPatch("celery.worker.consumer.consumer", "", "build_tracer", WORKING.building),
+            ImportPatch("celery.worker.worker", "WorkController", "start", _quietly),
         )
     )
     WORKING.rebuild()
@@ -41,7 +41,7 @@ def install(equipment: Equipment) -> None:
 
 def remove() -> None:
     """Take all of it out again; tracers that were built meanwhile do nothing any more."""
-    _PARTS.remove()
+    _HOOKS.remove()
     WORKING.remove()
 
 

@@ -16,7 +16,7 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from heatshield.counters import fail_open
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 
@@ -35,11 +35,11 @@ class Publishing:
     """Makes the patch of an application.
 
     Args:
-        equipment: of the runtime.
+        services: of the runtime.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
-        self._headers = equipment.propagator.headers
+    def __init__(self, services: Services) -> None:
+        self._headers = services.propagator.headers
 
     def sending(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Around ``send_task``, by which every task is sent that is not run at once."""

@@ -25,7 +25,7 @@ from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.celery_messages import TRACER, has_theirs
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.stamp import add_cost, stamp_user
@@ -133,16 +133,16 @@ class _Working:
     """Surrounds tracers; what it has built outlives a runtime, and then does nothing."""
 
     def __init__(self) -> None:
-        self._equipment: Equipment | None = None
+        self._services: Services | None = None
         self._wanted: frozenset[str] = frozenset()
 
-    def install(self, equipment: Equipment) -> None:
-        named = (name.decode("latin-1") for name in equipment.identity.headers)
+    def install(self, services: Services) -> None:
+        named = (name.decode("latin-1") for name in services.identity.headers)
         self._wanted = frozenset((*HEADERS, *named))
-        self._equipment = equipment
+        self._services = services
 
     def remove(self) -> None:
-        self._equipment = None
+        self._services = None
 
     def building(self, original: Function) -> Function:
         """Around ``build_tracer``."""
@@ -152,7 +152,7 @@ class _Working:
         @wraps(original)
         def build_tracer(name: str, task: Any, *args: Any, **kwargs: Any) -> Any:
             eager = kwargs.get("eager", args[EAGER_AT - 2] if len(args) > EAGER_AT - 2 else False)
-            if eager or self._equipment is None:
+            if eager or self._services is None:
                 return original(name, task, *args, **kwargs)
             _guard(task)
             return self._tracing(task, original(name, task, *args, **kwargs))
@@ -184,16 +184,16 @@ class _Working:
 
     @fail_open("celery", None)
     def _job(self, task: Any, uuid: str, given: tuple[Any, Any], message: Any) -> Job | None:
-        equipment = self._equipment
-        if equipment is None:
+        services = self._services
+        if services is None:
             return None
         wanted = self._wanted
         headers = {n.lower(): str(v) for n, v in (message or {}).items() if n.lower() in wanted}
-        inbound = equipment.propagator.read(headers.get)
+        inbound = services.propagator.read(headers.get)
         request = inbound.request()
-        if equipment.identity.headers:
+        if services.identity.headers:
             named = {n.encode(): v.encode("utf-8", "replace") for n, v in headers.items()}
-            equipment.identity.on_entry(request, named)
+            services.identity.on_entry(request, named)
         if has_theirs():
             return Job(task, request, None)
         # Not on top of the current context: that is the worker's.

@@ -13,14 +13,14 @@ from typing import Any, Final
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.kafka import Arguments, KafkaSpans, Sending, with_headers
 from heatshield.integrations.messaging.processing import length
-from heatshield.integrations.otel_contrib import Theirs
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "confluent_kafka"
 
-_SPANS: Final = KafkaSpans(NAME, Theirs(NAME, "ConfluentKafkaInstrumentor"))
+_SPANS: Final = KafkaSpans(NAME, OtelContrib(NAME, "ConfluentKafkaInstrumentor"))
 _PRODUCE: Final = Arguments(
     "topic", "value", "key", "partition", "callback", "on_delivery", "timestamp", "headers"
 )
@@ -31,10 +31,10 @@ _TRACED: Final[dict[type, type]] = {}
 and the service build on them; without one they only pass on."""
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Have producers and consumers that are made from now on traced."""
     remove()
-    _SPANS.install(equipment)
+    _SPANS.install(services)
     library: Any = sys.modules["confluent_kafka.cimpl"]
     if not _TRACED:
         _TRACED[library.Producer] = _traced_producer(library.Producer)

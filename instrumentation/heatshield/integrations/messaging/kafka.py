@@ -14,8 +14,8 @@ from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_co
 from heatshield.context.propagator import HEADERS, RequestPropagator
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.integrations.otel_contrib import Theirs
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.services import Services
 from heatshield.names import COST_BYTES, COST_ELEMENTS
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
@@ -120,17 +120,17 @@ class KafkaSpans:
 
     Args:
         library: as its integration is called.
-        theirs: OpenTelemetry's own instrumentation of it.
+        contrib: OpenTelemetry's own instrumentation of it.
     """
 
-    def __init__(self, library: str, theirs: Theirs) -> None:
+    def __init__(self, library: str, contrib: OtelContrib) -> None:
         self._tracer = PROVIDER.get_tracer(f"heatshield.{library}")
-        self._theirs = theirs
+        self._contrib = contrib
         self._propagator: RequestPropagator | None = None
 
-    def install(self, equipment: Equipment) -> None:
+    def install(self, services: Services) -> None:
         """Make spans from now on."""
-        self._propagator = equipment.propagator
+        self._propagator = services.propagator
 
     def remove(self) -> None:
         """Make none any more."""
@@ -183,7 +183,7 @@ class KafkaSpans:
         span.end()
 
     def _seen(self) -> Context | None:
-        if self._propagator is None or self._theirs.active:
+        if self._propagator is None or self._contrib.active:
             return None
         context = get_current()
         return None if context.get(_SUPPRESS_INSTRUMENTATION_KEY) else context

@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any, Final
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -14,7 +14,7 @@ NAME: Final = "billiard"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch the pool's processes; replaces an earlier patch.
 
     Raises:
@@ -23,8 +23,8 @@ def install(equipment: Equipment) -> None:
     from billiard.pool import Worker
 
     _PATCHES.undo()
-    _PATCHES.wrap(Worker, "after_fork", _then(equipment.serving))
-    _PATCHES.wrap(Worker, "_do_exit", _first(equipment.flush))
+    _PATCHES.wrap(Worker, "after_fork", _then(services.serving))
+    _PATCHES.wrap(Worker, "_do_exit", _first(services.flush))
 
 
 def remove() -> None:

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any, Final
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -15,14 +15,14 @@ NAME: Final = "exec"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch the two functions that the others of the family end in; replaces an earlier patch."""
     _PATCHES.undo()
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def replace_program(*args: Any, **kwargs: Any) -> Any:
-            equipment.flush()
+            services.flush()
             return original(*args, **kwargs)
 
         return replace_program

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -15,7 +15,7 @@ NAME: Final = "gunicorn"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch the workers; replaces an earlier patch.
 
     Raises:
@@ -23,7 +23,7 @@ def install(equipment: Equipment) -> None:
     """
     _PATCHES.undo()
     _PATCHES.wrap(
-        import_module("gunicorn.workers.base").Worker, "load_wsgi", _serving(equipment.serving)
+        import_module("gunicorn.workers.base").Worker, "load_wsgi", _serving(services.serving)
     )
 
 

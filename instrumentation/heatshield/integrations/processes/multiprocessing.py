@@ -4,7 +4,7 @@ from collections.abc import Callable
 from multiprocessing import util
 from typing import Any, Final
 
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -38,9 +38,9 @@ class _Children:
 _CHILDREN: Final = _Children()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Send what is queued when a child process ends."""
-    _CHILDREN.lead_to(equipment.flush)
+    _CHILDREN.lead_to(services.flush)
 
 
 def remove() -> None:

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, Final
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -19,7 +19,7 @@ NAME: Final = "uvicorn"
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch the server; replaces an earlier patch.
 
     Raises:
@@ -28,8 +28,8 @@ def install(equipment: Equipment) -> None:
     from uvicorn.server import Server
 
     _PATCHES.undo()
-    _PATCHES.wrap(Server, "startup", _serving(equipment.serving))
-    _PATCHES.wrap(Server, "capture_signals", _flushing(equipment.flush))
+    _PATCHES.wrap(Server, "startup", _serving(services.serving))
+    _PATCHES.wrap(Server, "capture_signals", _flushing(services.flush))
 
 
 def remove() -> None:

@@ -32,7 +32,7 @@ from heatshield.context.request import request_in
 from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
@@ -56,10 +56,10 @@ _KINDS: Final = {
 Function = Callable[..., Any]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch py-zipkin's spans and what knows the current one; replaces an earlier patch."""
     _PATCHES.undo()
-    mirroring = _Mirroring(equipment.propagator)
+    mirroring = _Mirroring(services.propagator)
     _PATCHES.wrap(zipkin_span, "start", mirroring.starting)
     _PATCHES.wrap(zipkin_span, "_get_current_context", _continuing)
     _PATCHES.wrap(zipkin_span, "stop", _stopping)
