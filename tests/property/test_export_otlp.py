@@ -22,7 +22,8 @@ from heatshield.identity.sources import Identity
 from heatshield.names import CALL, ENDUSER_ID
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
-from heatshield.tracing.span import Scope, Span
+from heatshield.tracing.span import Span
+from heatshield.tracing.span_records import Scope
 from heatshield.tracing.values import MAX_TEXT, plain
 
 

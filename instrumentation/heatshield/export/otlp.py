@@ -21,8 +21,9 @@ from heatshield.context.request import Request
 from heatshield.export.logs import LogEvent
 from heatshield.names import CALL, ENDUSER_ID, USER_SOURCE
 from heatshield.sanitize.sanitizer import SANITIZER
-from heatshield.tracing.span import ENTRY_KINDS, Event, Link, Scope, Span
-from heatshield.tracing.values import plain
+from heatshield.tracing.span import ENTRY_KINDS, Span
+from heatshield.tracing.span_records import Event, Link, Scope
+from heatshield.tracing.values import Plain, plain
 
 __all__ = ["encode_logs", "encode_spans", "forget"]
 
@@ -213,7 +214,7 @@ def _name(name: str) -> bytes:
 # -- spans -----------------------------------------------------------------------------------------
 
 
-def encode_spans(spans: Sequence[Span], resource: Mapping[str, str | int]) -> bytes:
+def encode_spans(spans: Sequence[Span], resource: Mapping[str, Plain]) -> bytes:
     """An ExportTraceServiceRequest."""
     by_scope: dict[Scope, list[bytes]] = {}
     for span in _unhurried(spans):
@@ -232,7 +233,7 @@ def _unhurried(records: Iterable[R]) -> Iterator[R]:
             time.sleep(PAUSE_S)
 
 
-def _request(by_scope: Mapping[Scope, list[bytes]], resource: Mapping[str, str | int]) -> bytes:
+def _request(by_scope: Mapping[Scope, list[bytes]], resource: Mapping[str, Plain]) -> bytes:
     """Resources, scopes and records nest alike in requests of spans and of logs."""
     own: list[bytes] = []
     _FIRST.write(resource, own)  # attributes

@@ -81,7 +81,7 @@ def _as_function(owner: object, original: F) -> F:
 
 def around(
     begin: Callable[..., T | None],
-    end: Callable[[T, object], object],
+    end: Callable[..., object],
     failed: Callable[[T, BaseException], object],
 ) -> Wrapper:
     """A patch that follows each call of a method from its begin to its end.
@@ -114,7 +114,7 @@ def around(
 
 def around_async(
     begin: Callable[..., T | None],
-    end: Callable[[T, object], object],
+    end: Callable[..., object],
     failed: Callable[[T, BaseException], object],
 ) -> AsyncWrapper:
     """:func:`around` for a method that returns an awaitable."""

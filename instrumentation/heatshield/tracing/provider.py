@@ -1,11 +1,11 @@
 """The tracer provider that heatshield sets where the service has set none.
 
-There is no sampling: a cost that is not seen can't be charged. A caller's ``sampled`` flag of 0 is
-a wish about storage that would hide a burner, so it is not followed.
+There is no sampling: a cost that is not seen can't be charged. A caller's ``sampled`` flag of 0
+asks that a trace not be stored; following it here would hide a burning user.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Final, Protocol, cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
@@ -17,8 +17,8 @@ from opentelemetry.trace import (
     set_span_in_context,
     use_span,
 )
+from opentelemetry.util import types as api
 from opentelemetry.util._decorator import _agnosticcontextmanager
-from opentelemetry.util.types import Attributes
 
 from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.context.span_like import ids_of, is_sampled
@@ -26,9 +26,31 @@ from heatshield.counters import COUNTERS
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.failure import described
 from heatshield.tracing.ids import new_trace_id
-from heatshield.tracing.span import ENTRY_KINDS, Scope, Span
+from heatshield.tracing.span import ENTRY_KINDS, Span
+from heatshield.tracing.span_records import Scope
+from heatshield.tracing.values import Attributes
 
 __all__ = ["PROVIDER", "Provider", "Tracer"]
+
+
+class Processor(Protocol):
+    """A span processor of the service's own, with the methods of the SDK's ``SpanProcessor``."""
+
+    def on_start(self, span: trace.Span, parent_context: Context | None = None) -> object:
+        """Called when a span starts."""
+        ...
+
+    def on_end(self, span: trace.Span) -> object:
+        """Called when a span has ended."""
+        ...
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what is queued; whether that was done in time."""
+        ...
+
+    def shutdown(self) -> object:
+        """Export what is queued and end."""
+        ...
 
 
 class Provider(trace.TracerProvider):
@@ -44,14 +66,14 @@ class Provider(trace.TracerProvider):
         self.entered: Callable[[], object] | None = None
         self.outlet: Callable[[Span], object] | None = None
         self.successor: trace.TracerProvider | None = None
-        self._processors: tuple[Any, ...] = ()
+        self._processors: tuple[Processor, ...] = ()
 
     def get_tracer(
         self,
         instrumenting_module_name: str,
         instrumenting_library_version: str | None = None,
         schema_url: str | None = None,
-        attributes: Attributes = None,
+        attributes: api.Attributes = None,
     ) -> "Tracer":
         """A tracer for one instrumentation."""
         del attributes
@@ -60,7 +82,7 @@ class Provider(trace.TracerProvider):
             Scope(instrumenting_module_name, instrumenting_library_version or "", schema_url or ""),
         )
 
-    def add_span_processor(self, span_processor: Any) -> None:
+    def add_span_processor(self, span_processor: Processor) -> None:
         """Let a processor of the service see each span too, as the SDK's provider would."""
         self._processors = (*self._processors, span_processor)
 
@@ -78,7 +100,7 @@ class Provider(trace.TracerProvider):
         for processor in self._processors:
             try:
                 processor.on_start(span, context)
-            except Exception:  # noqa: BLE001  # somebody else's, and no reason to fail a request
+            except Exception:  # noqa: BLE001  # the service's own, and no reason to fail a request
                 COUNTERS.error("span processor")
 
     def finish(self, span: Span) -> None:
@@ -115,11 +137,11 @@ class Tracer(trace.Tracer):
         self._successors: tuple[trace.TracerProvider, trace.Tracer] | None = None
 
     def open(
-        self, name: str, kind: SpanKind, attributes: dict[str, Any], context: Context | None = None
+        self, name: str, kind: SpanKind, attributes: Attributes, context: Context | None = None
     ) -> trace.Span:
         """Start a span, the fast way: ``attributes`` hold plain values and are taken over."""
         if self._provider.successor is not None:
-            shown = SANITIZER.for_other_exporters(attributes)
+            shown = cast("api.Attributes", SANITIZER.for_other_exporters(attributes))
             return self._of_successor().start_span(name, context, kind, shown)
         try:
             return self._started(
@@ -134,7 +156,7 @@ class Tracer(trace.Tracer):
         name: str,
         context: Context | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
+        attributes: api.Attributes = None,
         links: Sequence[ApiLink] | None = None,
         start_time: int | None = None,
         record_exception: bool = True,  # noqa: FBT001, FBT002  # the API's signature
@@ -162,7 +184,7 @@ class Tracer(trace.Tracer):
         name: str,
         context: Context | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
+        attributes: api.Attributes = None,
         links: Sequence[ApiLink] | None = None,
         start_time: int | None = None,
         record_exception: bool = True,  # noqa: FBT001, FBT002  # the API's signature
@@ -189,9 +211,7 @@ class Tracer(trace.Tracer):
             if end_on_exit:
                 span.end()
 
-    def _started(
-        self, name: str, kind: SpanKind, attributes: dict[str, Any], context: Context
-    ) -> Span:
+    def _started(self, name: str, kind: SpanKind, attributes: Attributes, context: Context) -> Span:
         request = cast("Request | None", context.get(REQUEST_KEY))
         guard = cast("str", context.get(GUARD_KEY, ""))
         parent = get_current_span(context)

@@ -2,9 +2,9 @@
 
 It implements OpenTelemetry's span API, so every instrumentation works with it, and reads like the
 SDK's ``ReadableSpan``, so every exporter does. What makes it cheap: plain slots; ids as integers;
-no lock, for only the code that runs a span writes to it; a context object only if somebody asks;
-and user and call are looked up in the request
-(:class:`~heatshield.context.request.Request`) when it is encoded.
+no lock, as only the code that runs a span writes to it; a context object only if it is asked for;
+and the export thread looks user and call up in the request
+(:class:`~heatshield.context.request.Request`) when it encodes the span.
 """
 
 import sys
@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns, time_ns
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
-from opentelemetry.util.types import Attributes, AttributeValue
+from opentelemetry.util import types as api
+from opentelemetry.util.types import AttributeValue
 
 from heatshield.context.request import Request
 from heatshield.context.span_like import SAMPLED, UNSAMPLED, SpanLike
@@ -24,61 +25,34 @@ from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.failure import described, text_of
 from heatshield.tracing.ids import new_span_id
-from heatshield.tracing.values import MAX_ATTRIBUTES, plain
+from heatshield.tracing.span_records import MAX_EVENTS, MAX_LINKS, Event, Link, Scope
+from heatshield.tracing.values import MAX_ATTRIBUTES, Attributes, Plain, plain
 
-__all__ = ["ENTRY_KINDS", "RESOURCE", "Event", "Link", "Scope", "Span"]
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
 
-MAX_EVENTS: Final = 128
-MAX_LINKS: Final = 128
-"""Events and links of a span, as in the SDK; more are counted, not kept."""
+__all__ = ["ENTRY_KINDS", "RESOURCE", "Span"]
 
 ENTRY_KINDS: Final = (SpanKind.SERVER, SpanKind.CONSUMER)
-"""Spans that work enters a process with. The first of a request is its call."""
+"""Kinds of spans with which work enters a process. The first of a request is its call."""
 
 _REJECTION_TYPE: Final = f"{BreakerOpen.__module__}.{BreakerOpen.__qualname__}"
 """``exception.type`` of the event by which the SDK records a :class:`BreakerOpen`."""
 
 
 class ProcessResource:
-    """What this process is, for exporters of the service's own that ask a span.
+    """What this process is, for exporters of the service that ask a span for its resource.
 
     Attributes:
         attributes: answers the resource's attributes.
     """
 
     def __init__(self) -> None:
-        self.attributes: Callable[[], Mapping[str, Any]] = dict
+        self.attributes: Callable[[], Mapping[str, str | int]] = dict
 
 
 RESOURCE: Final = ProcessResource()
-
-
-class Event(NamedTuple):
-    """Something that happened during a span."""
-
-    name: str
-    timestamp: int
-    attributes: Mapping[str, Any]
-
-
-class Link(NamedTuple):
-    """Another span that this one has to do with."""
-
-    context: SpanContext
-    attributes: Mapping[str, Any]
-
-
-class Scope(NamedTuple):
-    """Which instrumentation made a span."""
-
-    name: str
-    version: str = ""
-    schema_url: str = ""
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """None; exporters ask."""
-        return {}
 
 
 class Span(SpanLike):
@@ -91,7 +65,7 @@ class Span(SpanLike):
         kind: OpenTelemetry's.
         attributes: plain values; taken over, not copied.
         scope: who makes it.
-        request: whose it is, if that is known here.
+        request: that it belongs to, if that is known here.
         guard: the innermost guard around it, or empty.
         finish: called once, with the span, when it ends.
     """
@@ -109,7 +83,7 @@ class Span(SpanLike):
         trace_id: int,
         parent_id: int,
         kind: SpanKind,
-        attributes: dict[str, Any],
+        attributes: Attributes,
         scope: Scope,
         request: Request | None,
         guard: str,
@@ -140,15 +114,16 @@ class Span(SpanLike):
             request.enter(name, self)
 
     def began_at(self, start_time: int) -> None:
-        """It began earlier or later than now, in nanoseconds since the Unix epoch."""
+        """Set its start, in nanoseconds since the Unix epoch."""
         self._began_ns += start_time - self.start_time
         self.start_time = start_time
 
     @classmethod
-    def read(cls, span: Any) -> Self:
+    def read(cls, span: "ReadableSpan") -> Self:
         """A span of the SDK as one of ours; user and call are among its attributes already."""
         ours = cls.__new__(cls)
-        context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
+        context = cast("SpanContext", span.get_span_context())
+        parent, scope = span.parent, span.instrumentation_scope
         ours.name, ours.kind, ours.request = span.name, span.kind, None
         ours.trace_id, ours.span_id = context.trace_id, context.span_id
         ours.parent_id = parent.span_id if parent is not None else 0
@@ -159,7 +134,7 @@ class Span(SpanLike):
             *((scope.name, scope.version or "", scope.schema_url or "") if scope else ("",))
         )
         attributes = _plain(span.attributes)
-        ours.guard = attributes.pop(CALL, "")
+        ours.guard = str(attributes.pop(CALL, ""))
         ours._attributes = attributes  # noqa: SLF001  # ours
         ours.events = [Event(e.name, e.timestamp, _plain(e.attributes)) for e in span.events]
         ours.links = [Link(link.context, _plain(link.attributes)) for link in span.links]
@@ -171,11 +146,11 @@ class Span(SpanLike):
             ours._forgive()  # noqa: SLF001  # ours
         return ours
 
-    # -- whose it is -----------------------------------------------------------------------------
+    # -- user and call ---------------------------------------------------------------------------
 
     @property
     def user(self) -> str | None:
-        """Who acts, as far as this process knows by now."""
+        """The acting user, as far as this process knows by now."""
         return self.request.user if self.request is not None else None
 
     @property
@@ -221,9 +196,9 @@ class Span(SpanLike):
             self.set_attribute(key, value)
 
     def add_event(
-        self, name: str, attributes: Attributes = None, timestamp: int | None = None
+        self, name: str, attributes: api.Attributes = None, timestamp: int | None = None
     ) -> None:
-        """Note what happens."""
+        """Note an event."""
         if self.end_time:
             return
         if len(self.events) >= MAX_EVENTS:
@@ -231,7 +206,7 @@ class Span(SpanLike):
             return
         self.events = [*self.events, Event(name, timestamp or time_ns(), _plain(attributes))]
 
-    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+    def add_link(self, context: SpanContext, attributes: api.Attributes = None) -> None:
         """Refer to another span."""
         if self.end_time or not getattr(context, "is_valid", False):
             return
@@ -241,7 +216,7 @@ class Span(SpanLike):
         self.links = [*self.links, Link(context, _plain(attributes))]
 
     def update_name(self, name: str) -> None:
-        """Name it anew, and with it the call that it is."""
+        """Rename it, and with it the call that it is."""
         if self.end_time:
             return
         self.name = name
@@ -249,7 +224,7 @@ class Span(SpanLike):
             self.request.call = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """Say how it went; OK is final."""
+        """Set the status; OK is final."""
         if self.end_time or self.status_code is StatusCode.OK:
             return
         code = status
@@ -265,7 +240,7 @@ class Span(SpanLike):
     def record_exception(
         self,
         exception: BaseException,
-        attributes: Attributes = None,
+        attributes: api.Attributes = None,
         timestamp: int | None = None,
         escaped: bool = False,  # noqa: FBT001, FBT002  # the API's signature
     ) -> None:
@@ -292,9 +267,9 @@ class Span(SpanLike):
         self._finish(self)
 
     def release(self) -> None:
-        """Let go of the request, once exported: the two hold each other.
+        """Drop the request once the span is exported.
 
-        Otherwise only a full garbage collection would free either of them.
+        The two hold each other: only a full garbage collection would free them otherwise.
         """
         self.request = None
 
@@ -308,7 +283,7 @@ class Span(SpanLike):
         error: BaseException | None,
         stack: TracebackType | None,
     ) -> None:
-        """End it, and say what ended it."""
+        """End it, with the error that left its block."""
         if isinstance(error, Exception):
             self.record_exception(error)
             self.set_status(StatusCode.ERROR, described(error))
@@ -317,9 +292,9 @@ class Span(SpanLike):
     # -- as the SDK's exporters read it ----------------------------------------------------------
 
     @property
-    def attributes(self) -> Mapping[str, Any]:
+    def attributes(self) -> Mapping[str, Plain]:
         """All attributes, the user and the call among them."""
-        whose: dict[str, Any] = {}
+        whose: Attributes = {}
         if call := self.call:
             whose[CALL] = call
         if (user := self.user) is not None:
@@ -334,7 +309,7 @@ class Span(SpanLike):
         return self.dropped_attributes + self.dropped_events + self.dropped_links
 
     @property
-    def resource(self) -> Any:
+    def resource(self) -> "Resource":
         """What this process is, for exporters of the service's own."""
         from opentelemetry.sdk.resources import Resource
 
@@ -361,8 +336,8 @@ class Span(SpanLike):
         return str(readable.to_json(indent))
 
     @property
-    def raw_attributes(self) -> dict[str, Any]:
-        """Those that were set; for what runs within heatshield."""
+    def raw_attributes(self) -> Attributes:
+        """The attributes that were set; not copied."""
         return self._attributes
 
     @property
@@ -397,5 +372,5 @@ def _last_exception(events: Sequence[Event]) -> object:
     return None
 
 
-def _plain(attributes: Attributes) -> dict[str, Any]:
+def _plain(attributes: api.Attributes) -> Attributes:
     return {key: plain(value) for key, value in (attributes or {}).items()}

@@ -1,6 +1,6 @@
-"""What is written on spans beside their own: whose they are, and what they cost."""
+"""What heatshield writes on spans of any library: user, call and cost."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span as ApiSpan
@@ -19,6 +19,9 @@ from heatshield.names import (
 )
 from heatshield.tracing.span import ENTRY_KINDS, Span
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import Span as SdkSpan
+
 __all__ = ["add_cost", "stamp", "stamp_user"]
 
 _ADDRESSES: Final = frozenset({"http.target", "http.url", "url.path", "url.query", "url.full"})
@@ -26,10 +29,10 @@ _ADDRESSES: Final = frozenset({"http.target", "http.url", "url.path", "url.query
 
 
 @fail_open("stamp", None)
-def stamp(span: Any, context: Context | None) -> None:
-    """Stamp user and call on a span of the SDK as it starts; both are in its parent context.
+def stamp(span: "SdkSpan", context: Context | None) -> None:
+    """Write user and call, found in its parent context, on a span of the SDK as it starts.
 
-    Spans of ours need none: they know their request.
+    Spans of ours know their request, so they need no stamp.
     """
     request = request_in(context)
     if span.kind in ENTRY_KINDS and request is not None and not request.call:
@@ -42,9 +45,9 @@ def stamp(span: Any, context: Context | None) -> None:
 
 
 def stamp_user(span: ApiSpan, request: Request) -> None:
-    """Say on a span of the SDK who acts; where a pseudonym is in use, mask its addresses.
+    """Write the acting user on a span of the SDK; where a pseudonym stands, mask its addresses.
 
-    One of ours that is of no request, like a guard outside of a server, is of this one then.
+    A span of ours that belongs to no request, like a guard outside of a server, joins this one.
     """
     if request.user is None or not span.is_recording():
         return

@@ -1,12 +1,18 @@
-"""Attribute values: whatever a service hands over becomes something that OTLP can carry.
+"""Attribute values: any value that a service hands over becomes one that OTLP can carry.
 
-Copied and cut where it is handed over: what is queued must not change any more, nor be large.
+Values are copied and cut at once, because what is queued must neither change nor be large.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Union
 
-__all__ = ["MAX_ATTRIBUTES", "MAX_TEXT", "plain"]
+__all__ = ["MAX_ATTRIBUTES", "MAX_TEXT", "Attributes", "Plain", "plain"]
+
+Plain = Union[str, bool, int, float, bytes, None, tuple["Plain", ...], dict[str, "Plain"]]  # noqa: UP007  # quoted names take no |
+"""What OTLP can carry; ints have 64 bits."""
+
+Attributes = dict[str, Plain]
+"""Attributes of a span or a log record."""
 
 MAX_ATTRIBUTES: Final = 128
 """Attributes of a span, as in the SDK."""
@@ -23,24 +29,25 @@ MAX_DEPTH: Final = 4
 _INT64: Final = range(-(2**63), 2**63)
 
 
-def plain(value: Any) -> Any:
-    """``value``, or what stands for it: str, bool, int of 64 bits, float, bytes, tuple, dict.
+def plain(value: Any) -> Plain:  # whatever a service sets as an attribute, on its requests' way
+    """``value`` as OTLP can carry it.
 
-    Never fails: a value that can't even be shown is shown as its type.
+    Never fails: a value whose ``__str__`` raises is shown as its type.
     """
     kind = type(value)
+    same: Plain = value
     if kind is str:
-        return value if len(value) <= MAX_TEXT else value[:MAX_TEXT]
+        return same if len(value) <= MAX_TEXT else str(value)[:MAX_TEXT]
     if kind is bool or kind is float or value is None:
-        return value
+        return same
     if kind is int and value in _INT64:
-        return value
+        return same
     return _within(value, 0, [MAX_ITEMS])
 
 
-def _within(value: Any, depth: int, room: list[int]) -> Any:
+def _within(value: object, depth: int, room: list[int]) -> Plain:
     """A value within ``depth`` others; ``room`` holds how many more items there may be."""
-    if value is None or type(value) is bool:
+    if value is None or isinstance(value, bool):
         return value
     try:
         return _converted(value, depth, room)
@@ -48,41 +55,48 @@ def _within(value: Any, depth: int, room: list[int]) -> Any:
         return f"<{type(value).__name__}>"
 
 
-def _converted(value: Any, depth: int, room: list[int]) -> Any:
-    for kind, convert in _SIMPLER:
-        if isinstance(value, kind):
-            return convert(value)
-    is_mapping = isinstance(value, Mapping)
-    if not is_mapping and not isinstance(value, Sequence | set | frozenset):
+def _converted(value: object, depth: int, room: list[int]) -> Plain:
+    if isinstance(value, str | bytes | bytearray | memoryview | int | float):
+        return _scalar(value)
+    if not isinstance(value, Mapping | Sequence | set | frozenset):
         return _shown(value)
     if depth >= MAX_DEPTH:
         return f"<{type(value).__name__}>"
-    within: list[Any] = []
-    for item in value.items() if is_mapping else value:
+    if isinstance(value, Mapping):
+        return _pairs(value, depth + 1, room)
+    return _items(value, depth + 1, room)
+
+
+def _scalar(value: str | bytes | bytearray | memoryview | float) -> Plain:
+    """A value of a class that may be derived from one of OTLP's own types."""
+    if isinstance(value, str):
+        return str.__str__(value)[:MAX_TEXT]  # of an enumeration's member, the text itself
+    if isinstance(value, int):
+        number = int(value)
+        return number if number in _INT64 else _shown(number)
+    return float(value) if isinstance(value, float) else bytes(value[:MAX_TEXT])
+
+
+def _pairs(mapping: Mapping[object, object], depth: int, room: list[int]) -> Attributes:
+    found: Attributes = {}
+    for key, value in mapping.items():
         if room[0] <= 0:
             break
         room[0] -= 1
-        if is_mapping:
-            key = str(_within(item[0], depth + 1, room))
-            within.append((key, _within(item[1], depth + 1, room)))
-        else:
-            within.append(_within(item, depth + 1, room))
-    return dict(within) if is_mapping else tuple(within)
+        name = str(_within(key, depth, room))
+        found[name] = _within(value, depth, room)
+    return found
 
 
-def _small_or_shown(value: int) -> int | str:
-    number = int(value)
-    return number if number in _INT64 else _shown(number)
+def _items(values: Iterable[object], depth: int, room: list[int]) -> tuple[Plain, ...]:
+    found: list[Plain] = []
+    for value in values:
+        if room[0] <= 0:
+            break
+        room[0] -= 1
+        found.append(_within(value, depth, room))
+    return tuple(found)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return str(value)[:MAX_TEXT]
-
-
-_SIMPLER: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (str, lambda value: str.__str__(value)[:MAX_TEXT]),  # an enumeration's member, for one
-    (bytes | bytearray | memoryview, lambda value: bytes(value[:MAX_TEXT])),
-    (int, _small_or_shown),
-    (float, float),
-)
-"""Classes derived from OTLP's own types, and what turns their values into those."""

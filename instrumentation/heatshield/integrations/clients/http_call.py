@@ -1,16 +1,16 @@
 """Calls to other services over HTTP: one client span each, whatever library makes them.
 
 A span begins before the first byte is sent and ends when the body of the answer has been read or
-let go, so that it covers what the other side does. It is the current one until the answer's head is
-there. Where OpenTelemetry's own instrumentation of the same library has opened a span, that one is
-joined; inside any other HTTP client's span there is none, as it is the same call.
+let go, so it covers what the other side does. It is the current span until the answer's head is
+there. Where OpenTelemetry's own instrumentation of the same library has opened a span, heatshield
+joins that one; inside any other HTTP client's span it makes none, as that is the same call.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextvars import Token
 from functools import wraps
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
@@ -25,6 +25,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, se
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.patches import Original, Wrapper
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER
@@ -32,11 +33,12 @@ from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
 from heatshield.tracing.failure import fail, mark_refusal, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
+from heatshield.tracing.values import Attributes
 
 __all__ = ["Call", "Calls", "abandoning", "end_of", "letting_go", "reading"]
 
 CLIENT_ERROR: Final = 400
-"""From here on an answer is an error to whoever asked, by OpenTelemetry's conventions."""
+"""From here on an answer is an error of the client's span, by OpenTelemetry's conventions."""
 
 _LIBRARIES: Final = ("httpx", "requests", "urllib3", "aiohttp_client")
 _OURS: Final = "heatshield."
@@ -49,8 +51,20 @@ _CALL: Final = "_heatshield_call"
 """Attribute of a library's response: the :class:`Call` that it answers, until it is let go."""
 
 _ABANDONED: Final[deque[Span]] = deque()
-"""Spans of responses that nobody read or closed. The garbage collector finds them, at a moment when
-any lock may be held, so the next call ends them."""
+"""Spans of responses that were neither read nor closed. The garbage collector finds them while any
+lock may be held, so the next call ends them."""
+
+
+class Headers(Protocol):
+    """Headers of an answer, whatever the library's class."""
+
+    def get(self, name: str, /) -> str | None:
+        """The value of a header; ``None`` if the answer has none of that name."""
+        ...
+
+
+R = TypeVar("R")
+"""A library's response."""
 
 
 class Call:
@@ -63,10 +77,10 @@ class Call:
 
     Attributes:
         headers: to be sent with the request.
-        sent: as above; it may be known only when the answer is there.
+        sent: as above; some libraries know it only when the answer is there.
         span: as above.
-        held: how many reads of its answer are under way; until they are over it does not end.
-        due: it is to end then.
+        held: how many reads of its answer are under way; it ends only after them.
+        due: it is to end when they are over.
     """
 
     __slots__ = ("_token", "_whole", "due", "headers", "held", "sent", "span")
@@ -82,7 +96,7 @@ class Call:
 
     @fail_open("calling", None)
     def failed(self, error: BaseException) -> None:
-        """Say that there is no answer, and why."""
+        """End it without an answer."""
         if self._whole:
             fail(self.span, error)
         else:
@@ -90,12 +104,12 @@ class Call:
         self.end()
 
     @fail_open("calling", None)
-    def answered(self, status: int, headers: Any) -> None:
+    def answered(self, status: int, headers: "Headers") -> None:
         """Say what the answer is.
 
         Args:
             status: of HTTP.
-            headers: a mapping that knows no case.
+            headers: a mapping that ignores case.
         """
         self._leave()
         if self._whole:
@@ -106,11 +120,11 @@ class Call:
         if status == UNAVAILABLE and (entry_id := headers.get(BREAKER_HEADER)):
             mark_rejected(self.span, str(entry_id)[:MAX_ID_LENGTH])
 
-    def follow(self, response: Any) -> None:
+    def follow(self, response: object) -> None:
         """End the call when ``response`` is let go, as :func:`letting_go` sees it."""
         try:
             setattr(response, _CALL, self)
-        except Exception:  # noqa: BLE001  # somebody's own response, which takes no attributes
+        except Exception:  # noqa: BLE001  # a service's own response, which takes no attributes
             self.end()
 
     @fail_open("calling", None)
@@ -149,8 +163,8 @@ class Calls:
         services: of the runtime.
         contrib: OpenTelemetry's own instrumentation of that library, if it can be around ours.
 
-    A patch can't be taken out from under somebody else's. One that is left then stays out of the
-    way, because its calls are not those in use any more.
+    A patch that another library has patched since can't be taken out. It stays and does nothing,
+    because its calls are not those in use any more.
     """
 
     _in_use: ClassVar[dict[str, "Calls"]] = {}
@@ -168,7 +182,7 @@ class Calls:
 
     @classmethod
     def retire(cls, library: str) -> None:
-        """See no calls of a library any more."""
+        """Make no spans of a library any more."""
         cls._in_use.pop(library, None)
 
     @fail_open("calling", None)
@@ -195,14 +209,14 @@ class Calls:
             if scope in _SCOPES:
                 return None
         if self._contrib is not None and self._contrib.active:
-            return None  # it works inside of ours, or leaves this call out
+            return None  # it works inside of ours, or has chosen to make no span
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(
             _SUPPRESS_HTTP_INSTRUMENTATION_KEY
         ):
             return None
         while _ABANDONED:
             _ABANDONED.popleft().end()
-        attributes: dict[str, Any] = {
+        attributes: Attributes = {
             "http.request.method": method,
             "server.address": host,
             "url.full": url if "@" not in url else _without_credentials(url),
@@ -216,12 +230,12 @@ class Calls:
         return call
 
     @fail_open("calling", None)
-    def readdress(self, headers: Any, host: str) -> None:
-        """Fit the headers of a request that the call under way sends, to where it goes by now.
+    def readdress(self, headers: MutableMapping[str, str], host: str) -> None:
+        """Fit our headers to the host that a redirect leads to; not every host is told the user.
 
         Args:
-            headers: a mutable mapping that knows no case.
-            host: that a redirect may have led to, and that may be none to tell of trace and user.
+            headers: of the request that is about to be sent; a mapping that ignores case.
+            host: that it goes to.
         """
         span = get_current_span()
         if _scope_of(span) != self._scope or attributes_of(span).get("server.address") == host:
@@ -242,18 +256,16 @@ def _without_credentials(url: str) -> str:
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def letting_go(
-    received: Callable[[Any], int],
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wraps the method by which a response lets its connection go: its call ends then.
+def letting_go(received: Callable[[R], int]) -> Wrapper:
+    """A patch of the method by which a response lets its connection go: its call ends then.
 
     Args:
         received: tells how many bytes of body the response has read.
     """
 
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def let_go(response: Any, *args: Any, **kwargs: Any) -> Any:
+        def let_go(response: R, *args: object, **kwargs: object) -> object:
             try:
                 return original(response, *args, **kwargs)
             finally:
@@ -264,18 +276,16 @@ def letting_go(
     return wrap
 
 
-def reading(
-    received: Callable[[Any], int],
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wraps a method that reads a response, and lets go of it before it has counted what it read.
+def reading(received: Callable[[R], int]) -> Wrapper:
+    """A patch of a method that reads a response, and lets go of it before it counts what it read.
 
     Args:
         received: as for :func:`letting_go`.
     """
 
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def read(response: Any, *args: Any, **kwargs: Any) -> Any:
+        def read(response: R, *args: object, **kwargs: object) -> object:
             call: Call | None = response.__dict__.get(_CALL)
             if call is None:
                 return original(response, *args, **kwargs)
@@ -292,11 +302,11 @@ def reading(
     return wrap
 
 
-def abandoning(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps ``__del__`` of a response that lets go there: nothing may be sent from within it."""
+def abandoning(original: Original) -> Original:
+    """A patch of ``__del__`` where a response lets go there: nothing may be sent from within it."""
 
     @wraps(original)
-    def collected(response: Any) -> None:
+    def collected(response: object) -> None:
         response.__dict__.pop(_CALL, None)
         original(response)
 
@@ -304,7 +314,7 @@ def abandoning(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @fail_open("calling", None)
-def end_of(response: Any, received: Callable[[Any], int]) -> None:
+def end_of(response: R, received: Callable[[R], int]) -> None:
     """End the call that ``response`` answers, if it is still under way."""
     call: Call | None = response.__dict__.get(_CALL)
     if call is None:

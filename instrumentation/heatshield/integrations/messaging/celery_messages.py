@@ -19,6 +19,7 @@ from heatshield.counters import fail_open
 from heatshield.integrations.services import Services
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.values import Attributes
 
 __all__ = ["TRACER", "Publishing", "has_theirs"]
 
@@ -65,7 +66,7 @@ class Publishing:
         context = get_current()
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or has_theirs():
             return None
-        attributes = {
+        attributes: Attributes = {
             "messaging.system": "celery",
             "messaging.operation.type": "send",
             "celery.task_name": name,

@@ -29,6 +29,7 @@ from heatshield.integrations.services import Equipment
 from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
+from heatshield.tracing.values import Attributes
 
 __all__ = ["Serving", "answering", "noticing"]
 
@@ -197,7 +198,11 @@ class Call:
         self, name: str, request: Request, context: Context, declared: tuple[type, ...]
     ) -> None:
         service, _, method = name.partition("/")
-        attributes = {"rpc.system": "thrift", "rpc.service": service, "rpc.method": method}
+        attributes: Attributes = {
+            "rpc.system": "thrift",
+            "rpc.service": service,
+            "rpc.method": method,
+        }
         self._name, self._request, self._declared = name, request, declared
         self._span: Span = _TRACER.open(name, SpanKind.SERVER, attributes, context)
         request.enter(name, self._span)
