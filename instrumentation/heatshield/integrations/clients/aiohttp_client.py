@@ -4,21 +4,28 @@ Our own patch and not OpenTelemetry's, which sees only sessions that are made af
 span before the answer's body is read.
 """
 
-from collections.abc import Awaitable, Callable
+from __future__ import annotations
+
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
 from heatshield.integrations.services import Services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp import ClientRequest, ClientResponse, ClientSession
+    from yarl import URL
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "aiohttp_client"
 
 SWITCHING_PROTOCOLS: Final = 101
-"""A WebSocket: the call is answered, and what follows is none."""
+"""Of a WebSocket: the call ends with this answer; what follows is no HTTP."""
 
 _PATCHES: Final = Patches()
 
@@ -46,12 +53,12 @@ def remove() -> None:
     Calls.retire(NAME)
 
 
-def _requesting(
-    calls: Calls,
-) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _requesting(calls: Calls) -> AsyncWrapper:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def request(session: Any, method: Any, url: Any, **more: Any) -> Any:
+        async def request(
+            session: ClientSession, method: str, url: str | URL, **more: object
+        ) -> object:
             call = _begin(calls, session, method, url)
             if call is None:
                 return await original(session, method, url, **more)
@@ -60,7 +67,7 @@ def _requesting(
             except BaseException as error:
                 call.failed(error)
                 raise
-            _answered(call, response)
+            _answered(call, cast("ClientResponse", response))
             return response
 
         return request
@@ -68,14 +75,12 @@ def _requesting(
     return wrap
 
 
-def _sending(
-    calls: Calls,
-) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
-    """Aiohttp sends the same headers on wherever a redirect leads."""
+def _sending(calls: Calls) -> AsyncWrapper:
+    """Fit the headers to each redirect: aiohttp sends the same ones wherever it leads."""
 
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def send(request: Any, *args: Any, **kwargs: Any) -> Any:
+        async def send(request: ClientRequest, *args: object, **kwargs: object) -> object:
             calls.readdress(request.headers, request.url.host or "")
             return await original(request, *args, **kwargs)
 
@@ -85,26 +90,27 @@ def _sending(
 
 
 @fail_open(NAME, None)
-def _begin(calls: Calls, session: Any, method: Any, url: Any) -> Call | None:
+def _begin(calls: Calls, session: ClientSession, method: str, url: str | URL) -> Call | None:
     if any(
         hasattr(config, "_is_instrumented_by_opentelemetry") for config in session.trace_configs
     ):
-        return None  # OpenTelemetry's own works inside of this and can't be joined
+        return None  # OpenTelemetry's span would be inside of ours and can't be joined
     from yarl import URL
 
     whole = url if isinstance(url, URL) else URL(url)
-    base = getattr(session, "_base_url", None)
+    base: URL | None = getattr(session, "_base_url", None)
     if base is not None and not whole.absolute:
         whole = base.join(whole)
     return calls.begin(str(method).upper(), str(whole), whole.host or "", whole.port)
 
 
-def _with_headers(more: dict[str, Any], call: Call) -> dict[str, Any]:
+def _with_headers(more: dict[str, object], call: Call) -> dict[str, object]:
     """The call's arguments with our headers in the place of what may have been copied."""
     try:
         from multidict import CIMultiDict
 
-        headers = CIMultiDict(more.get("headers") or ())
+        given = cast("Iterable[tuple[str, str]]", more.get("headers") or ())
+        headers = CIMultiDict(given)
         headers.update(call.headers)
     except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
         COUNTERS.error(NAME)
@@ -113,7 +119,7 @@ def _with_headers(more: dict[str, Any], call: Call) -> dict[str, Any]:
 
 
 @fail_open(NAME, None)
-def _answered(call: Call, response: Any) -> None:
+def _answered(call: Call, response: ClientResponse) -> None:
     length = response.request_info.headers.get("Content-Length", "")
     call.sent = int(length) if length.isdigit() else 0
     call.answered(response.status, response.headers)
@@ -125,6 +131,6 @@ def _answered(call: Call, response: Any) -> None:
         call.follow(response)
 
 
-def _received(response: Any) -> int:
+def _received(response: ClientResponse) -> int:
     content = response.content
     return 0 if content is None else int(content.total_bytes)

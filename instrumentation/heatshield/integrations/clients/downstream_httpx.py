@@ -1,23 +1,26 @@
 """httpx, sync and async: local breakers, deadlines and retry budgets of outgoing calls.
 
-A call is one exchange of a transport, so each redirect is one, and mocked transports are none. Its
+A call is one exchange of a transport, so each redirect is one, and mocked transports make none. Its
 peer is host and port; its name is the method, with the operation of this service that calls:
 httpx knows no route, and a path has ids in it.
 """
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 from heatshield.context.deadline import milliseconds
 from heatshield.context.request import call_in
 from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_outcome import http_outcome
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Patches, around, around_async
 from heatshield.integrations.services import Services
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
 from heatshield.resilience.local_breaker import Outcome
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -27,7 +30,7 @@ _PATCHES: Final = Patches()
 
 
 def install(services: Services) -> None:
-    """Stand before every transport, if the settings want anything of it.
+    """Ask before each exchange of a transport, if the settings want anything asked.
 
     Raises:
         ImportError: if httpx is not installed.
@@ -36,53 +39,23 @@ def install(services: Services) -> None:
 
     remove()
     if DOWNSTREAM.install(NAME, services.settings):
-        _PATCHES.wrap(httpx.HTTPTransport, "handle_request", _around)
-        _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", _around_async)
+        _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(_begin, _end, _failed))
+        asynchronous = around_async(_begin, _end, _failed)
+        _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", asynchronous)
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
     DOWNSTREAM.remove(NAME)
 
 
-def _around(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def handle_request(transport: Any, request: Any) -> Any:
-        begun = _begin(request)
-        if begun is None:
-            return original(transport, request)
-        try:
-            response = original(transport, request)
-        except BaseException as error:
-            _failed(begun, error)
-            raise
-        begun.end(http_outcome(response))
-        return response
-
-    return handle_request
-
-
-def _around_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    @wraps(original)
-    async def handle_async_request(transport: Any, request: Any) -> Any:
-        begun = _begin(request)
-        if begun is None:
-            return await original(transport, request)
-        try:
-            response = await original(transport, request)
-        except BaseException as error:
-            _failed(begun, error)
-            raise
-        begun.end(http_outcome(response))
-        return response
-
-    return handle_async_request
-
-
-def _begin(request: Any) -> Begun | None:
+def _begin(
+    _transport: object, args: tuple[httpx.Request, ...], kwargs: dict[str, httpx.Request]
+) -> Begun | None:
     if DOWNSTREAM.idle:
         return None
+    request = args[0] if args else kwargs["request"]
     begun = DOWNSTREAM.begin(_peer(request), str(request.method), call_in)
     if begun is not None and begun.left_s is not None:
         _pass_on(request, begun)
@@ -90,17 +63,21 @@ def _begin(request: Any) -> Begun | None:
 
 
 @fail_open(NAME, "")
-def _peer(request: Any) -> str:
+def _peer(request: httpx.Request) -> str:
     return str(request.url.netloc, "ascii")
 
 
 @fail_open(NAME, None)
-def _pass_on(request: Any, begun: Begun) -> None:
-    """Tell the service how much time there is, and wait no longer than that."""
-    own = request.extensions.get("timeout", {})
+def _pass_on(request: httpx.Request, begun: Begun) -> None:
+    """Tell the called service how much time is left, and wait no longer than that."""
+    own: dict[str, float | None] = request.extensions.get("timeout", {})
     steps = {name: begun.timeout_s(own.get(name)) for name in ("connect", "read", "write", "pool")}
     request.extensions = {**request.extensions, "timeout": steps}
     request.headers[DEADLINE_HEADER] = milliseconds(begun.left_s or 0.0)
+
+
+def _end(begun: Begun, response: httpx.Response) -> None:
+    begun.end(http_outcome(response))
 
 
 @fail_open(NAME, None)

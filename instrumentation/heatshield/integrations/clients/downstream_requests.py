@@ -4,20 +4,25 @@ A call is one ``HTTPAdapter.send``. Its peer is host and port; its name is the m
 operation of this service that calls, as for httpx.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 from heatshield.context.deadline import milliseconds
 from heatshield.context.request import call_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_outcome import http_outcome
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches
 from heatshield.integrations.services import Services
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
 from heatshield.resilience.local_breaker import Outcome
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response
+    from urllib3.util import Timeout
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -28,9 +33,12 @@ TIMEOUT_AT: Final = 1
 
 _PATCHES: Final = Patches()
 
+Args = tuple[object, ...]
+Kwargs = dict[str, object]
+
 
 def install(services: Services) -> None:
-    """Stand before every adapter, if the settings want anything of it.
+    """Ask before each call of an adapter, if the settings want anything asked.
 
     Raises:
         ImportError: if requests is not installed.
@@ -43,14 +51,14 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
     DOWNSTREAM.remove(NAME)
 
 
-def _around(original: Callable[..., Any]) -> Callable[..., Any]:
+def _around(original: Original) -> Original:
     @wraps(original)
-    def send(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+    def send(adapter: object, request: PreparedRequest, *args: object, **kwargs: object) -> object:
         begun = _begin(request)
         if begun is None:
             return original(adapter, request, *args, **kwargs)
@@ -61,27 +69,27 @@ def _around(original: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             _failed(begun, error)
             raise
-        begun.end(http_outcome(response))
+        begun.end(http_outcome(cast("Response", response)))
         return response
 
     return send
 
 
-def _begin(request: Any) -> Begun | None:
+def _begin(request: PreparedRequest) -> Begun | None:
     if DOWNSTREAM.idle:
         return None
     return DOWNSTREAM.begin(_peer(request), str(request.method), call_in)
 
 
 @fail_open(NAME, "")
-def _peer(request: Any) -> str:
+def _peer(request: PreparedRequest) -> str:
     return str(urlsplit(request.url).netloc).rpartition("@")[2].lower()
 
 
 def _pass_on(
-    request: Any, begun: Begun, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Tell the service how much time there is, and wait no longer than that."""
+    request: PreparedRequest, begun: Begun, args: Args, kwargs: Kwargs
+) -> tuple[Args, Kwargs]:
+    """Tell the called service how much time is left, and wait no longer than that."""
     try:
         request.headers[DEADLINE_HEADER] = milliseconds(begun.left_s or 0.0)
         if len(args) > TIMEOUT_AT:
@@ -93,14 +101,14 @@ def _pass_on(
         return args, kwargs
 
 
-def _timeout(own: Any, begun: Begun) -> Any:
+def _timeout(own: object, begun: Begun) -> object:
     """The timeout that requests was given, in one of its four forms, and no more than is left."""
     if isinstance(own, tuple):
         return tuple(begun.timeout_s(step) for step in own)
     if own is None or isinstance(own, int | float):
         return begun.timeout_s(own)
-    cut = own.clone()  # urllib3's Timeout
-    cut.total = begun.timeout_s(cut.total)
+    cut = cast("Timeout", own).clone()
+    cut.total = begun.timeout_s(cast("float | None", cut.total))
     return cut
 
 

@@ -1,20 +1,24 @@
 """requests: one span an exchange of an adapter, so each redirect is one; the tries that urllib3
 makes of it (``max_retries``) are within.
 
-urllib3, through which it goes, makes none of its own inside.
+urllib3, through which it goes, makes no span of its own inside.
 """
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls
 from heatshield.integrations.clients.urllib3 import answered, follow_responses, leave_responses
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Patches, around
 from heatshield.integrations.services import Services
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response
+    from requests.structures import CaseInsensitiveDict
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -36,7 +40,14 @@ def install(services: Services) -> None:
 
     _PATCHES.undo()
     calls = Calls(NAME, services, OtelContrib("requests", "RequestsInstrumentor"))
-    _PATCHES.wrap(HTTPAdapter, "send", _sending(calls))
+
+    @fail_open(NAME, None)
+    def begin(
+        _adapter: object, args: tuple[PreparedRequest, ...], kwargs: dict[str, PreparedRequest]
+    ) -> _Exchange | None:
+        return _begin(calls, args[0] if args else kwargs["request"])
+
+    _PATCHES.wrap(HTTPAdapter, "send", around(begin, _end, _fail))
     follow_responses(NAME)
 
 
@@ -47,39 +58,41 @@ def remove() -> None:
     Calls.retire(NAME)
 
 
-def _sending(calls: Calls) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def send(adapter: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-            call = _begin(calls, request)
-            if call is None:
-                return original(adapter, request, *args, **kwargs)
-            own = request.headers
-            request.headers = _with_headers(own, call)
-            try:
-                response = original(adapter, request, *args, **kwargs)
-            except BaseException as error:
-                call.failed(error)
-                raise
-            finally:
-                request.headers = own  # it may be sent again, for somebody else
-            answered(call, response.raw)
-            return response
+class _Exchange(NamedTuple):
+    """A request that is being sent, with our headers in the place of its own."""
 
-        return send
-
-    return wrap
+    call: Call
+    request: PreparedRequest
+    own: CaseInsensitiveDict[str | bytes]
 
 
-@fail_open(NAME, None)
-def _begin(calls: Calls, request: Any) -> Call | None:
-    length = str(request.headers.get("Content-Length", ""))
+def _begin(calls: Calls, request: PreparedRequest) -> _Exchange | None:
+    url, own = request.url or "", request.headers
+    length = str(own.get("Content-Length", ""))
     sent = int(length) if length.isdigit() else 0
-    parts = urlsplit(request.url)
-    return calls.begin(request.method, request.url, parts.hostname or "", parts.port, sent)
+    parts = urlsplit(url)
+    call = calls.begin(request.method or "", url, parts.hostname or "", parts.port, sent)
+    if call is None:
+        return None
+    request.headers = _with_headers(own, call)
+    return _Exchange(call, request, own)
 
 
-def _with_headers(own: Any, call: Call) -> Any:
+def _end(exchange: _Exchange, response: Response) -> None:
+    call, request, own = exchange
+    request.headers = own  # the service may send it again, for another user
+    answered(call, response.raw)
+
+
+def _fail(exchange: _Exchange, error: BaseException) -> None:
+    call, request, own = exchange
+    request.headers = own  # as above
+    call.failed(error)
+
+
+def _with_headers(
+    own: CaseInsensitiveDict[str | bytes], call: Call
+) -> CaseInsensitiveDict[str | bytes]:
     if not call.headers:
         return own
     try:

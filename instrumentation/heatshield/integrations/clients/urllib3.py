@@ -1,21 +1,24 @@
 """urllib3: one span a call of a pool, with the tries that it makes; a redirect is another call.
 
 urllib3 retries a 503 that says ``Retry-After`` by default, after waiting as long as it says. A
-rejection says both and is not to be retried, so it is handed back at once.
+rejection says both and is not to be retried, so the service gets it at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches, Wrapper
 from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER
 from heatshield.rejection import UNAVAILABLE
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import HTTPConnectionPool
 
 __all__ = ["NAME", "answered", "follow_responses", "install", "leave_responses", "remove"]
 
@@ -30,14 +33,43 @@ _CHUNKED: Final = "_heatshield_chunked"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _REJECTED: Final[ContextVar[bool]] = ContextVar("heatshield-rejected", default=False)
-"""Whether the last answer here was a rejection."""
+"""Whether the last answer in this context was a rejection."""
 
 _PATCHES: Final = Patches()
 _RESPONSES: Final = Patches()
 _FOLLOWING: Final[set[str]] = set()
 """Integrations that follow responses: this one, and that of requests."""
 
-Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+Args = tuple[object, ...]
+Kwargs = dict[str, object]
+
+
+class _Headers(Protocol):
+    def copy(self) -> MutableMapping[str, str]: ...
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, name: str, /) -> str: ...
+
+
+class _Retries(Protocol):
+    history: tuple[object, ...]
+
+
+class Response(Protocol):
+    """What is read of a response of urllib3."""
+
+    status: int
+    headers: MutableMapping[str, str]
+    retries: _Retries | None
+
+    def isclosed(self) -> bool:
+        """Whether its body has been read, or its connection been given back."""
+        ...
+
+    def tell(self) -> int:
+        """Bytes of the body that were read, but for those read by chunks."""
+        ...
 
 
 def install(services: Services) -> None:
@@ -68,7 +100,7 @@ def follow_responses(user: str) -> None:
     """End calls when their responses are let go.
 
     Args:
-        user: the integration that wants it, until :func:`leave_responses`.
+        user: the integration that asks for it, until :func:`leave_responses`.
     """
     from urllib3.response import HTTPResponse
 
@@ -83,14 +115,14 @@ def follow_responses(user: str) -> None:
 
 
 def leave_responses(user: str) -> None:
-    """This integration follows no response any more."""
+    """Follow no more responses for this integration."""
     _FOLLOWING.discard(user)
     if not _FOLLOWING:
         _RESPONSES.undo()
 
 
 @fail_open(NAME, None)
-def answered(call: Call, response: Any) -> None:
+def answered(call: Call, response: Response) -> None:
     """Say on a call what urllib3 answered."""
     if not hasattr(response, "status"):  # urllib3-future's promise of a response
         call.end()
@@ -104,9 +136,9 @@ def answered(call: Call, response: Any) -> None:
 
 
 def _calling(calls: Calls) -> Wrapper:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def urlopen(pool: Any, *args: Any, **kwargs: Any) -> Any:
+        def urlopen(pool: "HTTPConnectionPool", *args: object, **kwargs: object) -> object:
             call = _begin(calls, pool, args, kwargs)
             if call is None:
                 return original(pool, *args, **kwargs)
@@ -116,7 +148,7 @@ def _calling(calls: Calls) -> Wrapper:
             except BaseException as error:
                 call.failed(error)
                 raise
-            answered(call, response)
+            answered(call, cast("Response", response))
             return response
 
         return urlopen
@@ -125,11 +157,11 @@ def _calling(calls: Calls) -> Wrapper:
 
 
 @fail_open(NAME, None)
-def _begin(calls: Calls, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _begin(calls: Calls, pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs) -> Call | None:
     method = str(args[0] if args else kwargs["method"])
     url = str(args[1] if len(args) > 1 else kwargs["url"])
     body = args[BODY_AT] if len(args) > BODY_AT else kwargs.get("body")
-    scheme, host, port = pool.scheme, pool.host, pool.port
+    scheme, host, port = pool.scheme or "", pool.host, pool.port
     if url.startswith("/"):
         shown = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
         url = f"{scheme}://{host}{shown}{url}"
@@ -138,15 +170,15 @@ def _begin(calls: Calls, pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _with_headers(
-    pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs, call: Call
+) -> tuple[Args, Kwargs]:
     """The arguments with our headers in the place of what may have been copied from elsewhere."""
     if not call.headers:
         return args, kwargs
     try:
         by_position = len(args) > HEADERS_AT
         given = args[HEADERS_AT] if by_position else kwargs.get("headers")
-        own = pool.headers if given is None else given
+        own = cast("_Headers", pool.headers if given is None else given)
         headers = own.copy() if hasattr(own, "copy") else dict(own)
         for name in [name for name in headers if name.lower() in call.headers]:
             del headers[name]
@@ -160,52 +192,52 @@ def _with_headers(
 
 
 @fail_open(NAME, None)
-def _count_tries(call: Call, response: Any) -> None:
+def _count_tries(call: Call, response: Response) -> None:
     tries = len(getattr(getattr(response, "retries", None), "history", ()))
     if tries:
         call.span.set_attribute("http.request.resend_count", tries)
 
 
 @fail_open(NAME, False)
-def _is_over(response: Any) -> bool:
+def _is_over(response: Response) -> bool:
     return bool(response.isclosed())
 
 
-def _received(response: Any) -> int:
+def _received(response: Response) -> int:
     return int(max(response.tell(), response.__dict__.pop(_CHUNKED, 0)))
 
 
-def _counting(original: Callable[..., Any]) -> Callable[..., Any]:
-    """What is read by chunks is not in urllib3's own count."""
+def _counting(original: Original) -> Original:
+    """Count what is read by chunks, which is not in urllib3's own count."""
 
     @wraps(original)
-    def read_chunked(response: Any, *args: Any, **kwargs: Any) -> Any:
+    def read_chunked(response: object, *args: object, **kwargs: object) -> Iterator[bytes]:
         known = response.__dict__
-        for chunk in original(response, *args, **kwargs):
+        for chunk in cast("Iterator[bytes]", original(response, *args, **kwargs)):
             known[_CHUNKED] = known.get(_CHUNKED, 0) + len(chunk)
             yield chunk
 
     return read_chunked
 
 
-def _trying(original: Callable[..., Any]) -> Callable[..., Any]:
+def _trying(original: Original) -> Original:
     @wraps(original)
-    def make_request(*args: Any, **kwargs: Any) -> Any:
+    def make_request(*args: object, **kwargs: object) -> object:
         response = original(*args, **kwargs)
-        _REJECTED.set(_is_rejection(response))
+        _REJECTED.set(_is_rejection(cast("Response", response)))
         return response
 
     return make_request
 
 
 @fail_open(NAME, False)
-def _is_rejection(response: Any) -> bool:
+def _is_rejection(response: Response) -> bool:
     return response.status == UNAVAILABLE and bool(response.headers.get(BREAKER_HEADER))
 
 
-def _retrying(original: Callable[..., Any]) -> Callable[..., Any]:
+def _retrying(original: Original) -> Original:
     @wraps(original)
-    def is_retry(*args: Any, **kwargs: Any) -> Any:
+    def is_retry(*args: object, **kwargs: object) -> object:
         if _REJECTED.get():
             _REJECTED.set(False)
             return False
