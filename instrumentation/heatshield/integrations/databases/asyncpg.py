@@ -3,14 +3,17 @@
 A cursor is one statement and one span, however many pages it fetches.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from heatshield.integrations.databases.sql_statements import Statement, Statements
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.services import Services
+from heatshield.tracing.values import Attributes, Plain
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -20,8 +23,16 @@ _STATEMENTS: Final = Statements(NAME, OtelContrib("asyncpg", "AsyncPGInstrumento
 _PATCHES: Final = Patches()
 _SYSTEM: Final = "postgresql"
 
-_WHOSE: Final[WeakKeyDictionary[Any, Mapping[str, Any]]] = WeakKeyDictionary()
+_CONNECTIONS: Final[WeakKeyDictionary[object, Attributes]] = WeakKeyDictionary()
 """What spans say of a connection."""
+
+
+class _Prepared(Protocol):
+    """What is used of a prepared statement."""
+
+    _connection: object
+
+    def get_query(self) -> str: ...
 
 
 def install(_services: Services) -> None:
@@ -59,42 +70,49 @@ def remove() -> None:
 # -- statements ------------------------------------------------------------------------------------
 
 
-def _begin(connection: Any, query: str, *_args: Any, **_kwargs: Any) -> Statement | None:
+def _begin(connection: object, query: str, *_args: object, **_kwargs: object) -> Statement | None:
     if query == getattr(connection, "_reset_query", None):
-        return None  # a pool cleans up; that is nobody's statement
-    return _STATEMENTS.open(query, _whose(connection), system=_SYSTEM)
+        return None  # a pool cleans up; no user's statement
+    return _STATEMENTS.open(query, _attributes_of(connection), system=_SYSTEM)
 
 
 def _begin_many(
-    connection: Any, query: str, args: Iterable[Any] = (), *_args: Any, **_kwargs: Any
+    connection: object,
+    query: str,
+    args: Iterable[object] = (),
+    *_args: object,
+    **_kwargs: object,
 ) -> Statement | None:
-    return _STATEMENTS.open(query, _whose(connection), system=_SYSTEM, batch=_length(args))
+    return _STATEMENTS.open(query, _attributes_of(connection), system=_SYSTEM, batch=_length(args))
 
 
-def _begin_copy(connection: Any, table_name: str, *_args: Any, **kwargs: Any) -> Statement | None:
-    parts = [part for part in (kwargs.get("schema_name"), table_name) if part]
+def _begin_copy(
+    connection: object, table_name: str, *_args: object, **kwargs: object
+) -> Statement | None:
+    schema = cast("str | None", kwargs.get("schema_name"))
+    parts = [part for part in (schema, table_name) if part]
     table = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
     return _begin(connection, f"COPY {table} FROM STDIN")
 
 
-def _begin_prepared(prepared: Any, *_args: Any, **_kwargs: Any) -> Statement | None:
+def _begin_prepared(prepared: _Prepared, *_args: object, **_kwargs: object) -> Statement | None:
     connection = prepared._connection  # noqa: SLF001  # nothing public leads to it
-    return _STATEMENTS.open(prepared.get_query(), _whose(connection), system=_SYSTEM)
+    return _STATEMENTS.open(prepared.get_query(), _attributes_of(connection), system=_SYSTEM)
 
 
 def _begin_prepared_many(
-    prepared: Any, args: Iterable[Any] = (), *_args: Any, **_kwargs: Any
+    prepared: _Prepared, args: Iterable[object] = (), *_args: object, **_kwargs: object
 ) -> Statement | None:
     connection = prepared._connection  # noqa: SLF001  # nothing public leads to it
     return _STATEMENTS.open(
-        prepared.get_query(), _whose(connection), system=_SYSTEM, batch=_length(args)
+        prepared.get_query(), _attributes_of(connection), system=_SYSTEM, batch=_length(args)
     )
 
 
-def _whose(connection: Any) -> Mapping[str, Any]:
-    known = _WHOSE.get(connection)
+def _attributes_of(connection: object) -> Mapping[str, Plain]:
+    known = _CONNECTIONS.get(connection)
     if known is None:
-        found: dict[str, Any] = {"db.system.name": _SYSTEM}
+        found: Attributes = {"db.system.name": _SYSTEM}
         parameters = getattr(connection, "_params", None)
         if parameters is not None and parameters.database:
             found["db.namespace"] = parameters.database
@@ -103,33 +121,33 @@ def _whose(connection: Any) -> Mapping[str, Any]:
             found["server.address"], found["server.port"] = address[:2]
         elif isinstance(address, str):  # a socket of Unix
             found["server.address"] = address
-        _WHOSE[connection] = known = found
+        _CONNECTIONS[connection] = known = found
     return known
 
 
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def _rows_fetched(_statement: Statement, records: Any, *_args: Any) -> int:
+def _rows_fetched(_statement: Statement, records: Sequence[object], *_args: object) -> int:
     return len(records)
 
 
-def _row_fetched(_statement: Statement, record: Any, *_args: Any) -> int:
+def _row_fetched(_statement: Statement, record: object, *_args: object) -> int:
     return record is not None
 
 
-def _rows_by_status(_statement: Statement, status: Any, *_args: Any) -> int:
+def _rows_by_status(_statement: Statement, status: object, *_args: object) -> int:
     """From ``INSERT 0 5``, ``UPDATE 3``, ``COPY 7``."""
     last = status.rpartition(" ")[2] if isinstance(status, str) else ""
     return int(last) if last.isdecimal() else 0
 
 
-def _rows_sent(_statement: Statement, _result: None, *args: Any) -> int:
+def _rows_sent(_statement: Statement, _result: None, *args: object) -> int:
     """As many as there are parameters: the server's counts are not kept by asyncpg."""
     return max(map(_length, args[1:]), default=0)
 
 
-def _length(values: Any) -> int:
+def _length(values: object) -> int:
     return len(values) if isinstance(values, list | tuple) else 0
 
 
@@ -143,27 +161,29 @@ _READS: Final[Mapping[str, Callable[..., int]]] = {
 # -- cursors ---------------------------------------------------------------------------------------
 
 
-def _traced_cursor(original: Any) -> Any:
+def _traced_cursor(original: Any) -> type:  # a class that is known at run time only
     """A subclass: asyncpg's cursors have no place to keep a statement in."""
 
-    class Traced(original):  # type: ignore[misc]  # known at run time only
+    class Traced(original):  # type: ignore[misc]  # same
         """One statement, read page by page."""
 
         __slots__ = ("_heatshield",)
 
-        async def _bind(self, timeout: Any) -> Any:  # noqa: ASYNC109  # asyncpg's signature
+        async def _bind(self, timeout: object) -> Sequence[object]:  # noqa: ASYNC109  # asyncpg's signature
             return await self._in_span(super()._bind(timeout), 0, begins=True)
 
-        async def _bind_exec(self, n: int, timeout: Any) -> Any:  # noqa: ASYNC109  # same
+        async def _bind_exec(self, n: int, timeout: object) -> Sequence[object]:  # noqa: ASYNC109  # same
             return await self._in_span(super()._bind_exec(n, timeout), n, begins=True)
 
-        async def _exec(self, n: int, timeout: Any) -> Any:  # noqa: ASYNC109  # same
+        async def _exec(self, n: int, timeout: object) -> Sequence[object]:  # noqa: ASYNC109  # same
             return await self._in_span(super()._exec(n, timeout), n)
 
-        async def _in_span(self, work: Awaitable[Any], n: int, *, begins: bool = False) -> Any:
+        async def _in_span(
+            self, work: Awaitable[Sequence[object]], n: int, *, begins: bool = False
+        ) -> Sequence[object]:
             if begins:
                 self._heatshield = _STATEMENTS.begun(_begin, self._connection, self._query)
-            statement = getattr(self, "_heatshield", None)
+            statement: Statement | None = getattr(self, "_heatshield", None)
             if statement is None:
                 return await work
             if not begins:

@@ -1,24 +1,30 @@
 """redis-py, sync and async: local breakers, deadlines and retry budgets of commands.
 
 A call is one command or one pipeline. Its peer is host and port (or the socket's path); its name is
-the command. A command is not cut off by a deadline once it is sent, as its connection could not be
-used again; it is only not started. A lock is released in any case: others wait for it. Cluster
-clients are left alone: they have no one peer.
+the command. A deadline keeps a command from starting and never cuts it off once it is sent, as its
+connection could not be used again. A lock is released in any case: others wait for it. Cluster
+clients are left alone: they have more than one peer.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Final, NamedTuple, Protocol
 
 from heatshield.counters import fail_open
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import (
+    AsyncOriginal,
+    AsyncWrapper,
+    Original,
+    Patches,
+    Wrapper,
+    around,
+    around_async,
+)
 from heatshield.integrations.services import Services
 from heatshield.resilience.downstream import DOWNSTREAM, GIVING_BACK, Begun
 from heatshield.resilience.local_breaker import Outcome
 
 __all__ = ["NAME", "install", "remove"]
-
-Naming = Callable[[Any, tuple[Any, ...]], str]
 
 NAME: Final = "downstream_redis"
 
@@ -28,17 +34,42 @@ PATIENT: Final = frozenset(
     {"BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN",
      "WAIT", "WAITAOF", "XREAD", "XREADGROUP"}
 )  # fmt: skip
-"""Commands that may wait for something to happen; taking long says nothing of the server."""
+"""Commands that wait for something to happen: a long one says nothing of the server."""
 
 MOST_LETTERS: Final = 32
-"""Of a command's name; module commands are the longest."""
+"""Letters of a command's name; module commands are the longest."""
 
 _PEER: Final = "_heatshield_peer"
 _PATCHES: Final = Patches()
 
 
+class _Pool(Protocol):
+    connection_kwargs: dict[str, object]
+
+
+class _Client(Protocol):
+    """What is used of a client or a pipeline."""
+
+    connection_pool: _Pool
+
+
+class _Pipeline(_Client, Protocol):
+    command_stack: list[object]
+
+
+class _Asked(NamedTuple):
+    """A command that was let through, and whether it may take its time."""
+
+    begun: Begun
+    patient: bool
+
+
+Naming = Callable[..., str]
+"""Tells the name of a call from the client and the arguments."""
+
+
 def install(services: Services) -> None:
-    """Stand before every command, if the settings want anything of it.
+    """Ask before each command, if the settings want anything asked.
 
     Raises:
         ImportError: if redis-py is not installed.
@@ -62,56 +93,22 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
     DOWNSTREAM.remove(NAME)
 
 
-def _around(name: Naming) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def execute(client: Any, *args: Any, **kwargs: Any) -> Any:
-            begun, patient = _begin(client, args, name)
-            if begun is None:
-                return original(client, *args, **kwargs)
-            try:
-                reply = original(client, *args, **kwargs)
-            except BaseException as error:
-                _failed(begun, error, patient)
-                raise
-            begun.end(Outcome.SUCCESS, patient=patient)
-            return reply
-
-        return execute
-
-    return wrap
+def _around(name: Naming) -> Wrapper:
+    return around(_beginning(name), _end, _failed)
 
 
-def _around_async(
-    name: Naming,
-) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]:
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        @wraps(original)
-        async def execute(client: Any, *args: Any, **kwargs: Any) -> Any:
-            begun, patient = _begin(client, args, name)
-            if begun is None:
-                return await original(client, *args, **kwargs)
-            try:
-                reply = await original(client, *args, **kwargs)
-            except BaseException as error:
-                _failed(begun, error, patient)
-                raise
-            begun.end(Outcome.SUCCESS, patient=patient)
-            return reply
-
-        return execute
-
-    return wrap
+def _around_async(name: Naming) -> AsyncWrapper:
+    return around_async(_beginning(name), _end, _failed)
 
 
-def _releasing(original: Callable[..., Any]) -> Callable[..., Any]:
+def _releasing(original: Original) -> Original:
     @wraps(original)
-    def release(lock: Any, *args: Any, **kwargs: Any) -> Any:
+    def release(lock: object, *args: object, **kwargs: object) -> object:
         token = GIVING_BACK.set(True)
         try:
             return original(lock, *args, **kwargs)
@@ -121,9 +118,9 @@ def _releasing(original: Callable[..., Any]) -> Callable[..., Any]:
     return release
 
 
-def _releasing_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _releasing_async(original: AsyncOriginal) -> AsyncOriginal:
     @wraps(original)
-    async def release(lock: Any, *args: Any, **kwargs: Any) -> Any:
+    async def release(lock: object, *args: object, **kwargs: object) -> object:
         token = GIVING_BACK.set(True)
         try:
             return await original(lock, *args, **kwargs)
@@ -133,31 +130,34 @@ def _releasing_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., A
     return release
 
 
-def _begin(client: Any, args: tuple[Any, ...], name: Naming) -> tuple[Begun | None, bool]:
-    """Ask; whether the command may take its time is said beside the answer."""
-    if DOWNSTREAM.idle:
-        return None, False
-    command = name(client, args)
-    if not command:
-        return None, False
-    return DOWNSTREAM.begin(_peer(client), command), command in PATIENT
+def _beginning(name: Naming) -> Callable[..., _Asked | None]:
+    def begin(client: _Client, args: tuple[object, ...], _options: object) -> _Asked | None:
+        if DOWNSTREAM.idle:
+            return None
+        command = name(client, args)
+        if not command:
+            return None
+        begun = DOWNSTREAM.begin(_peer(client), command)
+        return None if begun is None else _Asked(begun, command in PATIENT)
+
+    return begin
 
 
 @fail_open(NAME, "")
-def _command(_client: Any, args: tuple[Any, ...]) -> str:
-    """The first word: redis-py takes a whole command in one text, too, with its keys."""
+def _command(_client: object, args: tuple[object, ...]) -> str:
+    """The first word: redis-py also takes a whole command in one text, with its keys."""
     word = args[0]
     text = word.decode("ascii", "replace") if isinstance(word, bytes) else str(word)
     return text.split(None, 1)[0].upper()[:MOST_LETTERS]
 
 
 @fail_open(NAME, "")
-def _pipeline(pipeline: Any, _args: tuple[Any, ...]) -> str:
+def _pipeline(pipeline: _Pipeline, _args: tuple[object, ...]) -> str:
     return PIPELINE if pipeline.command_stack else ""
 
 
 @fail_open(NAME, "")
-def _peer(client: Any) -> str:
+def _peer(client: _Client) -> str:
     pool = client.connection_pool
     known = getattr(pool, _PEER, None)
     if known is None:
@@ -166,7 +166,7 @@ def _peer(client: Any) -> str:
     return str(known)
 
 
-def _address(pool: Any) -> str:
+def _address(pool: _Pool) -> str:
     kwargs = pool.connection_kwargs
     service = getattr(pool, "service_name", None)
     if service:
@@ -176,17 +176,21 @@ def _address(pool: Any) -> str:
     return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
 
 
+def _end(asked: _Asked, _reply: object) -> None:
+    asked.begun.end(Outcome.SUCCESS, patient=asked.patient)
+
+
 @fail_open(NAME, None)
-def _failed(begun: Begun, error: BaseException, patient: bool) -> None:  # noqa: FBT001  # ours alone
+def _failed(asked: _Asked, error: BaseException) -> None:
     from redis import exceptions
 
     if isinstance(error, exceptions.TimeoutError | exceptions.ConnectionError | OSError):
         outcome = Outcome.FAILURE
     elif isinstance(error, exceptions.ResponseError | exceptions.WatchError):
-        # An answer, be it no. But BUSY says that a script has blocked the server.
+        # The server answered. But BUSY says that a script has blocked it.
         outcome = Outcome.FAILURE if str(error).startswith("BUSY ") else Outcome.SUCCESS
     elif isinstance(error, exceptions.InvalidResponse):
         outcome = Outcome.FAILURE
     else:
         outcome = Outcome.CUT
-    begun.end(outcome, patient=patient)
+    asked.begun.end(outcome, patient=asked.patient)

@@ -5,17 +5,44 @@ service's subclasses, are covered and stay what they are. Also ``stream()``, ``c
 cursors and pipelines.
 """
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from __future__ import annotations
+
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+)
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.sql_statements import Statement, Statements
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches
 from heatshield.integrations.services import Services
+from heatshield.tracing.values import Attributes, Plain
+
+if TYPE_CHECKING:
+    from psycopg import BaseConnection
+    from psycopg._cursor_base import BaseCursor
+    from psycopg.pq.abc import PGresult
+
+    Connection = BaseConnection[object]
+    Cursor = BaseCursor[Connection, object]
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -25,11 +52,30 @@ _STATEMENTS: Final = Statements(NAME, OtelContrib("psycopg", "PsycopgInstrumento
 _PATCHES: Final = Patches()
 _SYSTEM: Final = "postgresql"
 
-_WHOSE: Final[WeakKeyDictionary[Any, Mapping[str, Any]]] = WeakKeyDictionary()
+_CONNECTIONS: Final[WeakKeyDictionary[Connection, Mapping[str, Plain]]] = WeakKeyDictionary()
 """What spans say of a connection."""
 
-_READING: Final[WeakKeyDictionary[Any, Statement]] = WeakKeyDictionary()
+_READING: Final[WeakKeyDictionary[Cursor, Statement]] = WeakKeyDictionary()
 """Statements whose rows are still to come, by cursor: psycopg's have no place for more."""
+
+Steps = Generator[object, object, object]
+"""Steps of psycopg's own protocol, that it waits between."""
+
+
+Rows = Generator[object, None, None]
+AsyncRows = AsyncGenerator[object, None]
+
+
+class _Composed(Protocol):
+    """A query of ``psycopg.sql``."""
+
+    def as_string(self, context: Cursor) -> str: ...
+
+
+class _Template(Protocol):
+    """A template string."""
+
+    strings: Iterable[str]
 
 
 def install(_services: Services) -> None:
@@ -68,43 +114,43 @@ def remove() -> None:
 # -- one statement ---------------------------------------------------------------------------------
 
 
-def _begin(cursor: Any, query: Any, *_args: Any, **_kwargs: Any) -> Statement | None:
+def _begin(cursor: Cursor, query: object, *_args: object, **_kwargs: object) -> Statement | None:
     if _READING:
         _let_go(cursor)
-    return _STATEMENTS.open(_text(query, cursor), _whose(cursor.connection), system=_SYSTEM)
+    return _STATEMENTS.open(_text(query, cursor), _attributes_of(cursor.connection), system=_SYSTEM)
 
 
 def _begin_many(
-    cursor: Any, query: Any, params_seq: Any = (), *_args: Any, **_kwargs: Any
+    cursor: Cursor, query: object, params_seq: object = (), *_args: object, **_kwargs: object
 ) -> Statement | None:
     if _READING:
         _let_go(cursor)
     batch = len(params_seq) if isinstance(params_seq, list | tuple) else 0
     return _STATEMENTS.open(
-        _text(query, cursor), _whose(cursor.connection), system=_SYSTEM, batch=batch
+        _text(query, cursor), _attributes_of(cursor.connection), system=_SYSTEM, batch=batch
     )
 
 
-def _text(query: Any, cursor: Any) -> Any:
+def _text(query: object, cursor: Cursor) -> str | bytes:
     if isinstance(query, str | bytes):
         return query
-    if hasattr(query, "as_string"):  # psycopg.sql's
-        return query.as_string(cursor)
-    return "?".join(query.strings)  # a template string
+    if hasattr(query, "as_string"):
+        return cast("_Composed", query).as_string(cursor)
+    return "?".join(cast("_Template", query).strings)
 
 
-def _whose(connection: Any) -> Mapping[str, Any]:
-    known = _WHOSE.get(connection)
+def _attributes_of(connection: Connection) -> Mapping[str, Plain]:
+    known = _CONNECTIONS.get(connection)
     if known is None:
         info = connection.info
-        known = {"db.system.name": _SYSTEM, "db.namespace": info.dbname}
+        found: Attributes = {"db.system.name": _SYSTEM, "db.namespace": info.dbname}
         if info.host:
-            known |= {"server.address": info.host, "server.port": info.port}
-        _WHOSE[connection] = known
+            found |= {"server.address": info.host, "server.port": info.port}
+        _CONNECTIONS[connection] = known = found
     return known
 
 
-def _rows(cursor: Any) -> int:
+def _rows(cursor: Cursor) -> int:
     """Rows read or written by all statements of one ``execute``."""
     results = getattr(cursor, "_results", ())
     if len(results) > 1:
@@ -112,24 +158,26 @@ def _rows(cursor: Any) -> int:
     return max(0, int(cursor.rowcount))
 
 
-def _rows_of(results: Iterable[Any]) -> int:
+def _rows_of(results: Iterable[PGresult]) -> int:
     return sum(result.ntuples or result.command_tuples or 0 for result in results)
 
 
-def _rows_or_later(statement: Statement, _result: Any, cursor: Any, *_args: Any) -> int | None:
+def _rows_or_later(
+    statement: Statement, _result: object, cursor: Cursor, *_args: object
+) -> int | None:
     if cursor.connection.pgconn.pipeline_status and cursor.pgresult is None:
         _READING[cursor] = statement
         return None
     return _rows(cursor)
 
 
-def _rows_by_page(statement: Statement, _result: Any, cursor: Any, *_args: Any) -> None:
+def _rows_by_page(statement: Statement, _result: object, cursor: Cursor, *_args: object) -> None:
     _READING[cursor] = statement
 
 
 @fail_open(NAME, None)
-def _let_go(cursor: Any) -> None:
-    """Nothing more is read of the statement before."""
+def _let_go(cursor: Cursor) -> None:
+    """End the cursor's earlier statement: no more of it is read."""
     statement = _READING.pop(cursor, None)
     if statement is not None:
         statement.end()
@@ -138,15 +186,15 @@ def _let_go(cursor: Any) -> None:
 # -- rows that come later --------------------------------------------------------------------------
 
 
-def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
+def _fetching(fetch: Callable[..., Steps]) -> Callable[..., Steps]:
     @wraps(fetch)
-    def fetched(cursor: Any, num: int | None) -> Generator[Any, Any, Any]:
+    def fetched(cursor: Cursor, num: int | None) -> Steps:
         statement = _READING.get(cursor)
         if statement is None:
             return (yield from fetch(cursor, num))
         statement.resume()
         try:
-            records = yield from fetch(cursor, num)
+            records = cast("Sequence[object]", (yield from fetch(cursor, num)))
         except BaseException as error:
             statement.fail(error)
             raise
@@ -159,20 +207,20 @@ def _fetching(fetch: Callable[..., Any]) -> Callable[..., Any]:
     return fetched
 
 
-def _closing(close: Callable[..., Any]) -> Callable[..., Any]:
+def _closing(close: Callable[..., Steps]) -> Callable[..., Steps]:
     @wraps(close)
-    def closed(cursor: Any) -> Generator[Any, Any, Any]:
+    def closed(cursor: Cursor) -> Steps:
         _let_go(cursor)
         return (yield from close(cursor))
 
     return closed
 
 
-def _receiving(receive: Callable[..., Any]) -> Callable[..., Any]:
-    """In a pipeline, results come when somebody waits for them."""
+def _receiving(receive: Original) -> Original:
+    """Count rows as results come: in a pipeline they come when the service waits for them."""
 
     @wraps(receive)
-    def received(cursor: Any, results: Any) -> Any:
+    def received(cursor: Cursor, results: Sequence[PGresult]) -> object:
         done = receive(cursor, results)
         if _READING:
             _count(cursor, results)
@@ -182,7 +230,7 @@ def _receiving(receive: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @fail_open(NAME, None)
-def _count(cursor: Any, results: Any) -> None:
+def _count(cursor: Cursor, results: Sequence[PGresult]) -> None:
     statement = _READING.get(cursor)
     if statement is not None:
         rows = _rows_of(results)
@@ -192,10 +240,10 @@ def _count(cursor: Any, results: Any) -> None:
             statement.read(rows)  # of one of many parameters
 
 
-def _streaming(stream: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def _streaming(stream: Callable[..., Rows]) -> Callable[..., Iterator[object]]:
     @wraps(stream)
-    def streamed(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        rows: Any = stream(cursor, *args, **kwargs)
+    def streamed(cursor: Cursor, *args: object, **kwargs: object) -> Iterator[object]:
+        rows = stream(cursor, *args, **kwargs)
         statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
         if statement is None:
             yield from rows
@@ -209,12 +257,10 @@ def _streaming(stream: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return streamed
 
 
-def _streaming_async(
-    stream: Callable[..., AsyncIterator[Any]],
-) -> Callable[..., AsyncIterator[Any]]:
+def _streaming_async(stream: Callable[..., AsyncRows]) -> Callable[..., AsyncIterator[object]]:
     @wraps(stream)
-    async def streamed(cursor: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        rows: Any = stream(cursor, *args, **kwargs)
+    async def streamed(cursor: Cursor, *args: object, **kwargs: object) -> AsyncIterator[object]:
+        rows = stream(cursor, *args, **kwargs)
         statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
         if statement is None:
             async for row in rows:
@@ -230,10 +276,10 @@ def _streaming_async(
     return streamed
 
 
-def _copying(copy: Callable[..., Any]) -> Callable[..., Any]:
+def _copying(copy: Callable[..., AbstractContextManager[object]]) -> Original:
     @wraps(copy)
     @contextmanager
-    def copied(cursor: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def copied(cursor: Cursor, *args: object, **kwargs: object) -> Iterator[object]:
         statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
         if statement is None:
             with copy(cursor, *args, **kwargs) as copying:
@@ -247,10 +293,10 @@ def _copying(copy: Callable[..., Any]) -> Callable[..., Any]:
     return copied
 
 
-def _copying_async(copy: Callable[..., Any]) -> Callable[..., Any]:
+def _copying_async(copy: Callable[..., AbstractAsyncContextManager[object]]) -> Original:
     @wraps(copy)
     @asynccontextmanager
-    async def copied(cursor: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def copied(cursor: Cursor, *args: object, **kwargs: object) -> AsyncIterator[object]:
         statement = _STATEMENTS.begun(_begin, cursor, *args, **kwargs)
         if statement is None:
             async with copy(cursor, *args, **kwargs) as copying:

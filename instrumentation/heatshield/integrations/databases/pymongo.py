@@ -1,21 +1,21 @@
 """pymongo, sync and asyncio: a span a command, with the documents it reads or writes as rows.
 
-pymongo tells listeners of every command; ours is told of all clients that are made from now on.
+pymongo tells listeners of every command; ours listens to all clients that are made from now on.
 Each page of a cursor is a command of its own (``getMore``), as each is a call of the server.
 """
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Final
+from typing import Final
 
 from pymongo import monitoring
 
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.sql_statements import Statement, Statements
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import AsyncOriginal, Patches
 from heatshield.integrations.services import Services
 from heatshield.sanitize.mongo_shape import (
     collection_of,
@@ -23,6 +23,7 @@ from heatshield.sanitize.mongo_shape import (
     documents_sent,
     shape_of,
 )
+from heatshield.tracing.values import Attributes
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -34,11 +35,11 @@ _PATCHES: Final = Patches()
 _HOUSEKEEPING: Final = frozenset(
     {"hello", "ismaster", "saslstart", "saslcontinue", "authenticate", "endsessions", "killcursors"}
 )
-"""What the driver sends by itself."""
+"""Commands that the driver sends by itself."""
 
 
 class _Running:
-    """The command that runs in a context: they are one after the other there."""
+    """The command that runs in a context; in one context they follow each other."""
 
     __slots__ = ("request_id", "sent", "statement")
 
@@ -49,7 +50,7 @@ class _Running:
 
 
 _RUNNING: Final[ContextVar[_Running | None]] = ContextVar("heatshield-mongo-command", default=None)
-"""In the context and not in a table: of what is cancelled, pymongo never says that it ended."""
+"""In the context and not in a table: pymongo never tells that a cancelled command ended."""
 
 
 def install(_services: Services) -> None:
@@ -63,7 +64,7 @@ def install(_services: Services) -> None:
 
 
 def remove() -> None:
-    """Listen no more."""
+    """Stop listening."""
     _PATCHES.undo()
     _Listener.active = False
     listeners = monitoring._LISTENERS.command_listeners  # noqa: SLF001  # nothing public removes one
@@ -75,7 +76,7 @@ class _Listener(monitoring.CommandListener):
     """Opens and ends the spans.
 
     Attributes:
-        active: clients keep the listeners they were made with, so it may be told when it is not.
+        active: clients keep the listeners they were made with, so events may come after removal.
     """
 
     active = False
@@ -86,7 +87,7 @@ class _Listener(monitoring.CommandListener):
         name = event.command_name
         if not self.active or name.lower() in _HOUSEKEEPING:
             return
-        _RUNNING.set(None)  # what was given up without a word
+        _RUNNING.set(None)  # a command that was given up
         sent = documents_sent(event.command)
         statement = _STATEMENTS.open_command(*_described(event, name, sent))
         if statement is not None:
@@ -94,7 +95,7 @@ class _Listener(monitoring.CommandListener):
 
     @fail_open(NAME, None)
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """It was answered; an answer may hold errors of single writes."""
+        """The server answered; an answer may hold errors of single writes."""
         running = _ended(event.request_id)
         if running is None:
             return
@@ -105,7 +106,7 @@ class _Listener(monitoring.CommandListener):
 
     @fail_open(NAME, None)
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """It was refused, or the connection was lost."""
+        """The server refused it, or the connection was lost."""
         running = _ended(event.request_id)
         if running is not None:
             _mark(running.statement, "OperationFailure", event.failure)
@@ -117,10 +118,10 @@ _LISTENER: Final = _Listener()
 
 def _described(
     event: monitoring.CommandStartedEvent, name: str, sent: int
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, Attributes]:
     collection = collection_of(event.command, name)
     summary = f"{name} {collection}" if collection else name
-    attributes: dict[str, Any] = {
+    attributes: Attributes = {
         "db.system.name": "mongodb",
         "db.namespace": event.database_name,
         "db.query.text": shape_of(event.command) if event.command else name,
@@ -146,11 +147,9 @@ def _ended(request_id: int) -> _Running | None:
     return running
 
 
-def _noticing_cancellation(
-    run: Callable[..., Awaitable[Any]],
-) -> Callable[..., Awaitable[Any]]:
+def _noticing_cancellation(run: AsyncOriginal) -> AsyncOriginal:
     @wraps(run)
-    async def noticed(*args: Any, **kwargs: Any) -> Any:
+    async def noticed(*args: object, **kwargs: object) -> object:
         try:
             return await run(*args, **kwargs)
         except CancelledError:
@@ -163,7 +162,7 @@ def _noticing_cancellation(
     return noticed
 
 
-def _mark(statement: Statement, fallback: str, failure: Mapping[str, Any]) -> None:
+def _mark(statement: Statement, fallback: str, failure: Mapping[str, object]) -> None:
     name = failure.get("codeName") or failure.get("errtype") or fallback
     code = failure.get("code")
     statement.mark_failed(

@@ -1,14 +1,13 @@
 """redis-py, sync, async and cluster: a span a command or pipeline, with the elements it moves.
 
 Our own patches and not OpenTelemetry's, which take as long as a command to a near server does. The
-span is not made the current one, as nothing runs within it. A pipeline of 20,000 commands makes one
-small span. Arguments are never sent, and keys only as patterns.
+span does not become the current one, as nothing runs within it. A pipeline of 20,000 commands makes
+one small span. Arguments are never sent, and keys only as patterns.
 """
 
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache, wraps
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, cast
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind
@@ -16,13 +15,15 @@ from opentelemetry.trace import Span, SpanKind
 from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.databases.redis_elements import elements_read, elements_written
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.patches import Patches, around, around_async
 from heatshield.integrations.services import Services
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
 from heatshield.sanitize.redis_keys import Patterns, key_of
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
+from heatshield.tracing.values import Attributes
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -37,6 +38,7 @@ MAX_PIPELINE_NAMES: Final = 4
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 """Replies that hold no elements."""
 
+_CONTRIB: Final = OtelContrib("redis", "RedisInstrumentor")
 _TRACER: Final = PROVIDER.get_tracer("heatshield.redis")
 _PATCHES: Final = Patches()
 _PATTERNS: Final = Patterns()
@@ -56,16 +58,18 @@ def install(services: Services) -> None:
         (client.Redis, client.Pipeline),
         (cluster.RedisCluster, cluster.ClusterPipeline),
     ):
-        _PATCHES.wrap(sync, "execute_command", _commanding)
-        _PATCHES.wrap(pipeline, "immediate_execute_command", _commanding)
-        _PATCHES.wrap(pipeline, "execute", _pipelining)
+        _PATCHES.wrap(sync, "execute_command", around(_open, _end, _fail))
+        _PATCHES.wrap(pipeline, "immediate_execute_command", around(_open, _end, _fail))
+        following = around(_open_pipeline, _end_pipeline, _fail_pipeline)
+        _PATCHES.wrap(pipeline, "execute", following)
     for asynchronous, batch in (
         (asyncio.Redis, asyncio.client.Pipeline),
         (asyncio.RedisCluster, asyncio.cluster.ClusterPipeline),
     ):
-        _PATCHES.wrap(asynchronous, "execute_command", _commanding_async)
-        _PATCHES.wrap(batch, "immediate_execute_command", _commanding_async)
-        _PATCHES.wrap(batch, "execute", _pipelining_async)
+        _PATCHES.wrap(asynchronous, "execute_command", around_async(_open, _end, _fail))
+        _PATCHES.wrap(batch, "immediate_execute_command", around_async(_open, _end, _fail))
+        following_async = around_async(_open_pipeline, _end_pipeline, _fail_pipeline)
+        _PATCHES.wrap(batch, "execute", following_async)
 
 
 def remove() -> None:
@@ -76,44 +80,10 @@ def remove() -> None:
 # -- one command -----------------------------------------------------------------------------------
 
 
-def _commanding(execute: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(execute)
-    def execute_command(client: Any, *words: Any, **options: Any) -> Any:
-        span = _open(client, words)
-        if span is None:
-            return execute(client, *words, **options)
-        try:
-            reply = execute(client, *words, **options)
-        except BaseException as error:
-            _fail(span, error)
-            raise
-        _end(span, reply)
-        return reply
-
-    return execute_command
-
-
-def _commanding_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    @wraps(execute)
-    async def execute_command(client: Any, *words: Any, **options: Any) -> Any:
-        span = _open(client, words)
-        if span is None:
-            return await execute(client, *words, **options)
-        try:
-            reply = await execute(client, *words, **options)
-        except BaseException as error:
-            _fail(span, error)
-            raise
-        _end(span, reply)
-        return reply
-
-    return execute_command
-
-
 @fail_open("redis", None)
-def _open(client: Any, words: Sequence[Any]) -> Span | None:
+def _open(client: object, words: Sequence[object], _options: object) -> Span | None:
     context = get_current()
-    if not words or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _theirs():
+    if not words or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _CONTRIB.active:
         return None
     name = _name(words[0])
     pattern = _pattern(name, words)
@@ -128,13 +98,7 @@ def _open(client: Any, words: Sequence[Any]) -> Span | None:
     return _TRACER.open(name, SpanKind.CLIENT, attributes, context)
 
 
-def _theirs() -> bool:
-    """Whether the service has OpenTelemetry's own instrumentation: then that makes the spans."""
-    module = sys.modules.get("opentelemetry.instrumentation.redis")
-    return module is not None and module.RedisInstrumentor().is_instrumented_by_opentelemetry
-
-
-def _name(word: Any) -> str:
+def _name(word: object) -> str:
     return _named(word) if isinstance(word, str | bytes) else str(word).upper()
 
 
@@ -144,7 +108,7 @@ def _named(word: str | bytes) -> str:
     return text if text.isupper() else text.upper()
 
 
-def _pattern(name: str, words: Sequence[Any]) -> str | None:
+def _pattern(name: str, words: Sequence[object]) -> str | None:
     key = key_of(name.partition(" ")[0], words)
     if key is None:
         return None
@@ -154,8 +118,8 @@ def _pattern(name: str, words: Sequence[Any]) -> str | None:
     return _PATTERNS.of(key, (request.user, request.raw_user))
 
 
-def _attributes(client: Any) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"db.system.name": "redis"}
+def _attributes(client: object) -> Attributes:
+    attributes: Attributes = {"db.system.name": "redis"}
     pool = getattr(client, "connection_pool", None)
     if pool is not None:
         known = pool.connection_kwargs
@@ -179,7 +143,7 @@ def _statement(name: str, pattern: str | None, words: int) -> str:
 
 
 @fail_open("redis", None)
-def _end(span: Span, reply: Any) -> None:
+def _end(span: Span, reply: object) -> None:
     try:
         if type(reply) not in _SCALARS:
             name = getattr(span, "name", "")
@@ -203,44 +167,14 @@ def _fail(span: Span, error: BaseException) -> None:
 # -- pipelines -------------------------------------------------------------------------------------
 
 
-def _pipelining(execute: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(execute)
-    def executed(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-        opened = _open_pipeline(pipeline)
-        if opened is None:
-            return execute(pipeline, *args, **kwargs)
-        try:
-            replies = execute(pipeline, *args, **kwargs)
-        except BaseException as error:
-            _fail(opened[0], error)
-            raise
-        _end_pipeline(*opened, replies)
-        return replies
-
-    return executed
-
-
-def _pipelining_async(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    @wraps(execute)
-    async def executed(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-        opened = _open_pipeline(pipeline)
-        if opened is None:
-            return await execute(pipeline, *args, **kwargs)
-        try:
-            replies = await execute(pipeline, *args, **kwargs)
-        except BaseException as error:
-            _fail(opened[0], error)
-            raise
-        _end_pipeline(*opened, replies)
-        return replies
-
-    return executed
+_Pipeline = tuple[Span, tuple[str, ...]]
+"""A span, and the names of its commands."""
 
 
 @fail_open("redis", None)
-def _open_pipeline(pipeline: Any) -> tuple[Span, tuple[str, ...]] | None:
+def _open_pipeline(pipeline: object, *_: object) -> _Pipeline | None:
     context = get_current()
-    if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _theirs():
+    if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _CONTRIB.active:
         return None
     commands = [_words(command) for command in _stack(pipeline)]
     if not commands:
@@ -262,7 +196,7 @@ def _open_pipeline(pipeline: Any) -> tuple[Span, tuple[str, ...]] | None:
     return _TRACER.open(name, SpanKind.CLIENT, attributes, context), names
 
 
-def _stack(pipeline: Any) -> Sequence[Any]:
+def _stack(pipeline: object) -> Sequence[object]:
     """The commands that wait: a cluster's pipeline keeps them in its execution strategy."""
     strategy = getattr(pipeline, "_execution_strategy", None)
     for owner in (strategy, pipeline):
@@ -273,13 +207,15 @@ def _stack(pipeline: Any) -> Sequence[Any]:
     return ()
 
 
-def _words(command: Any) -> Sequence[Any]:
-    found: Sequence[Any] = getattr(command, "args", None) or command[0]
-    return found
+def _words(command: object) -> Sequence[object]:
+    """The words of a command that waits: an object of its own, or a tuple that begins with them."""
+    words = getattr(command, "args", None) or cast("Sequence[object]", command)[0]
+    return cast("Sequence[object]", words)
 
 
 @fail_open("redis", None)
-def _end_pipeline(span: Span, names: tuple[str, ...], replies: Any) -> None:
+def _end_pipeline(pipeline: _Pipeline, replies: object) -> None:
+    span, names = pipeline
     try:
         if isinstance(replies, list):
             read = sum(
@@ -290,3 +226,7 @@ def _end_pipeline(span: Span, names: tuple[str, ...], replies: Any) -> None:
             add_cost(elements=read, span=span)
     finally:
         span.end()
+
+
+def _fail_pipeline(pipeline: _Pipeline, error: BaseException) -> None:
+    _fail(pipeline[0], error)

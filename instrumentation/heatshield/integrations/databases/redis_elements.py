@@ -5,7 +5,7 @@ new. Read elements are counted from the reply. Commands about the server itself 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from heatshield.sanitize.redis_keys import SCRIPT_KEYS_AT, SCRIPTS, script_keys
 
@@ -44,7 +44,7 @@ _CURSOR_REPLY_LENGTH: Final = 2
 """SCAN and its kin answer (cursor, elements)."""
 
 
-def elements_written(words: Sequence[Any]) -> int:
+def elements_written(words: Sequence[object]) -> int:
     """Elements that a command, its name first, writes or deletes; 0 for one that only reads."""
     if not words:
         return 0
@@ -66,7 +66,7 @@ def elements_written(words: Sequence[Any]) -> int:
     )
 
 
-def elements_read(command: str, reply: Any) -> int:
+def elements_read(command: str, reply: object) -> int:
     """Elements in a reply: members of a list, set or mapping; 0 for a scalar."""
     name = _name(command)
     if name in _SERVER:
@@ -78,7 +78,7 @@ def elements_read(command: str, reply: Any) -> int:
     return 0
 
 
-def _name(word: Any) -> str:
+def _name(word: object) -> str:
     """``CONFIG`` for ``CONFIG GET``, which is one word to the client."""
     text = word.decode("latin-1") if isinstance(word, bytes) else str(word)
     return text.partition(" ")[0].upper()

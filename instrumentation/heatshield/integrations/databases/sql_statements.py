@@ -1,12 +1,12 @@
 """The span of a statement, and the rows that are read through it.
 
-A statement that returns rows is not over when the library's ``execute`` returns: SQLite steps to
-the first row only, server-side cursors fetch page by page. A span can't be written to once it has
-ended, and rows charged to whatever runs later would hide which statement read them. So a span whose
-rows are still to come is *paused*: it is ended when the last row has been read, or the cursor is
-closed, used anew or gone. Its duration is the time that was spent in the library, not the time
-that the service took between two rows, so no second is charged twice. What is read one row at a
-time is counted, not timed: timing would cost more than the row.
+A statement that returns rows goes on after the library's ``execute`` returns: SQLite steps to the
+first row only, server-side cursors fetch page by page. A span can't be written to once it has
+ended, and rows charged to a later span would hide which statement read them. So a span whose rows
+are still to come is *paused*: it ends when the last row has been read, or the cursor is closed,
+used anew or gone. Its duration is the time spent in the library, without the time that the service
+takes between two rows, so no second is charged twice. Rows that are read one at a time are counted,
+not timed: timing would cost more than the row.
 
 Rows that drivers buffer (psycopg, asyncpg) are known when ``execute`` returns; there nothing is
 paused. Rows of a statement that has ended already go to the current span: they are charged to the
@@ -18,9 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
 from time import perf_counter_ns
-from typing import Any, Final
+from typing import Final
 from weakref import ReferenceType, ref
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
@@ -28,6 +27,7 @@ from opentelemetry.trace import Span, SpanKind
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.patches import AsyncWrapper, Wrapper, around, around_async
 from heatshield.names import COST_ROWS
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.sanitize.sql_errors import status_of
@@ -35,13 +35,14 @@ from heatshield.sanitize.sql_shape import MAX_STATEMENT, shape_of
 from heatshield.tracing.failure import fail_without_stack, mark_refusal, text_of
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
+from heatshield.tracing.values import Attributes, Plain
 
 __all__ = ["Statement", "Statements", "covered"]
 
 _COVERING: Final[ContextVar["ReferenceType[Statement] | None"]] = ContextVar(
     "heatshield-statement", default=None
 )
-"""The statement of a library on top of drivers that runs here and now."""
+"""The statement that runs in this context, of a library on top of drivers."""
 
 _ABANDONED: Final[deque[tuple[Span, int, int]]] = deque()
 """Spans whose cursors are gone, their rows and durations. The garbage collector may come at any
@@ -107,7 +108,7 @@ class Statement:
 
     @fail_open("statement", None)
     def fail(self, error: BaseException) -> None:
-        """It ended with an error; one that only ends the task or the program is none."""
+        """End it with an error; what ends the task or the program is no failure of it."""
         try:
             span = self.span
             if span is None or not isinstance(error, Exception) or mark_refusal(span, error):
@@ -119,7 +120,7 @@ class Statement:
             self.end()
 
     def mark_failed(self, name: str, message: str, status: str) -> None:
-        """Say what went wrong.
+        """Mark its span as failed.
 
         Args:
             name: of the error's class.
@@ -135,9 +136,9 @@ class Statement:
         fail_without_stack(span, name, message)
 
     def __del__(self) -> None:
-        """Its cursor is gone; nobody will read on.
+        """Its cursor is gone, so no more rows will be read.
 
-        If it still ran, it was given up at an unknown time, and no guess is charged to anybody.
+        If it still ran, it was given up at an unknown time, and no guessed time is charged.
         """
         if self.span is not None:
             _ABANDONED.append((self.span, self.rows, self._busy_ns))
@@ -159,12 +160,20 @@ def _end_abandoned() -> None:
 
 
 def covered() -> bool:
-    """Whether what a driver is asked here is a part of a statement that has its span already."""
+    """Whether a driver runs here for a statement that has its span already."""
     covering = _COVERING.get()
     if covering is None:
         return False
     statement = covering()
     return statement is not None and statement.running
+
+
+Begin = Callable[..., Statement | None]
+Rows = Callable[..., int | None]
+Args = tuple[object, ...]
+Kwargs = dict[str, object]
+_Execution = tuple[Statement, object, Args]
+"""A statement, with the object and the arguments of the method that executes it."""
 
 
 class Statements:
@@ -181,9 +190,9 @@ class Statements:
         self._tracer = PROVIDER.get_tracer(f"heatshield.{name}")
 
     def open(
-        self, statement: Any, whose: Mapping[str, Any], *, system: str, batch: int = 0
+        self, statement: object, whose: Mapping[str, Plain], *, system: str, batch: int = 0
     ) -> Statement | None:
-        """Begin a statement; ``None`` if it is none of ours to trace.
+        """Begin a statement; ``None`` if it is not traced here.
 
         Args:
             statement: SQL, as text or bytes.
@@ -199,7 +208,7 @@ class Statements:
                 return None
             text = statement if isinstance(statement, str) else _text(statement)
             shape = shape_of(text, system)
-            attributes = {**whose, **shape.attributes}
+            attributes: Attributes = {**whose, **shape.attributes}
             if not SANITIZER.redacts:
                 attributes["db.query.text"] = text[:MAX_STATEMENT]
             if batch > 1:
@@ -209,8 +218,8 @@ class Statements:
             COUNTERS.error(self._name)
             return None
 
-    def open_command(self, name: str, attributes: dict[str, Any]) -> Statement | None:
-        """Begin what is not SQL; ``None`` if it is none of ours to trace."""
+    def open_command(self, name: str, attributes: Attributes) -> Statement | None:
+        """Begin a command that is not SQL; ``None`` if it is not traced here."""
         try:
             context = get_current()
             if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or self._contrib.active:
@@ -220,13 +229,13 @@ class Statements:
             COUNTERS.error(self._name)
             return None
 
-    def _opened(self, name: str, attributes: dict[str, Any], context: Context) -> Statement:
+    def _opened(self, name: str, attributes: Attributes, context: Context) -> Statement:
         if _ABANDONED:
             _end_abandoned()
         return Statement(self._tracer.open(name, SpanKind.CLIENT, attributes, context))
 
     def cover(
-        self, statement: Any, whose: Mapping[str, Any], *, system: str, batch: int = 0
+        self, statement: object, whose: Mapping[str, Plain], *, system: str, batch: int = 0
     ) -> Statement | None:
         """Begin a statement as :meth:`open` does, and leave out the drivers' spans while it runs.
 
@@ -243,18 +252,18 @@ class Statements:
     # -- around a library's functions ------------------------------------------------------------
 
     def begun(
-        self, begin: Callable[..., Statement | None], /, *args: Any, **kwargs: Any
+        self, begin: Begin, /, instance: object, *args: object, **kwargs: object
     ) -> Statement | None:
         """What ``begin`` opens for a call of a library; ``None`` if it can't."""
         try:
-            return begin(*args, **kwargs)
+            return begin(instance, *args, **kwargs)
         except Exception:  # noqa: BLE001  # called in a way that the library itself will refuse
             COUNTERS.error(self._name)
             return None
 
     @contextmanager
     def reading(self, statement: Statement) -> Iterator[None]:
-        """The statement ends with what is done inside."""
+        """End the statement with the block."""
         try:
             yield
         except BaseException as error:
@@ -262,73 +271,51 @@ class Statements:
             raise
         statement.end()
 
-    def around(
-        self, begin: Callable[..., Statement | None], rows: Callable[..., int | None]
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """A wrapper of a function that executes a statement.
+    def around(self, begin: Begin, rows: Rows) -> Wrapper:
+        """A patch of a method that executes a statement.
 
         Args:
-            begin: opens the statement; is given the function's arguments.
-            rows: how many it read or wrote, or ``None`` if more may come; is given the statement,
-                the result and the function's arguments.
+            begin: opens the statement; takes the method's arguments.
+            rows: how many it read or wrote, or ``None`` if more may come; takes the statement,
+                the result and the method's arguments.
         """
+        return around(self._beginning(begin), self._ending(rows), self._fail)
 
-        def wrapper(execute: Callable[..., Any]) -> Callable[..., Any]:
-            @wraps(execute)
-            def executed(*args: Any, **kwargs: Any) -> Any:
-                statement = self.begun(begin, *args, **kwargs)
-                if statement is None:
-                    return execute(*args, **kwargs)
-                try:
-                    result = execute(*args, **kwargs)
-                except BaseException as error:
-                    statement.fail(error)
-                    raise
-                self._returned(statement, rows, result, args)
-                return result
+    def around_async(self, begin: Begin, rows: Rows) -> AsyncWrapper:
+        """:meth:`around` for a coroutine method."""
+        return around_async(self._beginning(begin), self._ending(rows), self._fail)
 
-            return executed
+    def _beginning(self, begin: Begin) -> Callable[[object, Args, Kwargs], _Execution | None]:
+        def beginning(instance: object, args: Args, kwargs: Kwargs) -> _Execution | None:
+            try:
+                statement = begin(instance, *args, **kwargs)
+            except Exception:  # noqa: BLE001  # as in begun
+                COUNTERS.error(self._name)
+                return None
+            return None if statement is None else (statement, instance, args)
 
-        return wrapper
+        return beginning
 
-    def around_async(
-        self, begin: Callable[..., Statement | None], rows: Callable[..., int | None]
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """The same for a coroutine function."""
+    def _ending(self, rows: Rows) -> Callable[[_Execution, object], None]:
+        def ending(execution: _Execution, result: object) -> None:
+            statement, instance, args = execution
+            count: int | None = 0
+            try:
+                count = rows(statement, result, instance, *args)
+            except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
+                COUNTERS.error(self._name)
+            if count is None:
+                statement.pause()
+            else:
+                statement.end(count)
 
-        def wrapper(execute: Callable[..., Any]) -> Callable[..., Any]:
-            @wraps(execute)
-            async def executed(*args: Any, **kwargs: Any) -> Any:
-                statement = self.begun(begin, *args, **kwargs)
-                if statement is None:
-                    return await execute(*args, **kwargs)
-                try:
-                    result = await execute(*args, **kwargs)
-                except BaseException as error:
-                    statement.fail(error)
-                    raise
-                self._returned(statement, rows, result, args)
-                return result
+        return ending
 
-            return executed
-
-        return wrapper
-
-    def _returned(
-        self, statement: Statement, rows: Callable[..., int | None], result: Any, args: Any
-    ) -> None:
-        count: int | None = 0
-        try:
-            count = rows(statement, result, *args)
-        except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
-            COUNTERS.error(self._name)
-        if count is None:
-            statement.pause()
-        else:
-            statement.end(count)
+    def _fail(self, execution: _Execution, error: BaseException) -> None:
+        execution[0].fail(error)
 
 
-def _text(statement: Any) -> str:
+def _text(statement: object) -> str:
     if isinstance(statement, bytes | bytearray | memoryview):
         return bytes(statement[: MAX_STATEMENT * 4]).decode("utf-8", "replace")
     return str(statement)

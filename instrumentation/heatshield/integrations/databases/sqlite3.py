@@ -3,19 +3,19 @@
 ``sqlite3.Connection`` and ``Cursor`` are C types whose methods can't be replaced, and a proxy in
 their place would fail ``isinstance`` and every function in C that wants a connection (``backup``,
 ``sqlite3.Row``). So ``sqlite3.connect`` makes connections of a subclass. A ``factory`` that the
-service gives is kept, with ours behind it: its methods still run first and its ``super()`` leads to
+service gives stays, with ours behind it: its methods still run first and its ``super()`` leads to
 ours.
 """
 
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
-from typing import Any, Final, Self
+from typing import Final, Self, TypeGuard, TypeVar, cast
 
 from heatshield.integrations.databases.sql_statements import Statement, Statements
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -25,17 +25,19 @@ NAME: Final = "sqlite3"
 _STATEMENTS: Final = Statements(NAME, OtelContrib("sqlite3", "SQLite3Instrumentor"))
 _PATCHES: Final = Patches()
 _SYSTEM: Final = "sqlite"
-_WHOSE: Final[Mapping[str, str]] = {"db.system.name": _SYSTEM}
+_DATABASE: Final[Mapping[str, str]] = {"db.system.name": _SYSTEM}
 
 _FACTORY_AT: Final = 5
 """Where ``connect`` takes its factory if it is no keyword."""
 
 _ASIDE: Final = "aiosqlite"
-"""It runs statements in a thread that knows of no request: its spans would be nobody's."""
+"""It runs statements in a thread that knows of no request, so its spans would have no user."""
+
+R = TypeVar("R")
 
 
 def install(_services: Services) -> None:
-    """Have connections that are opened from now on traced; replaces an earlier patch."""
+    """Trace connections that are opened from now on; replaces an earlier patch."""
     _PATCHES.undo()
     for module in (sqlite3, sqlite3.dbapi2):
         _PATCHES.wrap(module, "connect", _connecting)
@@ -46,9 +48,9 @@ def remove() -> None:
     _PATCHES.undo()
 
 
-def _connecting(connect: Callable[..., Any]) -> Callable[..., Any]:
+def _connecting(connect: Original) -> Original:
     @wraps(connect)
-    def connected(*args: Any, **kwargs: Any) -> Any:
+    def connected(*args: object, **kwargs: object) -> object:
         if _ASIDE in sys.modules and _called_by(_ASIDE):
             return connect(*args, **kwargs)
         if len(args) > _FACTORY_AT:
@@ -73,7 +75,7 @@ class _Cursor(sqlite3.Cursor):
 
     _statement: Statement | None
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self:
         # Not in __init__, which subclasses pass by when they call sqlite3.Cursor's.
         made = super().__new__(cls)
         made._statement = None
@@ -81,18 +83,20 @@ class _Cursor(sqlite3.Cursor):
 
     # -- statements ------------------------------------------------------------------------------
 
-    def execute(self, *args: Any) -> Any:
+    def execute(self, *args: object) -> Self:
         return self._run(super().execute, args)
 
-    def executemany(self, *args: Any) -> Any:
+    def executemany(self, *args: object) -> Self:
         return self._run(super().executemany, args, _length(args[1]) if len(args) > 1 else 0)
 
-    def executescript(self, *args: Any) -> Any:
+    def executescript(self, *args: object) -> sqlite3.Cursor:
         return self._run(super().executescript, args)
 
-    def _run(self, execute: Callable[..., Any], args: tuple[Any, ...], batch: int = 0) -> Any:
+    def _run(self, execute: Callable[..., R], args: tuple[object, ...], batch: int = 0) -> R:
         self._let_go()
-        statement = _STATEMENTS.open(args[0], _WHOSE, system=_SYSTEM, batch=batch) if args else None
+        statement = (
+            _STATEMENTS.open(args[0], _DATABASE, system=_SYSTEM, batch=batch) if args else None
+        )
         if statement is None:
             return execute(*args)
         try:
@@ -108,7 +112,7 @@ class _Cursor(sqlite3.Cursor):
         return result
 
     def _let_go(self) -> None:
-        """Nothing more is read of the statement before."""
+        """End the earlier statement: no more of it is read."""
         statement, self._statement = self._statement, None
         if statement is not None:
             statement.end()
@@ -119,8 +123,8 @@ class _Cursor(sqlite3.Cursor):
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def fetchone(self) -> Any:
-        """The first row ends the statement: often nobody asks for a second, nor closes."""
+    def fetchone(self) -> object:
+        """Read a row; the first ends the statement: many services neither read on nor close."""
         statement = self._statement
         if statement is None:
             return super().fetchone()
@@ -128,19 +132,19 @@ class _Cursor(sqlite3.Cursor):
         statement.end(row is not None)
         return row
 
-    def fetchmany(self, *args: Any, **kwargs: Any) -> Any:
+    def fetchmany(self, *args: int | None, **kwargs: int | None) -> list[object]:
         statement = self._statement
         if statement is None:
             return super().fetchmany(*args, **kwargs)
         rows = self._reading(super().fetchmany, statement, *args, **kwargs)
         wanted = args[0] if args else kwargs.get("size", self.arraysize)
-        if len(rows) < wanted:
+        if wanted is not None and len(rows) < wanted:
             statement.end(len(rows))
         else:
             statement.pause(len(rows))
         return rows
 
-    def fetchall(self) -> Any:
+    def fetchall(self) -> list[object]:
         statement = self._statement
         if statement is None:
             return super().fetchall()
@@ -149,8 +153,8 @@ class _Cursor(sqlite3.Cursor):
         return rows
 
     def _reading(
-        self, fetch: Callable[..., Any], statement: Statement, *args: Any, **kwargs: Any
-    ) -> Any:
+        self, fetch: Callable[..., R], statement: Statement, *args: object, **kwargs: object
+    ) -> R:
         statement.resume()
         try:
             return fetch(*args, **kwargs)
@@ -158,7 +162,7 @@ class _Cursor(sqlite3.Cursor):
             statement.fail(error)
             raise
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         statement = self._statement
         if statement is None:
             return _NEXT(self)
@@ -173,7 +177,7 @@ class _Cursor(sqlite3.Cursor):
         if statement.span is None:
             statement.read(1)
         else:
-            statement.rows += 1  # what a call would do, for every row
+            statement.rows += 1  # as a call would do, but cheaper for every row
         return row
 
 
@@ -185,18 +189,21 @@ class _Connection(sqlite3.Connection):
 
     __slots__ = ()
 
-    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        return super().cursor(_traced_cursor(factory))
+    def cursor(  # type: ignore[override]  # any object, of which sqlite3 complains itself
+        self, factory: object = sqlite3.Cursor
+    ) -> sqlite3.Cursor:
+        traced = cast("Callable[[sqlite3.Connection], sqlite3.Cursor]", _traced_cursor(factory))
+        return super().cursor(traced)
 
     # These make a plain cursor, whatever ``cursor`` makes.
 
-    def execute(self, *args: Any) -> Any:
+    def execute(self, *args: object) -> sqlite3.Cursor:
         return super().cursor(_Cursor).execute(*args)
 
-    def executemany(self, *args: Any) -> Any:
+    def executemany(self, *args: object) -> sqlite3.Cursor:
         return super().cursor(_Cursor).executemany(*args)
 
-    def executescript(self, *args: Any) -> Any:
+    def executescript(self, *args: object) -> sqlite3.Cursor:
         return super().cursor(_Cursor).executescript(*args)
 
 
@@ -205,37 +212,38 @@ for _class in (_Connection, _Cursor):  # what a service sees of them
     _class.__module__ = "sqlite3"
 
 
-def _traced_connection(factory: Any) -> Any:
+def _traced_connection(factory: object) -> object:
     if factory is sqlite3.Connection:
         return _Connection
     return _with(factory, _Connection) if _is_of(factory, sqlite3.Connection) else factory
 
 
-def _traced_cursor(factory: Any) -> Any:
+def _traced_cursor(factory: object) -> object:
     if factory is sqlite3.Cursor:
         return _Cursor
     return _with(factory, _Cursor) if _is_of(factory, sqlite3.Cursor) else factory
 
 
-def _is_of(factory: Any, base: type) -> bool:
+def _is_of(factory: object, base: type) -> TypeGuard[type]:
     return isinstance(factory, type) and issubclass(factory, base)
 
 
 @lru_cache(256)
-def _with(factory: Any, ours: type) -> Any:
+def _with(factory: type, ours: type) -> type:
     """``factory`` with our class behind its own methods; as it is where that can't be."""
     if issubclass(factory, ours):
         return factory
-    names = {
+    names: dict[str, object] = {
         "__module__": factory.__module__,
         "__qualname__": factory.__qualname__,
         "__slots__": (),
     }
+    metaclass: Callable[[str, tuple[type, ...], dict[str, object]], type] = type(factory)
     try:
-        return type(factory)(factory.__name__, (factory, ours), names)
+        return metaclass(factory.__name__, (factory, ours), names)
     except TypeError:  # e.g. a layout of its own
         return factory
 
 
-def _length(values: Iterable[Any]) -> int:
+def _length(values: object) -> int:
     return len(values) if isinstance(values, list | tuple) else 0
