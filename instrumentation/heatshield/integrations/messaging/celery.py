@@ -1,19 +1,19 @@
 """Celery, producers and workers: where it is patched, each of its modules as it is imported.
 
 Patches of our own and not OpenTelemetry's signals: a signal can't keep a task from running, and a
-producer that doesn't know the task it sends (``send_task``) is left with OpenTelemetry's span as
-its current one for ever. What happens then stands in ``celery_tasks`` and ``celery_messages``.
+producer that doesn't know the task it sends (``send_task``) keeps OpenTelemetry's span as its
+current one for ever. ``celery_tasks`` and ``celery_messages`` have the patches.
 """
 
-from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
 from heatshield.integrations.import_hooks import ImportHooks, ImportPatch
 from heatshield.integrations.messaging.celery_messages import Publishing
 from heatshield.integrations.messaging.celery_tasks import WORKING, retrying
+from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -40,16 +40,16 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Take all of it out again; tracers that were built meanwhile do nothing any more."""
+    """Take the patches out again; tracers that were built meanwhile trace nothing any more."""
     _HOOKS.remove()
     WORKING.remove()
 
 
-def _quietly(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A worker's own talk with its broker belongs to nobody's request; its tasks are seen."""
+def _quietly(original: Original) -> Original:
+    """Make no spans of a worker's own talk with its broker: it belongs to no request."""
 
     @wraps(original)
-    def start(worker: Any, *args: Any, **kwargs: Any) -> Any:
+    def start(worker: object, *args: object, **kwargs: object) -> object:
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
             return original(worker, *args, **kwargs)

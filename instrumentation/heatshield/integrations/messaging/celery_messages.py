@@ -1,10 +1,9 @@
 """Celery's messages: a span for each that is published; trace and user travel in its headers."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextvars import Token
 from functools import wraps
-from typing import Any, Final
+from typing import Final, cast
 
 from opentelemetry.context import (
     _SUPPRESS_INSTRUMENTATION_KEY,
@@ -16,20 +15,21 @@ from opentelemetry.context import (
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from heatshield.counters import fail_open
+from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.values import Attributes
 
-__all__ = ["TRACER", "Publishing", "has_theirs"]
+__all__ = ["CONTRIB", "TRACER", "Publishing"]
 
+CONTRIB: Final = OtelContrib("celery", "CeleryInstrumentor")
 TRACER: Final = PROVIDER.get_tracer("heatshield.celery")
 
 
-def has_theirs() -> bool:
-    """Whether the service has activated OpenTelemetry's own instrumentation: its spans are used."""
-    module = sys.modules.get("opentelemetry.instrumentation.celery")
-    return module is not None and module.CeleryInstrumentor().is_instrumented_by_opentelemetry
+_Opened = tuple[Span, Token[Context], dict[str, object]]
+"""A span, what gives the context before it back, and the message's headers."""
 
 
 class Publishing:
@@ -42,11 +42,11 @@ class Publishing:
     def __init__(self, services: Services) -> None:
         self._headers = services.propagator.headers
 
-    def sending(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Around ``send_task``, by which every task is sent that is not run at once."""
+    def sending(self, original: Original) -> Original:
+        """A patch of ``send_task``, which sends every task that is not run at once."""
 
         @wraps(original)
-        def send_task(app: Any, name: str, *args: Any, **options: Any) -> Any:
+        def send_task(app: object, name: str, *args: object, **options: object) -> object:
             opened = self._open(name, options.get("headers"))
             if opened is None:
                 return original(app, name, *args, **options)
@@ -62,9 +62,9 @@ class Publishing:
         return send_task
 
     @fail_open("celery", None)
-    def _open(self, name: str, given: Any) -> tuple[Span, Token[Context], dict[str, Any]] | None:
+    def _open(self, name: str, given: object) -> _Opened | None:
         context = get_current()
-        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or has_theirs():
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or CONTRIB.active:
             return None
         attributes: Attributes = {
             "messaging.system": "celery",
@@ -73,13 +73,14 @@ class Publishing:
         }
         span = TRACER.open(f"publish {name}", SpanKind.PRODUCER, attributes, context)
         within = set_span_in_context(span, context)
-        headers = {**(given or {}), **self._headers(within)}
+        own = cast("Mapping[str, object]", given or {})
+        headers = {**own, **self._headers(within)}
         return span, attach(within), headers
 
 
 @fail_open("celery", None)
 def _end(
-    span: Span, token: Token[Context], error: BaseException | None = None, sent: Any = None
+    span: Span, token: Token[Context], error: BaseException | None = None, sent: object = None
 ) -> None:
     detach(token)
     try:

@@ -1,19 +1,19 @@
 """Celery's tasks: a span a run, its user, refusal before its body.
 
 A refused task is revoked and not failed: no error is logged, no errback called, nothing retried.
-Whoever waits for its result gets Celery's ``TaskRevokedError`` with the refusal in words; a chord
-that it is part of ends. So it is with a task that a refusal leaves, of a guard or from another
-service.
+A caller that waits for its result gets Celery's ``TaskRevokedError`` with the refusal as its text;
+a chord that it is part of ends. The same holds for a task that a refusal leaves, of a guard or from
+another service.
 
-The tracer that Celery builds for a task is surrounded for the span, and the task's ``run`` for the
-refusal, as only what is raised in there counts as the task's own.
+The patch around the tracer that Celery builds for a task makes the span; the one around the task's
+``run`` refuses, as only what is raised in there counts as the task's own.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Final
+from typing import Final, Protocol, cast
 
 from celery import states
 from celery.exceptions import Ignore
@@ -24,30 +24,68 @@ from heatshield.breakers.gate import GATE
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
-from heatshield.integrations.messaging.celery_messages import TRACER, has_theirs
+from heatshield.integrations.messaging.celery_messages import CONTRIB, TRACER
+from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.stamp import add_cost, stamp_user
+from heatshield.tracing.values import Attributes
 
 __all__ = ["WORKING", "Job", "retrying"]
 
 _OURS: Final = "_heatshield"
 """Attribute of a function: it is one of ours."""
 
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+
 EAGER_AT: Final = 6
 """Where ``build_tracer`` takes whether its task is run by its caller."""
 
-Function = Callable[..., Any]
+Message = Mapping[str, object]
+"""What Celery knows of the message that brought a task: its headers and more."""
+
+
+class _TaskRequest(Protocol):
+    """Celery's own request: one run of a task."""
+
+    id: str
+    ignore_result: bool | None
+    called_directly: bool
+
+
+class _Backend(Protocol):
+    def mark_as_revoked(
+        self, task_id: str, reason: str, *, request: _TaskRequest, store_result: bool
+    ) -> None: ...
+
+
+class Task(Protocol):
+    """What is used of a task."""
+
+    name: str
+    run: Original
+    request: _TaskRequest
+    ignore_result: bool
+    backend: _Backend
+    throws: Iterable[type[BaseException]]
+
+
+class _Outcome(Protocol):
+    """How a run ended, as Celery's tracer returns it."""
+
+    state: str
+    retval: BaseException
 
 
 class Job:
     """One run of a task.
 
     Args:
-        task: which.
+        task: the task.
         request: what is known of the request that sent it.
-        context: that it runs in; ``None`` if OpenTelemetry's own instrumentation makes that.
+        context: that it runs in; ``None`` if OpenTelemetry's own instrumentation makes it.
         span: of the run, if it is ours.
 
     Attributes:
@@ -55,7 +93,7 @@ class Job:
     """
 
     def __init__(
-        self, task: Any, request: Request, context: Context | None, span: Span = INVALID_SPAN
+        self, task: Task, request: Request, context: Context | None, span: Span = INVALID_SPAN
     ) -> None:
         self.task = task
         self.begun = False
@@ -63,12 +101,12 @@ class Job:
         self._context = context
         self._span = span
 
-    def run(self, function: Function, *args: Any, **kwargs: Any) -> Any:
+    def run(self, function: Original, *args: object) -> object:
         """Run all that Celery does for it, in its context."""
         running = _RUNNING.set(self)
         token = None if self._context is None else attach(self._context)
         try:
-            traced = function(*args, **kwargs)
+            traced = function(*args)
         except BaseException as error:
             self._fail(error)
             raise
@@ -109,9 +147,9 @@ class Job:
         )
 
     @fail_open("celery", None)
-    def _note(self, traced: Any) -> None:
-        """Say how it went, from the four things that a tracer returns."""
-        info = traced[1]
+    def _note(self, traced: object) -> None:
+        """Write the outcome on the span, from the four things that a tracer returns."""
+        info = cast("Sequence[_Outcome | None]", traced)[1]
         if info is None or not self._span.is_recording():
             return
         error = info.retval
@@ -130,7 +168,7 @@ _RUNNING: Final[ContextVar[Job | None]] = ContextVar("heatshield-job", default=N
 
 
 class _Working:
-    """Surrounds tracers; what it has built outlives a runtime, and then does nothing."""
+    """Patches tracers; a patched one outlives a runtime, and traces nothing then."""
 
     def __init__(self) -> None:
         self._services: Services | None = None
@@ -144,18 +182,19 @@ class _Working:
     def remove(self) -> None:
         self._services = None
 
-    def building(self, original: Function) -> Function:
-        """Around ``build_tracer``."""
+    def building(self, original: Original) -> Original:
+        """A patch of ``build_tracer``."""
         if hasattr(original, _OURS):
             return original  # imported from where it is patched already
 
         @wraps(original)
-        def build_tracer(name: str, task: Any, *args: Any, **kwargs: Any) -> Any:
+        def build_tracer(name: str, task: Task, *args: object, **kwargs: object) -> object:
             eager = kwargs.get("eager", args[EAGER_AT - 2] if len(args) > EAGER_AT - 2 else False)
             if eager or self._services is None:
                 return original(name, task, *args, **kwargs)
             _guard(task)
-            return self._tracing(task, original(name, task, *args, **kwargs))
+            tracer = cast("Original", original(name, task, *args, **kwargs))
+            return self._tracing(task, tracer)
 
         setattr(build_tracer, _OURS, True)
         return build_tracer
@@ -172,9 +211,11 @@ class _Working:
                 if getattr(task, "__trace__", None) is not None:
                     task.__trace__ = module.build_tracer(name, task, app.loader, app=app)
 
-    def _tracing(self, task: Any, original: Function) -> Function:
+    def _tracing(self, task: Task, original: Original) -> Original:
         @wraps(original)
-        def trace_task(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        def trace_task(
+            uuid: str, args: Args, kwargs: Kwargs, request: Message | None = None
+        ) -> object:
             job = self._job(task, uuid, (args, kwargs), request)
             if job is None:
                 return original(uuid, args, kwargs, request)
@@ -183,7 +224,9 @@ class _Working:
         return trace_task
 
     @fail_open("celery", None)
-    def _job(self, task: Any, uuid: str, given: tuple[Any, Any], message: Any) -> Job | None:
+    def _job(
+        self, task: Task, uuid: str, given: tuple[Args, Kwargs], message: Message | None
+    ) -> Job | None:
         services = self._services
         if services is None:
             return None
@@ -194,7 +237,7 @@ class _Working:
         if services.identity.headers:
             named = {n.encode(): v.encode("utf-8", "replace") for n, v in headers.items()}
             services.identity.on_entry(request, named)
-        if has_theirs():
+        if CONTRIB.active:
             return Job(task, request, None)
         # Not on top of the current context: that is the worker's.
         context = inbound.context(request, Context())
@@ -209,24 +252,26 @@ class _Working:
 WORKING: Final = _Working()
 
 
-def _attributes(task: Any, uuid: str, message: Any) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
+def _attributes(task: Task, uuid: str, message: Message | None) -> Attributes:
+    attributes: Attributes = {
         "messaging.system": "celery",
         "messaging.operation.type": "process",
         "messaging.message.id": uuid,
         "celery.task_name": task.name,
     }
-    queue = ((message or {}).get("delivery_info") or {}).get("routing_key")
+    known = message or {}
+    delivery = cast("Message", known.get("delivery_info") or {})
+    queue = delivery.get("routing_key")
     if queue:
         attributes["messaging.destination.name"] = str(queue)
-    retries = (message or {}).get("retries")
+    retries = cast("int | None", known.get("retries"))
     if retries:
         attributes["celery.retries"] = int(retries)
     return attributes
 
 
-def _elements(args: Any, kwargs: Any) -> int:
-    """How many things a task is given to work on: the members of its arguments that are lists."""
+def _elements(args: Args, kwargs: Kwargs) -> int:
+    """How many elements a task gets to work on: the members of its arguments that are lists."""
     values = (*args, *kwargs.values())
     return sum(len(value) for value in values if isinstance(value, list | tuple | set | frozenset))
 
@@ -234,17 +279,17 @@ def _elements(args: Any, kwargs: Any) -> int:
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def _guard(task: Any) -> None:
-    """Have the body of a task refused, and what a refusal leaves not taken for a failure."""
+def _guard(task: Task) -> None:
+    """Patch the body of a task: it may be refused, and a refusal that leaves it is no failure."""
     run = task.run
     if hasattr(run, _OURS):
         return
 
     @wraps(run)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: object, **kwargs: object) -> object:
         job = _RUNNING.get()
         if job is None or job.task is not task or job.begun:
-            return run(*args, **kwargs)  # called, not sent: it is part of whatever calls it
+            return run(*args, **kwargs)  # called, not sent: it is part of its caller's work
         refusal = job.refusal()
         if refusal is None:
             try:
@@ -260,11 +305,11 @@ def _guard(task: Any) -> None:
     task.run = guarded
 
 
-def retrying(original: Function) -> Function:
-    """Around ``Task.retry``, which ``autoretry_for`` calls too: a refusal is not retried."""
+def retrying(original: Original) -> Original:
+    """A patch of ``Task.retry``, which ``autoretry_for`` calls too: a refusal is not retried."""
 
     @wraps(original)
-    def retry(task: Any, *args: Any, **kwargs: Any) -> Any:
+    def retry(task: Task, *args: object, **kwargs: object) -> object:
         refusal = _refusal_behind(task, args, kwargs)
         if refusal is not None:
             raise refusal
@@ -278,9 +323,9 @@ EXC_AT: Final = 2
 
 
 @fail_open("celery", None)
-def _refusal_behind(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BreakerOpen | None:
+def _refusal_behind(task: Task, args: Args, kwargs: Kwargs) -> BreakerOpen | None:
     if task.request.called_directly:
-        return None  # Celery raises what is behind it, then
+        return None  # Celery raises the cause itself then
     given = args[EXC_AT] if len(args) > EXC_AT else kwargs.get("exc")
     error = given if isinstance(given, BaseException) else sys.exc_info()[1]
     return None if error is None else refusal_in(error)

@@ -2,16 +2,23 @@
 
 ``Producer`` and ``Consumer`` are C types whose methods can't be replaced, so subclasses take their
 places, right after the C module was imported: before ``SerializingProducer`` and the like, which
-build on them, are made. Where those exist already, they are given another base. Objects that were
-made before, and names that were imported from here before, stay as they are.
+build on them, are made. Where those exist already, they get another base. Objects that were made
+before, and names that a service imported before, stay as they are.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, cast
 
 from heatshield.counters import fail_open
-from heatshield.integrations.messaging.kafka import Arguments, KafkaSpans, Sending, with_headers
+from heatshield.integrations.messaging.kafka import (
+    Args,
+    Arguments,
+    KafkaSpans,
+    Kwargs,
+    Sending,
+    with_headers,
+)
 from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.services import Services
@@ -26,16 +33,37 @@ _PRODUCE: Final = Arguments(
 )
 _PRODUCE_BATCH: Final = Arguments("topic", "messages")
 
+CType = Any
+"""A C type of the library's; its stubs know neither its subclasses nor all of its methods."""
+
+
+class _Message(Protocol):
+    """What is used of a received message."""
+
+    def topic(self) -> str: ...
+
+    def key(self) -> object: ...
+
+    def value(self) -> object: ...
+
+    def error(self) -> object: ...
+
+
+class _Library(Protocol):
+    Producer: type
+    Consumer: type
+
+
 _TRACED: Final[dict[type, type]] = {}
 """From C types to the subclasses in their place. They outlive a runtime, as classes of the library
-and the service build on them; without one they only pass on."""
+and the service build on them; without a runtime they trace nothing."""
 
 
 def install(services: Services) -> None:
-    """Have producers and consumers that are made from now on traced."""
+    """Trace producers and consumers that are made from now on."""
     remove()
     _SPANS.install(services)
-    library: Any = sys.modules["confluent_kafka.cimpl"]
+    library = cast("_Library", sys.modules["confluent_kafka.cimpl"])
     if not _TRACED:
         _TRACED[library.Producer] = _traced_producer(library.Producer)
         _TRACED[library.Consumer] = _traced_consumer(library.Consumer)
@@ -45,7 +73,7 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Put the C types back where the library has them; what builds on ours stays, and does less."""
+    """Put the C types back where the library has them; what builds on ours stays, untraced."""
     for original, traced in _TRACED.items():
         _rename(traced, original)
     _SPANS.remove()
@@ -60,9 +88,10 @@ def _rename(former: type, latter: type) -> None:
                     setattr(module, known, latter)
 
 
-def _rebase(original: Any, traced: type) -> None:
-    """Have the classes that build on a C type build on ours."""
-    for one in original.__subclasses__():
+def _rebase(original: type, traced: type) -> None:
+    """Let the classes that build on a C type build on ours."""
+    subclasses: list[type] = original.__subclasses__()
+    for one in subclasses:
         if one is not traced:
             bases = tuple(traced if base is original else base for base in one.__bases__)
             _set_bases(one, bases)
@@ -73,26 +102,26 @@ def _set_bases(one: type, bases: tuple[type, ...]) -> None:
     one.__bases__ = bases
 
 
-def _traced_producer(original: Any) -> type:
+def _traced_producer(original: CType) -> type:
     class Producer(original):  # type: ignore[misc]  # it has no type before it is imported
         __slots__ = ()  # objects of the C type take no attributes; one more would hinder _rebase
         __doc__ = original.__doc__
 
-        def produce(self, *args: Any, **kwargs: Any) -> Any:
+        def produce(self, *args: object, **kwargs: object) -> object:
             sending = _open(args, kwargs)
             if sending is None:
                 return super().produce(*args, **kwargs)
             headers = with_headers(_PRODUCE.get("headers", args, kwargs), sending.headers)
-            args, kwargs = _PRODUCE.put("headers", headers, args, kwargs)
+            placed, named = _PRODUCE.put("headers", headers, args, kwargs)
             try:
-                return super().produce(*args, **kwargs)
+                return super().produce(*placed, **named)
             except BaseException as error:
                 sending.end(error)
                 raise
             finally:
                 sending.end()
 
-        def produce_batch(self, *args: Any, **kwargs: Any) -> Any:
+        def produce_batch(self, *args: object, **kwargs: object) -> object:
             sending = _open_batch(args, kwargs)
             if sending is None:
                 return super().produce_batch(*args, **kwargs)
@@ -107,18 +136,18 @@ def _traced_producer(original: Any) -> type:
     return _disguised(Producer, original)
 
 
-def _traced_consumer(original: Any) -> type:
+def _traced_consumer(original: CType) -> type:
     class Consumer(original):  # type: ignore[misc]  # as above
         __slots__ = ()
         __doc__ = original.__doc__
 
-        def poll(self, *args: Any, **kwargs: Any) -> Any:
+        def poll(self, *args: object, **kwargs: object) -> object:
             message = super().poll(*args, **kwargs)
             if message is not None:
                 _received((message,))
             return message
 
-        def consume(self, *args: Any, **kwargs: Any) -> Any:
+        def consume(self, *args: object, **kwargs: object) -> object:
             messages = super().consume(*args, **kwargs)
             if messages:
                 _received(messages)
@@ -133,22 +162,23 @@ def _disguised(ours: type, original: type) -> type:
 
 
 @fail_open(NAME, None)
-def _open(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sending | None:
+def _open(args: Args, kwargs: Kwargs) -> Sending | None:
     topic, value, key = (_PRODUCE.get(name, args, kwargs) for name in ("topic", "value", "key"))
     return _SPANS.sending(topic, length(key) + length(value))
 
 
 @fail_open(NAME, None)
-def _open_batch(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sending | None:
-    """A batch has a span, but its messages carry no headers: the library has no way to."""
+def _open_batch(args: Args, kwargs: Kwargs) -> Sending | None:
+    """Open the span of a batch; the library has no way to give its messages headers."""
     topic = _PRODUCE_BATCH.get("topic", args, kwargs)
-    messages = _PRODUCE_BATCH.get("messages", args, kwargs)
+    given = _PRODUCE_BATCH.get("messages", args, kwargs)
+    messages = cast("Sequence[Mapping[str, object]]", given)
     size = sum(length(one.get("key")) + length(one.get("value")) for one in messages)
     return _SPANS.sending(topic, size, len(messages))
 
 
 @fail_open(NAME, None)
-def _received(messages: Iterable[Any]) -> None:
+def _received(messages: Iterable[_Message]) -> None:
     _SPANS.received(
         (message.topic(), length(message.key()) + length(message.value()))
         for message in messages

@@ -1,12 +1,11 @@
-"""What is sent to Kafka and received from it: one span each, whichever library does it.
+"""Sending to Kafka and receiving from it: one span each, for any of its libraries.
 
 Spans of producers end when the library has taken the message: it sends in the background, many at
-once, and tells much later how that went. Spans of consumers do not hold the time in which there was
-no message.
+once, and tells the result much later. Spans of consumers leave out the time without a message.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final, cast
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
@@ -19,33 +18,36 @@ from heatshield.integrations.services import Services
 from heatshield.names import COST_BYTES, COST_ELEMENTS
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.values import Attributes
 
 __all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
 
 _NAMES: Final = frozenset({*HEADERS, "x-b3-sampled"})
-"""Headers that say in which trace a message was sent, and for whom."""
+"""Headers that say in which trace and for which user a message was sent."""
 
 _HEADERS: Final = (list, tuple, Mapping)
 
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+Header = tuple[str, bytes]
+
 
 class Arguments:
-    """The arguments of a call of a library, whose signature may grow.
+    """The arguments of a library's method, whose signature may grow.
 
     Args:
-        names: of those that may be given by position, in order.
+        names: of the parameters that may be given by position, in order.
     """
 
     def __init__(self, *names: str) -> None:
         self._places = {name: at for at, name in enumerate(names)}
 
-    def get(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def get(self, name: str, args: Args, kwargs: Kwargs) -> object:
         """One of them; ``None`` if it is not given."""
         at = self._places[name]
         return args[at] if at < len(args) else kwargs.get(name)
 
-    def put(
-        self, name: str, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def put(self, name: str, value: object, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """All of them, with another value for one."""
         at = self._places[name]
         if at < len(args):
@@ -53,11 +55,11 @@ class Arguments:
         return args, {**kwargs, name: value}
 
 
-def with_headers(given: Any, ours: Mapping[str, str]) -> Any:
+def with_headers(given: object, ours: Mapping[str, str]) -> object:
     """The headers of a message with ours in the place of those that said the same.
 
     A service that sends a message on often gives the headers that it came with. Where it does so
-    outside of :func:`heatshield.processing`, those know better than we do whose it is.
+    outside of :func:`heatshield.processing`, those name the message's user better than ours.
 
     Args:
         given: as the service gives them: a list or tuple of pairs, a mapping, or ``None``.
@@ -70,20 +72,20 @@ def with_headers(given: Any, ours: Mapping[str, str]) -> Any:
         return given
 
 
-def _merged(given: Any, ours: Mapping[str, str]) -> Any:
+def _merged(given: object, ours: Mapping[str, str]) -> object:
     if given is None and ours:
         return [(name, value.encode()) for name, value in ours.items()]
     if not ours or not isinstance(given, _HEADERS) or (names_trace(given) and not _in_request()):
         return given
-    pairs = given.items() if isinstance(given, Mapping) else given
+    pairs = cast("Iterable[Header]", given.items() if isinstance(given, Mapping) else given)
     kept = [pair for pair in pairs if pair[0] not in _NAMES]
     merged = [*kept, *((name, value.encode()) for name, value in ours.items())]
-    return tuple(merged) if isinstance(given, tuple) else merged  # not every library takes one
+    return tuple(merged) if isinstance(given, tuple) else merged  # of the kind that was given
 
 
 @fail_open("kafka", False)  # what it returns then
-def names_trace(given: Any) -> bool:
-    """Whether headers that the service gives say already what ours would."""
+def names_trace(given: object) -> bool:
+    """Whether headers that the service gives name a trace or a user already."""
     if isinstance(given, Mapping):
         return not _NAMES.isdisjoint(given)
     return isinstance(given, list | tuple) and any(pair[0] in _NAMES for pair in given)
@@ -94,11 +96,11 @@ def _in_request() -> bool:
 
 
 class Sending:
-    """Something that is being sent.
+    """Messages that are being sent.
 
     Args:
         span: of the sending.
-        headers: that are to travel with it.
+        headers: that are to travel with each.
     """
 
     __slots__ = ("_span", "headers")
@@ -137,24 +139,24 @@ class KafkaSpans:
         self._propagator = None
 
     @fail_open("kafka", None)
-    def sending(self, topic: str, size: int, messages: int = 1) -> Sending | None:
-        """Open the span of what is about to be sent; ``None`` if it is not to be seen.
+    def sending(self, topic: object, size: int, messages: int = 1) -> Sending | None:
+        """Open the span of a sending; ``None`` if it is not to be seen.
 
         Args:
-            topic: that it goes to.
+            topic: that the messages go to.
             size: bytes of keys and values.
             messages: how many.
         """
         context = self._seen()
         if context is None or self._propagator is None:
             return None
-        attributes = _attributes("send", "send", topic, messages, size)
+        attributes = _attributes("send", "send", str(topic), messages, size)
         span = self._tracer.open(f"send {topic}", SpanKind.PRODUCER, attributes, context)
         return Sending(span, self._propagator.headers(set_span_in_context(span, context)))
 
     @fail_open("kafka", None)
     def carried(self) -> Mapping[str, str] | None:
-        """The headers of a message that is put into a batch, which has its span when it is sent."""
+        """The headers of a message in a batch, which gets its span when it is sent."""
         context = self._seen()
         if context is None or self._propagator is None:
             return None
@@ -162,7 +164,7 @@ class KafkaSpans:
 
     @fail_open("kafka", None)
     def received(self, messages: Iterable[tuple[str, int]]) -> None:
-        """Make the span of what has come.
+        """Make the span of messages that have come.
 
         Args:
             messages: the topic of each, and the bytes of its key and its value.
@@ -189,8 +191,8 @@ class KafkaSpans:
         return None if context.get(_SUPPRESS_INSTRUMENTATION_KEY) else context
 
 
-def _attributes(name: str, kind: str, topic: str, messages: int, size: int) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
+def _attributes(name: str, kind: str, topic: str, messages: int, size: int) -> Attributes:
+    attributes: Attributes = {
         "messaging.system": "kafka",
         "messaging.operation.name": name,
         "messaging.operation.type": kind,

@@ -1,14 +1,14 @@
-"""The processing of one message of a queue: a call of its own, made for whom its headers name.
+"""The processing of one message of a queue: a call of its own, for the user its headers name.
 
-A consumer asks for messages on nobody's behalf and gets those of many users at once, so it has to
-say where the work for one of them begins and ends.
+A consumer asks for messages without a user and gets those of many users at once, so the service
+says where the work for one message begins and ends.
 """
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from opentelemetry.context import (
     _SUPPRESS_INSTRUMENTATION_KEY,
@@ -29,6 +29,7 @@ from heatshield.rejection import BreakerOpen
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
+from heatshield.tracing.values import Attributes
 
 __all__ = ["Delivered", "Processing", "length"]
 
@@ -36,10 +37,10 @@ _TRACER: Final = PROVIDER.get_tracer("heatshield.messages")
 
 
 class Delivered(NamedTuple):
-    """What is to be known of a message of Kafka, whichever library has brought it.
+    """A message of Kafka, as any of its libraries has delivered it.
 
     Attributes:
-        topic: that it came by.
+        topic: that it was sent to.
         partition: of the topic; -1 if it is not known.
         offset: in the partition; -1 if it is not known.
         headers: by lower-case names; the last one, where several have the same name.
@@ -53,11 +54,11 @@ class Delivered(NamedTuple):
     size: int
 
     @classmethod
-    def read(cls, message: Any) -> "Delivered":
+    def read(cls, message: object) -> "Delivered":
         """Read a ``Message`` of confluent-kafka, whose parts are methods, or a ``ConsumerRecord``.
 
         Raises:
-            ValueError: if it comes of no topic.
+            ValueError: if it has no topic.
         """
         topic = _part(message, "topic")
         if not isinstance(topic, str) or not topic:
@@ -67,27 +68,27 @@ class Delivered(NamedTuple):
             topic,
             partition if isinstance(partition, int) else -1,
             offset if isinstance(offset, int) else -1,
-            _headers(_part(message, "headers")),
+            _headers(cast("Iterable[tuple[object, object]] | None", _part(message, "headers"))),
             _size(message, "key") + _size(message, "value"),
         )
 
 
 def length(part: object) -> int:
-    """Bytes of a key or a value; 0 for what some serializer has yet to make into bytes."""
+    """Bytes of a key or a value; 0 for an object that is not serialized yet."""
     return len(part) if isinstance(part, bytes | bytearray | memoryview | str) else 0
 
 
-def _part(message: Any, name: str) -> Any:
-    part = getattr(message, name, None)
+def _part(message: object, name: str) -> object:
+    part: object = getattr(message, name, None)
     return part() if callable(part) else part
 
 
-def _size(message: Any, name: str) -> int:
+def _size(message: object, name: str) -> int:
     serialized = getattr(message, f"serialized_{name}_size", None)
     return max(0, serialized) if isinstance(serialized, int) else length(_part(message, name))
 
 
-def _headers(headers: Iterable[Any] | None) -> dict[str, str]:
+def _headers(headers: Iterable[tuple[object, object]] | None) -> dict[str, str]:
     found = {}
     for name, value in headers or ():
         if isinstance(value, bytes):
@@ -98,7 +99,7 @@ def _headers(headers: Iterable[Any] | None) -> dict[str, str]:
 
 
 class Processing(AbstractContextManager[None]):
-    """What is done for one message, from entering to leaving.
+    """The work for one message, from entering to leaving.
 
     Args:
         message: as :meth:`Delivered.read` takes it.
@@ -111,7 +112,7 @@ class Processing(AbstractContextManager[None]):
 
     __slots__ = ("_identity", "_message", "_propagator", "_request", "_span", "_token")
 
-    def __init__(self, message: Any, propagator: RequestPropagator, identity: Identity) -> None:
+    def __init__(self, message: object, propagator: RequestPropagator, identity: Identity) -> None:
         self._message = message
         self._propagator = propagator
         self._identity = identity
@@ -141,7 +142,7 @@ class Processing(AbstractContextManager[None]):
         message = Delivered.read(self._message)
         inbound = self._propagator.read(message.headers.get)
         request = self._request = inbound.request()
-        # Not on top of the current context: that is of what polls, which works for many users.
+        # Not on top of the current context: that of the polling code, which works for many users.
         context = inbound.context(request, Context())
         call = f"process {message.topic}"
         span = _TRACER.open(call, SpanKind.CONSUMER, _attributes(message), context)
@@ -181,8 +182,8 @@ class Processing(AbstractContextManager[None]):
         span.end()
 
 
-def _attributes(message: Delivered) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
+def _attributes(message: Delivered) -> Attributes:
+    attributes: Attributes = {
         "messaging.system": "kafka",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
