@@ -1,16 +1,16 @@
 """One record on its way through several logging libraries is still one record.
 
 structlog renders into ``logging``, an ``InterceptHandler`` hands records of ``logging`` to loguru,
-a ``PropagateHandler`` the other way round. Each library's integration opens an :class:`Emission`
+a ``PropagateHandler`` does the reverse. Each library's integration opens an :class:`Emission`
 around what it writes. A record that is written inside another's, and says the same, is a relay: it
-is not exported, and the outer one is, with its own fields, if the relay reached somebody. What a
-handler has to say for itself says something else, and is exported on its own.
+is not exported, and the outer one is, with its own fields, if the relay reached a handler or sink.
+A record that a handler writes about its own work says something else, and is exported on its own.
 """
 
 import json
 from contextvars import ContextVar, Token
 from enum import Enum
-from typing import Any, Final
+from typing import Final, Protocol, cast
 
 from heatshield.counters import COUNTERS
 
@@ -28,6 +28,10 @@ class Follows(Enum):
     NONE = 3
 
 
+class _Record(Protocol):
+    def getMessage(self) -> str: ...  # noqa: N802  # logging's name
+
+
 class Emission:
     """One record while it is being written, from its making to :meth:`close`.
 
@@ -36,9 +40,9 @@ class Emission:
 
     Attributes:
         said: as above; it may become more exact on the way.
-        outer: what this one is a relay of; ``None`` if it stands for itself.
+        outer: what this one is a relay of; ``None`` if it is no relay.
         follows: which records inside are relays of it.
-        reached: somebody took it: a handler, a sink.
+        reached: a handler or a sink took it.
         relays: how many relays of it there were.
     """
 
@@ -49,7 +53,7 @@ class Emission:
     relays = 0
     _open = True
 
-    def __init__(self, said: Any) -> None:
+    def __init__(self, said: object) -> None:
         outer = _CURRENT.get()
         if outer is not None and outer.is_relayed_by(said):
             self.outer = outer
@@ -57,7 +61,7 @@ class Emission:
         self._token: Token[Emission | None] = _CURRENT.set(self)
 
     def close(self) -> bool:
-        """End it; says whether it is to be exported."""
+        """End it; returns whether it is to be exported."""
         try:
             _CURRENT.reset(self._token)
         except ValueError:  # a handler has changed the context under us; what is closed is ignored
@@ -70,7 +74,7 @@ class Emission:
             return False
         return True
 
-    def is_relayed_by(self, said: Any) -> bool:
+    def is_relayed_by(self, said: object) -> bool:
         """Whether a record inside is a relay of this one; if so it is counted."""
         if not self._open or self.follows is Follows.NONE:
             return False  # a task that was started inside has inherited an emission that is over
@@ -83,15 +87,15 @@ class Emission:
 
 
 def current() -> Emission | None:
-    """What is being written here and now."""
+    """The record that is being written in this context."""
     return _CURRENT.get()
 
 
-def _text(said: Any) -> str:
+def _text(said: object) -> str:
     if isinstance(said, str):
         return said
     try:
-        return str(said.getMessage())
+        return str(cast("_Record", said).getMessage())
     except Exception:  # noqa: BLE001  # a format string that does not fit its arguments
         return str(getattr(said, "msg", ""))
 

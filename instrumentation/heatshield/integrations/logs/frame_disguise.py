@@ -1,4 +1,4 @@
-"""Functions of ours in the places of a logging library's, to be taken for those they replace.
+"""Replacements of a logging library's methods, which look in the stack like the originals.
 
 Logging libraries look for the caller of a log method by walking up the stack until they are out of
 their own files or modules, and so do services' handlers (loguru's ``InterceptHandler``) and
@@ -8,12 +8,15 @@ in the service's log lines.
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from types import FunctionType
-from typing import Any, NamedTuple
+from types import CodeType, FunctionType
+from typing import NamedTuple, TypeVar, cast
 
 from heatshield.integrations.logs.log_tee import LogTee
+from heatshield.integrations.patches import Original
 
 __all__ = ["Place", "Tap", "disguised"]
+
+F = TypeVar("F", bound=Original)
 
 
 class Place(NamedTuple):
@@ -21,19 +24,19 @@ class Place(NamedTuple):
 
     Attributes:
         owner: its class.
-        name: what it is called there.
+        name: of the method.
         making: makes the replacement from the tap and the original.
     """
 
-    owner: Any
+    owner: type
     name: str
-    making: "Callable[[Tap, Callable[..., Any]], Callable[..., Any]]"
+    making: "Callable[[Tap, Original], Original]"
 
 
 class Tap:
-    """What stands in a library's classes.
+    """The replacements in one library's classes, and where they lead.
 
-    Replacements stay where somebody has wrapped them since, and find no tee then. So another
+    Replacements that another library has wrapped since stay, and find no tee then. So another
     installation does not replace them twice.
 
     Attributes:
@@ -42,10 +45,10 @@ class Tap:
 
     def __init__(self) -> None:
         self.tee: LogTee | None = None
-        self._replaced: list[tuple[Place, Any, Any]] = []
+        self._replaced: list[tuple[Place, object, object]] = []
 
     def put_in(self, tee: LogTee, places: Iterable[Place]) -> None:
-        """Let records lead to ``tee``."""
+        """Lead records to ``tee``."""
         if not self._replaced:
             for place in places:
                 original = vars(place.owner)[place.name]
@@ -55,7 +58,7 @@ class Tap:
         self.tee = tee
 
     def take_out(self) -> None:
-        """Let records lead nowhere, and put the originals back where that is possible."""
+        """Lead records nowhere, and put the originals back where that is possible."""
         tee, self.tee = self.tee, None
         if all(vars(place.owner).get(place.name) is ours for place, _, ours in self._replaced):
             for place, original, _ in self._replaced:
@@ -65,14 +68,14 @@ class Tap:
             tee.close()
 
 
-def disguised(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+def disguised(function: F, original: Original) -> F:
     """``function`` with the file, module and name of ``original``.
 
-    Its module's globals are those of now: what is patched into the module later is not seen.
+    It keeps its module's globals as they are now, and sees no later patch of the module.
     """
-    theirs = getattr(original, "__code__", None)
+    theirs: CodeType | None = getattr(original, "__code__", None)
     if theirs is None or not isinstance(function, FunctionType):
-        return wraps(original)(function)
+        return cast("F", wraps(original)(function))
     code = function.__code__.replace(
         co_filename=theirs.co_filename,
         co_firstlineno=theirs.co_firstlineno,
@@ -88,4 +91,4 @@ def disguised(function: Callable[..., Any], original: Callable[..., Any]) -> Cal
         function.__closure__,
     )
     ours.__kwdefaults__ = function.__kwdefaults__
-    return wraps(original)(ours)
+    return cast("F", wraps(original)(ours))

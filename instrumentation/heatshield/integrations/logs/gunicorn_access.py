@@ -1,20 +1,20 @@
-"""gunicorn's access log: its lines belong to the requests they tell of.
+"""gunicorn's access log: each line belongs to the request that it is about.
 
 gunicorn writes them when the application has returned. A line without its request would have no
 trace, and would name the raw user id where a pseudonym is to stand.
 """
 
 import sys
-from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from typing import Any, Final
+from types import FrameType
+from typing import Final
 
 from opentelemetry.context import Context, attach, detach
 
 from heatshield.context.finished import context_in
 from heatshield.counters import fail_open
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -25,7 +25,7 @@ _PATCHES: Final = Patches()
 
 
 def install(services: Services) -> None:
-    """Patch gunicorn's logger; classes of a service's own derive from it.
+    """Patch gunicorn's logger, from which a service's own classes derive.
 
     Raises:
         ImportError: if gunicorn is not installed.
@@ -36,13 +36,13 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
 
 
-def _in_its_request(original: Callable[..., Any]) -> Callable[..., Any]:
+def _in_its_request(original: Original) -> Original:
     @wraps(original)
-    def access(logger: Any, resp: Any, req: Any, environ: Any, *rest: Any) -> None:
+    def access(logger: object, resp: object, req: object, environ: object, *rest: object) -> None:
         context = _context(environ, sys._getframe(1))  # noqa: SLF001  # CPython's own name for it
         if context is None:
             original(logger, resp, req, environ, *rest)
@@ -57,6 +57,6 @@ def _in_its_request(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @fail_open(NAME, None)
-def _context(environ: Any, caller: Any) -> Context | None:
-    """By the WSGI environ; else by the ASGI scope of the worker, which makes up an environ."""
+def _context(environ: object, caller: FrameType) -> Context | None:
+    """Found by the WSGI environ; else by the worker's ASGI scope, of which it makes an environ."""
     return context_in(environ) or context_in(caller.f_locals.get("scope"))

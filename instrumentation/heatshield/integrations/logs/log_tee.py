@@ -1,8 +1,8 @@
 """What the integrations of logging libraries share: which records are exported, and how many.
 
-A record is exported if it reached a handler or sink of the service, so what the service's own
-levels and filters hold back is held back here; if its level is ``log_level`` or above; and as long
-as its call site keeps to ``log_rate``.
+A record is exported if it reached a handler or sink of the service, so the service's own levels and
+filters hold it back here too; if its level is ``log_level`` or above; and as long as its call site
+keeps to ``log_rate``.
 """
 
 import os
@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
@@ -24,19 +24,19 @@ from heatshield.integrations.services import Services
 __all__ = ["IDS", "SUPPRESSED_CAUSE", "LogTee", "current_ids", "ids_text"]
 
 NEVER_EXPORTED: Final = ("heatshield", "opentelemetry")
-"""Loggers, with all below them, that speak of exporting: their records would feed on themselves."""
+"""Loggers of exporting, with all below them: each of their records would cause another."""
 
 SUPPRESSED_CAUSE: Final = "log_rate_limit"
-"""What suppressed records are counted under, among what was dropped."""
+"""The cause under which suppressed records are counted as dropped."""
 
 FORK_WAITS_S: Final = 0.2
-"""Most that a fork waits for a thread that is just telling what was suppressed."""
+"""How long a fork waits for a thread that is just exporting what was suppressed."""
 
 _TEES: Final[weakref.WeakSet["LogTee"]] = weakref.WeakSet()
 
 
 class LogTee:
-    """Decides about records and sends them. Starts a thread only to tell what it suppressed.
+    """Decides which records to export, and exports them. Starts a thread only for suppressions.
 
     Args:
         services: of the runtime.
@@ -54,7 +54,7 @@ class LogTee:
         _TEES.add(self)
 
     def admit(self, logger: str, file: str, line: int, function: str, level: int) -> Site | None:
-        """The call site, if it may send this record; one that it may not is counted."""
+        """The call site, if it may send this record; ``None`` counts a suppressed one."""
         if level < self.level:
             return None
         site = self._limits.admit(logger, file, line, function, level, monotonic())
@@ -65,7 +65,7 @@ class LogTee:
             return None
         return site
 
-    def send(self, make: Callable[..., LogEvent | None], *arguments: Any) -> None:
+    def send(self, make: Callable[..., LogEvent | None], *arguments: object) -> None:
         """Export what ``make`` makes; never raises, whatever a record holds."""
         try:
             event = make(self, *arguments)
@@ -75,7 +75,7 @@ class LogTee:
             COUNTERS.error(self._name)
 
     def close(self) -> None:
-        """Tell what was suppressed, and nothing more."""
+        """Export what was suppressed, and end."""
         teller, self._teller = self._teller, None
         if teller is not None:
             teller.cancel()
@@ -94,7 +94,7 @@ class LogTee:
             self._tell_later()
 
     def after_fork(self) -> None:
-        """In a child process: the parent tells what it suppressed."""
+        """Forget what was suppressed, in a child process: the parent exports that."""
         self._limits.reset()
         self._teller = None
 
@@ -104,7 +104,7 @@ class LogTee:
             teller.name, teller.daemon = "heatshield-suppressed", True
             teller.start()
             self._teller = teller
-        except RuntimeError:  # no more threads: it is told with the next that is suppressed
+        except RuntimeError:  # no more threads; the next suppressed record tries again
             self._teller = None
 
     def _on_time(self) -> None:
@@ -141,7 +141,7 @@ IDS: Final = ("trace_id", "span_id", "user")
 
 
 def current_ids() -> dict[str, str]:
-    """``trace_id``, ``span_id`` and ``user`` of this moment, as far as there are any."""
+    """``trace_id``, ``span_id`` and ``user`` of this context, those that there are."""
     ids = {}
     span = get_current_span().get_span_context()
     if span.is_valid:

@@ -2,20 +2,20 @@
 
 ``Logger.callHandlers`` is replaced instead of a handler being added: with a handler on the root
 logger, Python's output of last resort would vanish, ``basicConfig`` would do nothing, and
-``dictConfig``, which servers run when their workers start, would throw the handler away. So the
-console says exactly what it said before.
+``dictConfig``, which servers run when their workers start, would remove the handler. So the console
+shows exactly what it showed before.
 
-A record is read after its handlers have had it: their filters may have redacted it, and one of them
+A record is read after its handlers are done: their filters may have redacted it, and one of them
 has formatted message and stack, which need not be done twice.
 """
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from threading import get_ident
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from heatshield.counters import fail_open
 from heatshield.export.logs import (
@@ -28,6 +28,7 @@ from heatshield.export.logs import (
 from heatshield.integrations.logs.deduplicate import Emission
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
+from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.tracing.values import plain
 
@@ -37,8 +38,8 @@ NAME: Final = "logging"
 
 _MADE: Final = vars(logging.makeLogRecord({}))
 _STANDARD: Final = frozenset(_MADE) | {"message", "asctime", "taskName"}
-"""What every record has, in the order in which it is made, and what formatters add. The rest came
-in ``extra``."""
+"""Fields of every record, in the order in which they are made, and those that formatters add. The
+rest came in ``extra``."""
 
 _USUAL_FIELDS: Final = len(_MADE)
 
@@ -46,7 +47,7 @@ _ESCAPE: Final = "\x1b"
 
 
 class _Ids(NamedTuple):
-    """What was put on a record for the console: its fields, and what stands behind its text."""
+    """What was put on a record for the console: fields, and a suffix behind its text."""
 
     fields: Collection[str] = ()
     suffix: str = ""
@@ -63,17 +64,17 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Let records go where they went before."""
+    """Stop exporting records."""
     _TAP.take_out()
 
 
-def _calling(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
+def _calling(tap: Tap, original: Original) -> Original:
     genuine = getattr(original, "__module__", "") == "logging"
     return _instead(tap) if genuine else _around(tap, original)
 
 
-def _around(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
-    """``callHandlers`` around what another patch has put there before."""
+def _around(tap: Tap, original: Original) -> Original:
+    """``callHandlers`` around the function that another patch has put there before."""
 
     def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
         emission = Emission(record)
@@ -88,8 +89,8 @@ def _around(tap: Tap, original: Callable[..., Any]) -> Callable[..., Any]:
     return call_handlers
 
 
-def _instead(tap: Tap) -> Callable[..., Any]:  # noqa: C901  # see below
-    """``callHandlers`` as CPython has it, from 3.11 to 3.14, that also sees who takes a record.
+def _instead(tap: Tap) -> Original:  # noqa: C901  # see below
+    """``callHandlers`` as CPython has it, from 3.11 to 3.14, that also sees which handler takes it.
 
     It is all in one function because handlers may count the frames between them and the caller.
     """
@@ -139,7 +140,7 @@ def _handed_on(answer: object, record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _warned(logger: logging.Logger) -> bool:
-    """Whether Python has said already that there are no handlers; it says so once."""
+    """Whether Python has warned already that there are no handlers; it does so once."""
     warned, logger.manager.emittedNoHandlerWarning = logger.manager.emittedNoHandlerWarning, True
     return warned
 
@@ -160,9 +161,9 @@ def _event(tee: LogTee, record: logging.LogRecord, ids: _Ids) -> LogEvent | None
     )
     if site is None:
         return None
-    fields: list[tuple[Any, Any]] = []
+    fields: list[tuple[object, object]] = []
     if len(every) > _USUAL_FIELDS + 1 + ("asctime" in every):
-        # Those that all records have were set first, unless a class of the service's own is it.
+        # The fields of all records come first, unless the record's class is the service's own.
         skipped = _USUAL_FIELDS if type(record) is logging.LogRecord else 0
         for pair in islice(every.items(), skipped, None):
             if pair[0] not in _STANDARD:
@@ -176,32 +177,32 @@ def _event(tee: LogTee, record: logging.LogRecord, ids: _Ids) -> LogEvent | None
         fields = [pair for pair in fields if pair[0] not in ids.fields]
     details = error = None
     if every["exc_info"] or every["stack_info"]:
-        details, error = _details(every)
+        details, error = _details(record)
     return event_of(site, every["created"], body, fields, every["threadName"], details, error)
 
 
-def _details(every: Mapping[str, Any]) -> tuple[dict[str, str], BaseException | None]:
-    exc_info, stack = every["exc_info"], every["stack_info"]
-    details = exception_attributes(exc_info, every["exc_text"])
+def _details(record: logging.LogRecord) -> tuple[dict[str, str], BaseException | None]:
+    exc_info, stack = record.exc_info, record.stack_info
+    details = exception_attributes(exc_info, record.exc_text)
     if stack:
         details["code.stacktrace"] = cut_stack(str(stack))
     return details, error_in(exc_info)
 
 
-def _body_and_fields(record: logging.LogRecord) -> tuple[str, Mapping[Any, Any]]:
-    """The message, formatted here; and what a message is made of that is none."""
+def _body_and_fields(record: logging.LogRecord) -> tuple[str, Mapping[object, object]]:
+    """The message, formatted here, and the fields of a message that is a mapping."""
     if isinstance(record.msg, Mapping):  # for formatters that render it
         said = dict(record.msg)
         body = said.pop("event", None) or said.pop("message", None)
         return str(plain(body)) if body else "", said
     try:
         return record.getMessage(), {}
-    except Exception:  # noqa: BLE001  # its arguments don't fit; the console was told by a handler
+    except Exception:  # noqa: BLE001  # its arguments don't fit; a handler has shown that on the console
         return str(plain(record.msg)), {}
 
 
 def _ids_on(record: logging.LogRecord, emission: Emission, tee: LogTee | None) -> _Ids:
-    """Put the ids on a record where that is asked for."""
+    """Put the ids on a record where the settings ask for it."""
     if tee is None or not tee.console_ids or emission.outer is not None:
         return _NO_IDS
     return _append_ids(record) or _NO_IDS
@@ -221,7 +222,7 @@ def _append_ids(record: logging.LogRecord) -> _Ids:
 
 
 class _Process:
-    """This process's id, which is a system call to ask for."""
+    """This process's id, which costs a system call to ask for."""
 
     def __init__(self) -> None:
         self.id = os.getpid()

@@ -1,20 +1,25 @@
 """loguru: each record that reaches a sink of the service is also exported, once.
 
-No sink is added: ``logger.remove()`` and ``logger.configure()``, with which services begin, would
-take it out again, and the ids of the service's own sinks would change. So the logger's ``_log`` is
-wrapped, and in its handlers' ``emit`` the record is read, as patchers and filters have left it.
+No sink is added: ``logger.remove()`` and ``logger.configure()``, which services call first, would
+remove it, and the ids of the service's own sinks would change. So a patch wraps the logger's
+``_log``, and another reads the record in its handlers' ``emit``, as patchers and filters left it.
 """
 
 import inspect
 import logging.handlers
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from heatshield.counters import fail_open
 from heatshield.export.logs import LogEvent, error_in, event_of, exception_attributes
 from heatshield.integrations.logs.deduplicate import Emission, current
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
+from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
+
+if TYPE_CHECKING:
+    from loguru import Record
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -27,13 +32,28 @@ _KNOWN_ARGUMENTS: Final = (
 _DEPTH: Final = 1
 """Where the frames to skip stand among the options of a logger."""
 
+Options = tuple[object, ...]
+"""Of a logger: exception, depth, record, lazy, colors, raw, capture, patchers, extra."""
+
+
+class _Core(Protocol):
+    levels_lookup: Mapping[str | int, tuple[object, object, int]]
+    min_level: int
+    extra: Mapping[str, object]
+
+
+class _Logger(Protocol):
+    """What is used of loguru's logger."""
+
+    _core: _Core
+
 
 class _Writing(Emission):
     """One record on its way to the sinks."""
 
     def __init__(self, said: object) -> None:
         super().__init__(said)
-        self.record: dict[str, Any] | None = None
+        self.record: Record | None = None
         self.ids: dict[str, str] = {}
         self.suffix = ""
         self.writes = 0
@@ -47,7 +67,7 @@ def install(services: Services) -> None:
 
     Raises:
         ImportError: if loguru is not installed.
-        RuntimeError: if it is one whose inside is not known.
+        RuntimeError: if its version has another inside than the known one.
     """
     from loguru._handler import Handler
     from loguru._logger import Logger
@@ -68,22 +88,23 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Let records go where they went before."""
+    """Stop exporting records."""
     _TAP.take_out()
 
 
-def _logging(tap: Tap, original: Any) -> Any:
-    def _log(
-        self: Any,
-        level: Any,
-        from_decorator: Any,
-        options: Any,
-        message: Any,
-        args: Any,
-        kwargs: Any,
+def _logging(tap: Tap, original: Original) -> Original:
+    def _log(  # loguru's signature
+        self: _Logger,
+        level: object,
+        from_decorator: object,
+        options: Options,
+        message: object,
+        args: object,
+        kwargs: object,
     ) -> None:
         # One frame more to skip on the way to the caller.
-        options = (options[0], options[_DEPTH] + 1, *options[_DEPTH + 1 :])
+        depth = cast("int", options[_DEPTH])
+        options = (options[0], depth + 1, *options[_DEPTH + 1 :])
         tee = tap.tee
         if tee is None or (current() is None and _is_below(self, level)):
             original(self, level, from_decorator, options, message, args, kwargs)
@@ -101,10 +122,10 @@ def _logging(tap: Tap, original: Any) -> Any:
     return _log
 
 
-def _emitting(tap: Tap, original: Any) -> Any:
+def _emitting(tap: Tap, original: Original) -> Original:
     del tap
 
-    def emit(self: Any, record: Any, *rest: Any, **more: Any) -> None:
+    def emit(self: object, record: "Record", *rest: object, **more: object) -> None:
         writing = current()
         if type(writing) is not _Writing:
             original(self, record, *rest, **more)
@@ -120,11 +141,11 @@ def _emitting(tap: Tap, original: Any) -> Any:
     return emit
 
 
-def _writing(tap: Tap, original: Any) -> Any:
-    """A handler takes its lock once its level and filter have let a record through."""
+def _writing(tap: Tap, original: Original) -> Original:
+    """Count a write when a handler takes its lock: its level and filter let the record through."""
     del tap
 
-    def _protected_lock(self: Any) -> Any:
+    def _protected_lock(self: object) -> object:
         writing = current()
         if type(writing) is _Writing:
             writing.writes += 1
@@ -133,10 +154,10 @@ def _writing(tap: Tap, original: Any) -> Any:
     return _protected_lock
 
 
-def _writing_elsewhere(tap: Tap, original: Any) -> Any:
-    """With ``enqueue=True`` a thread writes what was exported where it was said."""
+def _writing_elsewhere(tap: Tap, original: Original) -> Original:
+    """Export nothing from a thread that writes for ``enqueue=True``: the caller has exported it."""
 
-    def write(self: Any, message: Any) -> None:
+    def write(self: object, message: object) -> None:
         if tap.tee is None or current() is not None:
             original(self, message)
             return
@@ -149,10 +170,10 @@ def _writing_elsewhere(tap: Tap, original: Any) -> Any:
     return write
 
 
-def _handling_elsewhere(tap: Tap, original: Any) -> Any:
-    """Likewise, from a queue of the standard library into a handler that leads to loguru."""
+def _handling_elsewhere(tap: Tap, original: Original) -> Original:
+    """The same for a queue of the standard library, into a handler that leads to loguru."""
 
-    def handle(self: Any, record: Any) -> None:
+    def handle(self: object, record: logging.LogRecord) -> None:
         if tap.tee is None:
             original(self, record)
             return
@@ -165,8 +186,8 @@ def _handling_elsewhere(tap: Tap, original: Any) -> Any:
     return handle
 
 
-def _is_below(logger: Any, level: Any) -> bool:
-    """Whether no sink wants this level, which is then not worth a look."""
+def _is_below(logger: _Logger, level: object) -> bool:
+    """Whether no sink takes this level."""
     core = logger._core  # noqa: SLF001  # nothing public says it
     known = core.levels_lookup.get(level) if isinstance(level, str | int) else None
     return known is not None and known[2] < core.min_level
@@ -174,16 +195,22 @@ def _is_below(logger: Any, level: Any) -> bool:
 
 @fail_open("loguru", None)
 def _with_ids(
-    writing: _Writing, logger: Any, options: Any, message: Any, args: Any, kwargs: Any
-) -> tuple[Any, Any]:
+    writing: _Writing,
+    logger: _Logger,
+    options: Options,
+    message: object,
+    args: object,
+    kwargs: object,
+) -> tuple[object, Options]:
     """Message and options with the ids: behind the text, and in ``extra`` for JSON."""
     from loguru._logger import context
 
     ids = current_ids()
     exception, depth, record, lazy, colors, raw, capture, patchers, extra = options
-    taken = {**logger._core.extra, **context.get(), **extra}  # noqa: SLF001  # same
+    own = cast("Mapping[str, object]", extra)
+    taken = {**logger._core.extra, **context.get(), **own}  # noqa: SLF001  # same
     writing.ids = {name: value for name, value in ids.items() if name not in taken}
-    extra = {**extra, **writing.ids}
+    extra = {**own, **writing.ids}
     options = (exception, depth, record, lazy, colors, raw, capture, patchers, extra)
     if raw or not isinstance(message, str):
         return message, options

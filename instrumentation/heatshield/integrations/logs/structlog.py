@@ -1,17 +1,19 @@
 """structlog: each event is exported with its fields, as its processors left them, once.
 
-The event is taken just before the last processor, which renders it: so what a processor dropped or
+The event is taken just before the last processor, which renders it, so what a processor dropped or
 redacted is dropped or redacted here too. Where structlog renders into another library, the event is
-exported in place of the rendered record, and only if that record reached somebody.
+exported in place of the rendered record, and only if that record reached a handler or sink.
 """
+
+from __future__ import annotations
 
 import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from heatshield.counters import COUNTERS
 from heatshield.export.logs import (
@@ -24,8 +26,14 @@ from heatshield.export.logs import (
 from heatshield.integrations.logs.deduplicate import Emission, Follows, current
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import LogTee, current_ids
+from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.tracing.values import plain
+
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+
+    from structlog.typing import Processor
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -48,10 +56,19 @@ _NOT_FIELDS: Final = frozenset(
     {"event", "exc_info", "exception", "level", "logger", "positional_args", "stack", "stack_info",
      "timestamp", "_record", "_from_structlog"}
 )  # fmt: skip
-"""What is told in a way of its own."""
+"""Keys of an event that are exported otherwise than as fields."""
 
 _BETWEEN: Final = ("structlog.", "heatshield.integrations.")
 """Modules between a log method's caller and here."""
+
+
+Event = Mapping[object, object]
+
+
+class _BoundLogger(Protocol):
+    """What is used of a bound logger."""
+
+    _processors: Sequence[Processor]
 
 
 class _Writing(Emission):
@@ -61,11 +78,11 @@ class _Writing(Emission):
         super().__init__(said if isinstance(said, str) else "")
         self.follows = Follows.NONE
         self.console_ids = console_ids and self.outer is None
-        self.event: Mapping[Any, Any] | None = None
+        self.event: Event | None = None
         self.exc_info = _exc_info(exc_info)
         self.processed = False
 
-    def take(self, _logger: Any, _method: str, event: Any) -> Any:
+    def take(self, _logger: object, _method: str, event: object) -> object:
         """A processor that stands before the last."""
         if isinstance(event, Mapping):
             self.event = dict(event)
@@ -75,9 +92,9 @@ class _Writing(Emission):
 
 
 class _StructlogTap(Tap):
-    """Knows also where structlog keeps the caller of a log method that is awaited."""
+    """Also knows where structlog keeps the caller of a log method that is awaited."""
 
-    async_caller: Any = None
+    async_caller: ContextVar[FrameType] | None = None
 
 
 _TAP: Final = _StructlogTap()
@@ -101,14 +118,14 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Let events go where they went before."""
+    """Stop exporting events."""
     _TAP.take_out()
 
 
-def _proxying(tap: Tap, original: Any) -> Any:
+def _proxying(tap: Tap, original: Original) -> Original:
     def _proxy_to_logger(
-        self: Any, method_name: str, event: str | None = None, **event_kw: Any
-    ) -> Any:
+        self: object, method_name: str, event: str | None = None, **event_kw: object
+    ) -> object:
         # The parameters' names are structlog's: any other is a field that a service may use.
         tee = tap.tee
         if tee is None:
@@ -122,8 +139,10 @@ def _proxying(tap: Tap, original: Any) -> Any:
     return _proxy_to_logger
 
 
-def _processing(tap: Tap, original: Any) -> Any:
-    def _process_event(self: Any, method_name: str, event: str | None, event_kw: Any) -> Any:
+def _processing(tap: Tap, original: Original) -> Original:
+    def _process_event(
+        self: _BoundLogger, method_name: str, event: str | None, event_kw: object
+    ) -> object:
         writing = current()
         if type(writing) is not _Writing or tap.tee is None or not self._processors:
             return original(self, method_name, event, event_kw)
@@ -139,24 +158,25 @@ class _Tapped:
 
     __slots__ = ("_bound", "_processors")
 
-    def __init__(self, bound: Any, writing: _Writing) -> None:
+    def __init__(self, bound: _BoundLogger, writing: _Writing) -> None:
         self._bound = bound
         *others, last = bound._processors  # noqa: SLF001  # documented for custom wrappers
         self._processors = [*others, writing.take, last]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bound, name)
+    def __getattr__(self, name: str) -> object:
+        found: object = getattr(self._bound, name)
+        return found
 
 
-def _close(tee: LogTee, writing: _Writing, bound: Any, method: str) -> None:
-    wrapped = getattr(bound, "_logger", None)
+def _close(tee: LogTee, writing: _Writing, bound: object, method: str) -> None:
+    wrapped: object = getattr(bound, "_logger", None)
     if not writing.relays and not isinstance(wrapped, logging.Logger):
-        writing.reached = writing.processed  # it writes by itself
+        writing.reached = writing.processed  # it writes without another library
     if writing.close():
         tee.send(_event, writing, method, wrapped)
 
 
-def _event(tee: LogTee, writing: _Writing, method: str, wrapped: Any) -> LogEvent | None:
+def _event(tee: LogTee, writing: _Writing, method: str, wrapped: object) -> LogEvent | None:
     event = writing.event
     if event is None:
         return None
@@ -180,7 +200,7 @@ def _event(tee: LogTee, writing: _Writing, method: str, wrapped: Any) -> LogEven
     return event_of(site, time.time(), _said(event), fields, thread, details, error)
 
 
-def _said(event: Mapping[Any, Any]) -> str:
+def _said(event: Event) -> str:
     text, arguments = event.get("event", ""), event.get("positional_args")
     said = text if type(text) is str else str(plain(text))
     if not arguments:
@@ -192,15 +212,16 @@ def _said(event: Mapping[Any, Any]) -> str:
 
 
 def _caller() -> FrameType:
-    """Where the log method was called."""
+    """The frame in which the log method was called."""
     asynchronous = _TAP.async_caller  # what was awaited runs in a thread of a pool
-    frame: FrameType = (asynchronous and asynchronous.get(None)) or sys._getframe(1)  # noqa: SLF001  # CPython's own name for it
+    known = None if asynchronous is None else asynchronous.get(None)
+    frame = known or sys._getframe(1)  # noqa: SLF001  # CPython's own name for it
     while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_BETWEEN):
         frame = frame.f_back
     return frame
 
 
-def _failure(event: Mapping[Any, Any], exc_info: object) -> dict[str, str]:
+def _failure(event: Event, exc_info: object) -> dict[str, str]:
     """The exception, as far as the processors have left it, whether it is rendered yet or not."""
     if left := event.get("exc_info"):
         return exception_attributes(_exc_info(left) or exc_info)
@@ -222,7 +243,7 @@ def _exc_info(value: object) -> object:
     return value if isinstance(value, tuple) else sys.exc_info() if value else None
 
 
-def _with_ids(event: Mapping[Any, Any]) -> Any:
+def _with_ids(event: Event) -> Event:
     try:
         ids = current_ids()
     except Exception:  # noqa: BLE001  # it is rendered without them

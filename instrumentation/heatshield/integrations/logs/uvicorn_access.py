@@ -1,16 +1,16 @@
 """uvicorn's access log with the ids, where ``console_ids`` asks for them.
 
-Its formatter makes the line of the record's arguments and does not look at the message, behind
-which the ids stand otherwise.
+Its formatter makes the line of the record's arguments and ignores the message, behind which the ids
+stand in other logs.
 """
 
-from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from typing import Any, Final
+from logging import LogRecord
+from typing import Final
 
 from heatshield.integrations.logs.log_tee import IDS, ids_text
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -33,14 +33,14 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
 
 
-def _with_ids(original: Callable[..., Any]) -> Callable[..., Any]:
+def _with_ids(original: Original) -> Original:
     @wraps(original)
-    def formatMessage(formatter: Any, record: Any) -> str:  # noqa: N802  # logging's name
-        line: str = original(formatter, record)
+    def formatMessage(formatter: object, record: LogRecord) -> str:  # noqa: N802  # logging's name
+        line = str(original(formatter, record))
         suffix = ids_text({name: vars(record)[name] for name in IDS if name in vars(record)})
         return line if suffix in line else line + suffix
 

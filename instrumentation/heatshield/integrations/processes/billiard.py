@@ -1,10 +1,8 @@
 """billiard: the processes that celery's prefork pool works in, which end without exit handlers."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Final
+from typing import Final
 
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Patches, after, before
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -23,36 +21,10 @@ def install(services: Services) -> None:
     from billiard.pool import Worker
 
     _PATCHES.undo()
-    _PATCHES.wrap(Worker, "after_fork", _then(services.serving))
-    _PATCHES.wrap(Worker, "_do_exit", _first(services.flush))
+    _PATCHES.wrap(Worker, "after_fork", after(services.serving))
+    _PATCHES.wrap(Worker, "_do_exit", before(services.flush))
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
-
-
-def _then(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def after_fork(worker: Any) -> None:
-            original(worker)
-            serving()
-
-        return after_fork
-
-    return wrap
-
-
-def _first(flush: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Before the process says that it ends: it is killed soon after."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def leave(worker: Any, *args: Any, **kwargs: Any) -> None:
-            flush()
-            original(worker, *args, **kwargs)
-
-        return leave
-
-    return wrap

@@ -1,11 +1,9 @@
 """gunicorn: its workers serve once they have loaded the application, its master never does."""
 
-from collections.abc import Callable
-from functools import wraps
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Patches, after
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -23,22 +21,10 @@ def install(services: Services) -> None:
     """
     _PATCHES.undo()
     _PATCHES.wrap(
-        import_module("gunicorn.workers.base").Worker, "load_wsgi", _serving(services.serving)
+        import_module("gunicorn.workers.base").Worker, "load_wsgi", after(services.serving)
     )
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
-
-
-def _serving(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def load_wsgi(worker: Any) -> None:
-            original(worker)
-            serving()
-
-        return load_wsgi
-
-    return wrap

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from multiprocessing import util
-from typing import Any, Final
+from typing import Final
 
 from heatshield.integrations.services import Services
 
@@ -11,7 +11,7 @@ __all__ = ["NAME", "install", "remove"]
 NAME: Final = "multiprocessing"
 
 LAST: Final = -1_000
-"""Priority of our finalizer: what the others say on their way out shall leave, too."""
+"""Priority of our finalizer: the last, so that what the others log is sent, too."""
 
 
 class _Children:
@@ -30,7 +30,7 @@ class _Children:
     def _began(self) -> None:
         util.Finalize(None, self._end, exitpriority=LAST)
 
-    def _end(self, *_: Any) -> None:
+    def _end(self, *_: object) -> None:
         if self.flush is not None:
             self.flush()
 
@@ -44,5 +44,5 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Do so no more."""
+    """Stop sending at the end of child processes."""
     _CHILDREN.flush = None

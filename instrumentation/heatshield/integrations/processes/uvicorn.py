@@ -1,15 +1,15 @@
 """uvicorn: its end by a signal, which no exit handler gets to see.
 
-At its end uvicorn raises the signal that ended it once more, for whoever handled it before: that
-may be nobody, and a worker of gunicorn's even resets it first. So what is queued leaves before.
+At its end uvicorn raises the signal that ended it once more, for the handler that was set before:
+there may be none, and gunicorn's worker even resets it first. So the queue is sent before that.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
-from typing import Any, Final
+from typing import Final
 
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches, after_async
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -28,32 +28,23 @@ def install(services: Services) -> None:
     from uvicorn.server import Server
 
     _PATCHES.undo()
-    _PATCHES.wrap(Server, "startup", _serving(services.serving))
+    _PATCHES.wrap(Server, "startup", after_async(services.serving))
     _PATCHES.wrap(Server, "capture_signals", _flushing(services.flush))
 
 
 def remove() -> None:
-    """Take it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
 
 
-def _serving(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        async def startup(server: Any, *args: Any, **kwargs: Any) -> None:
-            await original(server, *args, **kwargs)
-            serving()
-
-        return startup
-
-    return wrap
+Capturing = Callable[..., AbstractContextManager[object]]
 
 
-def _flushing(flush: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+def _flushing(flush: Callable[[], object]) -> Callable[[Capturing], Original]:
+    def wrap(original: Capturing) -> Original:
         @wraps(original)
         @contextmanager
-        def capture_signals(server: Any) -> Iterator[None]:
+        def capture_signals(server: object) -> Iterator[None]:
             with original(server):
                 try:
                     yield

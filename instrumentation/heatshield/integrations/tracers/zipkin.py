@@ -1,18 +1,18 @@
 """py-zipkin in an instrumented service: its spans belong to the same trace, and are seen here too.
 
-A service may have been written with py-zipkin, and may go on to report to a Zipkin. Each of its
-spans is mirrored by one of ours with the same id, so what happens within is its child, and the time
-that a service waits in it is not charged as busy. In turn py-zipkin is told the trace that runs: a
-root that it would begin goes on from our span, and headers can be made where it has no span.
+A service written with py-zipkin may go on reporting to a Zipkin. One of our spans mirrors each of
+its spans with the same id, so spans within are its children, and the time that a service waits in
+it is not charged as busy. py-zipkin in turn learns the trace that runs: a root that it would begin
+continues our span, and headers can be made where it has no span.
 
-A root that continues the headers of a request keeps the ids of those, as a Zipkin wants it: there
-client and server share a span.
+A root that continues the headers of a request keeps their ids, as a Zipkin expects: there client
+and server share a span.
 """
 
 from collections.abc import Callable
 from contextvars import Token
 from functools import wraps
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from opentelemetry.context import (
     _SUPPRESS_INSTRUMENTATION_KEY,
@@ -31,7 +31,7 @@ from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import request_in
 from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import fail_open
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches
 from heatshield.integrations.services import Services
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
@@ -53,7 +53,8 @@ _KINDS: Final = {
     Kind.CONSUMER: SpanKind.CONSUMER,
 }
 
-Function = Callable[..., Any]
+Chosen = tuple[bool, ZipkinAttrs | None]
+"""What py-zipkin chooses for a span: whether it reports the root, and its ids."""
 
 
 def install(services: Services) -> None:
@@ -67,7 +68,7 @@ def install(services: Services) -> None:
 
 
 def remove() -> None:
-    """Take all of it out again."""
+    """Take the patches out again."""
     _PATCHES.undo()
 
 
@@ -77,8 +78,8 @@ class Mirror(NamedTuple):
     Attributes:
         span: ours.
         parent_id: of ours; 0 for a root.
-        context: in which ours is the current one.
-        token: gives the context back that was before.
+        context: in which ours is the current span.
+        token: restores the context before it.
     """
 
     span: Span
@@ -97,18 +98,18 @@ class _Mirroring:
     def __init__(self, propagator: RequestPropagator) -> None:
         self._read = propagator.read
 
-    def starting(self, original: Function) -> Function:
-        """Around the start of a span."""
+    def starting(self, original: Original) -> Original:
+        """A patch of a span's start."""
 
         @wraps(original)
-        def start(span: Any) -> Any:
+        def start(span: zipkin_span) -> object:
             setattr(span, _MIRROR, self._open(span))
             return original(span)
 
         return start
 
     @fail_open("zipkin", None)
-    def _open(self, theirs: Any) -> Mirror | None:
+    def _open(self, theirs: zipkin_span) -> Mirror | None:
         context = get_current()
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY):
             return None
@@ -138,11 +139,11 @@ class _Mirroring:
         return inbound.context(inbound.request())
 
 
-def _continuing(original: Function) -> Function:
-    """Around the choice of a span's ids: those of its mirror."""
+def _continuing(original: Callable[..., Chosen]) -> Original:
+    """A patch of the choice of a span's ids: those of its mirror."""
 
     @wraps(original)
-    def get_current_context(span: Any) -> Any:
+    def get_current_context(span: zipkin_span) -> Chosen:
         chosen = original(span)
         return _with_ids(span, *chosen) or chosen
 
@@ -150,7 +151,11 @@ def _continuing(original: Function) -> Function:
 
 
 @fail_open("zipkin", None)
-def _with_ids(theirs: Any, report_root: bool, attrs: Any) -> tuple[bool, Any] | None:  # noqa: FBT001  # py-zipkin's
+def _with_ids(
+    theirs: zipkin_span,
+    report_root: bool,  # noqa: FBT001  # py-zipkin's
+    attrs: ZipkinAttrs | None,
+) -> Chosen | None:
     mirror: Mirror | None = getattr(theirs, _MIRROR, None)
     if mirror is None or attrs is None:
         return None
@@ -166,11 +171,11 @@ def _with_ids(theirs: Any, report_root: bool, attrs: Any) -> tuple[bool, Any] | 
     return report_root, attrs._replace(trace_id=written, span_id=own, parent_span_id=parent)
 
 
-def _stopping(original: Function) -> Function:
-    """Around the end of a span."""
+def _stopping(original: Original) -> Original:
+    """A patch of a span's end."""
 
     @wraps(original)
-    def stop(span: Any, *args: Any, **kwargs: Any) -> Any:
+    def stop(span: zipkin_span, *args: object, **kwargs: object) -> object:
         tags = _tags(span)
         try:
             return original(span, *args, **kwargs)
@@ -184,19 +189,19 @@ _NO_TAGS: Final[dict[str, str]] = {}
 
 
 @fail_open("zipkin", _NO_TAGS)
-def _tags(theirs: Any) -> dict[str, str]:
-    """What was said on a span; a root's logging context has its own."""
+def _tags(theirs: zipkin_span) -> dict[str, str]:
+    """The tags of a span; a root's logging context has its own."""
     said = {**theirs.binary_annotations, **getattr(theirs.logging_context, "tags", {})}
     return {str(name): str(value) for name, value in said.items()}
 
 
 @fail_open("zipkin", None)
-def _close(theirs: Any, tags: dict[str, str], error: Any) -> None:
+def _close(theirs: zipkin_span, tags: dict[str, str], error: object) -> None:
     mirror: Mirror | None = getattr(theirs, _MIRROR, None)
     setattr(theirs, _MIRROR, None)
     if mirror is None:
         return
-    if get_current() is mirror.context:  # it may be stopped elsewhere than it was started
+    if get_current() is mirror.context:  # a span may be stopped in another context
         detach(mirror.token)
     span = mirror.span
     try:
@@ -208,11 +213,11 @@ def _close(theirs: Any, tags: dict[str, str], error: Any) -> None:
         span.end()
 
 
-def _knowing(original: Function) -> Function:
-    """Around the question for the current span: where py-zipkin has none, it is ours."""
+def _knowing(original: Original) -> Original:
+    """A patch of the look-up of the current span: where py-zipkin has none, ours is it."""
 
     @wraps(original)
-    def get_zipkin_attrs(tracer: Any) -> Any:
+    def get_zipkin_attrs(tracer: object) -> object:
         return original(tracer) or _current()
 
     return get_zipkin_attrs
