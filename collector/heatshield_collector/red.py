@@ -1,7 +1,8 @@
 """Rate, errors and duration of every call, from the batches that are committed.
 
 A batch is grouped with a few numpy passes, so that a span costs no Python object. The groups are
-added to counters and histograms; each bucket remembers the trace id of a request that fell into it. Memory is bounded: the first :data:`MAX_CALLS` calls have series of their own.
+added to counters and histograms; each bucket remembers the trace id of a request that fell into it.
+Memory is bounded: the first :data:`MAX_CALLS` calls have series of their own.
 """
 
 import threading

@@ -51,13 +51,13 @@ class LoadAnswers:
         self, cost: CostName, window: WindowName, limit: int, by: GroupName
     ) -> HotUsersView:
         """The ``limit`` users with the highest load, on a call each or over all their calls."""
-        now_s = self._clock.monotonic()
+        now_s, at_ns = self._clock.now()
         loads = self._detection.loads.top(cost, window, limit, now_s, by=by)
         total = self._detection.loads.total(cost, window, now_s)
         capacity = sum(self._breakers.capacities().values())
         row = self._on_a_call if by == "call" else self._over_all_calls
         users = [row(one, cost, total, now_s) for one in loads]
-        return HotUsersView(cost, window, self._clock.time_ns(), capacity, users)
+        return HotUsersView(cost, window, at_ns, capacity, users)
 
     def _on_a_call(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:
         key = load.key

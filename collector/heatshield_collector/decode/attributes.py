@@ -107,7 +107,7 @@ class Attributes:
         return pc.binary_join(lists, _JOINT)
 
     def by_name(self) -> "Attributes":
-        """The same, sorted by key in each row: equal sets have one text, whatever their order was."""
+        """The same, sorted by key in each row: equal sets have one text, whatever their order."""
         if not len(self.key):
             return self
         rank = np.empty(len(self.names), dtype=np.int64)

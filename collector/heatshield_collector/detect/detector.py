@@ -2,8 +2,8 @@
 
 A detector takes in linked batches as they arrive and says, when asked, what it finds: four times a
 second, or at once after a batch that it called urgent. It decides from what it was handed alone; it
-looks at no clock, draws nothing at random and does no I/O. Loads, baselines and evidence are kept once
-for all detectors; what one detector alone needs it keeps itself, in bounded memory.
+looks at no clock, draws nothing at random and does no I/O. Loads, baselines and evidence are kept
+once for all detectors; what one detector alone needs it keeps itself, in bounded memory.
 
 A new detector is one file beside this one and one row in ``detection.py``.
 """
