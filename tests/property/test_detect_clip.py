@@ -12,7 +12,13 @@ LIMIT_US = 60_000
 
 def counter(trace, key):
     """The counter of one request on one key."""
-    return counters_of(np.array([trace], dtype=np.uint64), [key], seed=7)[0]
+    return counters_of(np.array([trace], dtype=np.uint64), [key], np.array([0]), seed=7)[0]
+
+
+def count(clip, counter, busy_us, limit_us, now_s):
+    """What one piece alone counts."""
+    (counted,) = clip.counts(*(np.array([one]) for one in (counter, busy_us, limit_us)), now_s)
+    return int(counted)
 
 
 pieces = st.lists(
@@ -31,7 +37,7 @@ def test_within_any_window_a_request_counts_at_most_its_limit(rows):
     clip, now_s, counted = Clip(1.0), 1_000.0, []
     for pause_s, trace, busy_us in rows:
         now_s += pause_s
-        part = clip.counts(counter(trace, "u"), busy_us, LIMIT_US, now_s)
+        part = count(clip, counter(trace, "u"), busy_us, LIMIT_US, now_s)
         assert 0 <= part <= busy_us
         counted.append((now_s, trace, part))
         for request in (1, 2, 3):
@@ -44,30 +50,47 @@ def test_a_request_under_its_limit_counts_in_full(parts):
     clip, now_s = Clip(10.0), 1_000.0
     room = LIMIT_US
     for busy_us in parts:
-        assert clip.counts(counter(1, "u"), busy_us, LIMIT_US, now_s) == min(busy_us, room)
+        assert count(clip, counter(1, "u"), busy_us, LIMIT_US, now_s) == min(busy_us, room)
         room = max(0, room - busy_us)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.integers(0, 2 * LIMIT_US), st.sampled_from([1_000, LIMIT_US])
+        ),
+        max_size=40,
+    )
+)
+def test_pieces_that_come_together_count_as_if_one_came_after_the_other(rows):
+    together, apart = Clip(1.0), Clip(1.0)
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    for _ in range(2):
+        counted = together.counts(*columns, 1_000.0)
+        assert counted.tolist() == [count(apart, *row, 1_000.0) for row in rows]
 
 
 def test_requests_and_keys_count_apart():
     clip = Clip(1.0)
     for trace, key in ((1, "u"), (1, "v"), (2, "u")):
-        assert clip.counts(counter(trace, key), 10 * LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
+        assert count(clip, counter(trace, key), 10 * LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
 
 
 def test_a_window_later_a_request_may_count_again():
     clip = Clip(1.0)
-    assert clip.counts(counter(1, "u"), LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
-    assert clip.counts(counter(1, "u"), LIMIT_US, LIMIT_US, 1_001.0) == 0
-    assert clip.counts(counter(1, "u"), LIMIT_US, LIMIT_US, 1_002.0) == LIMIT_US
+    assert count(clip, counter(1, "u"), LIMIT_US, LIMIT_US, 1_000.0) == LIMIT_US
+    assert count(clip, counter(1, "u"), LIMIT_US, LIMIT_US, 1_001.0) == 0
+    assert count(clip, counter(1, "u"), LIMIT_US, LIMIT_US, 1_002.0) == LIMIT_US
 
 
 def test_ordinary_requests_take_little_from_a_hot_one_that_shares_their_counter():
     """200,000 requests of 2 ms in ten seconds; then 100 costly ones still count nearly in full."""
     clip = Clip(10.0)
-    for one in counters_of(np.arange(200_000, dtype=np.uint64), ["u"] * 200_000, seed=7):
-        clip.counts(one, 2_000, LIMIT_US, 1_000.0)
+    ordinary = np.full(200_000, 2_000)
+    ones = counters_of(np.arange(len(ordinary), dtype=np.uint64), ["u"], ordinary * 0, seed=7)
+    clip.counts(ones, ordinary, ordinary * 0 + LIMIT_US, 1_000.0)
     counted = [
-        clip.counts(counter(10**9 + trace, "hot"), LIMIT_US, LIMIT_US, 1_000.0)
+        count(clip, counter(10**9 + trace, "hot"), LIMIT_US, LIMIT_US, 1_000.0)
         for trace in range(100)
     ]
     assert sum(counted) > 0.9 * 100 * LIMIT_US

@@ -13,7 +13,6 @@ a hot user; so a collector draws its seed at random. (A sender can always give a
 trace id; they count as one request then.)
 """
 
-from array import array
 from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
@@ -22,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Clip", "counters_of"]
+
+Integers = npt.NDArray[np.int64]
 
 LOG2_COUNTERS: Final = 18
 """Counters of a generation: 2**18, 2 MiB. With 20,000 requests/s over ten seconds every second one
@@ -32,19 +33,23 @@ _MIX: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 bit out."""
 
 
-def counters_of(traces: npt.NDArray[np.uint64], keys: Sequence[str], seed: int) -> list[int]:
+def counters_of(
+    traces: npt.NDArray[np.uint64], keys: Sequence[str], of_row: npt.NDArray[np.integer], seed: int
+) -> Integers:
     """The counter of each request on each key.
 
     Args:
         traces: one number a request.
-        keys: text of the key that each of them is counted for.
+        keys: texts of the keys that they are counted for.
+        of_row: which of them each request is counted for.
         seed: 64 bits.
     """
     named = np.fromiter((crc32(key.encode()) for key in keys), dtype=np.uint64, count=len(keys))
+    named = named[of_row]
     mixed = traces ^ np.uint64(seed) ^ (named << np.uint64(32) | named)
     for shift, factor in zip((30, 27), _MIX, strict=True):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
-    counters: list[int] = (mixed >> np.uint64(64 - LOG2_COUNTERS)).tolist()
+    counters: Integers = (mixed >> np.uint64(64 - LOG2_COUNTERS)).astype(np.int64)
     return counters
 
 
@@ -61,22 +66,33 @@ class Clip:
         self._old = _no_counts()
         self._born_s = 0.0
 
-    def counts(self, counter: int, busy_us: int, limit_us: int, now_s: float) -> int:
-        """Microseconds of a piece of a request that count.
+    def counts(
+        self, counters: Integers, busy_us: Integers, limit_us: Integers, now_s: float
+    ) -> Integers:
+        """Microseconds that count, of pieces of requests that came together.
 
         Args:
-            counter: of the request, from :func:`counters_of`.
-            busy_us: what the piece cost.
-            limit_us: what the whole request may count within a window.
+            counters: of the requests, from :func:`counters_of`.
+            busy_us: what each piece cost.
+            limit_us: what the whole request of each piece may count within a window.
             now_s: monotonic seconds.
         """
         if now_s - self._born_s >= self._window_s:
             self._old, self._young, self._born_s = self._young, _no_counts(), now_s
-        room = limit_us - self._young[counter] - self._old[counter]
-        counted = max(0, min(busy_us, room))
-        self._young[counter] += counted
+        counted = np.zeros(len(counters), dtype=np.int64)
+        rest = np.arange(len(counters))
+        # Pieces that share a counter count one after the other.
+        while len(rest):
+            _, first = np.unique(counters[rest], return_index=True)
+            rows = rest[first]
+            at = counters[rows]
+            room = limit_us[rows] - self._young[at] - self._old[at]
+            counted[rows] = np.maximum(0, np.minimum(busy_us[rows], room))
+            self._young[at] += counted[rows]
+            rest = np.delete(rest, first)
         return counted
 
 
-def _no_counts() -> "array[int]":
-    return array("q", bytes(8 * 2**LOG2_COUNTERS))
+def _no_counts() -> Integers:
+    # The operating system has zeros at hand; of most pages none is ever written.
+    return np.zeros(2**LOG2_COUNTERS, dtype=np.int64)

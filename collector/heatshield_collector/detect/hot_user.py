@@ -38,6 +38,8 @@ __all__ = [
     "judge",
 ]
 
+Integers = npt.NDArray[np.int64]
+
 HOT: Final = "hot"
 
 EVIDENCE_PIECE: Final = 8
@@ -167,48 +169,39 @@ class HotUser:
         """Count each request up to its clip; urgent if one reached it."""
         requests = linked.requests
         eligible = requests.filter(requests.column("eligible"))
-        traces = eligible.column("trace").to_numpy()
-        keys, services, busy = (
-            eligible.column(name).to_pylist() for name in ("key", "service", "busy_us")
-        )
-        limits = {service: self._limits_us(service) for service in dict.fromkeys(services)}
-        self._count(traces, keys, services, busy, limits, instant.monotonic_s)
-        costly = [
-            row
-            for row, (service, busy_us) in enumerate(zip(services, busy, strict=True))
-            if busy_us * EVIDENCE_PIECE >= limits[service][0]
-        ]
-        self._keep_evidence(eligible, costly, keys, busy, instant.monotonic_s)
-        return any(busy[row] >= limits[services[row]][0] for row in costly)
+        busy = eligible.column("busy_us").to_numpy()
+        limits = self._limits(eligible.column("service"))
+        self._count(eligible, busy, limits, instant.monotonic_s)
+        fast = limits[0]
+        costly = np.flatnonzero(busy >= -(-fast // EVIDENCE_PIECE))
+        self._keep_evidence(eligible, costly.tolist(), instant.monotonic_s)
+        return bool((busy[costly] >= fast[costly]).any())
 
     def _count(
-        self,
-        traces: npt.NDArray[np.uint64],
-        keys: list[str],
-        services: list[str],
-        busy: list[int],
-        limits: dict[str, list[int]],
-        now_s: float,
+        self, eligible: pa.Table, busy: Integers, limits: list[Integers], now_s: float
     ) -> None:
-        counters = counters_of(traces, keys, self._sources.seed)
-        for at, trip in enumerate(self._trips):
-            counts = trip.clip.counts
-            weights = [
-                counts(counter, busy_us, limits[service][at], now_s)
-                for counter, service, busy_us in zip(counters, services, busy, strict=True)
-            ]
-            by_key: dict[str, int] = {}
-            for key, weight in zip(keys, weights, strict=True):
-                by_key[key] = by_key.get(key, 0) + weight
-            trip.windows.add(list(by_key), list(by_key.values()), now_s)
+        encoded = eligible.column("key").combine_chunks().dictionary_encode()
+        keys, of_row = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+        traces = eligible.column("trace").to_numpy()
+        counters = counters_of(traces, keys, of_row, self._sources.seed)
+        for trip, limit in zip(self._trips, limits, strict=True):
+            counted = np.zeros(len(keys), dtype=np.int64)
+            np.add.at(counted, of_row, trip.clip.counts(counters, busy, limit, now_s))
+            trip.windows.add(keys, counted.tolist(), now_s)
 
-    def _keep_evidence(
-        self, eligible: pa.Table, rows: list[int], keys: list[str], busy: list[int], now_s: float
-    ) -> None:
-        trace_ids = eligible.column("trace_id")
+    def _keep_evidence(self, eligible: pa.Table, rows: list[int], now_s: float) -> None:
+        keys, costs, trace_ids = (eligible.column(name) for name in ("key", "busy_us", "trace_id"))
         for row in rows:
-            trace_id = trace_ids[row].as_py().hex()
-            self._sources.evidence.offer(keys[row], busy[row], trace_id, now_s)
+            key, cost, trace_id = (column[row].as_py() for column in (keys, costs, trace_ids))
+            self._sources.evidence.offer(key, cost, trace_id.hex(), now_s)
+
+    def _limits(self, services: pa.ChunkedArray) -> list[Integers]:
+        """For each trip, what each request may count, in microseconds."""
+        encoded = services.combine_chunks().dictionary_encode()
+        of_row = encoded.indices.to_numpy()
+        limits = [self._limits_us(service) for service in encoded.dictionary.to_pylist()]
+        by_trip = np.array(limits, dtype=np.int64).reshape(-1, len(self._trips)).T
+        return [limit[of_row] for limit in by_trip]
 
     def _limits_us(self, service: str) -> list[int]:
         """What a request to this service may count, by trip."""

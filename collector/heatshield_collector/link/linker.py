@@ -120,7 +120,8 @@ class Linker:
 
     def overdue(self, instant: Instant) -> Linked:
         """Charges that no span has named a user of in time, when no batch has come meanwhile."""
-        return Linked.of_charges(_table_of(self.pending.give_up(_monotonic_ns(instant))))
+        settled = self.pending.give_up(_monotonic_ns(instant))
+        return Linked.of_charges(_table_of(settled) if settled else CHARGES.empty_table())
 
     def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> _Batch:
         traces = trace_keys(columns["trace_id"])
