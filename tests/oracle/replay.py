@@ -8,11 +8,11 @@ import sys
 from itertools import groupby
 from typing import Any
 
-from heatshield_collector.api.parts import TripRequest
 from recording import EPOCH_NS, LASTS_S, Sent, recording
 
 from heatshield.clock import ManualClock
 from heatshield.contract import PlatformMode, Rejections, Report
+from heatshield_collector.ports import TripRequest
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.simulation import Simulation
 
