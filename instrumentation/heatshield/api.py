@@ -33,7 +33,7 @@ FLUSH_S: Final = 2.0
 """Seconds that a flush may take before it gives up."""
 
 
-def instrument(service: str | None = None, **settings: Any) -> None:
+def instrument(service: str | None = None, **settings: object) -> None:
     """Instrument this process: requests, calls, Redis, logs; and enforce what breakers refuse.
 
     Call it once, as early as is convenient; applications made before count too. It starts no
@@ -102,7 +102,7 @@ def guard(name: str) -> "Guard":
 
 
 def breaker(
-    name: str, fallback: Callable[..., Any] | None = None
+    name: str, fallback: Callable[..., object] | None = None
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Guard a function, sync or async.
 
@@ -116,7 +116,7 @@ def breaker(
     return decorate(name, fallback)
 
 
-def processing(message: Any) -> AbstractContextManager[None]:
+def processing(message: object) -> AbstractContextManager[None]:
     """What is done for one message of Kafka, in a ``with`` block: a call of its own.
 
     It belongs to the trace that the message was sent in and to its user, as the message's headers

@@ -1,16 +1,16 @@
-"""The user a request acts for, and the ids that are masked in what is said of that request."""
+"""The user a request acts for, and the ids that are masked in its telemetry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from heatshield.identity.pseudonym import Alias
 
 __all__ = ["ActingUser"]
 
 MAX_ALIASES: Final = 8
-"""Users of one request that are remembered to be masked: who acts, on whose page, as whom."""
+"""Users of one request whose ids are masked: the acting, a page's owner, an impersonated one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,10 +19,10 @@ class ActingUser:
 
     Attributes:
         user: the acting user, a pseudonym if those are in use; ``None`` while unknown.
-        raw_user: what the pseudonym stands for, where one is in use and this process was told; it
-            never leaves the process and is only kept to be masked.
-        source: what named the user, one of :data:`heatshield.identity.sources.SOURCES`.
-        aliases: of all users the request has to do with, as far as their raw ids are known.
+        raw_user: the id behind the pseudonym, where one is in use and this process knows it; it
+            never leaves the process and is kept only to be masked.
+        source: where the user was named, one of :data:`heatshield.identity.sources.SOURCES`.
+        aliases: of all users that the request names, as far as their raw ids are known.
     """
 
     user: str | None = None
@@ -36,7 +36,7 @@ class ActingUser:
         self.know(alias)
 
     def know(self, alias: Alias) -> None:
-        """Have one more id masked in what is said of this request."""
+        """Mask one more id in the telemetry of this request."""
         if alias.pseudonym == self.user:
             self.raw_user = alias.raw
         if alias not in self.aliases:
@@ -48,13 +48,13 @@ class ActingUser:
             text = alias.masked(text)
         return text
 
-    def masked_values(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def masked_values(self, attributes: Mapping[str, object]) -> dict[str, object]:
         """Attributes with their texts masked, those in lists and mappings too."""
         if not self._all_aliases():
             return attributes if isinstance(attributes, dict) else dict(attributes)
         return {key: self._masked_value(value) for key, value in attributes.items()}
 
-    def _masked_value(self, value: Any) -> Any:
+    def _masked_value(self, value: object) -> object:
         if isinstance(value, str):
             return self.masked(value)
         if isinstance(value, tuple):

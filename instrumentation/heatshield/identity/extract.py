@@ -1,27 +1,27 @@
-"""Where a user may be written in what a request carries: pure. What is found may be no id."""
+"""Reads users from tokens, cookies, queries and frameworks' objects: pure. A find may be no id."""
 
 import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, unquote_plus
 from uuid import UUID
 
 __all__ = ["claim_in", "cookie_in", "ids_of", "pairs_in", "parameters_in"]
 
 MAX_LENGTH: Final = 8_192
-"""Bytes of a token, cookie header or query that are looked at: the usual limit of a header line."""
+"""Bytes of a token, cookie header or query that are read: the usual limit of a header line."""
 
 USER_ATTRIBUTES: Final = ("pk", "id", "identity", "username", "display_name")
-"""Where users of frameworks have their ids: Django's, ORMs', Starlette's, others'."""
+"""Attributes in which frameworks' users have their ids: Django's, ORMs', Starlette's, others'."""
 
 USER_KEYS: Final = ("sub", *USER_ATTRIBUTES)
-"""Where users that are mappings have theirs: the claims of a verified token, for one."""
+"""Keys in which users that are mappings have them, such as the claims of a verified token."""
 
 
 def claim_in(authorization: bytes, claim: str) -> object:
-    """A claim of a bearer token. The signature is not checked: that is the service's business."""
+    """A claim of a bearer token. The service checks the signature; heatshield does not."""
     scheme, _, token = authorization.partition(b" ")
     parts = token.strip().split(b".")
     if scheme.lower() != b"bearer" or len(parts) != 3 or len(token) > MAX_LENGTH:  # noqa: PLR2004  # header.payload.signature, RFC 7519
@@ -60,8 +60,8 @@ def _split(query: bytes) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def ids_of(user: Any) -> Iterator[object]:
-    """What may be the id of a framework's user, the likeliest first; nothing of an anonymous one.
+def ids_of(user: object) -> Iterator[object]:
+    """Candidates for the id of a framework's user, the likeliest first; none if it is anonymous.
 
     Args:
         user: an id (WSGI's ``REMOTE_USER``), a mapping, or an object: Starlette's
@@ -75,8 +75,8 @@ def ids_of(user: Any) -> Iterator[object]:
         yield from (_attribute(user, name) for name in USER_ATTRIBUTES)
 
 
-def _attribute(user: Any, name: str) -> object:
+def _attribute(user: object, name: str) -> object:
     try:
         return getattr(user, name, None)
-    except Exception:  # noqa: BLE001  # Starlette's users raise for what they don't have
+    except Exception:  # noqa: BLE001  # Starlette's users raise for attributes they lack
         return None

@@ -1,10 +1,10 @@
-"""What stands for a user id outside of the process, and where the id must give way to it: pure.
+"""The pseudonym of a user id, and its replacement in texts: pure.
 
 An id is found in a text as it is, in other letter case, percent-encoded (once or more), escaped as
-in JSON or a ``repr``, in hexadecimal and in base64. Replacing must not garble what is no id. So an
-id that could be anything (``1``, ``ann``) is only replaced where it stands alone, between
-characters that are neither letters nor digits; one that hardly occurs by chance (six characters or
-more, not only letters) wherever it stands, but never out of the middle of a number.
+in JSON or a ``repr``, in hexadecimal and in base64. Replacing must not garble other words. So an
+ordinary id (``1``, ``ann``) is replaced only where it stands alone, between characters that are
+neither letters nor digits; an id that hardly occurs by chance (six characters or more, not only
+letters) is replaced everywhere, but never out of the middle of a number.
 """
 
 import json
@@ -17,15 +17,15 @@ from urllib.parse import unquote
 __all__ = ["PREFIX", "Alias", "in_lower_case", "is_pseudonym", "pseudonym"]
 
 PREFIX: Final = "hs1-"
-"""Makes a pseudonym known as one, to people and to services: 32 hexadecimal digits alone may be
-somebody's raw id (a UUID, an MD5), and a service must tell which of the two it is handed. The digit
-is the scheme's: another one (a longer hash, another key) can come beside it."""
+"""Marks a pseudonym for people and services: 32 hexadecimal digits alone may be a raw id (a UUID,
+an MD5), and a service must tell the two apart. The digit is the scheme's: another one (a longer
+hash, another key) can come beside it."""
 
 PSEUDONYM_BYTES: Final = 16
 """128 bits: no two of 10^9 users collide in practice."""
 
 DISTINCTIVE_LENGTH: Final = 6
-"""Characters from which on an id with a digit or sign in it hardly occurs by chance."""
+"""An id with a digit or sign in it and this many characters hardly occurs by chance."""
 
 MIN_ENCODED_LENGTH: Final = 4
 """Characters of base64, and pairs of hexadecimal digits less one, that hardly occur by chance."""
@@ -41,7 +41,7 @@ _NUMBER: Final = re.compile(r"\d+")
 
 _SIGMA: Final = "\N{GREEK SMALL LETTER SIGMA}"
 _FINAL_SIGMA: Final = "\N{GREEK SMALL LETTER FINAL SIGMA}"
-"""Which of them a capital becomes depends on what comes after it."""
+"""A capital becomes one or the other, by the character after it."""
 
 
 def pseudonym(key: bytes, user: str) -> str:
@@ -58,11 +58,11 @@ def is_pseudonym(text: str) -> bool:
 
 
 class Alias:
-    """A user id and what stands for it.
+    """A user id and its pseudonym.
 
     Args:
         raw: the id; not empty.
-        pseudonym: what stands for it.
+        pseudonym: of the id.
     """
 
     __slots__ = ("_digital", "_spellings", "distinctive", "lowered", "pseudonym", "raw")
@@ -76,7 +76,7 @@ class Alias:
         self._spellings: tuple[str, ...] = ()  # made when they are needed, off the request's way
 
     def masked(self, text: str) -> str:
-        """``text`` with the pseudonym wherever the id stood."""
+        """``text`` with the pseudonym in each place of the id."""
         if self.lowered in in_lower_case(text):
             text = _outside(text, self._replaced_plain)
         for spelling in self._spellings or self._spell():
@@ -101,7 +101,7 @@ class Alias:
         return text
 
     def _replaced(self, text: str, seen: str, begins: Sequence[int] | None = None) -> str:
-        """Replaces in ``text`` what is found in ``seen``, whose characters begin at ``begins``."""
+        """Replace in ``text`` each id found in ``seen``, whose characters begin at ``begins``."""
         parts: list[str] = []
         size, at = len(self.lowered), 0
         start = seen.find(self.lowered)
@@ -143,7 +143,7 @@ class Alias:
 
 
 def _outside(text: str, change: Callable[[str], str]) -> str:
-    """Changes what is outside of pseudonyms: what is masked already stays as it is."""
+    """Change the text between pseudonyms; a pseudonym stays as it is."""
     if PREFIX not in text:
         return change(text)
     pieces = _SPLIT.split(text)
@@ -152,7 +152,7 @@ def _outside(text: str, change: Callable[[str], str]) -> str:
 
 
 def _decoded(text: str) -> tuple[str, list[int]]:
-    """What a text encodes by percent signs, and where in it each character, and the end, begins."""
+    """A percent-encoded text decoded, and where in it each character, and the end, begins."""
     data, byte_begins = bytearray(), []
     for unit in _UNIT.finditer(text):
         encoded = bytes([int(unit[1], 16)]) if unit[1] else _bytes(unit[2])
@@ -174,7 +174,7 @@ def _in_decimal(text: str, start: int, end: int) -> bool:
 
 
 def in_lower_case(text: str) -> str:
-    """In lower case, a character for each, so that places stay."""
+    """``text`` in lower case, one character for each, so that places stay the same."""
     lowered = text.lower()
     if text.isascii():
         return lowered
@@ -188,7 +188,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _spellings(raw: str) -> Iterator[str]:
-    """The id as programs write it, where that is not as it is."""
+    """The id as programs write it, where that differs from the id."""
     data = _bytes(raw)
     quoted = (json.dumps(raw)[1:-1], ascii(raw)[1:-1], repr(raw)[1:-1], repr(data)[2:-1])
     escaped = {raw.translate(_HTML), *quoted}
@@ -204,7 +204,7 @@ def _spellings(raw: str) -> Iterator[str]:
 
 
 def _core(encode: Callable[[bytes], bytes], data: bytes, offset: int) -> str:
-    """What of base64 the id alone decides, if so many bytes stand before it, modulo three."""
+    """The characters of base64 that depend on the id alone, with ``offset`` bytes before it."""
     encoded = encode(b"\0" * offset + data)
     first, last = -(-8 * offset // 6), 8 * (offset + len(data)) // 6
     return encoded[first:last].decode()

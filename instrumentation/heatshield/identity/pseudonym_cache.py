@@ -1,8 +1,8 @@
-"""The aliases of the users seen lately: a cache of pseudonyms, and what masks texts of no request.
+"""The aliases of users seen lately: a cache of pseudonyms, which also masks texts of no request.
 
-A line may speak of a user outside of his request: an access log written after it, an administrator
-who looks at his page. So ids that are distinctive are masked wherever they turn up. Ids that could
-be anything are not: whoever calls himself ``error`` must not garble everybody's logs.
+A line may name a user outside of the user's request: an access log written after it, a request by
+which an administrator looks at the user's page. So distinctive ids are masked in every text. Ids
+like ordinary words are not: a user called ``error`` must not garble the logs of all requests.
 """
 
 import re
@@ -17,14 +17,14 @@ MOST: Final = 4_096
 """Users of one generation. Two are kept: those seen lately, and those before."""
 
 MOST_ALIKE: Final = 16
-"""Users found by the same run of letters or digits; it is not the only one their ids have."""
+"""Users found by the same run of letters or digits; their ids have other runs, too."""
 
 _DIGITS: Final = re.compile(r"\d+")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 
 
 class _Generation:
-    """Some users, by id and by a run of digits, or else letters, that their id is found by."""
+    """Some users, by id, and by the run of digits, or else of letters, that leads to their id."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Alias] = {}
@@ -40,7 +40,7 @@ class _Generation:
             (_DIGITS.findall(alias.lowered), self.by_digits),
             (_LETTERS.findall(alias.lowered), self.by_letters),
         ):
-            if runs:  # the run that fewest others share
+            if runs:  # the run that the fewest ids share
                 alike = found.setdefault(
                     min(runs, key=lambda run: (len(found.get(run, ())), -len(run))), []
                 )
@@ -61,7 +61,7 @@ class Aliases:
         self._young, self._old = _Generation(), _Generation()
 
     def of(self, raw: str) -> Alias:
-        """The alias of a user, who is seen now."""
+        """The alias of a user that is seen now."""
         alias = self._young.by_id.get(raw)
         if alias is not None:
             return alias
@@ -72,7 +72,7 @@ class Aliases:
         return alias
 
     def standing_for(self, raw: str, known_as: str) -> Alias | None:
-        """The alias of an id if ``known_as`` is its pseudonym. An id that is not, is not kept."""
+        """The alias of an id if ``known_as`` is its pseudonym; any other id is not kept."""
         return self.of(raw) if pseudonym(self._key, raw) == known_as else None
 
     def known_as(self, known_as: str) -> Alias | None:

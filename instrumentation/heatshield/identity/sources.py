@@ -1,21 +1,21 @@
-"""Who acts: read from what a request carries, validated, made a pseudonym where a key is set.
+"""Finds the acting user of a request, validates the id, makes it a pseudonym where a key is set.
 
-Several things may name a user. The more believable one wins, whenever it comes:
+A request may name a user in several places. The more credible one wins, whenever it comes:
 
-1. ``code``: the service said it by :func:`heatshield.user`; it has checked whatever it checks.
-2. ``auth``: the framework's own authentication has let this user in.
+1. ``code``: the service called :func:`heatshield.user`, after its own checks.
+2. ``auth``: the framework has authenticated this user.
 3. ``header``: the operator has set which header names the user; a proxy that checks users sets it.
-4. ``baggage``: another service named the user, by this same order, and is believed.
-5. ``jwt-unverified``: a token's claim. Its signature is not checked, so anybody can write one.
-6. ``cookie``, 7. ``query``: just as easily written by anybody.
-8. ``path``: says whose page it is, which need not be who acts.
+4. ``baggage``: another service named the user, by this same order.
+5. ``jwt-unverified``: a token's claim. Its signature is not checked, so any client can forge one.
+6. ``cookie``, 7. ``query``: just as easily forged.
+8. ``path``: names the owner of a page, who need not be the acting user.
 
-What of the last four is true is for the service to know; docs/identity.md says what an edge does.
+The last four may be false; docs/identity.md says what a service at the edge does about that.
 """
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from heatshield.counters import fail_open
@@ -37,15 +37,15 @@ QUERY: Final = "query"
 PATH: Final = "path"
 
 SOURCES: Final = (CODE, AUTH, HEADER, BAGGAGE, TOKEN, COOKIE, QUERY, PATH)
-"""What names users, the most believable first."""
+"""Places that name users, the most credible first."""
 
 _RANKS: Final = {source: rank for rank, source in enumerate(SOURCES)} | {"": len(SOURCES)}
 
 MAX_USER_LENGTH: Final = 256
-"""Characters of a user id; a longer one is not an id but an attack or a mistake."""
+"""Characters of a user id; a longer text is an attack or a mistake."""
 
 MAX_TRIED: Final = 8
-"""Parameters of a request that are tried for whether a pseudonym stands for them, 2 µs each."""
+"""Parameters of a request that are compared with its user's pseudonym, at 2 µs each."""
 
 
 class Found(NamedTuple):
@@ -53,7 +53,7 @@ class Found(NamedTuple):
 
     Attributes:
         user: the raw id, acceptable as one.
-        source: what names the user.
+        source: where.
     """
 
     user: str
@@ -61,7 +61,7 @@ class Found(NamedTuple):
 
 
 def acceptable(user: object) -> str | None:
-    """The user id as text, or ``None`` if it can't be one (empty, too long, not printable)."""
+    """The user id as text; ``None`` if it is empty, too long or not printable."""
     if isinstance(user, str):
         text = user
     elif isinstance(user, int | UUID) and not isinstance(user, bool):
@@ -72,16 +72,16 @@ def acceptable(user: object) -> str | None:
 
 
 class Identity:
-    """Reads users as the settings say, and names them.
+    """Reads users as the settings say, and names them on requests.
 
-    With a key, every raw id becomes an HMAC-SHA256 pseudonym before anything else sees it; the
-    owner of the key can compute whose it is, nobody else can.
+    With a key, every raw id becomes an HMAC-SHA256 pseudonym before anything else sees it; only the
+    owner of the key can compute which id a pseudonym stands for.
 
     Attributes:
         headers: lower-case names of the request headers that :meth:`on_entry` looks at.
         reads_query: whether it looks at the query.
         reads_route: whether :meth:`on_route` looks at anything.
-        aliases: of the users seen lately; ``None`` where no key is set.
+        aliases: of users seen lately; ``None`` where no key is set.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -102,21 +102,21 @@ class Identity:
     # -- naming ----------------------------------------------------------------------------------
 
     def known_as(self, user: object) -> str | None:
-        """How services call this user on the wire, or ``None`` if the id is not acceptable."""
+        """The user's id or pseudonym on the wire; ``None`` if the id is not acceptable."""
         text = acceptable(user)
         if text is None or self.aliases is None:
             return text
         return self.aliases.of(text).pseudonym
 
     def name(self, request: ActingUser, user: object) -> str | None:
-        """Make ``user`` the acting user of a request, if nothing more believable has named one.
+        """Make ``user`` the acting user of a request, unless a more credible place has named one.
 
         Args:
-            request: whose user it is.
-            user: a raw id that the service's code names, or what a ``from_`` method has found.
+            request: the request.
+            user: a raw id that the service's code names, or the result of a ``from_`` method.
 
         Returns:
-            How services call the acting user; ``None`` if ``user`` is not acceptable as one.
+            The acting user as on the wire; ``None`` if ``user`` is not acceptable as one.
         """
         source = CODE
         if type(user) is Found:
@@ -142,7 +142,7 @@ class Identity:
         """Name the user as a request comes in, by its headers, cookies and query.
 
         Args:
-            request: that came in.
+            request: the request.
             headers: by lower-case names; those of :attr:`headers` are enough.
             query: of its address, without the question mark.
 
@@ -167,12 +167,12 @@ class Identity:
 
     @fail_open("identity", None)
     def on_route(
-        self, request: ActingUser, path_params: Mapping[str, Any], user: object = None
+        self, request: ActingUser, path_params: Mapping[str, object], user: object = None
     ) -> str | None:
-        """Name the user once the route is known, and the framework has authenticated whom it does.
+        """Name the user once the route is known and the framework has authenticated a user.
 
         Args:
-            request: that goes to the route's handler.
+            request: the request.
             path_params: by name.
             user: the framework's, as :meth:`from_scope` takes it.
 
@@ -191,9 +191,9 @@ class Identity:
         return known_as
 
     def _recognise(self, request: ActingUser, texts: Iterable[object]) -> None:
-        """Where another service has named a pseudonym, find the id that it stands for.
+        """Find the id behind a pseudonym that another service has named.
 
-        A service that was only told the pseudonym must still mask the id in its own addresses.
+        A service that knows only the pseudonym must still mask the id in its own addresses.
         """
         if self.aliases is None or request.user is None or request.raw_user:
             return
@@ -233,7 +233,7 @@ class Identity:
             return None
         return _first(parameters_in(query, self._query), QUERY)
 
-    def from_path(self, path_params: Mapping[str, Any]) -> Found | None:
+    def from_path(self, path_params: Mapping[str, object]) -> Found | None:
         """The user that a path parameter names."""
         if not self._path_parameter:
             return None
@@ -241,7 +241,7 @@ class Identity:
         return None if user is None else Found(user, PATH)
 
     @fail_open("identity", None)
-    def from_scope(self, user: Any) -> Found | None:
+    def from_scope(self, user: object) -> Found | None:
         """The user that a framework has authenticated, as :func:`ids_of` reads it."""
         if not self._scope or user is None:
             return None

@@ -1,18 +1,18 @@
 """What an integration may use of the runtime that installs it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heatshield.context.propagator import RequestPropagator
 from heatshield.export.logs import LogEvent
 from heatshield.identity.sources import Identity
 from heatshield.settings import ServiceSettings
 
-__all__ = ["AsgiApp", "Services"]
+if TYPE_CHECKING:
+    from heatshield.metrics.exposition import AsgiApp
 
-AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""An application of ASGI. Each framework types scope, receive and send in its own way."""
+__all__ = ["Services"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Services:
     log: Callable[[LogEvent], None]
     serving: Callable[[], object]
     flush: Callable[[], object]
-    page: Callable[[], AsgiApp]
+    page: "Callable[[], AsgiApp]"
 
 
 Equipment = Services

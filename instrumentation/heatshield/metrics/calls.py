@@ -1,6 +1,6 @@
-"""Which spans are calls, and how they went: what the collector's own counts are made by, too."""
+"""Which spans are calls, and how they went; the collector counts by the same rules."""
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -9,11 +9,18 @@ from heatshield.metrics.red import RED, Outcome
 from heatshield.names import GUARD, REJECTED
 from heatshield.tracing.span import ENTRY_KINDS, Span
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
 __all__ = ["count"]
 
 
-def count(span: Any) -> None:
-    """Count a span that ended, ours or the SDK's: a server's, a consumer's or a guard's."""
+def count(span: Span) -> None:
+    """Count a span that ended: a server's, a consumer's or a guard's.
+
+    Args:
+        span: ours, or one of the SDK, which has the same attributes.
+    """
     enters = span.kind in ENTRY_KINDS
     if not enters and span.kind is not SpanKind.INTERNAL:
         return
@@ -23,7 +30,7 @@ def count(span: Any) -> None:
     if type(span) is Span:
         code, trace_id = span.status_code, span.trace_id
     else:
-        code, trace_id = _of_sdk(span)
+        code, trace_id = _of_sdk(cast("ReadableSpan", span))
     outcome: Outcome = "error" if code is StatusCode.ERROR else "ok"
     if REJECTED in attributes:
         outcome = "rejected"
@@ -32,7 +39,8 @@ def count(span: Any) -> None:
     RED.observe(span.name, outcome, duration_s, trace_id, end_ns, ends=enters)
 
 
-def _of_sdk(span: Any) -> tuple[StatusCode, int]:
-    """Status and trace id, 0 where nobody will find the request: it was not sampled."""
+def _of_sdk(span: "ReadableSpan") -> tuple[StatusCode, int]:
+    """Status and trace id; 0 where the request was not sampled, so that no look-up finds it."""
     context = span.get_span_context()
-    return span.status.status_code, context.trace_id if context.trace_flags.sampled else 0
+    sampled = context is not None and context.trace_flags.sampled
+    return span.status.status_code, context.trace_id if context is not None and sampled else 0

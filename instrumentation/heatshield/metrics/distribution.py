@@ -1,8 +1,8 @@
-"""Counts by bucket, with one recent request for each: what a histogram is made of.
+"""Counts by bucket, with one recent request for each: the parts of a histogram.
 
-Kept here and not in ``prometheus_client``'s classes, because an observation on a request's way
-costs a third so, an exemplar comes for nothing, and that library need not even be imported: it
-decides between its two kinds of values when it is, and the service must be the one to say which.
+Our own class and not ``prometheus_client``'s, because an observation on a request's way costs a
+third, an exemplar costs nothing, and that library need not be imported: at its import it decides
+between its two kinds of values, and that decision is the service's.
 """
 
 from bisect import bisect_left
@@ -14,8 +14,8 @@ __all__ = ["REQUEST_BUCKETS_S", "Distribution", "Recent"]
 REQUEST_BUCKETS_S: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-"""Upper bounds of durations of requests in seconds, three to a decade; one more bucket takes what
-is longer. The collector counts in the same, so that the two can be laid over each other."""
+"""Upper bounds of durations of requests in seconds, three to a decade; one more bucket takes longer
+ones. The collector counts in the same buckets, so that the two can be compared."""
 
 
 class Recent(NamedTuple):
@@ -23,7 +23,7 @@ class Recent(NamedTuple):
 
     Attributes:
         trace_id: 128 bits.
-        value: what was observed.
+        value: the observation.
         at_ns: when, in nanoseconds since the Unix epoch.
     """
 
@@ -33,13 +33,13 @@ class Recent(NamedTuple):
 
 
 class Distribution:
-    """Observations by bucket; whoever owns it keeps two threads from adding at once.
+    """Observations by bucket; its owner keeps two threads from adding at once.
 
     Args:
         bounds: upper bounds of the buckets, inclusive, ascending.
 
     Attributes:
-        counts: observations by bucket, not added up; the last takes what is beyond all bounds.
+        counts: observations by bucket, not added up; the last takes those beyond all bounds.
         total: sum of the observations.
         recent: the last request of each bucket that had a trace.
     """
@@ -67,7 +67,7 @@ class Distribution:
             self.recent[bucket] = (trace_id, value, at_ns)
 
     def copy(self) -> "Distribution":
-        """What has been counted so far."""
+        """The counts so far."""
         copied = Distribution(self.bounds)
         copied.counts, copied.total = self.counts.copy(), self.total
         copied.recent = self.recent.copy()

@@ -1,4 +1,4 @@
-"""What stands before outgoing calls, as families: local breakers, deadlines, retry budgets."""
+"""Local breakers, deadlines and retry budgets of outgoing calls, as families."""
 
 import sys
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ _KEY = ("peer", "call", "caller")
 
 
 def downstream_families() -> Iterator[Metric]:
-    """Of local breakers only those that have opened: the others are closed, and may be many."""
+    """The families; of local breakers only those that have opened, as there may be many."""
     module = sys.modules.get("heatshield.resilience.downstream")
-    if module is None:  # nothing that is instrumented calls anybody
+    if module is None:  # no client library is instrumented
         return
     downstream = module.DOWNSTREAM
     states = GaugeMetricFamily(

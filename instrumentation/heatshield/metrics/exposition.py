@@ -1,15 +1,15 @@
 """``/metrics`` of a service: mounted in its application, or on a port of its own.
 
-In multi-process mode it shows the sum over all workers, else the registry of the process that is
-asked; in OpenMetrics with exemplars where that is asked for.
+In multi-process mode it shows the sum over all workers, else the registry of the process that
+answers; in OpenMetrics with exemplars if the request asks for that.
 """
 
 import asyncio
 import gzip
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIServer
 
@@ -22,10 +22,13 @@ from heatshield.metrics import multiprocess
 from heatshield.metrics.families import OWN
 from heatshield.process.fork_guard import unforked
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
 __all__ = ["MIRROR", "Port", "Served", "asgi_app", "mirror", "retire", "served", "wsgi_app"]
 
 GZIP_LEVEL: Final = 1
-"""Text of this kind shrinks to a tenth already."""
+"""The cheapest level makes a tenth of such text."""
 
 _LOGGER: Final = logging.getLogger("heatshield")
 
@@ -34,7 +37,7 @@ MIRROR: Final = multiprocess.Mirror(OWN)
 
 
 class Served(Collector):
-    """What a scrape gets to see, while nobody forks.
+    """What a scrape shows, read while no fork begins.
 
     Args:
         registry: what it reads.
@@ -49,9 +52,8 @@ class Served(Collector):
             return list(self._registry.collect())
 
     def restricted_registry(self, names: Iterable[str]) -> Collector:
-        """What of it the scrape asks for by ``name[]``."""
-        restricted: Any = self._registry.restricted_registry(names)
-        return Served(restricted)
+        """Those metrics that the scrape asks for by ``name[]``."""
+        return Served(cast("CollectorRegistry", self._registry.restricted_registry(names)))
 
 
 def served() -> Served:
@@ -62,7 +64,7 @@ def served() -> Served:
 
 
 def mirror() -> None:
-    """Write our figures to the files of multi-process mode, while nobody forks."""
+    """Write our figures to the files of multi-process mode, while no fork begins."""
     with unforked():
         MIRROR.write()
 
@@ -73,17 +75,21 @@ def retire() -> None:
         MIRROR.retire()
 
 
-def wsgi_app() -> Callable[[Any, Any], Any]:
+Scope = Mapping[str, object]
+Send = Callable[[dict[str, object]], Awaitable[None]]
+AsgiApp = Callable[[Scope, object, Send], Awaitable[None]]
+
+
+def wsgi_app() -> "WSGIApplication":
     """``/metrics`` as a WSGI application."""
-    made: Callable[[Any, Any], Any] = make_wsgi_app(served())
-    return made
+    return cast("WSGIApplication", make_wsgi_app(served()))
 
 
-def asgi_app() -> Callable[[Any, Any, Any], Awaitable[None]]:
-    """``/metrics`` as an ASGI application; it is made in a thread, for that takes milliseconds."""
+def asgi_app() -> AsgiApp:
+    """``/metrics`` as an ASGI application; a thread makes the text, which takes milliseconds."""
     shown = served()
 
-    async def metrics(scope: Any, receive: Any, send: Any) -> None:
+    async def metrics(scope: Scope, receive: object, send: Send) -> None:
         del receive
         if scope["type"] != "http":
             return
@@ -106,22 +112,23 @@ _Headers = list[tuple[bytes, bytes]]
 
 
 class _Asked(NamedTuple):
-    """What a request asks for."""
+    """The kind of text, its coding and the metrics that a request asks for."""
 
     accept: str
     gzipped: bool
     names: Sequence[str]
 
     @classmethod
-    def of(cls, scope: Any) -> Self:
+    def of(cls, scope: Scope) -> Self:
         given: dict[bytes, list[str]] = {}
-        for name, value in scope["headers"]:
+        for name, value in cast("Iterable[tuple[bytes, bytes]]", scope["headers"]):
             given.setdefault(name.lower(), []).append(value.decode("latin-1"))
         codings = ",".join(given.get(b"accept-encoding", ())).split(",")
+        query = cast("bytes", scope.get("query_string", b""))
         return cls(
             ",".join(given.get(b"accept", ())),
             any(coding.partition(";")[0].strip().lower() == "gzip" for coding in codings),
-            parse_qs(scope.get("query_string", b"").decode("latin-1")).get("name[]", ()),
+            parse_qs(query.decode("latin-1")).get("name[]", ()),
         )
 
     def answer(self, shown: Served) -> tuple[_Headers, bytes]:
@@ -134,18 +141,18 @@ class _Asked(NamedTuple):
         return headers, body
 
 
-async def _send(send: Any, status: int, headers: _Headers, body: bytes) -> None:
+async def _send(send: Send, status: int, headers: _Headers, body: bytes) -> None:
     headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 class Port:
-    """``/metrics`` on an address of its own; whoever is first among the workers serves it.
+    """``/metrics`` on an address of its own; the first worker to listen serves it.
 
     Args:
         host: to listen on.
-        port: likewise.
+        port: to listen on.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -166,15 +173,13 @@ class Port:
             self._refused = True
 
     def close(self) -> None:
-        """Listen no more; does not wait for it."""
+        """Stop listening; does not wait for that."""
         server, self._server = self._server, None
         if server is not None:
             threading.Thread(target=_close, args=(server,), daemon=True).start()
 
     def leave_to_parent(self) -> None:
-        """In a child process, let go of the parent's socket: who inherited it would hold the
-        port.
-        """
+        """Close the parent's socket in a child process, where it would keep the port taken."""
         server, self._server = self._server, None
         if server is not None:
             server.socket.close()

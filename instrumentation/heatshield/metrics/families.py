@@ -1,7 +1,7 @@
-"""What this process has counted, as families of ``prometheus_client``.
+"""The counts of this process, as families of ``prometheus_client``.
 
-Importing this imports that library, which settles whether it works in multi-process mode: so only
-once the service itself has imported it, or serves.
+Importing this module imports that library, which decides at import whether it works in
+multi-process mode. So heatshield imports it only once the service has, or serves.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from heatshield.metrics.red import OUTCOMES, RED
 __all__ = ["OWN", "Families"]
 
 TRACE_ID: Final = "trace_id"
-"""What Grafana, among others, expects an exemplar's trace id to be called."""
+"""The label in which Grafana, among others, expects an exemplar's trace id."""
 
 _SECONDS: Final = "seconds"
 
@@ -101,10 +101,10 @@ def _exemplar(recent: Recent) -> Exemplar:
 
 
 class Families(Collector):
-    """Shows a registry what this process has counted.
+    """Shows a registry the counts of this process.
 
     Attributes:
-        sources: what makes the families; one that fails is counted and left out.
+        sources: functions that make the families; one that fails is counted and left out.
     """
 
     def __init__(self) -> None:
@@ -114,11 +114,11 @@ class Families(Collector):
         ]  # fmt: skip
 
     def collect(self) -> Iterator[Metric]:
-        """All of it, for a scrape or a push."""
+        """All families, for a scrape or a push."""
         for source in self.sources:
             try:
                 yield from list(source())
-            except Exception:  # noqa: BLE001  # the others are to be seen all the same
+            except Exception:  # noqa: BLE001  # the other sources still answer
                 COUNTERS.error("metrics")
 
 

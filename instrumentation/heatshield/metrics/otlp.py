@@ -1,9 +1,9 @@
 """A registry's families as OTLP metrics: pure, from ``prometheus_client``'s classes to protobuf.
 
 The mapping is that of OpenTelemetry's specification ("Prometheus and OpenMetrics Compatibility"),
-with names as ``/metrics`` shows them, ``_total`` and all: what one reads there can be asked for by
-the same name. Counters and histograms are cumulative, what is unknown is a gauge, info and state
-sets are sums that may fall; gauge histograms have no counterpart and are left out.
+with names as ``/metrics`` shows them, ``_total`` and all, so that a query uses the same names.
+Counters and histograms are cumulative, unknown metrics become gauges, info and state sets sums that
+may fall; gauge histograms have no counterpart and are left out.
 
 Written by hand, as :mod:`heatshield.export.otlp` is and on its wire format, by ``metrics.proto``:
 the service need not import protobuf.
@@ -20,12 +20,12 @@ from prometheus_client.samples import Exemplar, Sample
 __all__ = ["MAX_POINTS", "Encoded", "Moment", "encode"]
 
 MAX_POINTS: Final = 10_000
-"""Points of one payload, some 2 MB; a registry with more is one that nobody can scrape either."""
+"""Points of one payload, some 2 MB; a registry with more can't be scraped either."""
 
 SCOPE: Final = "prometheus_client"
 
 _UNITS: Final = {"seconds": "s", "bytes": "By", "ratio": "1", "celsius": "Cel"}
-"""What UCUM, which OpenTelemetry writes units in, calls the base units of OpenMetrics."""
+"""The base units of OpenMetrics in UCUM, which OpenTelemetry uses."""
 
 _CUMULATIVE: Final = b"\x10\x02"  # aggregation_temporality
 _MONOTONIC: Final = b"\x18\x01"  # is_monotonic
@@ -41,7 +41,7 @@ class Moment(NamedTuple):
 
     Attributes:
         now_ns: the time.
-        start_ns: since when everything counts that does not say so itself.
+        start_ns: the start of every metric that names none itself.
         fresh_ns: exemplars before this were sent already.
     """
 
@@ -56,7 +56,7 @@ class Encoded(NamedTuple):
     Attributes:
         body: an ExportMetricsServiceRequest.
         points: how many are in it.
-        left_out: families that were not, being too many or no proper ones.
+        left_out: families that are not, because they are too many or broken.
     """
 
     body: bytes
@@ -73,7 +73,7 @@ def encode(
     for family in families:
         try:
             points, body = _METRICS[family.type](family, moment)
-        except Exception:  # noqa: BLE001  # collectors are anybody's
+        except Exception:  # noqa: BLE001  # a collector may be the service's own
             left_out += 1
             continue
         if total + points > MAX_POINTS:

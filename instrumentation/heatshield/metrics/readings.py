@@ -1,4 +1,4 @@
-"""What a scrape reads and nobody counts: gauges of the runtime that is in place."""
+"""Gauges that a scrape reads from the runtime."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -10,7 +10,7 @@ Reading = Callable[[], Mapping[str, float]]
 
 
 class Readings:
-    """Where from.
+    """Where the gauges come from.
 
     Attributes:
         breakers: entries held for this service, by mode.
@@ -21,7 +21,7 @@ class Readings:
         self.clear()
 
     def clear(self) -> None:
-        """Have nothing to read."""
+        """Read nothing any more."""
         self.breakers: Reading = dict
         self.queues: Reading = dict
 

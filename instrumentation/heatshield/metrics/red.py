@@ -1,8 +1,8 @@
 """Rate, errors and duration of the calls of this process, counted on each request's way.
 
 A request costs two small additions and a look-up in a dictionary, all under one lock, some 1.2 µs
-with the count of what is in flight. It must be one that a thread can take twice: a destructor that
-ends a span may run in the middle of it.
+with the count of what is in flight. A thread must be able to take the lock twice: a destructor that
+ends a span may run in the middle of a count.
 """
 
 import threading
@@ -17,7 +17,7 @@ Outcome = Literal["ok", "error", "rejected"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "error", "rejected")
 
 MAX_CALLS: Final = 200
-"""Calls with series of their own, 18 each. A service has fewer; what has more has ids in its span
+"""Calls with series of their own, 18 each. A service has fewer; one with more has ids in its span
 names."""
 
 OTHER: Final = "other"
@@ -25,12 +25,11 @@ OTHER: Final = "other"
 
 
 class CallCounts(NamedTuple):
-    """What has been counted of one call.
+    """The counts of one call.
 
     Attributes:
         outcomes: requests by outcome, in the order of :data:`OUTCOMES`.
-        durations: of those that were not rejected: rejections would make a protected call look
-        fast.
+        durations: of those not rejected; rejections would make a protected call look fast.
     """
 
     call: str
@@ -58,19 +57,19 @@ class Red:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Start anew in a child process: what the parent counted, it reports itself."""
+        """Start anew in a child process: the parent reports its own counts."""
         self._lock = threading.RLock()
         self._calls: dict[str, _Totals] = {}
         self._begun = 0
         self._ended = 0
 
     def begin(self) -> None:
-        """A request is in flight."""
+        """Count a request that begins."""
         with self._lock:
             self._begun += 1
 
     def end(self) -> None:
-        """It no longer is."""
+        """Count a request that ended."""
         with self._lock:
             self._ended += 1
 
@@ -92,7 +91,7 @@ class Red:
             duration_s: how long it took.
             trace_id: of its request, for an exemplar; 0 for none.
             end_ns: when it ended, nanoseconds since the Unix epoch.
-            ends: it was in flight, and no longer is.
+            ends: it is a request that :meth:`begin` has counted.
         """
         with self._lock:
             if ends:
@@ -115,7 +114,7 @@ class Red:
         return max(0, self._begun - self._ended)
 
     def counts(self) -> list[CallCounts]:
-        """What has been counted, call by call; requests wait for the copy of one call at most."""
+        """All counts, call by call; a request waits for the copy of one call at most."""
         copied = []
         for call, totals in list(self._calls.items()):
             with self._lock:

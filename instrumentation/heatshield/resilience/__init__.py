@@ -1,1 +1,1 @@
-"""What a service decides by itself: local breakers, retry budgets."""
+"""Decisions of a service by itself: local breakers, retry budgets."""

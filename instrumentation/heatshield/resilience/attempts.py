@@ -1,8 +1,8 @@
 """Which calls are first attempts, which are retries, and whose budget pays.
 
-A retry library says when something failed, and the integrations of clients see every call, but
-neither knows of the other. What joins them stands in the context that both run in: the peer whose
-call failed here last, and the peer whose next call from here repeats one.
+A retry library knows when something failed, and the integrations of clients see every call, but
+neither knows of the other. The context in which both run joins them: it holds the peer whose call
+failed last, and the peer whose next call is a retry.
 """
 
 import time
@@ -23,9 +23,9 @@ class Retries:
 
     Attributes:
         monotonic: where the time comes from.
-        wanted: somebody asks for budgets; before that, calls are not counted.
+        wanted: the service uses budgets; before that, calls are not counted.
         allowed: retries that were let through.
-        refused: retries that no budget was left for.
+        refused: retries for which no budget was left.
     """
 
     def __init__(self) -> None:
@@ -36,22 +36,22 @@ class Retries:
         self.refused = 0
 
     def began(self, peer: str, now: float) -> None:
-        """A call to ``peer`` begins; unless it repeats one, it pays into the peer's budget."""
+        """Pay a call to ``peer`` that begins into the peer's budget, unless it is a retry."""
         if _REPEATED.get() == peer:
             _REPEATED.set("")
         else:
             self.budgets.of(peer).deposit(now)
 
     def failed(self, peer: str) -> None:
-        """A call to ``peer`` failed."""
+        """Note that a call to ``peer`` failed."""
         _FAILED.set(peer)
 
     def may_retry(self, now: float, name: str = "") -> bool:
-        """Whether what failed here may be tried again; if so, that is paid for.
+        """Whether the call that failed in this context may be retried; if so, the budget pays.
 
         Args:
             now: monotonic seconds.
-            name: whose budget pays, if not that of the peer whose call failed here last.
+            name: of the budget that pays, if not that of the peer whose call failed last.
         """
         peer = name or _FAILED.get()
         if not self.budgets.of(peer).withdraw(now):

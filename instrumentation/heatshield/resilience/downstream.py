@@ -1,15 +1,15 @@
-"""What stands before every call to another service: the deadline, the local breaker, the budget.
+"""Checks before every call to another service: the deadline, the local breaker, the retry budget.
 
-An integration asks :meth:`Downstream.begin` before it makes a call and says to :class:`Begun` how
-that went. Nothing here does I/O, and an error in here lets the call through: all that a service
-gets to see of it is :class:`BreakerOpen` and :class:`DeadlineExceeded`.
+An integration asks :meth:`Downstream.begin` before it makes a call and tells :class:`Begun` how the
+call ended. Nothing here does I/O, and an error in here lets the call through: a service sees only
+:class:`BreakerOpen` and :class:`DeadlineExceeded`.
 """
 
 import os
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.trace import SpanKind, get_current_span
 
@@ -27,21 +27,21 @@ from heatshield.tracing.failure import mark_rejected
 __all__ = ["DOWNSTREAM", "FAIR_S", "GIVING_BACK", "Begun", "Downstream"]
 
 FAIR_S: Final = 1.0
-"""A peer that was given less time than this, because the deadline was near, and did not answer in
-it has not failed: otherwise whoever sends short deadlines could break a call for everybody."""
+"""A peer that had less time than this, because the deadline was near, and did not answer has not
+failed: otherwise one caller with short deadlines could break a call for all users."""
 
 GIVING_BACK: Final[ContextVar[bool]] = ContextVar("heatshield-giving-back", default=False)
-"""True while something is given back that others wait for, such as a lock: such a call is made
-whatever its request's deadline and its peer's breaker say."""
+"""True while the service gives something back that others wait for, such as a lock: such a call is
+made whatever its request's deadline and its peer's breaker say."""
 
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
 class Begun:
-    """A call that was let through. Say once how it ended; nothing at all says nothing.
+    """A call that was let through. Its end is told once; a call without an end counts neither way.
 
     Attributes:
-        left_s: what the request's deadline leaves it, if there is one.
+        left_s: seconds that the request's deadline leaves it, if there is one.
     """
 
     __slots__ = ("_at", "_breaker", "_cut", "_downstream", "_peer", "_phase", "left_s")
@@ -64,7 +64,7 @@ class Begun:
         self.left_s = left_s
 
     def timeout_s(self, own_s: float | None) -> float | None:
-        """The timeout to use where the client's own is ``own_s``: no more than what is left."""
+        """The timeout to use where the client's own is ``own_s``: no longer than is left."""
         left_s = self.left_s
         if left_s is None or (own_s is not None and own_s <= left_s):
             return own_s
@@ -76,11 +76,11 @@ class Begun:
         self.end(Outcome.CUT if self._cut else Outcome.FAILURE, patient=patient)
 
     def end(self, outcome: Outcome, *, patient: bool = False) -> None:
-        """Say how it ended.
+        """Tell how it ended.
 
         Args:
             outcome: as a breaker sees it.
-            patient: the call may take its time, like a stream or a blocking pop.
+            patient: a long call is no slow one, like a stream or a blocking pop.
         """
         try:
             if outcome is Outcome.FAILURE:
@@ -93,7 +93,7 @@ class Begun:
 
 
 class Downstream:
-    """Asks what is set: nothing, until an integration installs it.
+    """Makes the checks that the settings ask for: none, until an integration installs it.
 
     Attributes:
         enforce: ``False`` refuses nothing because of a breaker; may be switched at any time.
@@ -112,10 +112,10 @@ class Downstream:
         self._rules = Rules()
 
     def install(self, user: str, settings: ServiceSettings, clock: Clock | None = None) -> bool:
-        """Do as the settings say; whether that is anything.
+        """Make the checks that the settings ask for; returns whether there are any.
 
         Args:
-            user: the integration that will ask; once all are removed, what was learned is gone.
+            user: the integration that will ask; once all are removed, the breakers are forgotten.
             settings: of the service.
             clock: instead of the system's.
         """
@@ -134,25 +134,25 @@ class Downstream:
         return True
 
     def remove(self, user: str) -> None:
-        """This integration asks no more."""
+        """Make no more checks for this integration."""
         self._users.discard(user)
         if not self._users:
             self._breakers = None
 
     @property
     def idle(self) -> bool:
-        """Nothing would be asked of a call here and now; then it needs no name either."""
+        """Whether a call here would be checked for nothing; then it needs no name either."""
         if not self._users or GIVING_BACK.get():
             return True
         return self._breakers is None and not RETRIES.wanted and deadline_in() is None
 
     def begin(self, peer: str, call: str, caller: Callable[[], str] | None = None) -> Begun | None:
-        """Ask before a call; ``None`` if nothing wants to know how it ends.
+        """Check a call; ``None`` if its end need not be told.
 
         Args:
-            peer: host and port, or what else the client knows it by.
+            peer: host and port, or the name by which the client knows it.
             call: which of its operations; low cardinality.
-            caller: tells the operation of this service that calls, for where ``call`` says little.
+            caller: tells the operation of this service that calls, where ``call`` says little.
 
         Raises:
             BreakerOpen: if the local breaker is open.
@@ -194,8 +194,8 @@ class Downstream:
         breakers = self._breakers
         return () if breakers is None else breakers.states(self.monotonic())
 
-    def status(self) -> dict[str, Any]:
-        """What ``heatshield.status()`` shows of it."""
+    def status(self) -> dict[str, object]:
+        """Its part of ``heatshield.status()``."""
         return {
             "local_breakers": {
                 _name((state.peer, state.call, state.caller)): state.state.value
@@ -207,7 +207,7 @@ class Downstream:
         }
 
     def _after_fork(self) -> None:
-        """In a child process another thread may have held a lock, and peers are to be met anew."""
+        """Start anew in a child process, where another thread may have held a lock."""
         RETRIES.after_fork()
         self.expired = 0
         if self._breakers is not None:
@@ -217,7 +217,7 @@ class Downstream:
 def _refusal(key: tuple[str, str, str], retry_after_s: float) -> BreakerOpen:
     entry_id = "local:" + _name(key)
     span = get_current_span()
-    if getattr(span, "kind", None) is SpanKind.CLIENT:  # another's is not what is refused
+    if getattr(span, "kind", None) is SpanKind.CLIENT:  # any other span is not the refused call's
         mark_rejected(span, entry_id)
     return BreakerOpen(entry_id, retry_after_s)
 

@@ -1,7 +1,6 @@
 """The local breaker around one call to one peer: Armeria's circuit breaker, without I/O or clock.
 
-Theory of operation. Three states; what leads from one to another is :data:`TRANSITIONS`, and
-nothing else does::
+Theory of operation. Three states; :data:`TRANSITIONS` holds all the ways between them::
 
                      TRIPPED                       WAITED
         CLOSED ------------------> OPEN ------------------> HALF_OPEN
@@ -11,15 +10,15 @@ nothing else does::
            |                      TRIAL_SUCCEEDED                  |
            +-------------------------------------------------------+
 
-CLOSED lets every request through and counts outcomes over a sliding window, which is looked at
-once a second, when a failure or a slow answer comes in. OPEN refuses everything for a while, the
-longer the more often it opened in a row. The first request after that is a trial: the breaker is
-HALF_OPEN and lets one through every few seconds until one of them says how the peer is. A trial
-whose outcome never comes (its caller went away) costs nothing but the time until the next.
+CLOSED lets every request through and counts outcomes over a sliding window, which it judges once a
+second, when a failure or a slow answer comes in. OPEN refuses every request for a while, the longer
+the more often it opened in a row. The first request after that is a trial: the breaker is
+HALF_OPEN and lets one through every few seconds until the outcome of one is known. A trial whose
+outcome never comes (its caller went away) costs only the time until the next.
 
 An outcome counts only in the phase in which its request was let through: a success that was under
-way when the breaker opened does not close it. What a breaker, here or elsewhere, refused is not an
-outcome at all.
+way when the breaker opened does not close it. A request that a breaker, here or elsewhere, refused
+has no outcome.
 
 Callers pass ``now`` in monotonic seconds. Threads may share a breaker; asking a closed one takes
 no lock.
@@ -53,7 +52,7 @@ class State(StrEnum):
     """What a breaker does."""
 
     CLOSED = "closed"
-    """Lets every request through and counts what becomes of them."""
+    """Lets every request through and counts the outcomes."""
     OPEN = "open"
     """Refuses every request."""
     HALF_OPEN = "half-open"
@@ -61,7 +60,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What makes a breaker change."""
+    """Reasons for a breaker to change its state."""
 
     TRIPPED = "tripped"
     """Too many requests of the window failed or were slow."""
@@ -81,12 +80,12 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
 
 
 class Outcome(Enum):
-    """What became of a request, as a breaker sees it."""
+    """How a request ended, as a breaker sees it."""
 
     SUCCESS = "success"
     FAILURE = "failure"
     REJECTED = "rejected"
-    """A breaker further down refused it: counts neither way, however long it took."""
+    """A breaker downstream refused it: counts neither way, however long it took."""
     CUT = "cut"
     """The caller went away before the peer could be expected to answer: counts neither way,
     unless it was slow already."""
@@ -131,7 +130,7 @@ MOST_DOUBLINGS: Final = 16
 
 @dataclass(slots=True, eq=False)
 class Phase:
-    """One stay in one state; whom it let through hands it back with the outcome.
+    """One stay in one state; a request that it let through hands it back with the outcome.
 
     Attributes:
         state: the state.
@@ -151,7 +150,7 @@ class LocalBreaker:
         chance: uniform random numbers in [0, 1), for the jitter.
 
     Attributes:
-        used_at: when it was last asked, kept by whoever holds it.
+        used_at: when it was last asked; its holder keeps it.
         refused: requests refused in its life.
         opened: times that it opened in its life.
         reason: why it opened the last time.
@@ -179,7 +178,7 @@ class LocalBreaker:
 
     @property
     def state(self) -> State:
-        """As it was left; an open breaker half-opens when it is asked."""
+        """The state; an open breaker half-opens when the next request asks."""
         return self._phase.state
 
     def allow(self, now: float) -> Phase | None:
@@ -204,12 +203,12 @@ class LocalBreaker:
         return self._phase
 
     def record(self, phase: Phase, outcome: Outcome, took_s: float, now: float) -> None:
-        """Say what became of a request.
+        """Count how a request ended.
 
         Args:
-            phase: what :meth:`allow` answered.
+            phase: that :meth:`allow` returned.
             outcome: how it ended.
-            took_s: how long that took; 0 for what may take its time, like a blocking pop.
+            took_s: seconds that it took; 0 where a long call is no slow one, like a blocking pop.
             now: monotonic seconds.
         """
         slow = took_s >= self._rules.slow_s
@@ -259,18 +258,18 @@ class LocalBreaker:
         return 0.0 if phase.state is State.CLOSED else max(0.0, phase.next_at - now)
 
     def is_clean(self, now: float) -> bool:
-        """It is as good as a new one: closed, and nothing remembered against the peer."""
+        """Whether it is like a new one: closed, and no failure or slow request in its window."""
         with self._lock:
             return self._phase.state is State.CLOSED and self._window.is_clean(now)
 
     def counts(self, now: float) -> Counts:
-        """What its window says; nothing while it is not closed."""
+        """The counts of its window; zeros while it is not closed."""
         with self._lock:
             return self._window.counts(now) if self._phase.state is State.CLOSED else Counts()
 
 
 def exceeded(rules: Rules, counts: Counts) -> str:
-    """Why these requests trip a breaker; empty if they don't."""
+    """The reason for which these requests trip a breaker; empty if they don't."""
     requests, failures, slow = counts
     if requests >= rules.failure_requests and failures > rules.failure_rate * requests:
         return f"{failures} of {requests} requests failed"
@@ -280,7 +279,7 @@ def exceeded(rules: Rules, counts: Counts) -> str:
 
 
 def open_time_s(rules: Rules, in_a_row: int, chance: float) -> float:
-    """How long a breaker stays open that opened this often before without a good while between.
+    """Seconds for which a breaker stays open, by how often it opened in a row before.
 
     Args:
         rules: say the first time, the cap and the jitter.

@@ -1,7 +1,7 @@
-"""What became of the requests of the last seconds, in buckets, as Armeria's sliding window counts.
+"""The outcomes of the requests of the last seconds, in buckets, as Armeria's sliding window counts.
 
-A bucket begins with a request and is complete once a request comes ``update_s`` later; only
-complete buckets are looked at, so the request that completes one is not yet among them.
+A bucket begins with a request and is complete once a request comes ``update_s`` later. Only
+complete buckets are read, so the request that completes one is not yet among them.
 """
 
 from collections import deque
@@ -37,7 +37,7 @@ class Window:
         self._requests = self._failures = self._slow = 0
 
     def add(self, now: float, *, failed: bool, slow: bool) -> bool:
-        """Count one request; says whether it completed a bucket, so that there is news."""
+        """Count one request; returns whether it completed a bucket."""
         complete = now >= self._since + self._update_s
         if complete:
             self._full.append((self._since, self._current))
@@ -60,7 +60,7 @@ class Window:
         return Counts(requests, failures, slow)
 
     def is_clean(self, now: float) -> bool:
-        """Nothing that it remembers, complete or not, failed or was slow."""
+        """Whether no request in it, in complete buckets or not, failed or was slow."""
         full, current = self.counts(now), self._current
         return not (full.failures or full.slow or current.failures or current.slow)
 

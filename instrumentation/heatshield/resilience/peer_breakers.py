@@ -1,9 +1,9 @@
-"""Local breakers by peer and call: made when first asked for, forgotten when nobody asks.
+"""Local breakers by peer and call: made at the first call, forgotten when calls stop.
 
 There are at most :data:`MOST_BREAKERS` of them, whatever is called: users of other breakers ran
 out of memory because idle ones stayed (resilience4j#703, #1221, #2243). Where room is needed, those
-go first that remember nothing against their peer, for a new one would behave the same; a flood of
-peers that are called once can't push out a breaker that is open.
+without a failure or slow call in memory go first, as a new one would behave the same; a flood of
+peers that are called once can't push out an open breaker.
 """
 
 import random
@@ -18,27 +18,27 @@ __all__ = ["IDLE_S", "MOST_BREAKERS", "LocalBreakers", "LocalState"]
 Key = tuple[str, str, str]
 
 MOST_BREAKERS: Final = 1_000
-"""Of about 1 KiB each. A service that has more calls to more peers than this is a crawler."""
+"""Breakers of about 1 KiB each. A service with more calls to more peers is a crawler."""
 
 IDLE_S: Final = 600.0
-"""Twice the longest open time: whoever was not asked for this long has nothing left to say."""
+"""Twice the longest open time: a breaker without a call for this long remembers nothing."""
 
 SWEEP_S: Final = 60.0
 """Seconds between looks for idle ones."""
 
 EVICTED_SHARE: Final = 8
-"""Where there is no room, one in so many goes at once: finding them costs a look at all."""
+"""Without room, one in so many goes at once, as finding them means looking at all."""
 
 
 class LocalState(NamedTuple):
     """One local breaker, for people and metrics.
 
     Attributes:
-        peer: whom it calls.
-        call: which operation of the peer.
-        caller: the operation of this service that calls, where the call alone says too little.
+        peer: that it calls.
+        call: the operation of the peer.
+        caller: the operation of this service that calls, where ``call`` says too little.
         state: closed, open or half-open.
-        requests: of the window that is looked at, while closed.
+        requests: in its window, while closed.
         failures: of these.
         slow: of these.
         refused: requests it refused in its life.

@@ -1,4 +1,4 @@
-"""Whether a retry may be made: within the retry budget, and never of what was refused.
+"""Whether a retry may be made: within the retry budget, and never of a rejected call.
 
 For the retry library that a service uses already, one line::
 
@@ -7,15 +7,15 @@ For the retry library that a service uses already, one line::
     @tenacity.retry(retry=heatshield.retry.if_allowed(), stop=tenacity.stop_after_attempt(3))
 
 A rejection (:class:`BreakerOpen`, or an error about a response that is one) and a request whose
-time is over (:class:`DeadlineExceeded`) are never retried. What else may be is paid for from a
-budget: 20 % of the first attempts plus 10 a second, of the peer whose call failed. Once it is used
-up, the error goes to the caller as if the last attempt had failed. No library says which attempt is
-its last, so that one is paid for as well: where everything fails, fewer retries are made than that.
+time is over (:class:`DeadlineExceeded`) are never retried. Any other retry is paid from a budget:
+20 % of the first attempts plus 10 a second, of the peer whose call failed. Once it is used up, the
+error goes to the caller as if the last attempt had failed. No library tells which attempt is its
+last, so that one is paid for as well: where every call fails, fewer retries are made than that.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
 from heatshield.counters import fail_open
@@ -32,16 +32,43 @@ FIRST: Final = 1
 """tenacity's number of a first attempt."""
 
 Predicate = Callable[[Any], bool]
+"""Says of an exception whether it may be retried; it may be annotated for one class of them."""
+
+Condition = Callable[..., Any]
+"""tenacity's: answers a bool, or an awaitable of one."""
+
+
+class _Outcome(Protocol):
+    @property
+    def failed(self) -> bool: ...
+
+    def exception(self) -> BaseException | None: ...
+
+    def result(self) -> object: ...
+
+
+class RetryState(Protocol):
+    """What is used of tenacity's ``RetryCallState``."""
+
+    @property
+    def attempt_number(self) -> int:
+        """1 for the first attempt."""
+        ...
+
+    @property
+    def outcome(self) -> Any:
+        """The attempt's future; tenacity types it as one that may be missing."""
+        ...
 
 
 def on(*errors: type[Exception] | Predicate, name: str = "") -> Callable[[Exception], bool]:
-    """For stamina's ``on``, and for whatever else asks of an exception whether to retry.
+    """For stamina's ``on``, and for any library that asks of an exception whether to retry it.
 
     Args:
         errors: types, or functions that say of an exception whether it may be retried; without
             any, every ``Exception`` may.
-        name: whose budget pays, if not that of the peer whose call failed. As nobody tells it of
-            first attempts, it is 10 retries a second.
+        name: of the budget that pays, if not that of the peer whose call failed. It learns of no
+            first attempts, so it has 10 retries a second.
     """
     RETRIES.wanted = True
     types = tuple(one for one in errors if isinstance(one, type))
@@ -54,24 +81,22 @@ def on(*errors: type[Exception] | Predicate, name: str = "") -> Callable[[Except
     return retry
 
 
-def if_allowed(
-    condition: Callable[[Any], Any] | None = None, name: str = ""
-) -> Callable[[Any], Any]:
+def if_allowed(condition: Condition | None = None, name: str = "") -> Condition:
     """For tenacity's ``retry``.
 
     Args:
         condition: which outcomes to retry, one of tenacity's ``retry_if_...``, sync or async;
             without one, every ``Exception``.
-        name: whose budget pays, if not that of the peer whose call failed.
+        name: of the budget that pays, if not that of the peer whose call failed.
     """
     RETRIES.wanted = True
-    asked: Callable[[Any], Any] = condition or _failed
+    asked: Condition = condition or _failed
     if inspect.iscoroutinefunction(asked) or inspect.iscoroutinefunction(
         getattr(asked, "__call__", None)  # noqa: B004  # the method, to see whether it is async
     ):
         return _if_allowed_async(asked, name)
 
-    def retry(state: Any) -> bool:
+    def retry(state: RetryState) -> bool:
         _count(state, name)
         return bool(asked(state)) and _allowed(_outcome(state), name)
 
@@ -79,27 +104,27 @@ def if_allowed(
 
 
 def _if_allowed_async(
-    asked: Callable[[Any], Awaitable[Any]], name: str
-) -> Callable[[Any], Awaitable[bool]]:
-    async def retry(state: Any) -> bool:
+    asked: Callable[[RetryState], Awaitable[object]], name: str
+) -> Callable[[RetryState], Awaitable[bool]]:
+    async def retry(state: RetryState) -> bool:
         _count(state, name)
         return bool(await asked(state)) and _allowed(_outcome(state), name)
 
     return retry
 
 
-def _failed(state: Any) -> bool:
+def _failed(state: RetryState) -> bool:
     return bool(state.outcome.failed) and isinstance(state.outcome.exception(), Exception)
 
 
-def _outcome(state: Any) -> Any:
-    outcome = state.outcome
+def _outcome(state: RetryState) -> object:
+    outcome: _Outcome = state.outcome
     return outcome.exception() if outcome.failed else outcome.result()
 
 
 @fail_open("retry", None)
-def _count(state: Any, name: str) -> None:
-    """A named budget is told of its first attempts here; a peer's is where calls begin."""
+def _count(state: RetryState, name: str) -> None:
+    """Pay a first attempt into a named budget; a peer's budget is paid where its calls begin."""
     if name and state.attempt_number == FIRST:
         RETRIES.budgets.of(name).deposit(RETRIES.monotonic())
 
@@ -119,11 +144,11 @@ def _allowed(found: object, name: str) -> bool:
 
 @fail_open("retry", False)
 def is_final(found: object) -> bool:
-    """Whether a retry of this must not be made, whatever the budget.
+    """Whether this must not be retried, whatever the budget.
 
     Args:
-        found: what was raised, or a response. An error is final with what caused it, a group
-            (from a task group) with any of its errors.
+        found: an error, or a response. An error is final if its cause is, a group (from a task
+            group) if any of its errors is.
     """
     for _ in range(MOST_CAUSES):
         if isinstance(found, BaseExceptionGroup):

@@ -1,12 +1,12 @@
 """Retry budgets: retries are bounded by the requests that they repeat.
 
 After Finagle's ``RetryBudget`` and its defaults. Each first attempt deposits a fifth of a retry,
-each retry withdraws one, and both are forgotten after ten seconds; on top there is a reserve of ten
-retries for each second of those, for clients that ask little or have just begun. So over any ten
-seconds a peer that fails everything gets 1.2 times the load and a hundred requests more, where
-three attempts each would triple it: it is that loop which keeps an overloaded service down.
+each retry withdraws one, and both are forgotten after ten seconds; a reserve of ten retries for
+each of those seconds serves clients that call rarely or have just begun. So over any ten seconds a
+peer that fails every call gets 1.2 times the load and a hundred requests more, where three attempts
+each would triple it, and that loop keeps an overloaded service down.
 
-A *name* says whose budget: a peer as clients address it, or whatever the code calls it.
+A budget has a *name*: a peer's, as clients address it, or one that the code chooses.
 """
 
 from collections import deque
@@ -26,13 +26,13 @@ RESERVE_PER_S: Final = 10.0
 """Retries a second that need no first attempts."""
 
 SLOT_S: Final = 1.0
-"""What happens within this time is forgotten together."""
+"""Deposits and withdrawals within this time are forgotten together."""
 
 MOST_BUDGETS: Final = 1_000
-"""Names with a budget of their own; the one made first makes room for the next."""
+"""Names with a budget of their own; beyond that the oldest makes room."""
 
 RETRY: Final = 1_000
-"""What a retry costs; whole numbers, so that no rounding adds up."""
+"""Cost of a retry in whole numbers, so that no rounding adds up."""
 
 
 class RetryBudget:
@@ -100,7 +100,7 @@ class Budgets:
         self._budgets: dict[str, RetryBudget] = {}
 
     def of(self, name: str) -> RetryBudget:
-        """The budget of that name, full of nothing but its reserve at first."""
+        """The budget of that name; a new one holds its reserve only."""
         found = self._budgets.get(name)
         return self._add(name) if found is None else found
 
