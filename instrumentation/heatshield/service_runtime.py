@@ -16,8 +16,8 @@ from heatshield.clock import Clock
 from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.counters import fail_open
+from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
-from heatshield.export.otlp import forget
 from heatshield.identity.sources import Identity
 from heatshield.integrations.registry import Registry
 from heatshield.integrations.services import Services

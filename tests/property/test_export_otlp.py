@@ -15,9 +15,9 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from heatshield.context.request import Request
 from heatshield.counters import COUNTERS
+from heatshield.export.attributes import forget
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
-from heatshield.export.otlp import forget
 from heatshield.identity.sources import Identity
 from heatshield.names import CALL, ENDUSER_ID
 from heatshield.sanitize.sanitizer import SANITIZER

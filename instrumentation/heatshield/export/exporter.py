@@ -76,7 +76,7 @@ class Exporter:
         self._draining = Wakeup()
         self._forking = Wakeup()
         self._forks = 0
-        self._idle = self._sending = False
+        self._idle = self._sending = self._is_over = False
         self._sent_at = self._start_at = float("-inf")
         self._thread: threading.Thread | None = None
         self._running = Wakeup()
@@ -90,22 +90,22 @@ class Exporter:
     def on_end(self, span: Any) -> None:
         """Queue a span, ours or the SDK's; never blocks, never raises."""
         try:
-            if self._stopping.is_set():
+            if self._is_over:
                 COUNTERS.drop("after_shutdown")
                 return
-            self._wake(at_once=self._records.add_span(span))
+            self._wake(self._records.add_span(span))
         except Exception:  # noqa: BLE001  # telemetry must not fail the service
             COUNTERS.error("export")
 
     @fail_open("export", None)
     def log(self, event: LogEvent) -> None:
         """Queue a log record; never blocks, never raises."""
-        if self._stopping.is_set():
+        if self._is_over:
             COUNTERS.drop("after_shutdown")
             return
-        self._wake(at_once=self._records.add_log(event))
+        self._wake(self._records.add_log(event))
 
-    def _wake(self, *, at_once: bool) -> None:
+    def _wake(self, at_once: bool) -> None:  # noqa: FBT001  # on every record's way
         if at_once:
             self._now.set()
         if self._idle:
@@ -166,6 +166,7 @@ class Exporter:
     def shutdown(self, most_s: float = SHUTDOWN_S) -> None:
         """Send what is queued, for at most so long, and stop the thread."""
         self.drain(most_s)
+        self._is_over = True
         self._stopping.set()
         self._now.set()
         self._arrived.set()

@@ -52,26 +52,38 @@ class Records:
 
     def add_span(self, span: Any) -> bool:
         """Queue a span, ours or the SDK's; whether it, or a full batch, should leave at once."""
-        elements = attributes_of(span).get(COST_ELEMENTS, 0)
-        duration_s = (span.end_time - span.start_time) / 1e9
+        # Asked first, as an isinstance() of an abstract class takes a third of this method's time.
+        attributes = span.raw_attributes if type(span) is Span else attributes_of(span)
+        elements = attributes.get(COST_ELEMENTS, 0)
         is_urgent = self._urgency.judge(
-            span.name, duration_s, elements if type(elements) is int else 0
+            span.name,
+            (span.end_time - span.start_time) / 1e9,
+            elements if type(elements) is int else 0,
         )
+        queue = self._spans
+        waiting = len(queue)
+        if waiting >= self._most:
+            self._make_room(queue)
+        queue.append(span)
         if is_urgent:
             self._is_urgent = True
-        return self._add(self._spans, span) or is_urgent
+        return is_urgent or waiting + 1 >= self._batch
 
     def add_log(self, event: LogEvent) -> bool:
         """Queue a log record; whether a full batch should leave at once."""
-        return self._add(self._logs, event)
-
-    def _add(self, queue: deque[R], record: R) -> bool:
+        queue = self._logs
         waiting = len(queue)
-        if waiting >= self._most and (dropped := _take(queue, 1)):
+        if waiting >= self._most:
+            self._make_room(queue)
+        queue.append(event)
+        return waiting + 1 >= self._batch
+
+    @staticmethod
+    def _make_room(queue: deque[R]) -> None:
+        dropped = _take(queue, 1)
+        if dropped:
             COUNTERS.drop("queue_full")
             _release(dropped)
-        queue.append(record)
-        return waiting + 1 >= self._batch
 
     def encode(self, deliver: Callable[[Payload, bool], object]) -> None:
         """Encode all that waits; never fails.

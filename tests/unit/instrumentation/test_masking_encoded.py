@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 from heatshield.context.request import Request, with_request
+from heatshield.export.attributes import forget
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
-from heatshield.export.otlp import forget
 from heatshield.identity.pseudonym import pseudonym
 from heatshield.identity.sources import Identity
 from heatshield.sanitize.sanitizer import SANITIZER

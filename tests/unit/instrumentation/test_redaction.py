@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from heatshield.export.attributes import forget
 from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
-from heatshield.export.otlp import forget
 from heatshield.sanitize.redaction import Redaction
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
