@@ -2,8 +2,8 @@
 
 The whole way is gone on virtual time, by :class:`heatshield_collector.simulation.Simulation`: OTLP
 bytes are decoded (64 payloads at once), linked, charged, and every 250 ms detectors and rules are
-asked. A request is a server span and a Redis command within it; 5,000 users follow Zipf's law; the
-services take turns to send, once a second or four times. Making the payloads is not timed.
+asked. A request is one server span; 5,000 users follow Zipf's law; four services take turns to send
+what there is, once a second or four times. Making the payloads is not timed.
 """
 
 import time
@@ -34,7 +34,6 @@ GOAL: Final = Target("at most", 30)
 _BUSY_US: Final = (1_000, 3_000)
 _NS: Final = 10**9
 _SERVER: Final = 2
-_CLIENT: Final = 3
 
 
 class _Traffic:
@@ -62,19 +61,13 @@ class _Traffic:
         busy_us = self._random.integers(*_BUSY_US, count).tolist()
         for user, busy in zip(self._users(count).tolist(), busy_us, strict=True):
             said = {"enduser.id": f"u-{user}", "heatshield.call": "POST /purchases"}
-            ids = self._random.bytes(32)
+            ids = self._random.bytes(24)
             begin_ns = end_ns - busy * 1_000
             spans.add(
-                trace_id=ids[:16], span_id=ids[16:24], name="POST /purchases", kind=_SERVER,
+                trace_id=ids[:16], span_id=ids[16:], name="POST /purchases", kind=_SERVER,
                 start_time_unix_nano=begin_ns, end_time_unix_nano=end_ns,
             )  # fmt: skip
             _say(spans[-1].attributes, said)
-            spans.add(
-                trace_id=ids[:16], span_id=ids[24:], parent_span_id=ids[16:24], name="SISMEMBER",
-                kind=_CLIENT, start_time_unix_nano=begin_ns + 200_000,
-                end_time_unix_nano=begin_ns + 700_000,
-            )  # fmt: skip
-            _say(spans[-1].attributes, {**said, "db.system": "redis"})
         return message.SerializeToString()
 
 

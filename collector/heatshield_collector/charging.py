@@ -12,7 +12,7 @@ from heatshield.clock import Clock, Instant
 from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detection, Durations
-from heatshield_collector.link import Linker
+from heatshield_collector.link import Linked, Linker
 from heatshield_collector.link.grouping import pairs_of
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
@@ -52,19 +52,24 @@ class Charging:
         self._may_be_hot = may_be_hot
 
     def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
-        """Charge a batch; ``model.REQUEST_PARTS`` to be stored with it."""
-        return self.charge(spans, Instant(self._clock.monotonic(), now_ns))
+        """Charge and measure a batch; ``model.REQUEST_PARTS`` to be stored with it."""
+        now = Instant(self._clock.monotonic(), now_ns)
+        linked = self.charge(spans, now)
+        self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
+        self._durations.observe(spans, np.flatnonzero(linked.opens), now)
+        return linked.parts
 
-    def charge(self, spans: pa.Table, now: Instant) -> pa.Table:
-        """Charge a batch that came at this moment; ``model.REQUEST_PARTS`` to be stored with it."""
+    def charge(self, spans: pa.Table, now: Instant) -> Linked:
+        """Link a batch that came at this moment and have it detected on; decides all there is.
+
+        Rates and durations, which people look at, :meth:`charged` measures beside it.
+        """
         self._attend(spans, now)
         self._breakers.count_workers(now)
         linked = self._linker.link(spans, now)
         if self._detection.observe(linked, now):
             self._may_be_hot()
-        self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
-        self._durations.observe(spans, np.flatnonzero(linked.opens), now)
-        return linked.parts
+        return linked
 
     def idle(self) -> None:
         """Charge to no user what has waited too long for one, though no batch has come."""

@@ -1,6 +1,6 @@
 """A recording of telemetry, made from a seed: what a small platform's services would have sent.
 
-A gateway calls a shop, which keeps its data in Redis; each sends what it has four times a second.
+A gateway calls a shop, which keeps its data in Redis; each sends what it has twice a second.
 The recording has what makes replays differ where something random or unordered decides: users who
 are named late or only by an inner span, requests without a user, spans that name different users,
 batches that come late and out of order, batches that come twice, users whose names hash alike in no
@@ -16,10 +16,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 EPOCH_NS: Final = 1_700_000_000 * 10**9
-STEP_S: Final = 0.25
+STEP_S: Final = 0.5
 HOT: Final = "u-hot"
 BURNS_S: Final = (22.0, 25.0)
-LASTS_S: Final = 48.0
+LASTS_S: Final = 44.0
 PURCHASE: Final = "POST /purchases"
 
 
@@ -30,13 +30,13 @@ class Sent(NamedTuple):
     payload: bytes
 
 
-def recording(seed: int = 1) -> list[Sent]:
-    """Payloads by the time of their arrival."""
+def recording(seed: int = 1, *, hot: bool = True) -> list[Sent]:
+    """Payloads by the time of their arrival; without the user who burns the shop if not ``hot``."""
     chance = random.Random(seed)
     sent = []
     for step in range(round(LASTS_S / STEP_S)):
         at_s = (step + 1) * STEP_S
-        batches = _batches(chance, at_s)
+        batches = _batches(chance, at_s, hot=hot)
         for service, spans in batches.items():
             payload = _payload(service, f"{service}-{chance.randrange(2)}", spans)
             late_s = chance.choice([0.0] * 8 + [0.5, 3.0])
@@ -46,13 +46,13 @@ def recording(seed: int = 1) -> list[Sent]:
     return sorted(sent, key=lambda one: one.at_s)
 
 
-def _batches(chance: random.Random, at_s: float) -> dict[str, list[Span]]:
+def _batches(chance: random.Random, at_s: float, *, hot: bool) -> dict[str, list[Span]]:
     batches: dict[str, list[Span]] = {"gateway": [], "shop": []}
-    users = [f"u-{min(int(chance.expovariate(0.2)), 40)}" for _ in range(6)]
+    users = [f"u-{min(int(chance.expovariate(0.2)), 40)}" for _ in range(10)]
     costs_ms = [chance.lognormvariate(1.0, 0.5) for _ in users]
-    if BURNS_S[0] <= at_s < BURNS_S[1]:
-        users += [HOT] * 6
-        costs_ms += [60.0 + chance.random()] * 6
+    if hot and BURNS_S[0] <= at_s < BURNS_S[1]:
+        users += [HOT] * 10
+        costs_ms += [60.0 + chance.random()] * 10
     for user, cost_ms in zip(users, costs_ms, strict=True):
         for service, span in _request(chance, at_s, user, cost_ms):
             batches[service].append(span)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from heatshield_collector.link.charges import by_request
 from heatshield_collector.model import REQUEST_PARTS
 
 __all__ = ["Linked"]
+
+_NO_PARTS: Final = REQUEST_PARTS.empty_table()
+_NO_SPANS: Final = np.zeros(0, dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,7 @@ class Linked:
     @classmethod
     def of_charges(cls, charges: pa.Table) -> Self:
         """Charges that came without a batch of spans."""
-        none = np.zeros(0, dtype=bool)
-        return cls(charges, REQUEST_PARTS.empty_table(), none, none)
+        return cls(charges, _NO_PARTS, _NO_SPANS, _NO_SPANS)
 
     @cached_property
     def requests(self) -> pa.Table:

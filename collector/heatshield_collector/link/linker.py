@@ -60,6 +60,8 @@ _NOT_STORED: Final = list(DECODED_SPANS)[len(SPANS) :]
 _ERROR: Final = 2
 _KIND_MIX: Final = np.uint64(0x2545F4914F6CDD1D)
 
+_NO_CHARGES: Final = CHARGES.empty_table()
+
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
@@ -121,7 +123,7 @@ class Linker:
     def overdue(self, instant: Instant) -> Linked:
         """Charges that no span has named a user of in time, when no batch has come meanwhile."""
         settled = self.pending.give_up(_monotonic_ns(instant))
-        return Linked.of_charges(_table_of(settled) if settled else CHARGES.empty_table())
+        return Linked.of_charges(_table_of(settled) if settled else _NO_CHARGES)
 
     def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> _Batch:
         traces = trace_keys(columns["trace_id"])
