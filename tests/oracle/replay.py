@@ -6,15 +6,28 @@
 import json
 import sys
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from recording import EPOCH_NS, LASTS_S, Sent, recording
 
 from heatshield.clock import ManualClock
 from heatshield.contract import PlatformMode, Rejections, Report
+from heatshield_alerts.rules import SHIPPED_RULES, load_file, load_text
 from heatshield_collector.ports import TripRequest
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.simulation import Simulation
+
+BUSY = """
+groups:
+  - name: recorded
+    interval: 1s
+    rules:
+      - alert: Busy
+        expr: heatshield_user_load{cost="calls", window="1s"} > 0
+        labels: {user: "{{ $labels.user }}"}
+"""
+"""Fires for every user with a request, so that many alerts begin and end in one round."""
 
 COLD_START_S = 20.0
 WORKERS = 4
@@ -26,7 +39,8 @@ class Replay:
     def __init__(self) -> None:
         self.clock = ManualClock(epoch_ns=EPOCH_NS)
         settings = CollectorSettings(cold_start_s=COLD_START_S)
-        self.simulation = Simulation(settings, clock=self.clock, epoch=7, seed=5)
+        rules = [*load_file(Path(str(SHIPPED_RULES))), *load_text(BUSY)]
+        self.simulation = Simulation(settings, rules, clock=self.clock, epoch=7, seed=5)
         self.states: list[Any] = []
         self._at = self.simulation.breakers.at()
         for number in range(2):

@@ -31,7 +31,8 @@ def test_the_recording_has_all_that_a_replay_could_differ_in(first):
     hot = [
         row["state"]
         for row in first.rows("alerts")
-        if (row["labels"]["user"], row["labels"]["service"]) == (HOT, "shop")
+        if row["name"] == "HotUser"
+        and (row["labels"]["user"], row["labels"]["service"]) == (HOT, "shop")
     ]
     assert hot[:2] == ["pending", "firing"]
     assert hot[-1] == "resolved"
