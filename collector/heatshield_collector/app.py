@@ -18,12 +18,12 @@ from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import AUDIT_ROWS, held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
 from heatshield_collector.api.app import create_app
-from heatshield_collector.commit import CommitLoop
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
 from heatshield_collector.events import EventHub
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
+from heatshield_collector.pipeline.commit import CommitLoop
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.store import DuckDBStore, Limits, StoreError

@@ -21,7 +21,7 @@ __all__ = ["Charging"]
 
 
 class Charging:
-    """Implements :class:`heatshield_collector.commit.Commits`.
+    """Implements :class:`heatshield_collector.pipeline.commit.Commits`.
 
     Args:
         linker: owned by the thread that calls :meth:`charged`.

@@ -25,12 +25,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from heatshield.clock import ManualClock
 from heatshield_alerts.rules import SHIPPED_RULES, Alert, RuleGroup, load_file
 from heatshield_alerts.series import Sample
-from heatshield_collector.commit import IDLE_S
 from heatshield_collector.control import Outlets
 from heatshield_collector.control.loop import EARLY_GAP_S
 from heatshield_collector.core import Core
 from heatshield_collector.decode import decode_traces
 from heatshield_collector.detect import PANE_S
+from heatshield_collector.pipeline.commit import IDLE_S
 from heatshield_collector.settings import CollectorSettings
 
 __all__ = ["Sent", "Simulation"]

@@ -3,9 +3,9 @@
 import pytest
 
 from heatshield.clock import ManualClock
-from heatshield_collector import commit
-from heatshield_collector.commit import CommitLoop
 from heatshield_collector.intake.payload import Payload
+from heatshield_collector.pipeline import commit
+from heatshield_collector.pipeline.commit import CommitLoop
 
 
 class Waits:

@@ -9,8 +9,6 @@ import pytest
 from export_requests import logs, metrics, traces
 
 from heatshield.clock import Instant, SystemClock
-from heatshield_collector import commit
-from heatshield_collector.commit import CommitLoop
 from heatshield_collector.decode import decode_traces
 from heatshield_collector.intake.payload import (
     Accepted,
@@ -19,6 +17,8 @@ from heatshield_collector.intake.payload import (
     Payload,
 )
 from heatshield_collector.link import Linker
+from heatshield_collector.pipeline import commit
+from heatshield_collector.pipeline.commit import CommitLoop
 from heatshield_collector.store import DuckDBStore, StoreError, StoreFullError
 
 BAD = b"\x0a\xff\xff\xff\xff\x0fno export request"
@@ -112,7 +112,7 @@ def rig():
 @pytest.fixture(autouse=True)
 def quiet_logs(caplog):
     """Failures here are meant."""
-    caplog.set_level(logging.CRITICAL, "heatshield_collector.commit")
+    caplog.set_level(logging.CRITICAL, "heatshield_collector.pipeline.commit")
 
 
 async def until(condition):

@@ -1,0 +1,1 @@
+"""From accepted payloads to durable rows: gather, decode, commit."""
