@@ -14,9 +14,9 @@ from heatshield_collector.link import Linker
 from heatshield_collector.model import LOGS, RESOURCES, TABLES
 from heatshield_collector.store import DuckDBStore, Limits, RequestQuery, StoreError, StoreFullError
 from heatshield_collector.store import duckdb_store as module
-from heatshield_collector.store.duckdb_store import FILE_NAME
-from heatshield_collector.store.retention import FOLD_AFTER_NS
-from heatshield_collector.store.schema import MIGRATIONS
+from heatshield_collector.store.duckdb.store import FILE_NAME
+from heatshield_collector.store.duckdb.retention import FOLD_AFTER_NS
+from heatshield_collector.store.duckdb.schema import MIGRATIONS
 
 S = 10**9
 HOUR_NS = 3_600 * S
@@ -422,7 +422,7 @@ def test_a_store_that_is_too_large_lets_go_of_the_oldest_and_keeps_the_newest(tm
 
 
 def test_many_resources_go_with_the_last_span_and_log_that_is_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("heatshield_collector.store.retention.RESOURCES_MANY", 2)
+    monkeypatch.setattr("heatshield_collector.store.duckdb.retention.RESOURCES_MANY", 2)
     store = DuckDBStore(tmp_path, Limits(age_ns=HOUR_NS))
     ids = (1, 2, 3, 4)
     rows = [{"resource_id": n, "attribute_keys": "", "attribute_values": ""} for n in ids]
@@ -509,7 +509,7 @@ def test_a_file_without_a_version_is_brought_up_to_date_and_keeps_what_it_had(tm
 def test_a_migration_that_fails_leaves_the_version_it_found(tmp_path, monkeypatch):
     DuckDBStore(tmp_path).close()
     broken = (*MIGRATIONS, "CREATE TABLE half (x INTEGER); SELECT no_such_function()")
-    monkeypatch.setattr("heatshield_collector.store.schema.MIGRATIONS", broken)
+    monkeypatch.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", broken)
     with pytest.raises(StoreError, match="can't open the store"):
         DuckDBStore(tmp_path)
     monkeypatch.undo()
@@ -522,7 +522,7 @@ def test_a_migration_that_fails_leaves_the_version_it_found(tmp_path, monkeypatc
 def test_a_later_migration_runs_once_on_a_file_that_lacks_it(tmp_path, monkeypatch):
     DuckDBStore(tmp_path).close()
     later = (*MIGRATIONS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (1)")
-    monkeypatch.setattr("heatshield_collector.store.schema.MIGRATIONS", later)
+    monkeypatch.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", later)
     for _ in range(2):
         store = DuckDBStore(tmp_path)
         assert store._select("SELECT x FROM later") == [(1,)]

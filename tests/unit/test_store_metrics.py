@@ -9,7 +9,7 @@ import pytest
 from heatshield_collector.model import RESOURCES, SAMPLES, SERIES
 from heatshield_collector.store import DuckDBStore, Limits, SampleQuery
 from heatshield_collector.store import duckdb_store as module
-from heatshield_collector.store.schema import MIGRATIONS, migrate
+from heatshield_collector.store.duckdb.schema import MIGRATIONS, migrate
 
 S = 10**9
 START_NS = 1_700_000_000 * S
@@ -136,7 +136,7 @@ def test_exemplars_of_the_whole_time_come_newest_first(store):
 
 
 def test_samples_go_with_their_age_and_series_with_their_last_sample(store, monkeypatch):
-    monkeypatch.setattr("heatshield_collector.store.retention.SERIES_MANY", 1)
+    monkeypatch.setattr("heatshield_collector.store.duckdb.retention.SERIES_MANY", 1)
     put(store, [series(1), series(2)], [sample(1, 1.0), sample(2, 1.0, at_s=2 * 3_600)])
     assert store.expire(START_NS + 2 * HOUR_NS) == 1
     assert (store.sizes()["samples"], store.sizes()["series"]) == (1, 1)
@@ -145,7 +145,7 @@ def test_samples_go_with_their_age_and_series_with_their_last_sample(store, monk
 
 
 def test_a_resource_of_a_series_stays(store, monkeypatch):
-    monkeypatch.setattr("heatshield_collector.store.retention.RESOURCES_MANY", 0)
+    monkeypatch.setattr("heatshield_collector.store.duckdb.retention.RESOURCES_MANY", 0)
     rows = [{"resource_id": n, "attribute_keys": "", "attribute_values": ""} for n in (7, 8)]
     store.append({"resources": pa.Table.from_pylist(rows, schema=RESOURCES)})
     put(store, [series(1, resource_id=7)], [sample(1, 1.0), sample(1, 2.0, at_s=2 * 3_600)])
@@ -157,7 +157,7 @@ def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path):
     """It has spans in it, and they stay."""
     old = duckdb.connect(str(tmp_path / module.FILE_NAME))
     with pytest.MonkeyPatch.context() as before:
-        before.setattr("heatshield_collector.store.schema.MIGRATIONS", MIGRATIONS[:1])
+        before.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", MIGRATIONS[:1])
         migrate(old)
     old.execute("INSERT INTO resources VALUES (1, '', '')")
     old.close()

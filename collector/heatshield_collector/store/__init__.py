@@ -1,6 +1,6 @@
 """Where telemetry is kept: one small protocol, DuckDB embedded behind it."""
 
-from heatshield_collector.store.duckdb_store import DuckDBStore
+from heatshield_collector.store.duckdb.store import DuckDBStore
 from heatshield_collector.store.protocol import (
     RequestQuery,
     Row,
@@ -9,7 +9,7 @@ from heatshield_collector.store.protocol import (
     StoreError,
     StoreFullError,
 )
-from heatshield_collector.store.retention import Limits
+from heatshield_collector.store.duckdb.retention import Limits
 
 __all__ = [
     "DuckDBStore",
