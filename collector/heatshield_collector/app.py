@@ -21,9 +21,10 @@ from heatshield_collector.api.app import create_app
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
 from heatshield_collector.events import EventHub
+from heatshield_collector.intake.formats import FORMATS
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
-from heatshield_collector.pipeline.commit import CommitLoop
+from heatshield_collector.pipeline import Pipeline
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.store import DuckDBStore, Limits, StoreError
@@ -87,7 +88,7 @@ class Collector:
             self._notifier.start()
             await self._listen_grpc()
             undo.pop_all()
-        for part in (self._journal, self._commit, self._core.control):
+        for part in (self._journal, self._pipeline, self._core.control):
             part.start()
         self._retention.start()
 
@@ -106,7 +107,9 @@ class Collector:
         now = clock.now()
         held = held_drafts(self._store.recent("audit", AUDIT_ROWS), now.epoch_ns)
         core.breakers.restore(held, now)
-        self._commit = CommitLoop(self._store, core.charging, clock, settings.queue_mib * _MIB)
+        self._pipeline = Pipeline(
+            self._store, core.charging, FORMATS, clock, settings.queue_mib * _MIB
+        )
         self._retention = threading.Thread(
             target=self._expire, name="heatshield-retention", daemon=True
         )
@@ -117,7 +120,7 @@ class Collector:
         """What takes in and what answers."""
         settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
-        self._grpc = GrpcListener(self._commit, limit_bytes, self._core.metrics)
+        self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics)
         self._app = create_app(
             Ports(
                 store=self._store,
@@ -136,12 +139,12 @@ class Collector:
                 clock=self._clock,
                 admin_token=settings.admin_token,
             ),
-            routes(self._commit, limit_bytes, self._core.metrics),
+            routes(self._pipeline, limit_bytes, self._core.metrics),
         )
 
     def _show_metrics(self) -> None:
         metrics = self._core.metrics
-        metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._commit.queued_bytes)
+        metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._pipeline.queued_bytes)
         metrics.gauge(names.STORE_BYTES, lambda: self._store.sizes()["bytes"])
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
         metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.charging.dropped)
@@ -184,7 +187,7 @@ class Collector:
 
     def _stop_threads(self) -> None:
         # In the order in which they feed each other.
-        self._commit.stop()
+        self._pipeline.stop()
         self._core.control.stop()
         self._notifier.stop()
         self._journal.stop()
@@ -201,7 +204,7 @@ class Collector:
 
     def _not_ready(self) -> Sequence[str]:
         reasons = []
-        if not self._commit.alive:
+        if not self._pipeline.alive:
             reasons.append("the commit loop has ended")
         if not self._core.control.alive:
             reasons.append("the control loop has ended")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from heatshield.clock import Clock, Instant
+from heatshield.clock import Instant
 from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detection, Durations
@@ -21,15 +21,14 @@ __all__ = ["Charging"]
 
 
 class Charging:
-    """Implements :class:`heatshield_collector.pipeline.commit.Commits`.
+    """Implements :class:`heatshield_collector.pipeline.Charges`.
 
     Args:
-        linker: owned by the thread that calls :meth:`charged`.
+        linker: owned by the thread that calls :meth:`charge`.
         detection: told of what was linked.
         durations: told of calls' durations.
         breakers: told which instances live, where a service does not say so itself.
         metrics: told of rates, errors and durations, and of what was committed.
-        clock: stamps what comes without a moment of its own.
         may_be_hot: called when a batch has a request so costly that evaluation should not wait.
     """
 
@@ -40,7 +39,6 @@ class Charging:
         durations: Durations,
         breakers: Breakers,
         metrics: SelfMetrics,
-        clock: Clock,
         may_be_hot: Callable[[], None],
     ) -> None:
         self._linker = linker
@@ -48,21 +46,23 @@ class Charging:
         self._durations = durations
         self._breakers = breakers
         self._metrics = metrics
-        self._clock = clock
         self._may_be_hot = may_be_hot
 
-    def charged(self, spans: pa.Table, now_ns: int) -> pa.Table:
-        """Charge and measure a batch; ``model.REQUEST_PARTS`` to be stored with it."""
-        now = Instant(self._clock.monotonic(), now_ns)
-        linked = self.charge(spans, now)
+    def charge(self, spans: pa.Table, now: Instant) -> pa.Table:
+        """Charge and measure a batch that came at this moment.
+
+        Returns:
+            ``model.REQUEST_PARTS``, to be stored with it.
+        """
+        linked = self.detect(spans, now)
         self._metrics.observe_calls(groups_of(spans, linked.opens, linked.errors))
         self._durations.observe(spans, np.flatnonzero(linked.opens), now)
         return linked.parts
 
-    def charge(self, spans: pa.Table, now: Instant) -> Linked:
-        """Link a batch that came at this moment and have it detected on; decides all there is.
+    def detect(self, spans: pa.Table, now: Instant) -> Linked:
+        """Link a batch and have detection see it: all of :meth:`charge` that decides anything.
 
-        Rates and durations, which people look at, :meth:`charged` measures beside it.
+        Rates and durations, which people look at, are measured beside it.
         """
         self._attend(spans, now)
         self._breakers.count_workers(now)
@@ -70,10 +70,6 @@ class Charging:
         if self._detection.observe(linked, now):
             self._may_be_hot()
         return linked
-
-    def idle(self) -> None:
-        """Charge to no user what has waited too long for one, though no batch has come."""
-        self.settle(self._clock.now())
 
     def settle(self, now: Instant) -> None:
         """Charge to no user what has waited for one until this moment."""

@@ -86,7 +86,6 @@ class Core:
             self.durations,
             self.breakers,
             self.metrics,
-            clock,
             may_be_hot=wake or self.control.wake,
         )
 

@@ -30,7 +30,7 @@ from heatshield_collector.control.loop import EARLY_GAP_S
 from heatshield_collector.core import Core
 from heatshield_collector.decode import decode_traces
 from heatshield_collector.detect import PANE_S
-from heatshield_collector.pipeline.commit import IDLE_S
+from heatshield_collector.pipeline.gather import IDLE_S
 from heatshield_collector.settings import CollectorSettings
 
 __all__ = ["Sent", "Simulation"]
@@ -171,7 +171,7 @@ class Simulation:
     def charge(self, spans: pa.Table) -> None:
         """Take in decoded spans (``model.SPANS``) at this moment."""
         now = self.clock.now()
-        self._charging.charge(spans, now)
+        self._charging.detect(spans, now)
         self._batch_s = now.monotonic_s
         self.advance(0.0)
 

@@ -39,12 +39,11 @@ class Rig:
             self.durations,
             self.breakers,
             self.metrics,
-            self.clock,
             may_be_hot=lambda: self.woken.append(1),
         )
 
     def charge(self, *rows):
-        return self.charging.charged(table(rows), self.clock.time_ns())
+        return self.charging.charge(table(rows), self.clock.now())
 
     def top(self):
         found = self.detection.loads.top("busy", "10s", 9, self.clock.monotonic())
@@ -86,9 +85,9 @@ def test_what_no_span_names_a_user_of_is_charged_to_no_user_also_when_no_batch_c
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9))
     rig.clock.advance(PATIENCE_NS / 1e9)
-    rig.charging.idle()
+    rig.charging.settle(rig.clock.now())
     assert rig.top() == {None: 0.01}
-    rig.charging.idle()
+    rig.charging.settle(rig.clock.now())
     assert rig.top() == {None: 0.01}
 
 
@@ -96,7 +95,7 @@ def test_a_user_called_unknown_is_charged_apart_from_what_no_user_is_known_of():
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9), span(2, trace=8, user="unknown", duration_ns=2 * 10**7))
     rig.clock.advance(PATIENCE_NS / 1e9)
-    rig.charging.idle()
+    rig.charging.settle(rig.clock.now())
     assert rig.top() == {None: 0.01, "unknown": 0.02}
 
 
@@ -104,7 +103,7 @@ def test_a_wall_clock_that_jumps_settles_nothing_early():
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9))
     rig.clock.step_wall_clock(3600)
-    rig.charging.idle()
+    rig.charging.settle(rig.clock.now())
     rig.charge(span(2, trace=7, user="u"))
     assert rig.top() == {"u": 0.02}
 

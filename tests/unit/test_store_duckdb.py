@@ -14,9 +14,9 @@ from heatshield_collector.link import Linker
 from heatshield_collector.model import LOGS, RESOURCES, TABLES
 from heatshield_collector.store import DuckDBStore, Limits, RequestQuery, StoreError, StoreFullError
 from heatshield_collector.store import duckdb_store as module
-from heatshield_collector.store.duckdb.store import FILE_NAME
 from heatshield_collector.store.duckdb.retention import FOLD_AFTER_NS
 from heatshield_collector.store.duckdb.schema import MIGRATIONS
+from heatshield_collector.store.duckdb.store import FILE_NAME
 
 S = 10**9
 HOUR_NS = 3_600 * S

@@ -1,4 +1,4 @@
-"""What intake hands to the commit loop, and what it gets back.
+"""What intake hands to the pipeline, and what it gets back.
 
 A listener (HTTP, gRPC) turns what it received into one :class:`Payload`, waits for
 :meth:`Committer.submit`, and answers only then: a 2xx is the promise that the payload is durable.
@@ -13,9 +13,10 @@ A listener (HTTP, gRPC) turns what it received into one :class:`Payload`, waits 
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 __all__ = [
+    "OTLP",
     "Accepted",
     "Committer",
     "Counters",
@@ -30,20 +31,25 @@ __all__ = [
 
 Signal = Literal["traces", "logs", "metrics"]
 
+OTLP: Final = "otlp"
+"""The format of OTLP's export requests as protobuf bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One export request as it came, uncompressed.
+    """One request of a sender as it came, uncompressed.
 
     Attributes:
-        signal: which of OTLP's export requests it is.
-        body: the request as protobuf bytes, not yet parsed when the sender sent protobuf.
+        signal: what it holds.
+        body: its bytes, not yet parsed where the sender sent the format itself.
         urgent: its sender says that a span in it is far costlier than usual.
+        format: which of :data:`heatshield_collector.intake.formats.FORMATS` the bytes are in.
     """
 
     signal: Signal
     body: bytes
     urgent: bool = False
+    format: str = OTLP
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Committer(Protocol):
 
         Raises:
             OverloadedError: the queue or the disk is full; the payload was not kept.
-            MalformedError: it is no export request of its signal.
+            MalformedError: its bytes are not in its format.
+            UnsupportedError: no such format is known.
         """
         ...
 
@@ -81,7 +88,7 @@ class Counters(Protocol):
 
 
 class IntakeError(Exception):
-    """The payload was not accepted; the message says why, for whoever runs the sender."""
+    """The payload was not accepted; the message tells the sender's operator why."""
 
     cause = "internal"
 
@@ -105,7 +112,7 @@ class UnsupportedError(IntakeError):
 
 
 class OverloadedError(IntakeError):
-    """There is no room now; the sender should come again after ``retry_after_s`` seconds."""
+    """There is no room now; the sender should send again after ``retry_after_s`` seconds."""
 
     cause = "overload"
 

@@ -1,5 +1,6 @@
 """Where telemetry is kept: one small protocol, DuckDB embedded behind it."""
 
+from heatshield_collector.store.duckdb.retention import Limits
 from heatshield_collector.store.duckdb.store import DuckDBStore
 from heatshield_collector.store.protocol import (
     RequestQuery,
@@ -9,7 +10,6 @@ from heatshield_collector.store.protocol import (
     StoreError,
     StoreFullError,
 )
-from heatshield_collector.store.duckdb.retention import Limits
 
 __all__ = [
     "DuckDBStore",

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from heatshield_collector.model import TABLES, attributes_of
 from heatshield_collector.store.duckdb import retention
+from heatshield_collector.store.duckdb.samples import latest_samples
+from heatshield_collector.store.duckdb.schema import migrate
 from heatshield_collector.store.protocol import (
     RequestQuery,
     Row,
@@ -20,8 +22,6 @@ from heatshield_collector.store.protocol import (
     StoreError,
     StoreFullError,
 )
-from heatshield_collector.store.duckdb.samples import latest_samples
-from heatshield_collector.store.duckdb.schema import migrate
 
 __all__ = ["DuckDBStore"]
 
