@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from heatshield import names
 from heatshield.clock import Clock, SystemClock
 from heatshield_alerts.notify import Notifier
-from heatshield_alerts.restart import AUDIT_ROWS, held_drafts
+from heatshield_alerts.restart import held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
 from heatshield_collector.api.app import create_app
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
@@ -105,7 +105,7 @@ class Collector:
             seed=secrets.randbits(64),
         )
         now = clock.now()
-        held = held_drafts(self._store.recent("audit", AUDIT_ROWS), now.epoch_ns)
+        held = held_drafts(self._store.held(), now.epoch_ns)
         core.breakers.restore(held, now)
         self._pipeline = Pipeline(
             self._store, core.charging, FORMATS, clock, settings.queue_mib * _MIB

@@ -46,6 +46,7 @@ __all__ = [
     "SPANS",
     "TABLES",
     "attributes_of",
+    "escaped",
 ]
 
 SEPARATOR: Final = "\x1f"
@@ -251,6 +252,11 @@ def attributes_of(keys: str | None, values: str | None) -> dict[str, Any]:
         _unescape(key[2:]): _READERS[key[0]](text)
         for key, text in zip(keys.split(SEPARATOR), texts, strict=True)
     }
+
+
+def escaped(text: str) -> str:
+    """A name or a text as it stands among joined ones."""
+    return text.replace(ESCAPE, ESCAPE + "0").replace(SEPARATOR, ESCAPE + "1")
 
 
 def _unescape(text: str) -> str:

@@ -58,6 +58,6 @@ def test_what_was_acknowledged_before_and_after_a_full_disk_is_there_and_nothing
         told = run(folder, end)
         assert told["said"] == [True, False, False, False, True, True]
         store = DuckDBStore(folder)
-        rows = store._select("SELECT span_id FROM spans")
+        rows = store._database.select("SELECT span_id FROM spans")
         store.close()
         assert sorted(int.from_bytes(row[0], "big") for row in rows) == told["stored"]

@@ -7,7 +7,8 @@ from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
-from heatshield_alerts.restart import held_drafts
+from heatshield_alerts.restart import held_after
+from heatshield_alerts.restart import held_drafts as drafts_of
 
 SECOND_NS = 10**9
 NOW_NS = 1_700_000_000 * SECOND_NS
@@ -30,6 +31,12 @@ def audit_of(changes, at_ns=NOW_NS):
         }
         for number, change in enumerate(changes)
     ][::-1]
+
+
+def held_drafts(rows, now_ns):
+    """Drafts of what audit rows, newest first, leave held."""
+    held = held_after(sorted(rows, key=lambda row: row["at_ns"]))
+    return drafts_of([one for one in held.values() if one is not None], now_ns)
 
 
 def test_an_open_entry_is_held_on_with_its_evidence_at_the_new_epoch():
@@ -81,3 +88,8 @@ def test_what_was_granted_too_long_ago_has_ended_and_a_persons_trip_keeps_its_en
 def test_a_row_that_cannot_be_read_is_left_out():
     row = {"at_ns": NOW_NS, "change": "opened", "entry_id": "b-1", "entry": "{}"}
     assert held_drafts([row, {**row, "entry": "no JSON"}], NOW_NS) == []
+
+
+def test_what_changes_nothing_that_is_held_is_left_out():
+    refused = {"at_ns": NOW_NS, "change": "refused", "entry_id": "", "entry": "{}"}
+    assert held_after([refused, {**refused, "change": "mode"}]) == {}

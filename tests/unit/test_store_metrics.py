@@ -8,7 +8,8 @@ import pytest
 
 from heatshield_collector.model import RESOURCES, SAMPLES, SERIES
 from heatshield_collector.store import DuckDBStore, Limits, SampleQuery
-from heatshield_collector.store import duckdb_store as module
+from heatshield_collector.store.duckdb import telemetry as module
+from heatshield_collector.store.duckdb.database import FILE_NAME
 from heatshield_collector.store.duckdb.schema import MIGRATIONS, migrate
 
 S = 10**9
@@ -155,7 +156,7 @@ def test_a_resource_of_a_series_stays(store, monkeypatch):
 
 def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path):
     """It has spans in it, and they stay."""
-    old = duckdb.connect(str(tmp_path / module.FILE_NAME))
+    old = duckdb.connect(str(tmp_path / FILE_NAME))
     with pytest.MonkeyPatch.context() as before:
         before.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", MIGRATIONS[:1])
         migrate(old)

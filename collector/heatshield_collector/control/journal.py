@@ -1,4 +1,5 @@
-"""Writes findings, alerts and audit records to the store, off the threads that decide.
+"""Writes findings, alerts, audit records and what breakers hold to the store, off the threads that
+decide.
 
 What decides must not wait for a disk. Rows are queued in bounded memory and written in one
 transaction as soon as the store is free.
@@ -14,8 +15,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from heatshield.clock import Clock
+from heatshield_alerts.restart import held_after
 from heatshield_collector.model import TABLES
-from heatshield_collector.store import Store
+from heatshield_collector.store import ControlStore
 
 __all__ = ["Journal"]
 
@@ -40,7 +42,7 @@ class Journal:
         dropped: rows that found no room or that the store refused.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: ControlStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._changed = threading.Condition()
@@ -95,12 +97,11 @@ class Journal:
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
         try:
-            self._store.append(
-                {
-                    table: pa.Table.from_pylist(found, schema=TABLES[table])
-                    for table, found in by_table.items()
-                }
-            )
+            journals = {
+                table: pa.Table.from_pylist(found, schema=TABLES[table])
+                for table, found in by_table.items()
+            }
+            self._store.record(journals, held_after(by_table.get("audit", ())))
         except Exception:  # noqa: BLE001 - whatever a row held, the next ones are written
             self.dropped += len(rows)
             _log.exception("%d journal rows were not stored", len(rows))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from heatshield.clock import Clock
 from heatshield_collector.intake.payload import OverloadedError
 from heatshield_collector.pipeline.group import BUSY_RETRY_S, Charges, Group, Release
-from heatshield_collector.store import Store, StoreFullError
+from heatshield_collector.store import StoreFullError, TelemetryStore
 
 __all__ = ["FULL_RETRY_S", "GroupCommitter"]
 
@@ -29,7 +29,9 @@ class GroupCommitter:
         release: called before payloads are answered.
     """
 
-    def __init__(self, store: Store, charges: Charges, clock: Clock, release: Release) -> None:
+    def __init__(
+        self, store: TelemetryStore, charges: Charges, clock: Clock, release: Release
+    ) -> None:
         self._store = store
         self._charges = charges
         self._clock = clock

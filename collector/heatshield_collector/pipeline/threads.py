@@ -23,7 +23,7 @@ from heatshield_collector.pipeline.commit import GroupCommitter
 from heatshield_collector.pipeline.decode import GroupDecoder
 from heatshield_collector.pipeline.gather import GatherQueue
 from heatshield_collector.pipeline.group import Charges, Group
-from heatshield_collector.store import Store
+from heatshield_collector.store import TelemetryStore
 
 __all__ = ["GROUPS_AHEAD", "Pipeline"]
 
@@ -47,7 +47,7 @@ class Pipeline:
 
     def __init__(
         self,
-        store: Store,
+        store: TelemetryStore,
         charges: Charges,
         formats: Iterable[Format],
         clock: Clock,

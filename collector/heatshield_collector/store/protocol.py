@@ -1,15 +1,37 @@
-"""What the collector asks of a store: small, so that a search cluster can stand behind it too."""
+"""What the collector asks of a store, in two small protocols that a search cluster can fulfil too.
+
+:class:`TelemetryStore` keeps what services send and answers what people ask of it.
+:class:`ControlStore` keeps what the collector itself decided. The embedded store implements both on
+one file; at scale they live apart. Times are handed in: no store looks at a clock to answer.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
-__all__ = ["RequestQuery", "Row", "SampleQuery", "Store", "StoreError", "StoreFullError"]
+from heatshield.call_key import CallKey
+from heatshield_alerts.matchers import Matcher
+from heatshield_alerts.restart import HeldEntry
+
+__all__ = [
+    "INSTANCE_LABEL", "JOURNALS", "NAME_LABEL", "SERVICE_LABEL", "Baseline", "ControlStore",
+    "LogQuery", "Operation", "RequestQuery", "Row", "SampleQuery", "SeriesQuery", "Store",
+    "StoreError", "StoreFullError", "TelemetryStore",
+]  # fmt: skip
 
 Row = dict[str, Any]
 """One row by column name, as model.py names and types them."""
+
+JOURNALS: Final = ("findings", "alerts", "audit")
+"""Tables of what the collector decided."""
+
+NAME_LABEL: Final = "__name__"
+SERVICE_LABEL: Final = "service"
+INSTANCE_LABEL: Final = "instance"
+"""Labels that every series has beside its attributes: its metric's name, its service and instance.
+An attribute of one of these names is hidden by them."""
 
 
 class StoreError(Exception):
@@ -22,16 +44,19 @@ class StoreFullError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class RequestQuery:
-    """Which requests to list, newest first. ``None`` means any.
+    """Which requests to list, newest first. ``None`` and empty mean any.
 
     Attributes:
         since_ns: earliest start, nanoseconds since the Unix epoch.
         until_ns: latest start.
         user: the acting user, exactly.
         service: a service that took part.
-        call: name of a span in it.
+        call: name of a span in it; of that service, where both are given.
         errors: only requests with (or without) a span in error.
         min_duration_ns: at least this long from first start to last end.
+        max_duration_ns: at most this long.
+        attributes: names and values, as text, that one span of it (the one of ``service`` and
+            ``call``, where they are given) or that span's resource has.
         limit: most rows to return.
     """
 
@@ -42,12 +67,43 @@ class RequestQuery:
     call: str | None = None
     errors: bool | None = None
     min_duration_ns: int = 0
+    max_duration_ns: int | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
     limit: int = 50
 
 
 @dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which log records to list. ``None`` and empty mean any.
+
+    Attributes:
+        since_ns: earliest time of a record, nanoseconds since the Unix epoch.
+        until_ns: latest time.
+        service: exactly.
+        user: exactly.
+        trace_id: of the request it belongs to.
+        min_severity: OTLP's SeverityNumber, at least.
+        text: what its body contains, whatever the case of letters.
+        attributes: names and values, as text, that it or its resource has.
+        newest_first: else the oldest come first.
+        limit: most rows to return.
+    """
+
+    since_ns: int
+    until_ns: int
+    service: str | None = None
+    user: str | None = None
+    trace_id: bytes | None = None
+    min_severity: int = 0
+    text: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    newest_first: bool = True
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class SampleQuery:
-    """Which series to read. ``None`` means any.
+    """Which series to read the newest sample of. ``None`` means any.
 
     Attributes:
         since_ns: a sample of theirs was received since then, nanoseconds since the Unix epoch.
@@ -62,7 +118,48 @@ class SampleQuery:
     limit: int = 1_000
 
 
-class Store(Protocol):
+@dataclass(frozen=True, slots=True)
+class SeriesQuery:
+    """Which series to read over a range of time.
+
+    Attributes:
+        since_ns: earliest time of a sample, nanoseconds since the Unix epoch.
+        until_ns: latest time.
+        matchers: tests of labels, all of which a series passes: :data:`NAME_LABEL`,
+            :data:`SERVICE_LABEL`, :data:`INSTANCE_LABEL` and attributes by name, as text.
+        limit: most series.
+    """
+
+    since_ns: int
+    until_ns: int
+    matchers: Sequence[Matcher] = ()
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Operation:
+    """One operation of a service: a span's name, and OTLP's SpanKind."""
+
+    name: str
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A user's usual load on a call, kept over restarts.
+
+    Attributes:
+        key: the user on the call.
+        load: busy seconds per second.
+        at_ns: when it was measured, nanoseconds since the Unix epoch.
+    """
+
+    key: CallKey
+    load: float
+    at_ns: int
+
+
+class TelemetryStore(Protocol):
     """A place that keeps telemetry. Every method may be called from any thread."""
 
     def append(self, tables: Mapping[str, pa.Table]) -> None:
@@ -79,7 +176,7 @@ class Store(Protocol):
 
     def requests(self, query: RequestQuery) -> Sequence[Row]:
         """Summaries: trace_id, start_ns, duration_ns, user, service, call, spans, errors, busy_ns,
-        elements, services (list of names).
+        elements, services (list of names); newest first, of one start by trace id.
         """
         ...
 
@@ -93,6 +190,22 @@ class Store(Protocol):
         """Every log record of a request, by time; LOGS' columns."""
         ...
 
+    def logs(self, query: LogQuery) -> Sequence[Row]:
+        """Log records once each, by time; LOGS' columns."""
+        ...
+
+    def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
+        """Whose request it is, and by which rank of precedence that is known."""
+        ...
+
+    def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
+        """Services with spans that began in a range of time, sorted."""
+        ...
+
+    def operations(self, service: str, since_ns: int, until_ns: int) -> Sequence[Operation]:
+        """Operations of a service that began in a range of time, sorted."""
+        ...
+
     def latest_samples(self, query: SampleQuery) -> Sequence[Row]:
         """The newest sample of each series, by name, service and attributes; SERIES' columns and
         SAMPLES' but ``received_ns``, with ``exemplars`` a list, those of all samples since then,
@@ -100,17 +213,69 @@ class Store(Protocol):
         """
         ...
 
-    def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
-        """Whose request it is, and by which rank of precedence that is known."""
+    def series(self, query: SeriesQuery) -> Sequence[Row]:
+        """Series by name, service, attributes and instance: SERIES' columns and ``samples``, the
+        rows of SAMPLES in the range once each, by time. Series without such a sample are left out.
+        """
+        ...
+
+    def label_names(self, since_ns: int, until_ns: int) -> Sequence[str]:
+        """Names of labels of series with a sample in a range of time, sorted."""
+        ...
+
+    def label_values(self, name: str, since_ns: int, until_ns: int) -> Sequence[str]:
+        """Values of a label among the series with a sample in a range of time, sorted."""
+        ...
+
+
+class ControlStore(Protocol):
+    """A place that keeps what the collector decided. Every method may be called from any thread."""
+
+    def record(
+        self,
+        journals: Mapping[str, pa.Table],
+        held: Mapping[CallKey, HeldEntry | None],
+    ) -> None:
+        """Write rows of :data:`JOURNALS` and what breakers hold now, in one transaction; durable on
+        return.
+
+        Args:
+            journals: table name to rows of its schema.
+            held: the entry that each of these keys holds from now on; ``None``: no longer any.
+
+        Raises:
+            StoreFullError: when the disk is full.
+            StoreError: when anything else went wrong. In both cases nothing was written.
+        """
+        ...
+
+    def held(self) -> Sequence[HeldEntry]:
+        """The entries that breakers hold, as they were recorded last, the oldest first."""
         ...
 
     def recent(self, table: str, limit: int) -> Sequence[Row]:
-        """The newest rows of ``findings``, ``alerts`` or ``audit``, newest first."""
+        """The newest rows of ``findings``, ``alerts`` or ``audit``, newest first.
+
+        Raises:
+            StoreError: when there is no such journal.
+        """
         ...
 
     def next_epoch(self, at_least: int) -> int:
         """A number of at least this that is greater than any given before, durable on return."""
         ...
+
+    def keep_baselines(self, baselines: Sequence[Baseline]) -> None:
+        """Keep these; each replaces what its key had. Durable on return."""
+        ...
+
+    def baselines(self) -> Sequence[Baseline]:
+        """What was kept, one a key, sorted by the key's text."""
+        ...
+
+
+class Store(TelemetryStore, ControlStore, Protocol):
+    """Both in one, and what its owner asks of it."""
 
     def sizes(self) -> Mapping[str, int]:
         """Rows by table, and ``bytes`` on disk."""

@@ -7,6 +7,7 @@ from typing import Final
 import duckdb
 
 from heatshield_collector.model import TABLES
+from heatshield_collector.store.protocol import JOURNALS
 
 __all__ = [
     "RESOURCES_MANY",
@@ -45,7 +46,9 @@ AGED: Final = ("spans", "logs", "samples", "request_parts")
 """Tables that retention by size and age applies to; journals are small, and kept ten times as
 long."""
 
-JOURNALS: Final = ("findings", "alerts", "audit")
+STATE_AGES_NS: Final = {"held_entries": 3_600 * 10**9, "baselines": 30 * 86_400 * 10**9}
+"""State that is of no use when it is older: no entry is held for an hour without a renewal, and a
+user who has not been seen for a month has no usual load."""
 
 RESOURCES_MANY: Final = 10_000
 """Resources from which on it is worth a look over all spans and logs which are still used: there is
@@ -132,6 +135,8 @@ def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> in
     """Let go of what is too old, then of the oldest while there is too much; rows let go."""
     gone = sum(_delete(cursor, name, "received_ns", now_ns - limits.age_ns) for name in AGED)
     gone += sum(_delete(cursor, name, "at_ns", now_ns - 10 * limits.age_ns) for name in JOURNALS)
+    for name, age_ns in STATE_AGES_NS.items():
+        _delete(cursor, name, "at_ns", now_ns - age_ns)
     if used_bytes(cursor) <= limits.size_bytes:
         return gone
     cursor.execute("CHECKPOINT")

@@ -73,6 +73,27 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         received_ns BIGINT NOT NULL
     );
     """,
+    # What breakers hold is what the newest record of the audit says of each key: CallKey.text is
+    # tenant, service, call and user, joined by U+001F, which is left out of all but the user.
+    """
+    CREATE TABLE held_entries (
+        key VARCHAR NOT NULL, entry VARCHAR NOT NULL, at_ns BIGINT NOT NULL
+    );
+    CREATE TABLE baselines (
+        key VARCHAR NOT NULL, load DOUBLE NOT NULL, at_ns BIGINT NOT NULL
+    );
+    INSERT INTO held_entries
+    SELECT key, entry, at_ns FROM (
+        SELECT replace(coalesce(entry ->> '$.tenant', 'default'), chr(31), '') || chr(31)
+            || replace(entry ->> '$.service', chr(31), '') || chr(31)
+            || replace(entry ->> '$.call', chr(31), '') || chr(31)
+            || (entry ->> '$.user') AS key, entry, at_ns, change
+        FROM audit
+        WHERE change IN ('opened', 'renewed', 'closed', 'cleared') AND json_valid(entry)
+        QUALIFY row_number() OVER (PARTITION BY key ORDER BY at_ns DESC, audit.rowid DESC) = 1
+    )
+    WHERE change IN ('opened', 'renewed') AND key IS NOT NULL;
+    """,
 )
 
 

@@ -1,0 +1,76 @@
+"""What the collector decided, in the embedded store: journals, held entries, epochs, baselines."""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from heatshield.call_key import CallKey
+from heatshield_alerts.restart import HeldEntry
+from heatshield_collector.store.duckdb.database import Database
+from heatshield_collector.store.protocol import JOURNALS, Baseline, Row, StoreError
+
+__all__ = ["Control"]
+
+
+class Control:
+    """Implements :class:`heatshield_collector.store.protocol.ControlStore` on an open file.
+
+    Args:
+        database: the file.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(
+        self, journals: Mapping[str, pa.Table], held: Mapping[CallKey, HeldEntry | None]
+    ) -> None:
+        """Write rows of journals and what breakers hold now, in one transaction."""
+        with self._database.transaction() as writer:
+            for name, rows in journals.items():
+                if name not in JOURNALS:
+                    raise StoreError(f"{name!r} is not a journal")
+                self._database.insert(name, rows)
+            for key, entry in held.items():
+                writer.execute("DELETE FROM held_entries WHERE key = ?", [key.text])
+                if entry is not None:
+                    writer.execute("INSERT INTO held_entries VALUES (?, ?, ?)", [key.text, *entry])
+
+    def held(self) -> Sequence[HeldEntry]:
+        """The entries that breakers hold, as they were recorded last, the oldest first."""
+        found = self._database.select("SELECT entry, at_ns FROM held_entries ORDER BY at_ns, key")
+        return [HeldEntry(*row) for row in found]
+
+    def recent(self, table: str, limit: int) -> Sequence[Row]:
+        """The newest rows of findings, alerts or audit, newest first."""
+        if table not in JOURNALS:
+            raise StoreError(f"{table!r} is not a journal")
+        return self._database.rows(
+            f"SELECT * FROM {table} ORDER BY at_ns DESC, rowid DESC LIMIT $limit",  # noqa: S608 - one of three names
+            {"limit": limit},
+        )
+
+    def next_epoch(self, at_least: int) -> int:
+        """A number of at least this that is greater than any given before, durable on return."""
+        with self._database.transaction() as writer:
+            found = writer.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+            epoch = max(at_least, int(found[0]) + 1 if found else 1)
+            writer.execute("DELETE FROM meta WHERE name = 'epoch'")
+            writer.execute("INSERT INTO meta VALUES ('epoch', ?)", [epoch])
+        return epoch
+
+    def keep_baselines(self, baselines: Sequence[Baseline]) -> None:
+        """Keep these; each replaces what its key had."""
+        if not baselines:
+            return
+        rows = {one.key.text: (one.key.text, one.load, one.at_ns) for one in baselines}
+        with self._database.transaction() as writer:
+            writer.execute(
+                "DELETE FROM baselines WHERE key IN (SELECT unnest($keys))", {"keys": list(rows)}
+            )
+            writer.executemany("INSERT INTO baselines VALUES (?, ?, ?)", list(rows.values()))
+
+    def baselines(self) -> Sequence[Baseline]:
+        """What was kept, one a key, sorted by the key's text."""
+        found = self._database.select("SELECT key, load, at_ns FROM baselines ORDER BY key")
+        return [Baseline(CallKey.parse(key), load, at_ns) for key, load, at_ns in found]

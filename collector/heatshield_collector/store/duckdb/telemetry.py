@@ -1,0 +1,278 @@
+"""Telemetry in the embedded store: written in one transaction a commit, found by request."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+import pyarrow as pa
+
+from heatshield_collector.model import attributes_of
+from heatshield_collector.store.duckdb import attributes, metrics, retention
+from heatshield_collector.store.duckdb.database import Database
+from heatshield_collector.store.protocol import (
+    LogQuery,
+    Operation,
+    RequestQuery,
+    Row,
+    SampleQuery,
+    SeriesQuery,
+)
+
+__all__ = ["Telemetry"]
+
+INT64_MAX: Final = 2**63 - 1
+
+_REQUESTS: Final = f"""
+    SELECT trace_id, max(end_ns) - min(start_ns) AS duration_ns, {retention.SUMMED}
+    FROM request_parts
+    WHERE start_ns BETWEEN $since AND $until
+    GROUP BY trace_id
+"""  # noqa: S608 - composed of the store's own texts
+
+_INTERNAL: Final = ("end_ns", "user_rank", "received_ns", "last_received_ns")
+"""Sums over parts that are not for readers."""
+
+_LOG_ONCE: Final = "SELECT DISTINCT ON (time_ns, span_id, service, body, attribute_values) *"
+"""What a reader sees of a log record; a second delivery differs in nothing of it."""
+
+SERIES_KNOWN: Final = 100_000
+"""Series that are known to be stored; with more all are forgotten and looked for again."""
+
+LOGS_AROUND_NS: Final = 60 * 10**9
+"""Log records of a request come in at most this long before and after its spans: they are sent
+apart, by other exporters with other delays."""
+
+
+class Telemetry:
+    """Implements :class:`heatshield_collector.store.protocol.TelemetryStore` on an open file.
+
+    Args:
+        database: the file.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._series: set[int] = set()
+        self._resources = {row[0] for row in database.select("SELECT resource_id FROM resources")}
+
+    def append(self, tables: Mapping[str, pa.Table]) -> None:
+        """Write rows into the named tables in one transaction; durable on return."""
+        with self._database.transaction():
+            resources = _fresh(tables.get("resources"), "resource_id", self._resources)
+            series = _fresh(tables.get("series"), "series_id", self._series)
+            for name, rows in {**tables, "resources": resources, "series": series}.items():
+                if rows is not None and rows.num_rows:
+                    self._database.insert(name, rows, _UNKNOWN if name == "series" else "")
+        self._resources.update(_ids(resources, "resource_id"))
+        if len(self._series) > SERIES_KNOWN:
+            self._series.clear()
+        self._series.update(_ids(series, "series_id"))
+
+    def requests(self, query: RequestQuery) -> Sequence[Row]:
+        """Summaries of requests, newest first."""
+        where, more = _request_conditions(query)
+        rows = self._database.rows(
+            f"SELECT * FROM ({_REQUESTS}) WHERE {where} "  # noqa: S608 - composed of this file's own texts, every value is bound
+            "ORDER BY start_ns DESC, trace_id LIMIT $limit",
+            {"since": query.since_ns, "until": query.until_ns, "limit": query.limit, **more},
+        )
+        services = self._services_of(rows)
+        return [
+            {name: value for name, value in row.items() if name not in _INTERNAL}
+            | {"services": services.get(row["trace_id"], [])}
+            for row in rows
+        ]
+
+    def spans_of(self, trace_id: bytes) -> Sequence[Row]:
+        """Every span of a request once, by start, with its resource's attributes."""
+        since, until = self._received(trace_id)
+        rows = self._database.rows(
+            """
+            SELECT spans.*, resources.attribute_keys AS resource_keys,
+                   resources.attribute_values AS resource_values
+            FROM spans LEFT JOIN resources USING (resource_id)
+            WHERE received_ns BETWEEN $since AND $until AND trace_id = $trace_id
+            QUALIFY row_number() OVER (
+                PARTITION BY span_id, kind, service ORDER BY received_ns
+            ) = 1
+            ORDER BY start_ns, duration_ns DESC, span_id, kind, service
+            """,
+            {"since": since, "until": until, "trace_id": trace_id},
+        )
+        for row in rows:
+            row["resource"] = attributes_of(row.pop("resource_keys"), row.pop("resource_values"))
+        return rows
+
+    def logs_of(self, trace_id: bytes) -> Sequence[Row]:
+        """Every log record of a request, by time."""
+        since, until = self._received(trace_id)
+        if since > until:  # no span has come
+            since, until = 0, INT64_MAX
+        else:
+            since, until = since - LOGS_AROUND_NS, until + LOGS_AROUND_NS
+        return self._database.rows(
+            f"{_LOG_ONCE} FROM logs WHERE received_ns BETWEEN $since AND $until "
+            "AND trace_id = $trace_id "
+            "ORDER BY time_ns, span_id, service, body, attribute_values",
+            {"since": since, "until": until, "trace_id": trace_id},
+        )
+
+    def logs(self, query: LogQuery) -> Sequence[Row]:
+        """Log records once each, by time."""
+        where, values = _log_conditions(query)
+        order = "DESC" if query.newest_first else "ASC"
+        return self._database.rows(
+            f"SELECT * FROM ({_LOG_ONCE} FROM logs WHERE {where}) "  # noqa: S608 - composed of this file's own texts, every value is bound
+            f"ORDER BY time_ns {order}, span_id, service, body, attribute_values LIMIT $limit",
+            {**values, "limit": query.limit},
+        )
+
+    def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
+        """Whose request it is, and by which rank of precedence that is known."""
+        found = self._database.select(
+            'SELECT "user", user_rank FROM request_parts '
+            'WHERE trace_id = $trace_id AND "user" IS NOT NULL '
+            'ORDER BY user_rank, received_ns, "user" LIMIT 1',
+            {"trace_id": trace_id},
+        )
+        return (found[0][0], found[0][1]) if found else (None, None)
+
+    def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
+        """Services with spans that began in a range of time, sorted."""
+        found = self._database.select(
+            "SELECT DISTINCT service FROM spans WHERE start_ns BETWEEN $since AND $until "
+            "ORDER BY service",
+            {"since": since_ns, "until": until_ns},
+        )
+        return [row[0] for row in found]
+
+    def operations(self, service: str, since_ns: int, until_ns: int) -> Sequence[Operation]:
+        """Operations of a service that began in a range of time, sorted."""
+        found = self._database.select(
+            "SELECT DISTINCT name, kind FROM spans "
+            "WHERE start_ns BETWEEN $since AND $until AND service = $service ORDER BY name, kind",
+            {"since": since_ns, "until": until_ns, "service": service},
+        )
+        return [Operation(*row) for row in found]
+
+    def latest_samples(self, query: SampleQuery) -> Sequence[Row]:
+        """The newest sample of each series that has one of the time asked for."""
+        return metrics.latest_samples(self._database.rows, query)
+
+    def series(self, query: SeriesQuery) -> Sequence[Row]:
+        """Series with their samples in a range of time."""
+        return metrics.series(self._database.rows, query)
+
+    def label_names(self, since_ns: int, until_ns: int) -> Sequence[str]:
+        """Names of labels of series with a sample in a range of time, sorted."""
+        return metrics.label_names(self._database.rows, since_ns, until_ns)
+
+    def label_values(self, name: str, since_ns: int, until_ns: int) -> Sequence[str]:
+        """Values of a label among the series with a sample in a range of time, sorted."""
+        return metrics.label_values(self._database.rows, name, since_ns, until_ns)
+
+    def forget_known(self, resources: set[int] | None) -> None:
+        """Look for series anew, and for resources but these, as retention let some go."""
+        self._series.clear()
+        if resources is not None:
+            self._resources = resources
+
+    @property
+    def known_resources(self) -> int:
+        """How many resources are stored."""
+        return len(self._resources)
+
+    def _services_of(self, requests: Sequence[Row]) -> dict[bytes, list[str]]:
+        """Which services have spans of each request, sorted.
+
+        One range of receive times for all, as a constant: only then few row groups are read.
+        """
+        if not requests:
+            return {}
+        found = self._database.select(
+            "SELECT trace_id, list_sort(list(DISTINCT service)) FROM spans "
+            "WHERE received_ns BETWEEN $since AND $until "
+            "AND trace_id IN (SELECT unnest($traces)) GROUP BY trace_id",
+            {
+                "since": min(row["received_ns"] for row in requests),
+                "until": max(row["last_received_ns"] for row in requests),
+                "traces": [row["trace_id"] for row in requests],
+            },
+        )
+        return dict(found)
+
+    def _received(self, trace_id: bytes) -> tuple[int, int]:
+        """When parts of a request came in, so that few row groups of spans are read."""
+        (row,) = self._database.select(
+            "SELECT min(received_ns), max(last_received_ns) FROM request_parts "
+            "WHERE trace_id = $trace_id",
+            {"trace_id": trace_id},
+        )
+        return (row[0], row[1]) if row[0] is not None else (0, -1)
+
+
+_UNKNOWN: Final = "WHERE series_id NOT IN (SELECT series_id FROM series)"
+
+
+def _fresh(rows: pa.Table | None, column: str, known: AbstractSet[int]) -> pa.Table | None:
+    """The first row of each id that is not known."""
+    if rows is None:
+        return None
+    first: dict[int, int] = {}
+    for row, one in enumerate(rows.column(column).to_pylist()):
+        if one not in known:
+            first.setdefault(one, row)
+    return rows.take(pa.array(first.values(), pa.int64()))
+
+
+def _ids(rows: pa.Table | None, column: str) -> list[int]:
+    return [] if rows is None else rows.column(column).to_pylist()
+
+
+def _request_conditions(query: RequestQuery) -> tuple[str, dict[str, Any]]:
+    conditions = ["duration_ns >= $min_duration"]
+    values: dict[str, Any] = {"min_duration": query.min_duration_ns}
+    if query.max_duration_ns is not None:
+        conditions.append("duration_ns <= $max_duration")
+        values["max_duration"] = query.max_duration_ns
+    if query.user is not None:
+        conditions.append('"user" = $user')
+        values["user"] = query.user
+    if query.errors is not None:
+        conditions.append("errors > 0" if query.errors else "errors = 0")
+    spans, wanted = attributes.condition(query.attributes)
+    values |= wanted
+    if query.service is not None:
+        spans.append("service = $service")
+        values["service"] = query.service
+    if query.call is not None:
+        spans.append("name = $call")
+        values["call"] = query.call
+    if spans:
+        conditions.append(
+            "trace_id IN (SELECT trace_id FROM spans "  # noqa: S608 - every value is bound
+            f"WHERE start_ns >= $since AND {' AND '.join(spans)})"
+        )
+    return " AND ".join(conditions), values
+
+
+def _log_conditions(query: LogQuery) -> tuple[str, dict[str, Any]]:
+    conditions, values = attributes.condition(query.attributes)
+    conditions.append("time_ns BETWEEN $since AND $until AND severity >= $severity")
+    values |= {
+        "since": query.since_ns,
+        "until": query.until_ns,
+        "severity": query.min_severity,
+    }
+    for column, value in (
+        ("service", query.service),
+        ("user", query.user),
+        ("trace_id", query.trace_id),
+    ):
+        if value is not None:
+            conditions.append(f'"{column}" = ${column}')
+            values[column] = value
+    if query.text:
+        conditions.append("contains(lower(body), lower($text))")
+        values["text"] = query.text
+    return " AND ".join(conditions), values

@@ -1,0 +1,142 @@
+"""The file of the embedded store: its schema, its migrations, who may open it."""
+
+import subprocess
+import sys
+
+import duckdb
+import pytest
+from span_rows import span, table, trace_id
+from store_rows import audit, put
+
+from heatshield_collector.model import TABLES
+from heatshield_collector.store import DuckDBStore, StoreError
+from heatshield_collector.store.duckdb.database import FILE_NAME
+from heatshield_collector.store.duckdb.schema import MIGRATIONS
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = DuckDBStore(tmp_path)
+    yield opened
+    opened.close()
+
+
+# -- the schema ---------------------------------------------------------------------------------
+
+
+def test_the_tables_have_the_columns_of_the_model_and_their_types(store):
+    kinds = {
+        "binary": "BLOB", "string": "VARCHAR", "int8": "TINYINT", "int32": "INTEGER",
+        "int64": "BIGINT", "double": "DOUBLE", "list<item: double>": "DOUBLE[]",
+        "list<item: int64>": "BIGINT[]",
+    }  # fmt: skip
+    for name, schema in TABLES.items():
+        rows = store._database.select(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $name",
+            {"name": name},
+        )
+        assert dict(rows) == {field.name: kinds[str(field.type)] for field in schema}, name
+
+
+def test_columns_may_come_in_any_order(store):
+    turned = audit(5)
+    store.append({"audit": turned.select(list(reversed(turned.column_names)))})
+    assert store.recent("audit", 1)[0]["at_ns"] == 5
+
+
+def version(tmp_path, change=None):
+    connection = duckdb.connect(str(tmp_path / FILE_NAME))
+    if change is not None:
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [change])
+    row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    connection.close()
+    return row[0]
+
+
+def test_a_new_file_gets_the_newest_schema(tmp_path):
+    DuckDBStore(tmp_path).close()
+    assert version(tmp_path) == len(MIGRATIONS)
+
+
+def test_a_file_of_a_newer_heatshield_is_refused_and_left_as_it_was(tmp_path):
+    DuckDBStore(tmp_path).close()
+    version(tmp_path, len(MIGRATIONS) + 1)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(StoreError, match="use the newer heatshield that wrote it"):
+        DuckDBStore(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    # and let go of: another process may open it at once
+    opened = "import duckdb, sys; duckdb.connect(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", opened, tmp_path / FILE_NAME], check=True, timeout=60)
+
+
+def test_a_file_without_a_version_is_brought_up_to_date_and_keeps_what_it_had(tmp_path):
+    """Version 0: a file that was made before it had tables of ours."""
+    connection = duckdb.connect(str(tmp_path / FILE_NAME))
+    connection.execute("CREATE TABLE theirs (x INTEGER); INSERT INTO theirs VALUES (7)")
+    connection.close()
+    store = DuckDBStore(tmp_path)
+    put(store, [span(1)])
+    assert store._database.select("SELECT x FROM theirs") == [(7,)]
+    store.close()
+    assert version(tmp_path) == len(MIGRATIONS)
+
+
+def test_a_migration_that_fails_leaves_the_version_it_found(tmp_path, monkeypatch):
+    DuckDBStore(tmp_path).close()
+    broken = (*MIGRATIONS, "CREATE TABLE half (x INTEGER); SELECT no_such_function()")
+    monkeypatch.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", broken)
+    with pytest.raises(StoreError, match="can't open the store"):
+        DuckDBStore(tmp_path)
+    monkeypatch.undo()
+    store = DuckDBStore(tmp_path)
+    assert store._database.select(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'half'"
+    ) == [(0,)]
+    store.close()
+    assert version(tmp_path) == len(MIGRATIONS)
+
+
+def test_a_later_migration_runs_once_on_a_file_that_lacks_it(tmp_path, monkeypatch):
+    DuckDBStore(tmp_path).close()
+    later = (*MIGRATIONS, "CREATE TABLE later (x INTEGER); INSERT INTO later VALUES (1)")
+    monkeypatch.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", later)
+    for _ in range(2):
+        store = DuckDBStore(tmp_path)
+        assert store._database.select("SELECT x FROM later") == [(1,)]
+        store.close()
+
+
+# -- opening ------------------------------------------------------------------------------------
+
+
+def test_a_second_process_can_t_open_it_and_is_told_why(store, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from heatshield_collector.store import *\n"
+        "try: DuckDBStore(Path(sys.argv[1]))\n"
+        "except StoreError as error: print(error)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", script, tmp_path], text=True, timeout=60)
+    assert "can't open the store" in said
+    assert "lock" in said
+
+
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_was(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(b"not a database" * 1_000)
+    with pytest.raises(StoreError, match="can't open the store"):
+        DuckDBStore(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == b"not a database" * 1_000
+
+
+def test_a_folder_that_can_t_be_made_is_said_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="can't open the store in"):
+        DuckDBStore(tmp_path / "file" / "data")
+
+
+def test_readers_are_not_held_up_by_a_writer_and_see_whole_transactions(store):
+    put(store, [span(1)])
+    with store._database.transaction():
+        store._database.insert("spans", table([span(2)]))
+        assert len(store.spans_of(trace_id(1))) == 1
+    assert len(store.spans_of(trace_id(1))) == 2
