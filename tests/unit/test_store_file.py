@@ -1,17 +1,19 @@
 """The file of the embedded store: its schema, its migrations, who may open it."""
 
+import json
 import subprocess
 import sys
 
 import duckdb
 import pytest
 from span_rows import span, table, trace_id
-from store_rows import audit, put
+from store_rows import S, audit, put
 
-from heatshield_collector.model import TABLES
+from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield_collector.model import SEPARATOR, TABLES
 from heatshield_collector.store import DuckDBStore, StoreError
 from heatshield_collector.store.duckdb.database import FILE_NAME
-from heatshield_collector.store.duckdb.schema import MIGRATIONS
+from heatshield_collector.store.duckdb.schema import MIGRATIONS, migrate
 
 
 @pytest.fixture
@@ -140,3 +142,44 @@ def test_readers_are_not_held_up_by_a_writer_and_see_whole_transactions(store):
         store._database.insert("spans", table([span(2)]))
         assert len(store.spans_of(trace_id(1))) == 1
     assert len(store.spans_of(trace_id(1))) == 2
+
+
+def audited(at_s, change, user, entry_id="b-1", **fields):
+    """A row as the audit of a store before held entries had a table has it."""
+    entry = {"id": entry_id, "user": user, "service": "shop", "call": "POST /p", **fields}
+    return [at_s * S, change, entry_id, "rule:HotUser", "r", "1.1", json.dumps(entry)]
+
+
+def test_what_an_older_store_s_audit_says_is_held_is_held_on(tmp_path):
+    """A file of the version before: refusals since then are many, and push nothing out."""
+    old = duckdb.connect(str(tmp_path / FILE_NAME))
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", MIGRATIONS[:2])
+        migrate(old)
+    rows = [
+        audited(1, "opened", "u-1"),
+        audited(2, "renewed", "u-1", lease_ms=5),
+        audited(3, "half_open", "u-1"),
+        audited(1, "opened", "cleared"),
+        audited(2, "cleared", "cleared"),
+        audited(1, "closed", "again"),
+        audited(2, "opened", "again", tenant="other"),
+        audited(2, "opened", f"a{SEPARATOR}b", service="s"),
+        [9 * S, "mode", "", "human:a", "", "1.1", "{}"],
+        [9 * S, "opened", "b-9", "human:a", "", "1.1", "not JSON"],
+        *([5 * S, "refused", "", "rule:HotUser", "", "1.1", "{}"] for _ in range(1_500)),
+    ]
+    old.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    old.close()
+    store = DuckDBStore(tmp_path)
+    held = [(json.loads(one.entry), one.at_ns) for one in store.held()]
+    assert [(entry["user"], entry.get("lease_ms"), at_ns) for entry, at_ns in held] == [
+        (f"a{SEPARATOR}b", None, 2 * S),
+        ("u-1", 5, 2 * S),
+        ("again", None, 2 * S),
+    ]
+    key = CallKey(DEFAULT_TENANT, f"a{SEPARATOR}b", "s", "POST /p")
+    store.record({}, {key: None})  # the key that breakers have is the one that was migrated
+    assert len(store.held()) == 2
+    store.close()
+    assert version(tmp_path) == len(MIGRATIONS)

@@ -1,0 +1,307 @@
+"""What every store fulfils, whatever it is made of: one suite a protocol.
+
+A test class derives from a suite and has a fixture ``store`` that yields an empty store.
+"""
+
+import json
+
+import pyarrow as pa
+import pytest
+from span_rows import CLIENT, MS, START_NS, span, table, trace_id
+from store_rows import HOUR_NS, S, audit, log, put, put_logs
+
+from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield_alerts.matchers import Matcher, MatchKind
+from heatshield_alerts.restart import HeldEntry
+from heatshield_collector.link import Linker
+from heatshield_collector.model import RESOURCES, SAMPLES, SEPARATOR, SERIES, escaped
+from heatshield_collector.store import (
+    Baseline,
+    LogQuery,
+    Operation,
+    RequestQuery,
+    SeriesQuery,
+    StoreError,
+)
+
+SINCE_NS, UNTIL_NS = START_NS - S, START_NS + HOUR_NS
+HARD_TEXT = f"a{SEPARATOR}b\x1e1 'quoted' % _ é"
+"""What a joined text, a pattern or a statement put together of texts would get wrong."""
+
+
+def joined(**attributes):
+    """The two texts that a row keeps its attributes in; texts and integers."""
+    letters = {str: "s", int: "i"}
+    keys = [f"{letters[type(value)]}:{escaped(name)}" for name, value in attributes.items()]
+    values = [escaped(str(value)) for value in attributes.values()]
+    return {
+        "attribute_keys": SEPARATOR.join(keys),
+        "attribute_values": SEPARATOR.join(values),
+    }
+
+
+def put_resource(store, resource_id, **attributes):
+    rows = [{"resource_id": resource_id, **joined(**attributes)}]
+    store.append({"resources": pa.Table.from_pylist(rows, schema=RESOURCES)})
+
+
+def series_row(number, name="m", attributes=None, **columns):
+    row = {
+        "series_id": number, "name": name, "kind": "gauge", "temporality": "", "unit": "",
+        "description": "", "service": "shop", "instance": "i-1", "bounds": None, "scope": "",
+        "resource_id": 7, **joined(**(attributes or {})),
+    }  # fmt: skip
+    return row | columns
+
+
+def put_samples(store, series, samples):
+    """Store series and their samples: (series, seconds after the start, value[, received])."""
+    rows = [
+        {
+            "series_id": number, "time_ns": START_NS + at_s * S, "start_ns": 0, "value": value,
+            "received_ns": START_NS + (received[0] if received else at_s) * S,
+        }
+        for number, at_s, value, *received in samples
+    ]  # fmt: skip
+    store.append(
+        {
+            "series": pa.Table.from_pylist(series, schema=SERIES),
+            "samples": pa.Table.from_pylist(rows, schema=SAMPLES),
+        }
+    )
+
+
+def requests(store, **query):
+    rows = store.requests(RequestQuery(SINCE_NS, UNTIL_NS, **query))
+    return [int.from_bytes(row["trace_id"], "big") for row in rows]
+
+
+def bodies(store, **query):
+    return [row["body"] for row in store.logs(LogQuery(SINCE_NS, UNTIL_NS, **query))]
+
+
+class TelemetryStoreSuite:
+    """``heatshield_collector.store.TelemetryStore``."""
+
+    def test_an_empty_store_answers_every_question_with_nothing(self, store):
+        assert store.requests(RequestQuery(SINCE_NS, UNTIL_NS)) == []
+        assert store.spans_of(trace_id(1)) == []
+        assert store.logs_of(trace_id(1)) == []
+        assert store.user_of(trace_id(1)) == (None, None)
+        assert store.logs(LogQuery(SINCE_NS, UNTIL_NS)) == []
+        assert store.series(SeriesQuery(SINCE_NS, UNTIL_NS)) == []
+        assert store.services(SINCE_NS, UNTIL_NS) == []
+        assert store.operations("shop", SINCE_NS, UNTIL_NS) == []
+        assert store.label_names(SINCE_NS, UNTIL_NS) == []
+        assert store.label_values("service", SINCE_NS, UNTIL_NS) == []
+
+    def test_nothing_is_written_to_a_table_that_there_is_not(self, store):
+        with pytest.raises(StoreError, match="no table"):
+            store.append({"spans": table([span(1)]), "nonsense": table([span(2)])})
+        assert store.spans_of(trace_id(1)) == []
+
+    def test_spans_that_come_twice_are_read_once_by_their_start(self, store):
+        linker = Linker()
+        rows = [span(2, parent=1, kind=CLIENT, start_ns=START_NS + MS), span(1)]
+        put(store, rows, START_NS, linker)
+        put(store, rows, START_NS + S, linker)
+        assert [row["span_id"][-1] for row in store.spans_of(trace_id(1))] == [1, 2]
+
+    def test_spans_that_begin_together_are_in_one_order(self, store):
+        put(store, [span(3), span(1), span(2, duration_ns=20 * MS)])
+        assert [row["span_id"][-1] for row in store.spans_of(trace_id(1))] == [2, 1, 3]
+
+    def test_requests_come_newest_first_and_by_trace_id_where_they_begin_together(self, store):
+        for number, late_s in ((3, 0), (1, 5), (2, 0)):
+            put(store, [span(number, trace=number, start_ns=START_NS + late_s * S)])
+        assert requests(store) == [1, 2, 3]
+        assert requests(store, limit=2) == [1, 2]
+
+    def test_requests_are_found_by_duration_between_two_bounds(self, store):
+        for number in (1, 2, 3):
+            put(store, [span(number, trace=number, duration_ns=number * 10 * MS)])
+        assert requests(store, min_duration_ns=20 * MS) == [2, 3]
+        assert requests(store, max_duration_ns=20 * MS) == [1, 2]
+        assert requests(store, min_duration_ns=15 * MS, max_duration_ns=25 * MS) == [2]
+
+    def test_requests_are_found_by_attributes_of_one_span(self, store):
+        put(store, [span(1, **joined(color="red", size=5))])
+        put(store, [span(2, trace=2, **joined(color="red")), span(3, trace=2, **joined(size=5))])
+        assert requests(store, attributes={"color": "red"}) == [1, 2]
+        assert requests(store, attributes={"color": "red", "size": "5"}) == [1]
+        assert requests(store, attributes={"color": "re"}) == []
+        assert requests(store, attributes={"colo": "red"}) == []
+        assert requests(store, attributes={"size": "color"}) == []
+
+    def test_requests_are_found_by_the_operation_that_has_the_attribute(self, store):
+        put(store, [span(1, name="GET /a", **joined(color="red")), span(2, name="GET /b")])
+        assert requests(store, call="GET /a", attributes={"color": "red"}) == [1]
+        assert requests(store, call="GET /b", attributes={"color": "red"}) == []
+
+    def test_requests_are_found_by_attributes_of_the_resource(self, store):
+        put_resource(store, 8, **{"host.name": "h-1"})
+        put(store, [span(1, resource_id=8)])
+        put(store, [span(2, trace=2)])
+        assert requests(store, attributes={"host.name": "h-1"}) == [1]
+
+    def test_names_and_values_may_hold_any_character(self, store):
+        put(store, [span(1, **joined(**{HARD_TEXT: HARD_TEXT, "x": "y"}))])
+        assert requests(store, attributes={HARD_TEXT: HARD_TEXT}) == [1]
+        assert requests(store, attributes={HARD_TEXT: "y"}) == []
+        assert requests(store, attributes={"a": "a"}) == []
+
+    def test_of_a_name_used_twice_the_last_value_stands(self, store):
+        put(
+            store,
+            [span(1, attribute_keys=f"s:a{SEPARATOR}s:a", attribute_values=f"1{SEPARATOR}2")],
+        )
+        assert requests(store, attributes={"a": "2"}) == [1]
+        assert requests(store, attributes={"a": "1"}) == []
+
+    def test_logs_are_found_by_what_is_asked(self, store):
+        put_logs(
+            store,
+            [
+                log(1, body="Payment refused", severity=17, **joined(order=7)),
+                log(2, body="payment taken", trace=2, user="u-1"),
+                log(3, body="100% sure_", service="talk", trace=0),
+            ],
+        )
+        assert bodies(store) == ["100% sure_", "payment taken", "Payment refused"]
+        assert bodies(store, newest_first=False, limit=2) == ["Payment refused", "payment taken"]
+        assert bodies(store, text="PAYMENT") == ["payment taken", "Payment refused"]
+        assert bodies(store, text="0% s") == ["100% sure_"]
+        assert bodies(store, text="sure.") == []
+        assert bodies(store, min_severity=10) == ["Payment refused"]
+        assert bodies(store, service="talk") == ["100% sure_"]
+        assert bodies(store, user="u-1") == ["payment taken"]
+        assert bodies(store, trace_id=trace_id(2)) == ["payment taken"]
+        assert bodies(store, attributes={"order": "7"}) == ["Payment refused"]
+        later = LogQuery(START_NS + 2, START_NS + 3)
+        assert [row["body"] for row in store.logs(later)] == ["100% sure_", "payment taken"]
+
+    def test_logs_that_come_twice_are_read_once(self, store):
+        put_logs(store, [log(1), log(1, received_ns=START_NS + S)])
+        assert bodies(store) == ["line 1"]
+        assert len(store.logs_of(trace_id(1))) == 1
+
+    def test_services_and_operations_are_those_of_the_time(self, store):
+        put(store, [span(1), span(2, parent=1, kind=CLIENT, name="GET"), span(3, service="talk")])
+        put(store, [span(4, trace=2, service="late", start_ns=UNTIL_NS + 1)])
+        assert store.services(SINCE_NS, UNTIL_NS) == ["shop", "talk"]
+        assert store.operations("shop", SINCE_NS, UNTIL_NS) == [
+            Operation("GET", CLIENT),
+            Operation("POST /p", 2),
+        ]
+
+    def test_series_have_their_samples_of_the_range_once_each_by_time(self, store):
+        put_samples(
+            store,
+            [series_row(1), series_row(2, "n")],
+            [(1, 20, 2.0), (1, 10, 1.0), (1, 10, 9.0, 30), (1, 7_200, 3.0), (2, 7_200, 4.0)],
+        )
+        (found,) = store.series(SeriesQuery(SINCE_NS, UNTIL_NS))
+        assert found["name"] == "m"
+        assert [(row["time_ns"] - START_NS, row["value"]) for row in found["samples"]] == [
+            (10 * S, 1.0),
+            (20 * S, 2.0),
+        ]
+
+    @pytest.mark.parametrize(
+        ("matchers", "expected"),
+        [
+            ([("__name__", "=", "a")], [1, 2]),
+            ([("__name__", "=~", "a|b"), ("service", "=", "talk")], [2]),
+            ([("color", "=", "red")], [1, 3]),
+            ([("color", "!=", "red")], [2]),
+            ([("color", "=", "")], [2]),
+            ([("size", "=~", "1.")], [3]),
+            ([("instance", "!~", "i-.*")], []),
+        ],
+    )
+    def test_series_are_found_by_matchers(self, store, matchers, expected):
+        some = [
+            series_row(1, "a", {"color": "red"}),
+            series_row(2, "a", service="talk"),
+            series_row(3, "b", {"color": "red", "size": 12}),
+        ]
+        put_samples(store, some, [(number, 0, 1.0) for number in (1, 2, 3)])
+        tests = [Matcher(name, MatchKind(kind), value) for name, kind, value in matchers]
+        found = store.series(SeriesQuery(SINCE_NS, UNTIL_NS, tests))
+        assert [row["series_id"] for row in found] == expected
+        assert len(store.series(SeriesQuery(SINCE_NS, UNTIL_NS, tests, limit=1))) == min(
+            1, len(expected)
+        )
+
+    def test_labels_are_those_of_series_in_the_range(self, store):
+        put_samples(store, [series_row(1, "a", {"color": "red"})], [(1, 0, 1.0)])
+        put_samples(store, [series_row(2, "b", {"shape": "round"})], [(2, 7_200, 1.0)])
+        assert store.label_names(SINCE_NS, UNTIL_NS) == ["__name__", "color", "instance", "service"]
+        assert store.label_values("__name__", SINCE_NS, UNTIL_NS) == ["a"]
+        assert store.label_values("color", SINCE_NS, UNTIL_NS) == ["red"]
+        assert store.label_values("shape", SINCE_NS, UNTIL_NS) == []
+
+
+class ControlStoreSuite:
+    """``heatshield_collector.store.ControlStore``."""
+
+    @staticmethod
+    def key(user):
+        return CallKey(DEFAULT_TENANT, user, "shop", "POST /p")
+
+    def test_an_empty_store_holds_nothing(self, store):
+        assert store.held() == []
+        assert store.baselines() == []
+        assert store.recent("audit", 10) == []
+
+    def test_journals_are_read_newest_first_and_nothing_else_is_one(self, store):
+        for at in (2, 3, 1):
+            store.record({"audit": audit(at, f"b-{at}")}, {})
+        assert [row["entry_id"] for row in store.recent("audit", 2)] == ["b-3", "b-2"]
+        with pytest.raises(StoreError, match="not a journal"):
+            store.recent("spans", 5)
+
+    def test_of_records_of_one_moment_the_last_written_is_the_newest(self, store):
+        for name in ("b-1", "b-2"):
+            store.record({"audit": audit(5, name)}, {})
+        assert [row["entry_id"] for row in store.recent("audit", 2)] == ["b-2", "b-1"]
+
+    def test_a_table_that_is_no_journal_is_refused_with_all_that_came_along(self, store):
+        held = {self.key("u-1"): HeldEntry("{}", 1)}
+        with pytest.raises(StoreError):
+            store.record({"audit": audit(1), "spans": table([span(1)])}, held)
+        assert store.recent("audit", 1) == []
+        assert store.held() == []
+
+    def test_what_is_held_is_what_was_recorded_last_of_each_key(self, store):
+        first, second = self.key("u-1"), self.key("u-2")
+        store.record({}, {first: HeldEntry("one", 1), second: HeldEntry("two", 2)})
+        store.record({}, {first: HeldEntry("three", 3)})
+        assert store.held() == [HeldEntry("two", 2), HeldEntry("three", 3)]
+        store.record({"audit": audit(4)}, {second: None, self.key("never"): None})
+        assert store.held() == [HeldEntry("three", 3)]
+
+    def test_a_held_entry_outlives_any_number_of_refusals(self, store):
+        """A restart once read the newest 1,000 audit records alone."""
+        store.record({"audit": audit(1)}, {self.key("u-1"): HeldEntry("one", 1)})
+        refused = audit(2).to_pylist()[0] | {"change": "refused"}
+        many = pa.Table.from_pylist([refused] * 2_000, schema=audit(2).schema)
+        store.record({"audit": many}, {})
+        assert store.held() == [HeldEntry("one", 1)]
+
+    def test_every_epoch_is_greater_than_all_before(self, store):
+        given = [store.next_epoch(at_least) for at_least in (1, 1, 1_000, 5)]
+        assert given == sorted(set(given))
+        assert given[2] == 1_000
+
+    def test_a_baseline_replaces_what_its_key_had(self, store):
+        named, nameless = self.key("unknown"), CallKey(DEFAULT_TENANT, None, "shop", "POST /p")
+        store.keep_baselines([Baseline(named, 0.5, 1), Baseline(nameless, 2.0, 1)])
+        store.keep_baselines([Baseline(named, 0.75, 2)])
+        store.keep_baselines([])
+        assert store.baselines() == [Baseline(nameless, 2.0, 1), Baseline(named, 0.75, 2)]
+
+    def test_a_journal_s_texts_come_back_as_they_were(self, store):
+        row = audit(1).to_pylist()[0] | {"reason": HARD_TEXT, "entry": json.dumps({"a": "é"})}
+        store.record({"audit": pa.Table.from_pylist([row], schema=audit(1).schema)}, {})
+        assert store.recent("audit", 1) == [row]
