@@ -75,6 +75,8 @@ class Windows:
     def add(self, keys: list[str], weights: list[int], now_s: float) -> None:
         """Add weights that were received at ``now_s`` (monotonic seconds); each key stands once."""
         self._advance(now_s)
+        if max(weights, default=0) <= 0:
+            return  # many batches have none of a cost
         if self._open is None:
             self._open = HeavyHitters(self._lg_slots)
         self._open.update(keys, weights, each_once=True)
@@ -149,4 +151,7 @@ class Windows:
             self._tens.close(pane // _PANES_A_TEN, self._merge(parts))
 
     def _merge(self, parts: list[HeavyHitters]) -> HeavyHitters | None:
-        return HeavyHitters.merged(parts, self._lg_slots) if parts else None
+        """One sketch of closed stretches; what has closed never changes, so one alone stands."""
+        if len(parts) <= 1:
+            return parts[0] if parts else None
+        return HeavyHitters.merged(parts, self._lg_slots)

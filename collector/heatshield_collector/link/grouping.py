@@ -17,6 +17,8 @@ def pairs_of(
     """
     one, other = (column.combine_chunks().dictionary_encode() for column in (first, second))
     ones, others = one.dictionary.to_pylist(), other.dictionary.to_pylist()
+    if len(ones) == len(others) == 1:  # a batch of one sender
+        return np.zeros(len(first), dtype=np.int64), [(ones[0], others[0])]
     keys = one.indices.to_numpy().astype(np.int64) * len(others) + other.indices.to_numpy()
     distinct, group = np.unique(keys, return_inverse=True)
     return group, [(ones[key // len(others)], others[key % len(others)]) for key in distinct]
