@@ -1,0 +1,94 @@
+"""What people and instances ask of the breaker state, and what comes of it."""
+
+import pytest
+from control_platform import BASE, Platform
+
+from heatshield.breakers.table import BreakerTable
+from heatshield.contract import (
+    PlatformMode,
+    Report,
+    Snapshot,
+)
+from heatshield_collector.ports import TripRefusedError, TripRequest
+
+
+def trip(**fields):
+    return TripRequest("u", "shop", "POST /p", issuer="human:ana", **fields)
+
+
+def test_a_person_s_trip_and_clear_are_granted_audited_and_woken_for():
+    platform = Platform()
+    woken = []
+    unsubscribe = platform.breakers.subscribe(lambda: woken.append(platform.breakers._control.at))
+    entry = platform.breakers.trip(trip(reason="too much"))
+    assert entry.issuer == "human:ana"
+    assert platform.breakers.clear(entry.id, "ana") == entry
+    assert platform.breakers.clear(entry.id, "ana") is None
+    assert [str(at) for at in woken] == ["3.1", "3.2"]
+    unsubscribe()
+    platform.breakers.trip(trip(reason="again"))
+    assert len(woken) == 2
+    audit = platform.journal.of("audit")
+    assert [(row["change"], row["issuer"], row["version"]) for row in audit] == [
+        ("opened", "human:ana", "3.1"),
+        ("cleared", "human:ana", "3.2"),
+        ("refused", "human:ana", "3.2"),
+        ("opened", "human:ana", "3.3"),
+    ]
+    assert audit[0]["entry"]["user"] == "u"
+    assert [one["change"] for one in platform.events.of("breaker")] == [
+        "opened", "cleared", "refused", "opened",
+    ]  # fmt: skip
+
+
+def test_a_person_s_impossible_trip_is_refused_with_its_reason():
+    platform = Platform()
+    for user, reason in (("", "no user"), ("*", "wildcards")):
+        with pytest.raises(TripRefusedError, match=reason):
+            platform.breakers.trip(TripRequest(user, "shop", "POST /p", issuer="human:ana"))
+    assert platform.breakers.snapshot().entries == ()
+
+
+def test_a_user_of_the_name_unknown_can_be_cut():
+    """No user is ``None``, in breaker control as in the table of a service."""
+    platform = Platform()
+    entry = platform.breakers.trip(TripRequest("unknown", "shop", "POST /p", issuer="human:ana"))
+    table = BreakerTable("shop")
+    table.apply(Snapshot.from_json(platform.breakers.snapshot().to_json()), sent_at=0.0)
+    assert table.decide("unknown", "POST /p", 1.0).entry == entry
+    assert not table.decide("unknown", "POST /p", 1.0).allowed
+    assert table.decide(None, "POST /p", 1.0).allowed
+
+
+def test_the_mode_changes_once_is_audited_and_everybody_is_woken():
+    platform = Platform()
+    woken = []
+    platform.breakers.subscribe(lambda: woken.append(1))
+    platform.breakers.set_mode(PlatformMode.SHADOW, "ana")
+    platform.breakers.set_mode(PlatformMode.SHADOW, "ana")
+    assert platform.breakers.mode() is PlatformMode.SHADOW
+    assert woken == [1]
+    assert [one["mode"] for one in platform.events.of("mode")] == ["shadow"]
+    assert [row["change"] for row in platform.journal.of("audit")] == ["mode"]
+    assert platform.breakers.delta_since(BASE).mode is PlatformMode.SHADOW
+
+
+def test_capacity_is_the_workers_of_live_instances_and_reports_keep_them_alive():
+    platform = Platform()
+    assert platform.breakers.capacities() == {"shop": 8.0}
+    platform.clock.advance(25)
+    platform.breakers.report(Report("shop", "i-1", 6, None, ()))
+    platform.breakers.attend("talk", "t-1", 2)
+    assert platform.breakers.capacities() == {"shop": 10.0, "talk": 2.0}
+    platform.clock.advance(25)
+    assert platform.breakers.capacities() == {"shop": 6.0, "talk": 2.0}
+
+
+def test_an_instance_is_announced_when_it_appears_and_when_it_says_what_it_applies():
+    platform = Platform()
+    platform.breakers.attend("shop", "i-1", 4)
+    platform.breakers.report(Report("shop", "i-9", 1, BASE, ()))
+    appeared = [one["instance"] for one in platform.events.of("instance")]
+    assert appeared == ["i-1", "i-2", "i-9"]
+    (applied,) = platform.events.of("applied")
+    assert (applied["service"], applied["instance"], applied["applied"]) == ("shop", "i-9", "3.0")

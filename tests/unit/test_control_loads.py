@@ -1,0 +1,49 @@
+"""Loads as people read them, with what detection and breakers say of their users."""
+
+import pytest
+from charge_rows import charge, linked
+from control_platform import HOT, Platform
+
+from heatshield_collector.control import LoadAnswers
+from heatshield_collector.detect import Durations
+
+
+def test_hot_users_are_shown_with_class_share_baseline_breaker_and_request():
+    platform = Platform().warm()
+    platform.burn(1.0)
+    loads = LoadAnswers(
+        platform.detection, Durations(), platform.breakers,
+        lambda: platform.loop.findings, platform.clock,
+    )  # fmt: skip
+    view = loads.hot_users("busy", "1s", 1, "call")
+    assert view.capacity == 8.0
+    (row,) = view.users
+    assert (row.user, row.service, row.call, row.klass) == (*HOT[1:], "hot")
+    assert row.share == pytest.approx(row.lower / 8)
+    assert row.breaker == platform.breakers.snapshot().entries[0].id
+    assert int(row.trace_id, 16) > 10**6
+    (by_user,) = loads.hot_users("calls", "1s", 1, "user").users
+    assert (by_user.user, by_user.service, by_user.klass) == ("hot", "", "hot")
+    assert by_user.load == pytest.approx(40.0, rel=0.3)
+    (call,) = loads.calls("10s", 5)
+    assert (call.service, call.call) == ("shop", "POST /p")
+
+
+def test_costs_of_no_user_are_shown_as_unknown_and_share_a_series_with_a_user_of_that_name():
+    platform = Platform()
+    rows = [charge(None, 100, eligible=False), charge("unknown", 50, trace=2)]
+    platform.detection.observe(linked(rows), platform.clock.now())
+    loads = LoadAnswers(platform.detection, Durations(), platform.breakers, list, platform.clock)
+    view = loads.hot_users("busy", "1s", 9, "call")
+    assert [(row.user, round(row.load, 9)) for row in view.users] == [
+        ("unknown", 0.1),
+        ("unknown", 0.05),
+    ]
+    assert [row.user for row in loads.hot_users("busy", "1s", 1, "user").users] == ["unknown"]
+    wanted = {"user": "unknown", "service": "shop", "call": "POST /p", "cost": "busy"}
+    samples = [
+        sample
+        for sample in platform.loop.samples()
+        if dict(sample.labels).items() >= ({**wanted, "window": "1s"}).items()
+    ]
+    assert [round(sample.value, 9) for sample in samples] == [0.15]
