@@ -41,7 +41,7 @@ class HeldBreaker:
         draft: what was asked for last.
         state: open or half-open.
         since_s: when it came into this state.
-        granted_s: when somebody asked for it last.
+        granted_s: when a person or a rule asked for it last.
         hold_s: for how long it is held from there.
         demand: on its key.
     """
@@ -77,7 +77,7 @@ class HeldBreaker:
         if now - self.granted_s >= self.hold_s:
             return BreakerEvent.LAPSED
         if self.draft.by_human:
-            return None  # whoever tripped it has a reason that load may not show
+            return None  # the person who tripped it has a reason that load may not show
         low_s = self.demand.low_for_s(now)
         if self.state is BreakerState.OPEN:
             return BreakerEvent.COOLED if low_s >= COOL_S else None

@@ -6,7 +6,7 @@ Theory of operation
 A breaker stands for one key, (user, service, call). Its state is derived at one place, the
 collector; clients only hold what they were last granted, for its lease.
 
-- ``CLOSED``: nothing is held; there is no entry. Every key that nobody spoke of is here.
+- ``CLOSED``: nothing is held; there is no entry. Every key that was never asked for is here.
 - ``OPEN``: an entry is granted. Its user is refused in that call.
 - ``HALF_OPEN``: the entry is still granted, as a trickle, to see whether the load is really gone.
 

@@ -12,9 +12,9 @@ class Caps:
     """The caps on entries.
 
     Attributes:
-        entries: at most, whoever asks: more than a person can look through is no protection.
+        entries: at most, of people and rules: more than a person can look through is no protection.
         user_share: of the active users that rules may cut; always at least one user.
-        new_per_minute: entries, whoever asks: faster is a storm, and cutting does not end storms.
+        new_per_minute: entries, of both: faster is a storm, and cutting does not end storms.
     """
 
     entries: int = 100

@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
     @property
     def systemic(self) -> bool:
-        """Whether the trouble is the platform's, not one user's: tell people, cut nobody else."""
+        """Whether the trouble is the platform's, not one user's: tell people, cut no other user."""
         return self in (Reason.TOO_MANY_ENTRIES, Reason.TOO_MANY_USERS, Reason.TOO_MANY_NEW)
 
 

@@ -3,7 +3,7 @@
 A firing alert asks for a trip with the labels that its rule gives it, which stand below.
 
 :func:`decide` looks at the alert and at what is known of its user. What the platform can bear
-(:mod:`heatshield_alerts.caps`) breaker control asks before every entry, whoever wants it.
+(:mod:`heatshield_alerts.caps`) breaker control asks before every entry, a person's too.
 """
 
 from collections.abc import Mapping

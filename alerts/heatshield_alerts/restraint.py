@@ -15,7 +15,7 @@ it knows more than the rule, for about as long as it takes to change the rule.""
 MOVES_WINDOW_S: Final = 600.0
 MAX_MOVES: Final = 12
 """State changes of one key in that window: four times open, half-open, closed. A key that moves
-more often helps nobody; its clients see churn and people learn to ignore it."""
+more often helps no service; its clients see churn and people learn to ignore it."""
 
 ROOM_TO_END: Final = 3
 """Moves that opening takes up at most: itself, half-open, closed. Opening only with room for all

@@ -42,7 +42,7 @@ class Notice:
 
     @classmethod
     def of(cls, alert: Alert, trace_ids: tuple[str, ...] = ()) -> "Notice | None":
-        """The notice of an alert; ``None`` in a state that nobody is told of."""
+        """The notice of an alert; ``None`` in a state that no target is told of."""
         if alert.state in (AlertState.FIRING, AlertState.RESOLVED):
             return cls(alert, Status(alert.state.value), trace_ids)
         return None

@@ -4,8 +4,8 @@ The format is Prometheus' own (``promtool check rules`` accepts every file that 
 groups with a ``name`` and an ``interval``, alerting rules with ``alert``, ``expr``, ``for``,
 ``keep_firing_for``, ``labels``, ``annotations``. Reading is strict: an unknown or repeated key, a
 broken expression, duration or template is a :class:`RuleError` that names file, group, rule and,
-for a key, the nearest known one; a rule that is silently ignored protects nobody. Recording rules
-are refused: there is no store of series here for their result.
+for a key, the nearest known one; a rule that is ignored in silence protects nothing. Recording
+rules are refused: there is no store of series here for their result.
 """
 
 import difflib

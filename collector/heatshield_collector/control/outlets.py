@@ -39,7 +39,7 @@ class Outlets:
 
     Attributes:
         journal: keeps findings, alerts and the audit.
-        events: whoever watches, watches these.
+        events: tells pages and scripts what happens, as it happens.
         notifier: people.
     """
 
