@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
@@ -23,17 +23,20 @@ from heatshield.settings_advice import advice
 from heatshield.tracing.joining import settle
 from heatshield.tracing.stamp import stamp_user
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
 
 
-def _export(span: Any) -> None:
+def _export(span: "ReadableSpan") -> None:
     """Export a span of the service's own provider, which may outlive runtimes."""
     runtime = _RUNNING.get()
     if runtime is not None:
         runtime.finished(span)
 
 
-def _seen(span: Any) -> None:
+def _seen(span: trace.Span) -> None:
     """A span of the service's own provider starts."""
     runtime = _RUNNING.get()
     if runtime is not None:
@@ -167,10 +170,13 @@ def process(message: object) -> AbstractContextManager[None]:
     return Processing(message, runtime.propagator, runtime.identity)
 
 
-def status() -> dict[str, Any]:
+def status() -> dict[str, object]:
     """The state of this process's heatshield, for finding faults."""
     runtime = _RUNNING.get()
-    found: dict[str, Any] = {"instrumented": runtime is not None, "python": sys.version.split()[0]}
+    found: dict[str, object] = {
+        "instrumented": runtime is not None,
+        "python": sys.version.split()[0],
+    }
     if runtime is None:
         return found
     applied = runtime.table.at

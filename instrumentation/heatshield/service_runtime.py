@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from time import time_ns
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.propagate import set_global_textmap
@@ -17,6 +17,7 @@ from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.counters import fail_open
 from heatshield.export.attributes import forget
+from heatshield.export.encode import EndedSpan
 from heatshield.export.exporter import Exporter
 from heatshield.identity.sources import Identity
 from heatshield.integrations.registry import Registry
@@ -28,7 +29,7 @@ from heatshield.process.shutdown import ShutdownBudget
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ENTRY_KINDS, RESOURCE
+from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, Span
 
 __all__ = ["Runtime"]
 
@@ -95,22 +96,23 @@ class Runtime:
         self.metrics.install()
         self.integrations.install_all()
 
-    def finished(self, span: Any) -> None:
+    def finished(self, span: EndedSpan) -> None:
         """Export and count a span that ended; never blocks."""
         self.exporter.on_end(span)
         count(span)
         if not self.watch.started:
-            self.note(span)
+            self._note(span.kind)
 
-    def seen(self, span: Any) -> None:
+    def seen(self, span: trace.Span) -> None:
         """A span of the service's own provider starts."""
-        self.note(span)
-        if span.kind in ENTRY_KINDS:
+        kind = getattr(span, "kind", SpanKind.INTERNAL)
+        self._note(kind)
+        if kind in ENTRY_KINDS:
             self.metrics.begin_request()
 
-    def note(self, span: Any) -> None:
+    def _note(self, kind: SpanKind) -> None:
         """Follow the breakers from now on if this span shows that the process serves."""
-        if not self.watch.started and span.kind not in _CALLING:
+        if not self.watch.started and kind not in _CALLING:
             self.watch.start()
 
     def _serve(self) -> None:
@@ -164,7 +166,7 @@ class Runtime:
         trace_id = trace.get_current_span().get_span_context().trace_id
         forked_ns = time_ns()  # as spans read it, whatever the clock
 
-        def outlet(span: Any) -> None:
+        def outlet(span: Span) -> None:
             if span.trace_id != trace_id or span.start_time > forked_ns:
                 self.finished(span)
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Token
 from functools import wraps
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar, cast
+from typing import Final, ParamSpec, Self, TypeVar, cast
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
@@ -108,7 +108,7 @@ def guard(name: str) -> Guard:
 
 
 def breaker(
-    name: str, fallback: Callable[..., Any] | None = None
+    name: str, fallback: Callable[..., object] | None = None
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Guard a function, sync or async.
 
@@ -121,7 +121,7 @@ def breaker(
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         if inspect.iscoroutinefunction(function):
-            asynchronous = cast("Callable[P, Awaitable[Any]]", function)
+            asynchronous = cast("Callable[P, Awaitable[object]]", function)
             return cast("Callable[P, T]", _guarded_async(name, asynchronous, fallback))
         return _guarded(name, function, fallback)
 
@@ -129,7 +129,7 @@ def breaker(
 
 
 def _guarded(
-    name: str, function: Callable[P, T], fallback: Callable[..., Any] | None
+    name: str, function: Callable[P, T], fallback: Callable[..., object] | None
 ) -> Callable[P, T]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -145,10 +145,10 @@ def _guarded(
 
 
 def _guarded_async(
-    name: str, function: Callable[P, Awaitable[Any]], fallback: Callable[..., Any] | None
-) -> Callable[P, Awaitable[Any]]:
+    name: str, function: Callable[P, Awaitable[object]], fallback: Callable[..., object] | None
+) -> Callable[P, Awaitable[object]]:
     @wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+    async def call(*args: P.args, **kwargs: P.kwargs) -> object:
         try:
             with Guard(name):
                 return await function(*args, **kwargs)

@@ -5,7 +5,7 @@ provider that the service had set up itself, must still say which instance it is
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union
 
 from heatshield.counters import COUNTERS
 from heatshield.export.logs import LogEvent
@@ -14,7 +14,13 @@ from heatshield.names import OTLP_LOGS_PATH, OTLP_TRACES_PATH
 from heatshield.tracing.span import Span
 from heatshield.tracing.values import plain
 
-__all__ = ["Payload", "encode"]
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["EndedSpan", "Payload", "encode"]
+
+EndedSpan = Union[Span, "ReadableSpan"]
+"""A span of ours, or of a provider of the service's own."""
 
 T = TypeVar("T")
 
@@ -28,7 +34,7 @@ class Payload(NamedTuple):
 
 
 def encode(
-    spans: Sequence[Any], logs: Sequence[LogEvent], resource: Mapping[str, str | int]
+    spans: Sequence["EndedSpan"], logs: Sequence[LogEvent], resource: Mapping[str, str | int]
 ) -> list[Payload]:
     """One payload a signal, none for a signal without records.
 
@@ -45,20 +51,20 @@ def encode(
     return payloads
 
 
-def _spans(rows: Sequence[Any], resource: Mapping[str, str | int]) -> bytes:
-    own = [row for row in rows if type(row) is Span]
+def _spans(rows: Sequence["EndedSpan"], resource: Mapping[str, str | int]) -> bytes:
+    own = [row for row in rows if isinstance(row, Span)]
     body = encode_spans(own, resource) if own else b""
     if len(own) < len(rows):
-        body += _foreign([row for row in rows if type(row) is not Span], resource)
+        body += _foreign([row for row in rows if not isinstance(row, Span)], resource)
     return body
 
 
-def _foreign(rows: Sequence[Any], resource: Mapping[str, str | int]) -> bytes:
+def _foreign(rows: Sequence["ReadableSpan"], resource: Mapping[str, str | int]) -> bytes:
     """Spans of the service's own provider, with what its resource says beside ours.
 
     Requests may be joined end to end: protobuf reads that as one with all their resources.
     """
-    by_resource: dict[int, list[Any]] = {}
+    by_resource: dict[int, list[ReadableSpan]] = {}
     for row in rows:
         by_resource.setdefault(id(row.resource), []).append(row)
     return b"".join(

@@ -9,12 +9,13 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
+from heatshield.export.encode import EndedSpan
 from heatshield.export.logs import LogEvent
 from heatshield.export.records import Records
 from heatshield.export.sender import Sender
@@ -87,7 +88,7 @@ class Exporter:
 
     # -- what request threads call ---------------------------------------------------------------
 
-    def on_end(self, span: Any) -> None:
+    def on_end(self, span: EndedSpan) -> None:
         """Queue a span, ours or the SDK's; never blocks, never raises."""
         try:
             if self._is_over:

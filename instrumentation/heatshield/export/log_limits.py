@@ -4,7 +4,7 @@ A loop that logs must not push out what everything else has to say. So of each c
 records of a second are sent, the rest are counted, and the count is sent when the second is over.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from heatshield.export.severity import severity_of
 from heatshield.fork_locks import reentrant_lock
@@ -53,7 +53,7 @@ class Site:
         self.logger = logger
         self.file = file
         self.line = line
-        self.origin: dict[str, Any] = {
+        self.origin: dict[str, object] = {
             "code.file.path": file,
             "code.line.number": line,
             "code.function.name": function,

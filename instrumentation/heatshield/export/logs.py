@@ -8,8 +8,9 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
+from opentelemetry import trace
 from opentelemetry.context import get_current
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation import _SPAN_KEY
@@ -68,7 +69,7 @@ class LogEvent(NamedTuple):
     site: Site
     written_s: float
     said: str
-    fields: Sequence[tuple[Any, Any]] = ()
+    fields: Sequence[tuple[object, object]] = ()
     thread: str | None = None
     details: Mapping[str, str] | None = None
     trace_id: int = 0
@@ -78,7 +79,7 @@ class LogEvent(NamedTuple):
 
     @classmethod
     def here(
-        cls, time_ns: float, level: int, body: str, fields: Mapping[Any, Any], logger: str
+        cls, time_ns: float, level: int, body: str, fields: Mapping[object, object], logger: str
     ) -> "LogEvent":
         """An event of the current span and user, from nowhere in the code.
 
@@ -119,9 +120,9 @@ class LogEvent(NamedTuple):
         return self.said if self.masking is None else self.masking.masked(self.said)
 
     @property
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, object]:
         """By name, values that :func:`heatshield.tracing.values.plain` has made plain."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for name, value in self.fields[:MAX_ATTRIBUTES]:
             if value is not None:
                 found[str(plain(name))[:MAX_NAME_LENGTH]] = plain(value)
@@ -148,7 +149,7 @@ def event_of(
     site: Site,
     written_s: float,
     said: str,
-    fields: Sequence[tuple[Any, Any]],
+    fields: Sequence[tuple[object, object]],
     thread: str | None = None,
     details: Mapping[str, str] | None = None,
     error: object = None,
@@ -174,18 +175,18 @@ def event_of(
     context = get_current()
     if error is not None and _SPAN_KEY not in context:
         context = context_after(error) or context
-    span: Any = context.get(_SPAN_KEY)
+    span = context.get(_SPAN_KEY)
     trace_id = span_id = 0
     if type(span) is Span:
         trace_id, span_id = span.trace_id, span.span_id
     elif span is not None:
-        trace_id, span_id, _ = ids_of(span)
-    request: Any = context.get(REQUEST_KEY)
+        trace_id, span_id, _ = ids_of(cast("trace.Span", span))
+    request = cast("Request | None", context.get(REQUEST_KEY))
     user = masking = None
     if request is not None:
         user = request.user
     if SANITIZER.masking:
-        masking = request or latest()  # that which has just ended: an access log may be about it
+        masking = request or latest()  # the one that has just ended: an access log may be about it
     # Without the constructor of a named tuple, which costs as much as the rest of this.
     return _NEW(
         LogEvent,

@@ -7,11 +7,10 @@ atomic, so neither takes a lock.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from heatshield.context.span_like import attributes_of
 from heatshield.counters import COUNTERS
-from heatshield.export.encode import Payload, encode
+from heatshield.export.encode import EndedSpan, Payload, encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import Urgency
 from heatshield.names import COST_ELEMENTS
@@ -38,7 +37,7 @@ class Records:
         self._most = settings.queue_records
         self._batch = settings.batch_records
         self._resource = resource
-        self._spans: deque[Any] = deque()
+        self._spans: deque[EndedSpan] = deque()
         self._logs: deque[LogEvent] = deque()
         self._urgency = Urgency()
         self._is_urgent = False
@@ -50,14 +49,13 @@ class Records:
         """Records that wait, by queue."""
         return {"spans": len(self._spans), "logs": len(self._logs)}
 
-    def add_span(self, span: Any) -> bool:
+    def add_span(self, span: EndedSpan) -> bool:
         """Queue a span, ours or the SDK's; whether it, or a full batch, should leave at once."""
-        # Asked first, as an isinstance() of an abstract class takes a third of this method's time.
-        attributes = span.raw_attributes if type(span) is Span else attributes_of(span)
+        attributes = span.raw_attributes if type(span) is Span else span.attributes or {}
         elements = attributes.get(COST_ELEMENTS, 0)
         is_urgent = self._urgency.judge(
             span.name,
-            (span.end_time - span.start_time) / 1e9,
+            ((span.end_time or 0) - (span.start_time or 0)) / 1e9,
             elements if type(elements) is int else 0,
         )
         queue = self._spans
@@ -104,7 +102,7 @@ class Records:
             finally:
                 _release(spans)
 
-    def _batches(self) -> Iterator[tuple[list[Any], list[LogEvent]]]:
+    def _batches(self) -> Iterator[tuple[list[EndedSpan], list[LogEvent]]]:
         """What waits now; what comes meanwhile may wait for the next time."""
         most = self._batch
         for _ in range(1 + max(len(self._spans), len(self._logs)) // most):
@@ -119,12 +117,13 @@ class Records:
         return len(spans) + len(_take(self._logs, len(self._logs)))
 
 
-def _release(spans: Iterable[Any]) -> None:
+def _release(records: Iterable[object]) -> None:
+    """Let spans of ours go of their requests: the two hold each other."""
     if PROVIDER.watched:
         return  # processors of the service's own may hold them
-    for span in spans:
-        if type(span) is Span:
-            span.release()
+    for record in records:
+        if type(record) is Span:
+            record.release()
 
 
 def _take(queue: deque[R], most: int) -> list[R]:

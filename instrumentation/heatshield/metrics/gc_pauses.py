@@ -5,8 +5,9 @@ lock and touches nothing that does. Python runs one collection at a time.
 """
 
 import gc
+from collections.abc import Mapping
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from heatshield.metrics.distribution import Distribution
 
@@ -40,7 +41,7 @@ class GcPauses:
         self._began_s = None
         self._by_generation = {}
 
-    def _noticed(self, phase: str, info: dict[str, Any]) -> None:
+    def _noticed(self, phase: str, info: Mapping[str, int]) -> None:
         if phase == "start":
             self._began_s = perf_counter()
         elif self._began_s is not None:

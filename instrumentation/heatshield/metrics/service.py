@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from wrapt.importer import register_post_import_hook
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from heatshield.metrics.push import Push
 
 __all__ = ["ServiceMetrics"]
+
+App = Callable[..., Awaitable[None]]
+"""An ASGI application."""
 
 MIRROR_S: Final = 1.0
 """Seconds between writes to the files of multi-process mode."""
@@ -76,7 +79,7 @@ class ServiceMetrics:
         self._thread: PeriodicThread | None = None
         self._push: Push | None = None
         self._port: Port | None = None
-        self._page: Any = None
+        self._page: App | None = None
         self._finals: list[Callable[[], object]] = []
 
     def serve(self) -> None:
@@ -140,14 +143,13 @@ class ServiceMetrics:
         for final in self._finals:
             attempt(final)
 
-    def page(self) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    def page(self) -> App:
         """The ASGI application that answers at :attr:`path`."""
         if self._page is None:
             from heatshield.metrics.exposition import asgi_app
 
             self._page = asgi_app()
-        page: Callable[[Any, Any, Any], Awaitable[None]] = self._page
-        return page
+        return self._page
 
     def send_now(self) -> threading.Event:
         """Have a snapshot sent now; the event that is returned is set once it is."""

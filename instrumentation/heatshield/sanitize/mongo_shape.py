@@ -7,7 +7,7 @@ stay, but not digits or hexadecimal ids in them, as some name fields by users.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from heatshield.sanitize.sql_summary import folded
 
@@ -42,7 +42,7 @@ _MOVED: Final[Mapping[str, tuple[str, ...]]] = {
 """Where answers to writes say how many documents they wrote."""
 
 
-def shape_of(command: Mapping[str, Any]) -> str:
+def shape_of(command: Mapping[str, object]) -> str:
     """The shape of a command, of bounded length whatever it holds."""
     parts: list[str] = []
     length = 0
@@ -54,13 +54,13 @@ def shape_of(command: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def collection_of(command: Mapping[str, Any], name: str) -> str:
+def collection_of(command: Mapping[str, object], name: str) -> str:
     """The collection a command is about, with digits folded; empty if it is about none."""
     value = command.get("collection") if name == "getMore" else command.get(name)
     return folded(value) if isinstance(value, str) else ""
 
 
-def documents_sent(command: Mapping[str, Any]) -> int:
+def documents_sent(command: Mapping[str, object]) -> int:
     """Documents, updates or deletes that a write sends; 0 for what does not write."""
     for field in _SENT:
         sent = command.get(field)
@@ -69,7 +69,7 @@ def documents_sent(command: Mapping[str, Any]) -> int:
     return 0
 
 
-def documents_moved(name: str, reply: Mapping[str, Any], sent: int) -> int:
+def documents_moved(name: str, reply: Mapping[str, object], sent: int) -> int:
     """Documents that came with an answer, or were written.
 
     Args:
@@ -78,12 +78,14 @@ def documents_moved(name: str, reply: Mapping[str, Any], sent: int) -> int:
         sent: as many as were sent, for writes that are not acknowledged.
     """
     if name in _MOVED:
-        counts = [reply[field] for field in _MOVED[name] if isinstance(reply.get(field), int)]
+        told = (reply.get(field) for field in _MOVED[name])
+        counts = [count for count in told if isinstance(count, int)]
         return sum(counts) if counts else sent
     if name == "findAndModify":
         return int(reply.get("value") is not None)
     if name == "distinct":
-        return len(reply.get("values") or ())
+        found = reply.get("values")
+        return len(found) if isinstance(found, Sequence) else 0
     cursor = reply.get("cursor")
     if not isinstance(cursor, Mapping):
         return 0
@@ -91,7 +93,7 @@ def documents_moved(name: str, reply: Mapping[str, Any], sent: int) -> int:
     return _count(cursor.get("nextBatch") if batch is None else batch)
 
 
-def _count(batch: Any) -> int:
+def _count(batch: object) -> int:
     """Documents of a batch; a raw one has them end to end, each beginning with its length."""
     if not isinstance(batch, Sequence):
         return 0
@@ -109,7 +111,7 @@ def _count(batch: Any) -> int:
     return count
 
 
-def _command(command: Mapping[str, Any]) -> Iterator[str]:
+def _command(command: Mapping[str, object]) -> Iterator[str]:
     first = True
     for field, value in command.items():
         if field in _OF_THE_DRIVER:
@@ -125,7 +127,7 @@ def _command(command: Mapping[str, Any]) -> Iterator[str]:
     yield "}" if not first else "{}"
 
 
-def _value(value: Any, depth: int) -> Iterator[str]:
+def _value(value: object, depth: int) -> Iterator[str]:
     if depth >= MAX_DEPTH:
         yield "?"
     elif isinstance(value, Mapping):
@@ -144,6 +146,6 @@ def _value(value: Any, depth: int) -> Iterator[str]:
         yield "?"
 
 
-def _name(field: Any) -> str:
+def _name(field: object) -> str:
     text = str(field)
     return _ID.sub("?", text) if _FIELD.fullmatch(text) else "?"

@@ -6,7 +6,7 @@ whose, and there are as many keys as users. Pure.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 __all__ = ["SCRIPTS", "SCRIPT_KEYS_AT", "Patterns", "key_of", "pattern_of", "script_keys"]
 
@@ -43,7 +43,7 @@ _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]*")
 _SEPARATED: Final = re.compile(r"([:/|{}#])")
 
 
-def key_of(command: str, words: Sequence[Any]) -> str | None:
+def key_of(command: str, words: Sequence[object]) -> str | None:
     """The first key of a command, or ``None`` if it has none.
 
     Args:
@@ -65,10 +65,11 @@ def key_of(command: str, words: Sequence[Any]) -> str | None:
     return text[:MAX_KEY]
 
 
-def script_keys(words: Sequence[Any]) -> int:
+def script_keys(words: Sequence[object]) -> int:
     """How many keys a script is called with."""
     count = words[SCRIPT_KEYS_AT - 1] if len(words) >= SCRIPT_KEYS_AT else 0
-    return int(count) if str(count).isdigit() else 0
+    said = str(count)
+    return int(said) if said.isdecimal() else 0
 
 
 def pattern_of(key: str, ids: Sequence[str] = ()) -> str:

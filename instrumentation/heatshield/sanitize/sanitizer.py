@@ -16,7 +16,7 @@ Three things leave by other ways, and the sanitizer is asked for each:
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, overload
+from typing import Final, Protocol, TypeVar, cast, overload
 
 from heatshield.identity.acting_user import ActingUser
 from heatshield.identity.pseudonym import DISTINCTIVE_LENGTH, is_pseudonym
@@ -39,6 +39,8 @@ from heatshield.settings import ServiceSettings
 
 __all__ = ["SANITIZER", "Sanitizer"]
 
+V = TypeVar("V")
+
 PROTOCOL: Final = frozenset(
     {
         CALL, FLAGGED, REJECTED, USER_SOURCE, COST_BYTES, COST_ELEMENTS, COST_ROWS, "http.route",
@@ -59,8 +61,6 @@ them: a user who is called ``get`` or ``purchases`` must not change those."""
 
 _AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
 """Full of numbers; only ids of the request's own users are looked for in them."""
-
-_OF_TEXTS: Final = frozenset({tuple, dict, bytes})
 
 LEAST_DISTINCTIVE: Final = 10 ** (DISTINCTIVE_LENGTH - 1)
 """The least number that hardly is one by chance."""
@@ -97,7 +97,7 @@ class EncodableSpan(Protocol):
         ...
 
     @property
-    def raw_attributes(self) -> Mapping[str, Any]:
+    def raw_attributes(self) -> Mapping[str, object]:
         """Those that were set."""
         ...
 
@@ -156,12 +156,12 @@ class Sanitizer:
         """What a database's error says, without the values that it quotes."""
         return message[:MAX_MESSAGE] if self._redaction is None else without_quoted_values(message)
 
-    def for_other_exporters(self, attributes: dict[str, Any]) -> dict[str, Any]:
+    def for_other_exporters(self, attributes: dict[str, V]) -> dict[str, V]:
         """Attributes as exporters of the service's own get them: no secrets in the query."""
         query = attributes.get(URL_QUERY)
         if self._redaction is None or not isinstance(query, str):
             return attributes
-        return {**attributes, URL_QUERY: self._redaction.query(query)}
+        return {**attributes, URL_QUERY: cast("V", self._redaction.query(query))}
 
     # -- users -----------------------------------------------------------------------------------
 
@@ -183,8 +183,8 @@ class Sanitizer:
         return text if self._aliases is None else self._aliases.masked(text)
 
     def attributes(
-        self, attributes: Mapping[str, Any], request: ActingUser | None = None
-    ) -> Mapping[str, Any]:
+        self, attributes: Mapping[str, object], request: ActingUser | None = None
+    ) -> Mapping[str, object]:
         """Attributes without user ids; as they are, if no key is set."""
         if self._aliases is None:
             return attributes
@@ -196,7 +196,7 @@ class Sanitizer:
         }
         return masked if request is None else self._with_names_masked(masked, request)
 
-    def of_span(self, span: EncodableSpan) -> Mapping[str, Any]:
+    def of_span(self, span: EncodableSpan) -> Mapping[str, object]:
         """The attributes of a span, whoever made it, without user ids and SQL literals."""
         attributes = span.raw_attributes
         if self._redaction is not None and not span.instrumentation_scope.name.startswith(_OURS):
@@ -212,7 +212,9 @@ class Sanitizer:
             return name
         return self.masked(name, span.request)
 
-    def _with_names_masked(self, attributes: dict[str, Any], request: ActingUser) -> dict[str, Any]:
+    def _with_names_masked(
+        self, attributes: dict[str, object], request: ActingUser
+    ) -> dict[str, object]:
         """A log record may have fields named after users. The name as it came tells a secret."""
         names = "\n".join(attributes).lower()
         if not any(alias.lowered in names for alias in request.aliases):
@@ -222,7 +224,7 @@ class Sanitizer:
             for name, value in attributes.items()
         }
 
-    def _of(self, attributes: Mapping[str, Any]) -> ActingUser | None:
+    def _of(self, attributes: Mapping[str, object]) -> ActingUser | None:
         """Whose a span of the service's own provider is, which does not know its request."""
         known_as = attributes.get(ENDUSER_ID)
         alias = None
@@ -230,27 +232,28 @@ class Sanitizer:
             alias = self._aliases.known_as(known_as)
         return None if alias is None else ActingUser(user=alias.pseudonym, aliases=(alias,))
 
-    def _value(self, name: str, value: Any, request: ActingUser | None) -> Any:
-        kind = type(value)
-        if kind is str:
+    def _value(self, name: str, value: object, request: ActingUser | None) -> object:
+        if type(value) is str:
             if name in _AGENTS:
                 return value if request is None else request.masked(value)
             return self.masked(value, request)
-        if kind is int:
+        if type(value) is int:
             return self._number(name, value, request)
-        return self._inside(name, value, request) if kind in _OF_TEXTS else value
+        return self._inside(name, value, request)
 
-    def _inside(self, name: str, value: Any, request: ActingUser | None) -> Any:
+    def _inside(self, name: str, value: object, request: ActingUser | None) -> object:
         if isinstance(value, tuple):
             return tuple(self._value(name, item, request) for item in value)
         if isinstance(value, bytes):
             return self.masked(value.decode("latin-1"), request).encode("latin-1")
+        if not isinstance(value, dict):
+            return value
         return {
             self.masked(key, request): self._value(key, item, request)
             for key, item in value.items()
         }
 
-    def _number(self, name: str, value: int, request: ActingUser | None) -> Any:
+    def _number(self, name: str, value: int, request: ActingUser | None) -> object:
         """An id may be a number, and a number may be anything: so the name has a say, too."""
         folded = name.lower()
         if folded.endswith("id") or "user" in folded:
@@ -262,7 +265,7 @@ class Sanitizer:
         return masked if is_pseudonym(masked) else value
 
 
-def _with_shapes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_shapes(attributes: Mapping[str, object]) -> Mapping[str, object]:
     for name in _STATEMENTS:
         statement = attributes.get(name)
         if isinstance(statement, str):

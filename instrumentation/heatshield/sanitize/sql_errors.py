@@ -8,7 +8,7 @@ quotes only names: a quoted word stays if the word before it says that it is one
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from heatshield.sanitize.sql_shape import shape_of
 
@@ -48,7 +48,7 @@ def masked(message: str) -> str:
 
 def status_of(error: BaseException) -> str:
     """The database's own code of an error, e.g. PostgreSQL's ``23505``; empty if it has none."""
-    code: Any = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    code: object = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
     return code if isinstance(code, str) else ""
 
 

@@ -14,7 +14,7 @@ statement, so that a repeated one costs two look-ups.
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from heatshield.sanitize.sql_summary import summary_of
 
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
     text: str
     summary: str
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, str]
 
 
 class _Dialect(NamedTuple):
