@@ -81,7 +81,7 @@ class Clock(Protocol):
         """Block until ``holds()`` or until ``seconds`` of this clock have passed.
 
         Args:
-            condition: held by the caller; notified by whoever changes what ``holds`` looks at.
+            condition: held by the caller; notified when what ``holds`` looks at changes.
             holds: called with the condition held.
             seconds: at most this long; ``None`` waits for ``holds`` alone.
 

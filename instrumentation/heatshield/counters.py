@@ -1,6 +1,6 @@
 """What heatshield dropped or swallowed, counted: the price of failing open is never hidden.
 
-Counting is an integer addition; Prometheus' classes are built only when somebody scrapes.
+Counting is an integer addition; Prometheus' classes are built only for a scrape.
 """
 
 from collections import Counter

@@ -137,17 +137,17 @@ def name_user(user: object) -> Acting:
     named = None if runtime is None else _name_user(runtime, user)
     if named is None:
         return Acting()
-    who, refusal = named
+    scope, refusal = named
     if refusal is not None:
-        who.end()
+        scope.end()
         raise refusal
-    return who
+    return scope
 
 
 @fail_open("user", None)
 def _name_user(runtime: Runtime, user: object) -> tuple[Acting, BreakerOpen | None] | None:
-    who = acting(runtime.identity, request_in(), user)
-    if who.known_as is None:
+    scope = acting(runtime.identity, request_in(), user)
+    if scope.known_as is None:
         COUNTERS.drop("user_not_acceptable")
         return None
     request = request_in()
@@ -155,9 +155,11 @@ def _name_user(runtime: Runtime, user: object) -> tuple[Acting, BreakerOpen | No
         return None
     stamp_user(trace.get_current_span(), request)
     stamp_user(request.span, request)
-    calls = {call_in()} | {request.call} if request.entered else {call_in()} - {request.call}
+    calls = dict.fromkeys([call_in(), request.call])  # in this order, and each is asked for once
+    if not request.entered:
+        del calls[request.call]
     refusals = (GATE.refusal(call, request.user) for call in calls if call)
-    return who, next((refusal for refusal in refusals if refusal is not None), None)
+    return scope, next((refusal for refusal in refusals if refusal is not None), None)
 
 
 def process(message: object) -> AbstractContextManager[None]:

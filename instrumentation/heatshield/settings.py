@@ -4,7 +4,7 @@ A settings class is a frozen dataclass whose fields have types from ``str, int, 
 tuple[str, ...]`` and optionals of these. It belongs to a section of the file; its environment
 variables are ``HEATSHIELD_<FIELD>`` for the section ``service`` and
 ``HEATSHIELD_<SECTION>_<FIELD>`` for any other. An unknown key anywhere is an error that names the
-nearest known one, because a misspelt setting that is silently ignored protects nobody.
+nearest known one, because a misspelt setting that is silently ignored protects no user.
 """
 
 import dataclasses
@@ -54,8 +54,8 @@ def setting(
     """A field of a settings class.
 
     Args:
-        default: its value when nothing is said.
-        text: what it does, for people.
+        default: its value if it is not set.
+        text: its help.
         choices: the only values of a text, if there are some.
         least: smallest number allowed, if there is a bound.
         most: largest number allowed, if there is a bound.
@@ -71,9 +71,11 @@ class ServiceSettings:
 
     service: str = setting("", "name of this service; OTEL_SERVICE_NAME counts too")
     endpoint: str = setting(DEFAULT_ENDPOINT, "address of the collector")
-    tenant: str = setting("default", "whose platform this service belongs to")
+    tenant: str = setting("default", "tenant that this service belongs to")
     enabled: bool = setting(True, "false: instrument() does nothing at all")
-    enforce: bool = setting(True, "local kill switch: false refuses no call, whatever is granted")
+    enforce: bool = setting(
+        True, "local kill switch: false refuses no call, whatever the collector grants"
+    )
     workers: int = setting(
         1,
         "requests this process can compute at once; its share of capacity",
@@ -95,16 +97,18 @@ class ServiceSettings:
     )
     edge: bool = setting(
         False,
-        "true (where strangers call): begin own traces, believe no trace context and no baggage",
+        "true where strangers call: start new traces, ignore trace context and baggage that arrive",
     )
     propagate_to: tuple[str, ...] = setting(
         (),
-        "hosts that trace and user are sent on to, e.g. shop,*.internal; none named: all",
+        "hosts that get trace context and user with a call, e.g. shop,*.internal; empty: all",
     )
     user_baggage: bool = setting(
-        True, "false (at the edge): believe no user that an incoming baggage header names"
+        True, "false at an edge: ignore the user that an incoming baggage header names"
     )
-    user_key: str = setting("", "key of HMAC-SHA256 pseudonyms; with it no raw user id leaves")
+    user_key: str = setting(
+        "", "key of HMAC-SHA256 pseudonyms; if set, no raw user id leaves the process"
+    )
     redaction: bool = setting(
         True, "false: send passwords, tokens, cookies and SQL literals as they come"
     )
@@ -158,18 +162,18 @@ class ServiceSettings:
     )
     local_breakers: bool = setting(
         False,
-        "true: break calls to a peer that fails too often or is too slow, for everybody, here",
+        "true: refuse calls to a peer that fails too often or is too slow, for all users, here",
     )
     local_breaker_slow_s: float = setting(
         60.0, "seconds after which a call is slow to a local breaker", least=0.001, most=3_600
     )
     deadlines: bool = setting(
         True,
-        "false: neither send on, nor heed, how long the caller of a request still waits",
+        "false: neither send on nor enforce how long the caller of a request still waits",
     )
     deadline_header: str = setting(
         "",
-        "another request header that says so in milliseconds, e.g. x-envoy-expected-rq-timeout-ms",
+        "further request header with that time in ms, e.g. x-envoy-expected-rq-timeout-ms",
     )
 
 

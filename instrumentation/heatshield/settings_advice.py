@@ -1,4 +1,4 @@
-"""What settings allow but hardly anybody means: pure."""
+"""Settings that are allowed but rarely meant: pure."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,7 +15,7 @@ _BY_STRANGERS: Final = ("user_cookie", "user_jwt_claim", "user_query")
 
 
 def advice(settings: ServiceSettings) -> Iterator[str]:
-    """One sentence for each thing that should be looked at."""
+    """One sentence for each setting that should be looked at."""
     if 0 < len(settings.user_key) < SHORT_KEY:
         yield (
             f"user_key has less than {SHORT_KEY} characters and can be guessed: "
@@ -25,7 +25,7 @@ def advice(settings: ServiceSettings) -> Iterator[str]:
     if read and settings.user_baggage and not settings.edge:
         yield (
             f"{read[0]} is read, as at an edge, but so is baggage: if strangers call this service, "
-            "set edge = true, or they can name anybody"
+            "set edge = true, or they can act as any user"
         )
     if settings.user_key and not settings.redaction:
-        yield "user_key hides who users are, but with redaction off their tokens are sent"
+        yield "user_key hides user ids, but with redaction off their tokens are sent"

@@ -1,4 +1,4 @@
-"""A request without time left, and how it looks on the wire. It is no failure of who answers so.
+"""A request without time left, and how it looks on the wire. Saying so is no failure of a service.
 
 Over HTTP it is a 504 with ``heatshield-deadline: 0``, over gRPC DEADLINE_EXCEEDED.
 """
@@ -15,7 +15,7 @@ EXPIRED_STATUS: Final = 504
 
 
 class DeadlineExceeded(Exception):  # noqa: N818  # gRPC's name for it
-    """A call was not started, because the request that it is for has no time left. Not retried.
+    """A call was not started, because its request has no time left. Not retried.
 
     Attributes:
         call: which; empty for the request itself.

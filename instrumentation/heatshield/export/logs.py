@@ -62,7 +62,7 @@ class LogEvent(NamedTuple):
         details: attributes of heatshield's own making, whose texts may hold the user's.
         trace_id: of the request; 0 outside of any.
         span_id: of the span it was written in.
-        user: who acted.
+        user: the acting one.
         masking: knows the raw user id that must not leave, where there is one.
     """
 
@@ -88,13 +88,13 @@ class LogEvent(NamedTuple):
             level: a number of :mod:`logging`.
             body: what was said.
             fields: what was said beside it: anything.
-            logger: who said it.
+            logger: its name.
         """
         return event_of(Site(logger, "", 0, "", level), time_ns / 1e9, body, list(fields.items()))
 
     @property
     def logger(self) -> str:
-        """Who said it."""
+        """The name of the logger."""
         return self.site.logger
 
     @property
@@ -211,7 +211,7 @@ def exception_attributes(exc_info: object, rendered: str | None = None) -> dict[
 
     Args:
         exc_info: what :func:`sys.exc_info` returns; anything else gives none.
-        rendered: the stack if somebody has written it already, which is the costly part.
+        rendered: the stack if it is written already, which is the costly part.
     """
     error = error_in(exc_info)
     if error is None or not isinstance(exc_info, tuple):

@@ -1,7 +1,7 @@
 """How long the garbage collector stops this process.
 
-It may run within anything that allocates, also while a lock is held; so what it calls here takes no
-lock and touches nothing that does. Python runs one collection at a time.
+A collection may run within anything that allocates, also while a lock is held; so what it calls
+here takes no lock and touches nothing that does. Python runs one collection at a time.
 """
 
 import gc

@@ -1,9 +1,8 @@
 """Multi-process mode: the workers of one service behind one ``/metrics``.
 
 With ``PROMETHEUS_MULTIPROC_DIR`` set, ``prometheus_client`` keeps each value in a file of its
-process, and a scrape adds up all files. It knows nothing of collectors like ours there. So a second
-is the most that our own figures are older than a request: a background thread writes them to the
-same files.
+process, and a scrape adds up all files. Collectors like ours are not asked in that mode, so a
+background thread writes our figures to the same files: they are at most a second old.
 """
 
 import errno
@@ -12,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Protocol, cast
 
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.metrics_core import Metric
@@ -28,10 +27,19 @@ __all__ = ["Mirror", "in_use", "over_processes", "sweep"]
 FOLDER_KEY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 SHARED_GAUGES: Final = frozenset({names.SERVICE_BREAKERS})
-"""What every worker holds alike, so that the greatest is shown and not the sum."""
+"""All workers hold the same, so the greatest is shown and not the sum."""
 
 LEAST_FREE_BYTES: Final = 16 * 1024 * 1024
 """A process has a file of a mebibyte or more for each kind of value, and there are some workers."""
+
+
+class _Value(Protocol):
+    """A value of the library that is kept in a file."""
+
+    def set(self, value: float) -> None:
+        """Replace it."""
+        ...
+
 
 _Key = tuple[str | tuple[str, str], ...]
 """A sample's type, name and labels."""
@@ -53,7 +61,7 @@ class Mirror:
 
     def __init__(self, families: Families) -> None:
         self._families = families
-        self._values: dict[_Key, Any] = {}
+        self._values: dict[_Key, _Value] = {}
         self._written: dict[_Key, float] = {}
         self._pid = os.getpid()
 
@@ -96,8 +104,8 @@ def _check_space(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "too little space for the metrics of workers", str(folder))
 
 
-def _value(family: Metric, sample: Sample) -> Any:
-    return values.ValueClass(
+def _value(family: Metric, sample: Sample) -> _Value:
+    made = values.ValueClass(
         family.type,
         family.name,
         sample.name,
@@ -106,6 +114,7 @@ def _value(family: Metric, sample: Sample) -> Any:
         family.documentation,
         multiprocess_mode="livemax" if family.name in SHARED_GAUGES else "livesum",
     )
+    return cast("_Value", made)
 
 
 def _stored(family: Metric) -> Iterator[Sample]:
@@ -133,9 +142,7 @@ class _OverProcesses(Collector):
             self._mirror.write()
         folder = Path(os.environ[FOLDER_KEY])
         sweep(folder)
-        files: Any = MultiProcessCollector
-        summed: Iterable[Metric] = files(None, str(folder)).collect()
-        return summed
+        return MultiProcessCollector(None, str(folder)).collect()  # type: ignore[no-untyped-call,no-any-return]
 
 
 def over_processes(mirror: Mirror) -> CollectorRegistry:
@@ -146,7 +153,7 @@ def over_processes(mirror: Mirror) -> CollectorRegistry:
 
 
 def sweep(folder: Path) -> None:
-    """Let go of the gauges of workers that live no more, however they ended."""
+    """Delete the gauges of workers that live no more, however they ended."""
     files = (_LIVE_FILE.fullmatch(file.name) for file in folder.iterdir())
     for pid in {int(found[1]) for found in files if found}:
         if not _lives(pid):
@@ -162,5 +169,5 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # it lives, as somebody else's
+        return True  # it lives, under another account
     return True

@@ -1,4 +1,4 @@
-"""Sends snapshots of the registry to the collector, so that nobody need configure a scrape."""
+"""Sends snapshots of the registry to the collector, so that no scrape need be configured."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -28,8 +28,8 @@ _HEADERS: Final = {"content-type": "application/x-protobuf"}
 class Push:
     """Makes snapshots and sends them; used by one thread.
 
-    A snapshot that does not arrive is not sent again: the next one has it all, for all is counted
-    from the start.
+    A snapshot that does not arrive is not sent again: counts go from the start of the process, so
+    the next one has them all.
 
     Args:
         settings: where to and for how long to wait.
@@ -87,6 +87,6 @@ class Push:
 
 
 def _own() -> Iterable[Metric]:
-    """What surely has no user id in a label, which the service's own metrics may have."""
+    """Metrics that have no user id in a label, as the service's own may."""
     for collector in (OWN, PROCESS_COLLECTOR, GC_COLLECTOR, PLATFORM_COLLECTOR):
         yield from collector.collect()

@@ -1,7 +1,7 @@
 """The one place where what leaves for the collector is cleaned: secrets redacted, user ids masked.
 
 Integrations hand over what they saw. Records are cleaned when they are encoded, on the export
-thread: by then it is known who acted, also for what was said before the user was named, and no
+thread: by then the acting user is known, also for what was said before the user was named, and no
 request waits for it. What is kept encoded is cleaned once.
 
 Three things leave by other ways, and the sanitizer is asked for each:
@@ -57,7 +57,7 @@ PROTOCOL: Final = frozenset(
     }
 )  # fmt: skip
 """Attributes whose values are the code's or a protocol's, and calls' names, by which breakers know
-them: a user who is called ``get`` or ``purchases`` must not change those."""
+them: a user called ``get`` or ``purchases`` must not change those."""
 
 _AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
 """Full of numbers; only ids of the request's own users are looked for in them."""
@@ -197,7 +197,7 @@ class Sanitizer:
         return masked if request is None else self._with_names_masked(masked, request)
 
     def of_span(self, span: EncodableSpan) -> Mapping[str, object]:
-        """The attributes of a span, whoever made it, without user ids and SQL literals."""
+        """The attributes of a span, ours or not, without user ids and SQL literals."""
         attributes = span.raw_attributes
         if self._redaction is not None and not span.instrumentation_scope.name.startswith(_OURS):
             attributes = _with_shapes(attributes)

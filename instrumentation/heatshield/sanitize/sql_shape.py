@@ -1,4 +1,4 @@
-"""What is left of an SQL statement once nobody's data are in it: pure.
+"""The shape of an SQL statement: what is left without anything that may be data. Pure.
 
 ``SELECT * FROM stickers WHERE owner = 'ann' AND id IN (7, 8)  -- mine`` has the shape
 ``SELECT * FROM stickers WHERE owner = ? AND id IN (?)``. Literals and placeholders are question
@@ -158,7 +158,7 @@ _INNER: Final = r"[^*/]++|\*(?!/)|/(?!\*)"
 _NESTED_COMMENT: Final = (
     rf"(?<=/)\*(?:{_INNER}|/\*(?:{_INNER}|/\*(?:{_INNER})*+(?:\*/|\Z))*+(?:\*/|\Z))*+(?:\*/|\Z)"
 )
-"""As deep as anybody nests them; there is no recursion here."""
+"""Deeper than statements nest them; there is no recursion here."""
 
 _BACKQUOTED: Final = r"(?<=`)(?:[^`]++|``)*+(?:`|\Z)"
 _BRACKETED: Final = r"(?<=\[)(?<![\w\])?].)[^\]]*+(?:\]|\Z)"
