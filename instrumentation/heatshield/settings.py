@@ -15,10 +15,10 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from heatshield.contract import MAX_WORKERS
 from heatshield.names import DEFAULT_ENDPOINT
@@ -42,15 +42,24 @@ class SettingsError(ValueError):
     """A setting is unknown or has a wrong value; says which, where and what to do."""
 
 
+class _Rules(NamedTuple):
+    """Which values of the right kind are good."""
+
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    pattern: str = ""
+
+
 def setting(
-    default: Any,
+    default: T,
     text: str,
     choices: tuple[str, ...] = (),
     *,
     least: float | None = None,
     most: float | None = None,
     pattern: str = "",
-) -> Any:
+) -> T:
     """A field of a settings class.
 
     Args:
@@ -61,8 +70,8 @@ def setting(
         most: largest number allowed, if there is a bound.
         pattern: regular expression of a text, if not every text is good.
     """
-    known = {"help": text, "choices": choices, "least": least, "most": most, "pattern": pattern}
-    return field(default=default, metadata=known)
+    rules = _Rules(choices, least, most, pattern)
+    return field(default=default, metadata={"help": text, "rules": rules, **rules._asdict()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +190,7 @@ def load(
     cls: type[T],
     section: str = "service",
     *,
-    flags: Mapping[str, Any] | None = None,
+    flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> T:
@@ -202,7 +211,7 @@ def load(
     kinds = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     kinds = {name: kinds[name] for name in fields}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for where, given in (
         _from_file(environ, section, file),
         _from_environment(environ, section, kinds),
@@ -212,31 +221,30 @@ def load(
             if name not in kinds:
                 raise SettingsError(f"{where}: {_unknown(name, kinds)}")
             converted = _convert(value, kinds[name], f"{where}: {name}")
-            values[name] = _in_choices(converted, fields[name].metadata)
-            complaint = _complaint(values[name], fields[name].metadata)
+            rules: _Rules = fields[name].metadata.get("rules", _Rules())
+            values[name] = _in_choices(converted, rules)
+            complaint = _complaint(values[name], rules)
             if complaint:
                 raise SettingsError(f"{where}: {name} is {complaint}, not {value!r}")
     return cls(**values)
 
 
-def _in_choices(value: Any, metadata: Mapping[str, Any]) -> Any:
+def _in_choices(value: object, rules: _Rules) -> object:
     """The choice that a text is, however its letters are cased: people write ``INFO``."""
-    if isinstance(value, str) and value.lower() in metadata.get("choices", ()):
+    if isinstance(value, str) and value.lower() in rules.choices:
         return value.lower()
     return value
 
 
-def _complaint(value: Any, metadata: Mapping[str, Any]) -> str:
+def _complaint(value: object, rules: _Rules) -> str:
     """What a value of the right kind should be instead; nothing if it is good."""
-    choices = metadata.get("choices", ())
+    choices, least, most, pattern = rules
     if choices and value not in choices:
         return f"one of {', '.join(choices)}"
-    pattern = metadata.get("pattern")
     if pattern and value and not re.fullmatch(pattern, str(value)):
         return f"of the form {pattern}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    least, most = metadata.get("least"), metadata.get("most")
     good = (
         math.isfinite(value)
         and (least is None or value >= least)
@@ -256,7 +264,7 @@ def number_range(least: float | None, most: float | None) -> str:
 
 def _from_file(
     environ: Mapping[str, str], section: str, file: Path | None
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, dict[str, object]]:
     named = file or (Path(environ[CONFIG_KEY]) if environ.get(CONFIG_KEY) else None)
     path = named or Path(FILE_NAME)
     if named is None and not path.is_file():
@@ -275,7 +283,7 @@ def _from_file(
 
 
 def _from_environment(
-    environ: Mapping[str, str], section: str, kinds: Mapping[str, Any]
+    environ: Mapping[str, str], section: str, kinds: Collection[str]
 ) -> tuple[str, dict[str, str]]:
     infix = "" if section == "service" else f"{section.upper()}_"
     mine = ENVIRONMENT_PREFIX + infix
@@ -305,7 +313,7 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
+def _convert(value: object, kind: object, where: str) -> object:
     """A value of the field's kind, from text (environment, flags) or from TOML's own types."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
@@ -313,18 +321,28 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if kind is bool:
             return value if isinstance(value, bool) else _boolean(str(value))
         if typing.get_origin(kind) is tuple:
-            rows = value.split(",") if isinstance(value, str) else value
-            return tuple(str(row).strip() for row in rows if str(row).strip())
+            return _texts(value)
         return _number_or_text(value, kind)
     except (TypeError, ValueError, OverflowError) as error:  # the last: int of infinity
         name = getattr(kind, "__name__", None) or str(kind)
         raise SettingsError(f"{where}: {value!r} is not a {name}") from error
 
 
-def _number_or_text(value: Any, kind: Any) -> Any:
-    if isinstance(value, bool) or (kind is not str and not isinstance(value, str | int | float)):
-        raise ValueError(f"{value!r}")
-    return kind(value)
+def _texts(value: object) -> tuple[str, ...]:
+    rows = value.split(",") if isinstance(value, str) else value
+    if not isinstance(rows, Iterable):
+        raise TypeError(f"{value!r}")
+    return tuple(str(row).strip() for row in rows if str(row).strip())
+
+
+def _number_or_text(value: object, kind: object) -> object:
+    if isinstance(value, bool):
+        raise TypeError(f"{value!r}")
+    if kind is str:
+        return str(value)
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r}")
+    return int(value) if kind is int else float(value)
 
 
 def _boolean(text: str) -> bool:
