@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
+from heatshield.breakers.tally import MAX_ENTRIES, Tallies
 from heatshield.contract import (
     DEFAULT_TENANT,
     RAMP_S,
@@ -37,10 +38,7 @@ from heatshield.contract import (
 from heatshield.fork_locks import lock
 from heatshield.rejection import DEFAULT_RETRY_AFTER_S
 
-__all__ = ["Applied", "BreakerTable", "Decision", "Reason"]
-
-MAX_ENTRIES: Final = 1_000
-"""Entries a client holds: ten times what the collector may grant. A state beyond is refused."""
+__all__ = ["MAX_ENTRIES", "Applied", "BreakerTable", "Decision", "Reason"]
 
 RENEWALS_PER_LEASE: Final = 3
 """A lease shorter than the default is renewed this often while it lasts."""
@@ -93,17 +91,6 @@ class Decision(NamedTuple):
 CLEAR: Final = Decision(True, None, Reason.CLEAR)
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Counts and the trickle's tokens of one entry; lives as long as the entry does."""
-
-    rejected: int = 0
-    would_reject: int = 0
-    tokens: float = 1.0
-    filled_at: float = 0.0
-    entry: BreakerEntry | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _State:
     """One version of the state; replaced as a whole, never changed."""
@@ -140,7 +127,7 @@ class BreakerTable:
         # By what varies of a CallKey here, (user, call): two parts hash faster than four.
         self._mine: Mapping[tuple[str, str], BreakerEntry] = {}
         self._anchor = float("-inf")
-        self._tallies: dict[str, _Tally] = {}
+        self._tallies = Tallies(tenant)
 
     @property
     def at(self) -> StateVersion | None:
@@ -211,13 +198,7 @@ class BreakerTable:
         keys = {entry.key for entry in state.entries.values()}
         if len(keys) != len(state.entries):
             raise ContractError("two entries for one key")
-        for entry_id in state.entries.keys() - self._tallies.keys():
-            self._tallies[entry_id] = _Tally()
-        for entry_id, tally in list(self._tallies.items()):
-            if entry_id in state.entries:
-                tally.entry = state.entries[entry_id]
-            elif not tally.rejected or len(self._tallies) > 2 * MAX_ENTRIES:
-                del self._tallies[entry_id]
+        self._tallies.hold(state.entries)
         self._state = state
         self._mine = {
             (entry.user, entry.call): entry
@@ -253,8 +234,8 @@ class BreakerTable:
             return self._refuse(entry, now, ends_at)
 
     def _refuse(self, entry: BreakerEntry, now: float, ends_at: float) -> Decision:
-        tally = self._tallies.setdefault(entry.id, _Tally(entry=entry))
-        if entry.mode is BreakerMode.TRICKLE and _take_token(tally, entry.rate_per_s, now):
+        tally = self._tallies.of(entry)
+        if entry.mode is BreakerMode.TRICKLE and tally.take_token(entry.rate_per_s, now):
             return Decision(True, entry, Reason.TRICKLED)
         if self._state.mode is not PlatformMode.PROTECT:
             tally.would_reject += 1
@@ -266,59 +247,24 @@ class BreakerTable:
     def drain_rejections(self) -> tuple[Rejections, ...]:
         """Calls refused since the last drain, by entry; the counts start again at 0."""
         with self._lock:
-            rows = []
-            for entry_id, tally in list(self._tallies.items()):
-                if tally.rejected and tally.entry is not None:
-                    rows.append(_row(tally.entry, tally.rejected))
-                    tally.rejected = 0
-                if entry_id not in self._state.entries:
-                    del self._tallies[entry_id]
-            return tuple(rows)
+            return self._tallies.drain(self._state.entries)
 
     def forget_rejections(self) -> None:
         """In a child process: what the parent has refused, the parent reports."""
-        self._tallies = {}
+        self._tallies = Tallies(self._tenant)
 
     def restore_rejections(self, rows: tuple[Rejections, ...]) -> None:
         """Give back drained counts whose report did not arrive."""
         with self._lock:
-            for row in rows:
-                tally = self._tallies.get(row.id)
-                if tally is None and len(self._tallies) < 2 * MAX_ENTRIES:
-                    tally = self._tallies[row.id] = _Tally(entry=_gone(row, self._tenant))
-                if tally is not None:
-                    tally.rejected += row.count
+            self._tallies.restore(rows)
 
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""
         with self._lock:
-            return {name: t.would_reject for name, t in self._tallies.items() if t.would_reject}
+            return self._tallies.would_have_rejected()
 
 
 def _merged(entries: Mapping[str, BreakerEntry], delta: Delta) -> dict[str, BreakerEntry]:
     merged = {name: entry for name, entry in entries.items() if name not in delta.remove}
     merged.update((entry.id, entry) for entry in delta.upsert)
     return merged
-
-
-def _take_token(tally: _Tally, rate_per_s: float, now: float) -> bool:
-    """A bucket that fills at ``rate_per_s`` and holds one second's worth, at least one token."""
-    if rate_per_s <= 0:
-        return False
-    filled = tally.tokens + max(0.0, now - tally.filled_at) * rate_per_s
-    tally.tokens = min(max(1.0, rate_per_s), filled)
-    tally.filled_at = now
-    if tally.tokens < 1:
-        return False
-    tally.tokens -= 1
-    return True
-
-
-def _row(entry: BreakerEntry, count: int) -> Rejections:
-    return Rejections(
-        id=entry.id, count=count, user=entry.user, service=entry.service, call=entry.call
-    )
-
-
-def _gone(row: Rejections, tenant: str) -> BreakerEntry:
-    return BreakerEntry(row.id, row.user, row.service, row.call, tenant=tenant)
