@@ -17,7 +17,6 @@ from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.counters import fail_open
 from heatshield.export.attributes import forget
-from heatshield.export.encode import EndedSpan
 from heatshield.export.exporter import Exporter
 from heatshield.identity.sources import Identity
 from heatshield.integrations.registry import Registry
@@ -29,7 +28,7 @@ from heatshield.process.shutdown import ShutdownBudget
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, Span
+from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, EndedSpan, Span
 
 __all__ = ["Runtime"]
 

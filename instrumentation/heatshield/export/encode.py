@@ -5,22 +5,20 @@ provider that the service had set up itself, must still say which instance it is
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from heatshield.counters import COUNTERS
 from heatshield.export.logs import LogEvent
 from heatshield.export.otlp import encode_logs, encode_spans
 from heatshield.names import OTLP_LOGS_PATH, OTLP_TRACES_PATH
-from heatshield.tracing.span import Span
+from heatshield.tracing.span import EndedSpan, Span
 from heatshield.tracing.values import plain
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["EndedSpan", "Payload", "encode"]
+__all__ = ["Payload", "encode"]
 
-EndedSpan = Union[Span, "ReadableSpan"]
-"""A span of ours, or of a provider of the service's own."""
 
 T = TypeVar("T")
 

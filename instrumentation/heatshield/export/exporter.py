@@ -15,7 +15,6 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.export.encode import EndedSpan
 from heatshield.export.logs import LogEvent
 from heatshield.export.records import Records
 from heatshield.export.sender import Sender
@@ -23,6 +22,7 @@ from heatshield.fork_locks import reentrant_lock
 from heatshield.process.shutdown import SHUTDOWN_S
 from heatshield.process.wakeup import Wakeup
 from heatshield.settings import ServiceSettings
+from heatshield.tracing.span import EndedSpan
 
 __all__ = ["Exporter"]
 

@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import TypeVar
 
 from heatshield.counters import COUNTERS
-from heatshield.export.encode import EndedSpan, Payload, encode
+from heatshield.export.encode import Payload, encode
 from heatshield.export.logs import LogEvent
 from heatshield.export.urgency import Urgency
 from heatshield.names import COST_ELEMENTS
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import Span
+from heatshield.tracing.span import EndedSpan, Span
 
 __all__ = ["Records"]
 

@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, cast
 
 from opentelemetry.trace import SpanKind, StatusCode
 
-from heatshield.context.span_like import attributes_of
 from heatshield.metrics.red import RED, Outcome
 from heatshield.names import GUARD, REJECTED
-from heatshield.tracing.span import ENTRY_KINDS, Span
+from heatshield.tracing.span import ENTRY_KINDS, EndedSpan, Span
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["count"]
 
 
-def count(span: Span) -> None:
+def count(span: EndedSpan) -> None:
     """Count a span that ended: a server's, a consumer's or a guard's.
 
     Args:
@@ -24,7 +23,7 @@ def count(span: Span) -> None:
     enters = span.kind in ENTRY_KINDS
     if not enters and span.kind is not SpanKind.INTERNAL:
         return
-    attributes = attributes_of(span)
+    attributes = span.raw_attributes if type(span) is Span else span.attributes or {}
     if not enters and GUARD not in attributes:
         return
     if type(span) is Span:
@@ -34,8 +33,8 @@ def count(span: Span) -> None:
     outcome: Outcome = "error" if code is StatusCode.ERROR else "ok"
     if REJECTED in attributes:
         outcome = "rejected"
-    end_ns = span.end_time
-    duration_s = max(0, end_ns - span.start_time) / 1e9
+    end_ns = span.end_time or 0
+    duration_s = max(0, end_ns - (span.start_time or 0)) / 1e9
     RED.observe(span.name, outcome, duration_s, trace_id, end_ns, ends=enters)
 
 

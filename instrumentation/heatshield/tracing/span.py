@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns, time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, Union, cast
 
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.util import types as api
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["ENTRY_KINDS", "RESOURCE", "Span"]
+__all__ = ["ENTRY_KINDS", "RESOURCE", "EndedSpan", "Span"]
 
 ENTRY_KINDS: Final = (SpanKind.SERVER, SpanKind.CONSUMER)
 """Kinds of spans with which work enters a process. The first of a request is its call."""
@@ -374,3 +374,7 @@ def _last_exception(events: Sequence[Event]) -> object:
 
 def _plain(attributes: api.Attributes) -> Attributes:
     return {key: plain(value) for key, value in (attributes or {}).items()}
+
+
+EndedSpan = Union[Span, "ReadableSpan"]
+"""A span of ours, or of a provider of the service's own."""
