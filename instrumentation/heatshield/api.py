@@ -27,21 +27,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 UNKNOWN_SERVICE: Final = "unknown_service"
-"""What OpenTelemetry calls a service that was given no name."""
+"""OpenTelemetry's name of a service without one."""
 
 FLUSH_S: Final = 2.0
 """Seconds that a flush may take before it gives up."""
 
 
 def instrument(service: str | None = None, **settings: object) -> None:
-    """Instrument this process: requests, calls, Redis, logs; and enforce what breakers refuse.
+    """Instrument this process: requests, calls, databases, logs; and enforce breakers.
 
     Call it once, as early as is convenient; applications made before count too. It starts no
-    thread until there is something to do, and no failure of it fails the service.
+    thread until there is work for one, and no failure of it fails the service.
 
     Args:
         service: name of this service; else ``HEATSHIELD_SERVICE``, ``heatshield.toml`` or
-            ``OTEL_SERVICE_NAME`` says it.
+            ``OTEL_SERVICE_NAME`` names it.
         settings: fields of :class:`heatshield.settings.ServiceSettings`.
 
     Raises:
@@ -63,12 +63,12 @@ def instrument(service: str | None = None, **settings: object) -> None:
 
 
 def user(id: str) -> AbstractContextManager[None]:  # noqa: A002  # the public name of the argument
-    """Name the end user on whose behalf this request runs; in a ``with`` statement, its block.
+    """Name the end user for which this request runs; in a ``with`` statement, for its block.
 
-    It stands on the current span, the request's server span and all that come later, on log
-    records, and travels in baggage to other services. Where ``user_key`` is set, a pseudonym does.
-    Outside of a request the thread or task keeps the user: where that goes on to do other work, as
-    in a pool, write ``with heatshield.user(id):``.
+    The current span, the request's server span, all later spans and log records carry the user, and
+    baggage takes it to other services. Where ``user_key`` is set, a pseudonym takes its place.
+    Outside of a request the thread or task keeps the user: where it goes on to other work, as in a
+    pool, write ``with heatshield.user(id):``.
 
     Raises:
         BreakerOpen: if the handler runs already and this user's call is tripped.
@@ -80,7 +80,7 @@ def user(id: str) -> AbstractContextManager[None]:  # noqa: A002  # the public n
 
 
 def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002  # the public name
-    """Add to what the current span has cost: collection elements, database rows, bytes moved."""
+    """Add to the cost of the current span: collection elements, database rows, bytes moved."""
     if _runtime() is not None:
         from heatshield.tracing.stamp import add_cost
 
@@ -88,7 +88,7 @@ def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A00
 
 
 def guard(name: str) -> "Guard":
-    """A call of one's own that a breaker can refuse for one user; ``with`` or ``async with``.
+    """A call of your own that a breaker can refuse for one user; ``with`` or ``async with``.
 
     Args:
         name: low cardinality, e.g. ``ownership.refresh``; the call in findings and breakers.
@@ -117,10 +117,10 @@ def breaker(
 
 
 def processing(message: object) -> AbstractContextManager[None]:
-    """What is done for one message of Kafka, in a ``with`` block: a call of its own.
+    """The work for one message of Kafka, in a ``with`` block: a call of its own.
 
-    It belongs to the trace that the message was sent in and to its user, as the message's headers
-    say them, whoever polls. The call is named ``process TOPIC``.
+    It belongs to the trace and the user that the message's headers name, independent of the polling
+    code. The call is named ``process TOPIC``.
 
     Args:
         message: a ``Message`` of confluent-kafka or a ``ConsumerRecord`` of aiokafka.
@@ -135,14 +135,14 @@ def processing(message: object) -> AbstractContextManager[None]:
 
 
 def deadline(seconds: float | None) -> "Within":
-    """Give what runs in a ``with`` block so much time, or less where its caller waits less.
+    """Limit the time of a ``with`` block; a caller that waits less limits it more.
 
-    Calls of httpx, requests, gRPC and Redis tell the next service how much is left, wait no longer
-    than that, and are not started once it is over. Nothing is interrupted.
+    Calls of httpx, requests, gRPC and Redis tell the next service how much time is left, wait no
+    longer than that, and are not started once it is over. Nothing is interrupted.
 
     Args:
-        seconds: from entering the block on; ``None`` is all the time there is, for what has to be
-            done though nobody waits for it any more, such as giving something back.
+        seconds: from entering the block; ``None`` lifts the limit, for work that must be done even
+            when no caller waits any more, such as giving something back.
 
     Raises, from calls in the block:
         DeadlineExceeded: if one is not started because no time is left.

@@ -9,15 +9,15 @@ from typing import Final
 # -- span and log attributes ------------------------------------------------------------------
 
 ENDUSER_ID: Final = "enduser.id"
-"""The acting user; what heatshield writes. Also the baggage key the user travels under."""
+"""The acting user, as heatshield writes it. Also the user's key in baggage."""
 
 USER_ATTRIBUTES: Final = (ENDUSER_ID, "user.id", "enduser.pseudo.id")
-"""Attributes the user is read from, in order of precedence."""
+"""Attributes that name the user, in order of precedence."""
 
 USER_SOURCE: Final = "heatshield.user.source"
-"""On a span that a request entered with: what named the acting user. Of a user that somebody has
-verified: ``code``, ``auth`` (the framework's authentication). As the request says it: ``header``,
-``baggage`` (another service), ``jwt-unverified``, ``cookie``, ``query``, ``path``."""
+"""On a span that a request entered with: the source of the acting user. Verified ones: ``code``,
+``auth`` (the framework's authentication). As the request names it: ``header``, ``baggage`` (another
+service), ``jwt-unverified``, ``cookie``, ``query``, ``path``."""
 
 CALL: Final = "heatshield.call"
 """On a span: the innermost enclosing operation of this process that a breaker can refuse (its
@@ -32,7 +32,7 @@ COST_BYTES: Final = "heatshield.cost.bytes"
 """On a span, integers: collection elements read or written, database rows, bytes moved."""
 
 REDIS_ARGS_LENGTH: Final = "db.redis.args_length"
-"""What OpenTelemetry's own Redis instrumentation writes: the words of the command."""
+"""The number of words of the command, as OpenTelemetry's own Redis instrumentation writes it."""
 
 BATCH_SIZE: Final = "db.operation.batch.size"
 """On a database's or Redis' span, an integer, as OpenTelemetry's conventions name it: how many
@@ -45,7 +45,7 @@ REJECTED: Final = "heatshield.rejected"
 """On a span: the id of the breaker entry that refused it. Such a span is not an error."""
 
 LOG_SUPPRESSED: Final = "heatshield.log.suppressed"
-"""On a log record, an integer: as many records of the call site that it names were not sent."""
+"""On a log record, an integer: how many records of its call site were not sent."""
 
 # -- resource attributes ----------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ should look at it at once instead of gathering more."""
 
 DEADLINE_HEADER: Final = "heatshield-deadline"
 """On a request: the whole milliseconds that its caller still waits. On a 504, ``0``: the request
-was not started, or given up, because none were left; no breaker counts that as a failure."""
+was not started, or given up, because no time was left; no breaker counts that as a failure."""
 
 # -- routes of the collector ------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ SAMPLES_RECEIVED: Final = "heatshield_samples_received_total"
 """Counters: spans, log records and samples of metrics acknowledged, that is, durable."""
 
 CHARGES_DROPPED: Final = "heatshield_charges_dropped_total"
-"""Counter by ``cause``: charges the linker or a sketch had to let go."""
+"""Counter by ``cause``: charges that the linker or a sketch dropped."""
 
 PAYLOADS_REFUSED: Final = "heatshield_payloads_refused_total"
 """Counter by ``cause`` (overload, malformed, too_large, unsupported, internal): payloads answered
@@ -141,7 +141,7 @@ STORE_BYTES: Final = "heatshield_store_bytes"
 """Gauge: what the store takes up on disk."""
 
 STREAM_SUBSCRIBERS: Final = "heatshield_stream_subscribers"
-"""Gauge: who listens to ``/api/events``."""
+"""Gauge: clients that listen to ``/api/events``."""
 
 STREAMS_CUT_OFF: Final = "heatshield_streams_cut_off_total"
 """Counter by ``cause`` (behind): listeners of ``/api/events`` that were let go."""
@@ -199,15 +199,15 @@ LOCAL_BREAKER_REFUSED: Final = "heatshield_local_breaker_refused_total"
 breaker refused."""
 
 CALLS_NOT_STARTED: Final = "heatshield_calls_not_started_total"
-"""Counter in a service's own registry: outgoing calls that were not made, because whoever waited
-for their request had no time left."""
+"""Counter in a service's own registry: outgoing calls that were not made, because their request's
+deadline left no time."""
 
 RETRIES: Final = "heatshield_retries_total"
 """Counter by ``outcome`` (allowed, refused) in a service's own registry: retries that
-``heatshield.retry`` was asked for, and whether a budget was left for them."""
+``heatshield.retry`` allowed, or refused because no budget was left."""
 
 EVENT_LOOP_LAG: Final = "heatshield_event_loop_lag_seconds"
-"""Histogram in a service's own registry: how late its event loop comes to what is due."""
+"""Histogram in a service's own registry: how late its event loop runs what is due."""
 
 GC_PAUSE: Final = "heatshield_gc_pause_seconds"
 """Histogram by ``generation`` in a service's own registry: how long Python's garbage collector

@@ -64,7 +64,7 @@ class Span(SpanLike):
         parent_id: 64 bits; 0 for a root.
         kind: OpenTelemetry's.
         attributes: plain values; taken over, not copied.
-        scope: who makes it.
+        scope: the instrumentation that makes it.
         request: that it belongs to, if that is known here.
         guard: the innermost guard around it, or empty.
         finish: called once, with the span, when it ends.
@@ -294,14 +294,14 @@ class Span(SpanLike):
     @property
     def attributes(self) -> Mapping[str, Plain]:
         """All attributes, the user and the call among them."""
-        whose: Attributes = {}
+        added: Attributes = {}
         if call := self.call:
-            whose[CALL] = call
+            added[CALL] = call
         if (user := self.user) is not None:
-            whose[ENDUSER_ID] = user
+            added[ENDUSER_ID] = user
             if self.kind in ENTRY_KINDS and self.request is not None and self.request.source:
-                whose[USER_SOURCE] = self.request.source
-        return SANITIZER.for_other_exporters({**self._attributes, **whose})
+                added[USER_SOURCE] = self.request.source
+        return SANITIZER.for_other_exporters({**self._attributes, **added})
 
     @property
     def dropped(self) -> int:

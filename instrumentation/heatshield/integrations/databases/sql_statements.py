@@ -190,13 +190,13 @@ class Statements:
         self._tracer = PROVIDER.get_tracer(f"heatshield.{name}")
 
     def open(
-        self, statement: object, whose: Mapping[str, Plain], *, system: str, batch: int = 0
+        self, statement: object, connection: Mapping[str, Plain], *, system: str, batch: int = 0
     ) -> Statement | None:
         """Begin a statement; ``None`` if it is not traced here.
 
         Args:
             statement: SQL, as text or bytes.
-            whose: the attributes of its connection.
+            connection: the attributes of its connection.
             system: the database, as :func:`~heatshield.sanitize.sql_shape.shape_of` knows it.
             batch: how often it is executed at once, if more than once and known.
         """
@@ -208,7 +208,7 @@ class Statements:
                 return None
             text = statement if isinstance(statement, str) else _text(statement)
             shape = shape_of(text, system)
-            attributes: Attributes = {**whose, **shape.attributes}
+            attributes: Attributes = {**connection, **shape.attributes}
             if not SANITIZER.redacts:
                 attributes["db.query.text"] = text[:MAX_STATEMENT]
             if batch > 1:
@@ -235,7 +235,7 @@ class Statements:
         return Statement(self._tracer.open(name, SpanKind.CLIENT, attributes, context))
 
     def cover(
-        self, statement: object, whose: Mapping[str, Plain], *, system: str, batch: int = 0
+        self, statement: object, connection: Mapping[str, Plain], *, system: str, batch: int = 0
     ) -> Statement | None:
         """Begin a statement as :meth:`open` does, and leave out the drivers' spans while it runs.
 
@@ -244,7 +244,7 @@ class Statements:
         if self._contrib.active and not covered():
             found: Statement | None = Statement(None)
         else:
-            found = self.open(statement, whose, system=system, batch=batch)
+            found = self.open(statement, connection, system=system, batch=batch)
         if found is not None:
             _COVERING.set(ref(found))
         return found

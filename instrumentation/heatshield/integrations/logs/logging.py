@@ -92,7 +92,7 @@ def _around(tap: Tap, original: Original) -> Original:
 def _instead(tap: Tap) -> Original:  # noqa: C901  # see below
     """``callHandlers`` as CPython has it, from 3.11 to 3.14, that also sees which handler takes it.
 
-    It is all in one function because handlers may count the frames between them and the caller.
+    All of it is one function because handlers may count the frames between them and the caller.
     """
 
     def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
