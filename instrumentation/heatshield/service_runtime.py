@@ -13,6 +13,7 @@ from heatshield.breakers.gate import GATE
 from heatshield.breakers.table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock
+from heatshield.context.deadline import TIME
 from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.counters import fail_open
@@ -91,6 +92,7 @@ class Runtime:
         PROVIDER.outlet = self.finished
         RESOURCE.attributes = lambda: self.instance.attributes
         PROVIDER.entered = self.metrics.begin_request
+        TIME.install(self.clock.monotonic)
         GATE.install(self.table, self.clock)
         self.metrics.install()
         self.integrations.install_all()
@@ -142,6 +144,7 @@ class Runtime:
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
+        TIME.remove()
         self.integrations.remove_all()
         self.watch.end()
         self.metrics.finish()

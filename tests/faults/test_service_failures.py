@@ -236,7 +236,7 @@ def test_an_integration_that_raises_at_its_installation_is_left_out(monkeypatch,
     ("place", "where"),
     [
         ("heatshield.integrations.servers.asgi._attributes", "asgi"),
-        ("heatshield.integrations.servers.asgi.Threshold._served", "asgi"),
+        ("heatshield.integrations.servers.asgi.RouteGuard._request_of", "asgi"),
         ("heatshield.tracing.provider.Tracer._started", "span start"),
         ("heatshield.runtime.Runtime.finished", "span end"),
         ("heatshield.tracing.stamp.attributes_of", "cost"),

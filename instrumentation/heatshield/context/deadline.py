@@ -25,7 +25,9 @@ from opentelemetry.context import Context, attach, create_key, detach, get_curre
 
 __all__ = [
     "HOP_S",
+    "TIME",
     "Deadline",
+    "TimeSource",
     "Within",
     "arrived",
     "deadline_in",
@@ -46,6 +48,29 @@ MOST_DIGITS: Final = 12
 HOP_S: Final = 0.001
 """What a hop gives up before its caller does, so that its answer still arrives: a round trip
 within a datacenter."""
+
+
+class TimeSource:
+    """Where deadlines take the time from: the runtime's clock, once there is one.
+
+    Attributes:
+        monotonic: monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+
+    def install(self, monotonic: Callable[[], float]) -> None:
+        """Take the time from a runtime's clock from now on."""
+        self.monotonic = monotonic
+
+    def remove(self) -> None:
+        """Take the time from the operating system again."""
+        self.monotonic = time.monotonic
+
+
+TIME: Final = TimeSource()
+"""This process's."""
 
 
 class Deadline:
@@ -109,16 +134,14 @@ class Within:
 
     Args:
         seconds: how much; ``None`` is all the time there is, whatever it runs within.
-        monotonic: where the time comes from.
+        monotonic: where the time comes from, by default :data:`TIME`.
     """
 
     __slots__ = ("_mine", "_monotonic", "_seconds", "_token")
 
-    def __init__(
-        self, seconds: float | None, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, seconds: float | None, monotonic: Callable[[], float] | None = None) -> None:
         self._seconds = seconds
-        self._monotonic = monotonic
+        self._monotonic = monotonic or TIME.monotonic
         self._mine: Deadline | None = None
         self._token: Token[Context] | None = None
 

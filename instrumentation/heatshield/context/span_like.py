@@ -4,7 +4,7 @@ Spans of ours, here and from other processes, have their ids as plain numbers; t
 an object when they are asked. The functions here read both.
 """
 
-from typing import Any
+from typing import Any, ClassVar, TypeGuard
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
@@ -34,6 +34,9 @@ class SpanLike(trace.Span):
     """
 
     __slots__ = ()
+
+    has_plain_ids: ClassVar[bool] = True
+    """Asked in place of :func:`isinstance`, which takes five times as long for abstract classes."""
 
     trace_id: int
     span_id: int
@@ -65,9 +68,13 @@ class RemoteSpan(SpanLike, trace.NonRecordingSpan):
         return SpanContext(self.trace_id, self.span_id, True, flags, state)
 
 
+def _is_span_like(span: trace.Span) -> TypeGuard[SpanLike]:
+    return bool(getattr(span, "has_plain_ids", False))
+
+
 def is_sampled(span: trace.Span) -> bool:
     """Whether callers wish a span's trace to be stored."""
-    if isinstance(span, SpanLike):
+    if _is_span_like(span):
         return span.sampled
     context = span.get_span_context()
     return context.trace_flags.sampled or not context.is_valid
@@ -75,7 +82,7 @@ def is_sampled(span: trace.Span) -> bool:
 
 def ids_of(span: trace.Span) -> tuple[int, int, str]:
     """Trace id, span id and trace state of a span, whoever made it; zeros if it is none."""
-    if isinstance(span, SpanLike):
+    if _is_span_like(span):
         return span.trace_id, span.span_id, span.trace_state
     if span is trace.INVALID_SPAN:
         return 0, 0, ""
@@ -87,6 +94,6 @@ def ids_of(span: trace.Span) -> tuple[int, int, str]:
 
 def attributes_of(span: trace.Span) -> dict[str, Any]:
     """The attributes that a span has so far; none if it can't say."""
-    if isinstance(span, SpanLike):
+    if _is_span_like(span):
         return span.raw_attributes
     return dict(getattr(span, "attributes", None) or {})

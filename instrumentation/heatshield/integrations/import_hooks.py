@@ -70,7 +70,3 @@ class ImportHooks:
             if patch.module == module.__name__:
                 owner: object = getattr(module, patch.owner) if patch.owner else module
                 self._patches.wrap(owner, patch.name, patch.wrapper)
-
-
-Parts = ImportHooks
-Point = ImportPatch

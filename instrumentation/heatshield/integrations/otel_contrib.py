@@ -39,6 +39,3 @@ class OtelContrib:
             return False
         instrumentor = cast("Callable[[], _Instrumentor]", found)()
         return instrumentor.is_instrumented_by_opentelemetry is True
-
-
-Theirs = OtelContrib

@@ -36,6 +36,3 @@ class Services:
     serving: Callable[[], object]
     flush: Callable[[], object]
     page: "Callable[[], AsgiApp]"
-
-
-Equipment = Services

@@ -759,7 +759,10 @@ def test_the_callers_patience_is_the_requests_deadline(shop):
 
 
 class Dawdling(grpc.ServerInterceptor):
-    """Takes longer than its callers wait."""
+    """Takes longer than its callers wait, by the runtime's clock too."""
+
+    def __init__(self, clock):
+        self.clock = clock
 
     def intercept_service(self, continuation, details):
         handler = continuation(details)
@@ -767,6 +770,7 @@ class Dawdling(grpc.ServerInterceptor):
         def behavior(request, context):
             while context.is_active():
                 pass
+            self.clock.advance(0.1)
             return handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(behavior)
@@ -774,7 +778,9 @@ class Dawdling(grpc.ServerInterceptor):
 
 def test_a_handler_that_nobody_waits_for_does_not_start(shop, until):
     ran = []
-    with sync_server(interceptors=[Dawdling()], U=lambda *_: ran.append(1) or b"") as channel:
+    with sync_server(
+        interceptors=[Dawdling(shop.clock)], U=lambda *_: ran.append(1) or b""
+    ) as channel:
         with pytest.raises(grpc.RpcError) as raised:
             channel.unary_unary(f"/{CALL}U")(b"", timeout=0.05)
         assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

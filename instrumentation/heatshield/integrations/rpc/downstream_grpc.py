@@ -17,7 +17,7 @@ from grpc.aio import _channel as aio_channel
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.rpc.grpc_calls import at_once, name_of
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
 from heatshield.resilience.local_breaker import Outcome
@@ -61,7 +61,7 @@ _PATCHES: Final = Patches()
 Call = Callable[..., Any]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Stand before every call, if the settings want anything of it.
 
     Raises:
@@ -71,7 +71,7 @@ def install(equipment: Equipment) -> None:
     unary = [getattr(_channel, name) for name in _UNARY_STUBS]
     going_on = [getattr(_channel, name) for name in _STREAM_STUBS]
     going_on += [getattr(aio_channel, name) for name in _ASYNC_STUBS]
-    if DOWNSTREAM.install(NAME, equipment.settings):
+    if DOWNSTREAM.install(NAME, services.settings):
         for stub in unary:
             for method in ("__call__", "with_call"):
                 _PATCHES.wrap(stub, method, _blocking(stub))

@@ -17,13 +17,13 @@ from grpc.aio import _server as aio_server
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.rpc.grpc_client import Calling
 from heatshield.integrations.rpc.grpc_server import (
-    Arrivals,
-    AsyncDoor,
-    AsyncThreshold,
-    Door,
-    Threshold,
+    AdmissionInterceptor,
+    AsyncAdmissionInterceptor,
+    AsyncCallInterceptor,
+    CallInterceptor,
+    IncomingCalls,
 )
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -51,7 +51,7 @@ _PATCHES: Final = Patches()
 Function = Callable[..., Any]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch servers and stubs; replaces an earlier patch.
 
     Raises:
@@ -62,12 +62,16 @@ def install(equipment: Equipment) -> None:
     unary = [getattr(_channel, name) for name in _UNARY_STUBS]
     going_on = [getattr(_channel, name) for name in _STREAM_STUBS]
     going_on += [getattr(aio_channel, name) for name in _ASYNC_STUBS]
-    arrivals = Arrivals(equipment)
-    _PATCHES.wrap(sync_server, "__init__", _making(Door(arrivals), Threshold()))
-    _PATCHES.wrap(sync_server, "start", _starting(equipment.serving))
-    _PATCHES.wrap(aio_server.Server, "__init__", _making(AsyncDoor(arrivals), AsyncThreshold()))
-    _PATCHES.wrap(aio_server.Server, "start", _starting_async(equipment.serving))
-    calling = Calling(equipment.propagator)
+    calls = IncomingCalls(services)
+    _PATCHES.wrap(sync_server, "__init__", _making(CallInterceptor(calls), AdmissionInterceptor()))
+    _PATCHES.wrap(sync_server, "start", _starting(services.serving))
+    _PATCHES.wrap(
+        aio_server.Server,
+        "__init__",
+        _making(AsyncCallInterceptor(calls), AsyncAdmissionInterceptor()),
+    )
+    _PATCHES.wrap(aio_server.Server, "start", _starting_async(services.serving))
+    calling = Calling(services.propagator)
     for stub in unary:
         for method in ("__call__", "with_call"):
             _PATCHES.wrap(stub, method, calling.blocking)

@@ -4,13 +4,12 @@ Interceptors of our own and not OpenTelemetry's, which break handlers: those of 
 functions or write to their context, those that switch compression off, and servers that are given
 their interceptors by position. Where the service has activated OpenTelemetry's, the span is theirs.
 
-From the outside in: :class:`Door` (span, user), the service's own interceptors, which may be what
-names the user, :class:`Threshold` (refusal), the handler. Either answers a
+From the outside in: :class:`CallInterceptor` (span, user), the service's own interceptors, which
+may be what names the user, :class:`AdmissionInterceptor` (refusal), the handler. Either answers a
 :class:`~heatshield.rejection.BreakerOpen` that comes from within, as an interceptor in
 between may take it for a failure.
 """
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
 from typing import Any, Final
@@ -32,12 +31,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from heatshield.breakers.expiry import DeadlineExceeded
-from heatshield.breakers.gate import GATE, mark_rejected
-from heatshield.context.deadline import MOST_S, Deadline, deadline_in, with_deadline
+from heatshield.context.deadline import MOST_S, TIME, Deadline, deadline_in, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
+from heatshield.integrations.admission import Refusal, admit
 from heatshield.integrations.rpc.grpc_calls import (
     CANCELLED,
     SERVER_FAILURES,
@@ -50,33 +48,39 @@ from heatshield.integrations.rpc.grpc_calls import (
     number_of,
 )
 from heatshield.integrations.rpc.grpc_stages import surrounded
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.names import CALL
-from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.tracing.failure import fail, mark_refusal
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span as OurSpan
 from heatshield.tracing.stamp import add_cost, stamp_user
 
-__all__ = ["Arrivals", "AsyncDoor", "AsyncThreshold", "Door", "Threshold"]
+__all__ = [
+    "AdmissionInterceptor",
+    "AsyncAdmissionInterceptor",
+    "AsyncCallInterceptor",
+    "CallInterceptor",
+    "IncomingCalls",
+]
 
 _TRACER: Final = PROVIDER.get_tracer("heatshield.grpc")
 
 
-class Arrivals:
+class IncomingCalls:
     """Reads what each call says of itself.
 
     Args:
-        equipment: of the runtime.
+        services: of the runtime.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
-        self._read = equipment.propagator.read
-        self._identity = equipment.identity
+    def __init__(self, services: Services) -> None:
+        self._read = services.propagator.read
+        self._identity = services.identity
         self._wanted = frozenset(HEADERS) | {
-            name.decode("latin-1") for name in equipment.identity.headers
+            name.decode("latin-1") for name in services.identity.headers
         }
-        self._excluded_paths = equipment.settings.excluded_paths
-        self._deadlines = equipment.settings.deadlines and not equipment.settings.edge
+        self._excluded_paths = services.settings.excluded_paths
+        self._deadlines = services.settings.deadlines and not services.settings.edge
 
     @fail_open("grpc", None)
     def take(self, details: Any) -> "Rpc | None":
@@ -156,7 +160,7 @@ class Rpc:
         left_s = servicer.time_remaining() if self._deadlines else None
         if left_s is None or left_s > MOST_S:  # where there is none, sync gRPC has a far one
             return self.context
-        self._deadline = Deadline(time.monotonic() + left_s)
+        self._deadline = Deadline(TIME.monotonic() + left_s)
         return with_deadline(self._deadline, self.context)
 
     def within(self) -> AbstractContextManager[object]:
@@ -170,10 +174,8 @@ class Rpc:
     @fail_open("grpc", None)
     def caught(self, error: BaseException) -> None:
         """Say on the span what left the handler."""
-        refusal = refusal_in(error)
         answer = answer_to(error)
-        if refusal is not None:
-            mark_rejected(self._span, refusal.entry_id)
+        mark_refusal(self._span, error)
         if answer is not None:
             self._code = number_of(answer.code)
         elif not isinstance(error, Exception):
@@ -181,8 +183,7 @@ class Rpc:
         elif not is_abort(error):
             self._code = UNKNOWN
             if not self._joined:
-                self._span.record_exception(error)
-                self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+                fail(self._span, error)
 
     @fail_open("grpc", None)
     def leave(self, servicer: Any) -> None:
@@ -203,18 +204,18 @@ class Rpc:
             self._span.end()
 
 
-class Crossing:
-    """The inner stage: the refusal, right before the handler."""
+class Admission:
+    """The inner stage: right before the handler, the call is admitted or refused."""
 
     def enter(self, servicer: Any) -> None:
-        """Refuse the call to a tripped user, and one that nobody waits for any more.
+        """Refuse the call to a tripped user, and one whose caller has stopped waiting.
 
         Raises:
             BreakerOpen: the refusal.
             DeadlineExceeded: no time is left.
         """
         del servicer
-        refusal = _cross()
+        refusal = _refusal()
         if refusal is not None:
             raise refusal
 
@@ -228,27 +229,20 @@ class Crossing:
     @fail_open("grpc", None)
     def caught(self, error: BaseException) -> None:
         """Mark what is answered here, so that the outer stage gets to see an abort only."""
-        refusal = refusal_in(error)
         request = request_in()
-        if refusal is not None and request is not None:
-            mark_rejected(request.span, refusal.entry_id)
+        if request is not None:
+            mark_refusal(request.span, error)
 
     def leave(self, servicer: Any) -> None:
         """The outer stage ends."""
 
 
 @fail_open("grpc", None)
-def _cross() -> BreakerOpen | DeadlineExceeded | None:
+def _refusal() -> Refusal | None:
     request = request_in()
     if request is None or request.entered:
         return None
-    deadline = deadline_in()
-    if deadline is not None and deadline.at <= time.monotonic():
-        return DeadlineExceeded()
-    refusal = GATE.refusal(request.call, request.user)
-    if refusal is None:
-        request.entered = True
-    return refusal
+    return admit(request, request.span, request.call, deadline=deadline_in())
 
 
 class _Attached:
@@ -269,18 +263,18 @@ class _Attached:
 
 
 _NOTHING: Final[AbstractContextManager[object]] = nullcontext()
-_CROSSING: Final = Crossing()
+_ADMISSION: Final = Admission()
 
 
-class Door(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
+class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
     """The outermost interceptor of a server."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
+    def __init__(self, calls: IncomingCalls) -> None:
+        self._calls = calls
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Find the handler within the call's context, and surround it."""
-        rpc = self._arrivals.take(handler_call_details)
+        rpc = self._calls.take(handler_call_details)
         if rpc is None:
             return continuation(handler_call_details)
         with _Attached(rpc.context):
@@ -288,23 +282,23 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no t
         return surrounded(handler, rpc)
 
 
-class Threshold(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
+class AdmissionInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
     """The innermost interceptor of a server."""
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Surround the handler."""
-        return surrounded(continuation(handler_call_details), _CROSSING)
+        return surrounded(continuation(handler_call_details), _ADMISSION)
 
 
-class AsyncDoor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
+class AsyncCallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
     """The outermost interceptor of an aio server."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
+    def __init__(self, calls: IncomingCalls) -> None:
+        self._calls = calls
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Find the handler within the call's context, and surround it."""
-        rpc = self._arrivals.take(handler_call_details)
+        rpc = self._calls.take(handler_call_details)
         if rpc is None:
             return await continuation(handler_call_details)
         with _Attached(rpc.context):
@@ -312,9 +306,9 @@ class AsyncDoor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc publi
         return surrounded(handler, rpc)
 
 
-class AsyncThreshold(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
+class AsyncAdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc publishes no types
     """The innermost interceptor of an aio server."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Surround the handler."""
-        return surrounded(await continuation(handler_call_details), _CROSSING)
+        return surrounded(await continuation(handler_call_details), _ADMISSION)

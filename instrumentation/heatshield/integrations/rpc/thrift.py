@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from heatshield.integrations.import_hooks import Parts, Point
+from heatshield.integrations.import_hooks import ImportHooks, ImportPatch
 from heatshield.integrations.rpc.thrift_client import Calling
-from heatshield.integrations.rpc.thrift_server import Serving, answering, noticing
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.rpc.thrift_server import Processing, answering, noticing
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -19,37 +19,39 @@ NAME: Final = "thrift"
 Function = Callable[..., Any]
 
 
-def _points(equipment: Equipment) -> tuple[Point, ...]:
-    calling, serving = Calling(equipment), Serving(equipment)
-    starting, starting_async = _starting(equipment.serving), _starting_async(equipment.serving)
+def _points(services: Services) -> tuple[ImportPatch, ...]:
+    calling, serving = Calling(services), Processing(services)
+    starting, starting_async = _starting(services.serving), _starting_async(services.serving)
     thrift, aio = "thriftpy2.thrift", "thriftpy2.contrib.aio."
     return (
-        Point(thrift, "TClient", "_req", calling.calling),
-        Point(thrift, "TClient", "_send", calling.sending),
-        Point(thrift, "TProcessor", "process_in", serving.reading),
-        Point(thrift, "TMultiplexedProcessor", "process_in", serving.reading),
-        Point(thrift, "TProcessor", "handle_exception", noticing),
-        Point(thrift, "TProcessor", "send_result", answering),
-        Point("thriftpy2.contrib.tracking", "TTrackedProcessor", "_process_in", serving.reading),
-        Point(aio + "client", "TAsyncClient", "_req", calling.calling_async),
-        Point(aio + "client", "TAsyncClient", "_send", calling.sending),
-        Point(aio + "processor", "TAsyncProcessor", "process_in", serving.reading_async),
-        Point(aio + "processor", "TAsyncProcessor", "handle_exception", noticing),
-        Point(aio + "processor", "TAsyncProcessor", "send_result", answering),
-        Point("thriftpy2.server", "TSimpleServer", "serve", starting),
-        Point("thriftpy2.server", "TThreadedServer", "serve", starting),
-        Point("thriftpy2.http", "THttpServer", "serve", starting),
-        Point(aio + "server", "TAsyncServer", "init_server", starting),
-        Point(aio + "http", "TAsyncHttpServer", "serve", starting_async),
+        ImportPatch(thrift, "TClient", "_req", calling.calling),
+        ImportPatch(thrift, "TClient", "_send", calling.sending),
+        ImportPatch(thrift, "TProcessor", "process_in", serving.reading),
+        ImportPatch(thrift, "TMultiplexedProcessor", "process_in", serving.reading),
+        ImportPatch(thrift, "TProcessor", "handle_exception", noticing),
+        ImportPatch(thrift, "TProcessor", "send_result", answering),
+        ImportPatch(
+            "thriftpy2.contrib.tracking", "TTrackedProcessor", "_process_in", serving.reading
+        ),
+        ImportPatch(aio + "client", "TAsyncClient", "_req", calling.calling_async),
+        ImportPatch(aio + "client", "TAsyncClient", "_send", calling.sending),
+        ImportPatch(aio + "processor", "TAsyncProcessor", "process_in", serving.reading_async),
+        ImportPatch(aio + "processor", "TAsyncProcessor", "handle_exception", noticing),
+        ImportPatch(aio + "processor", "TAsyncProcessor", "send_result", answering),
+        ImportPatch("thriftpy2.server", "TSimpleServer", "serve", starting),
+        ImportPatch("thriftpy2.server", "TThreadedServer", "serve", starting),
+        ImportPatch("thriftpy2.http", "THttpServer", "serve", starting),
+        ImportPatch(aio + "server", "TAsyncServer", "init_server", starting),
+        ImportPatch(aio + "http", "TAsyncHttpServer", "serve", starting_async),
     )
 
 
-_PARTS: Final = Parts(NAME)
+_PARTS: Final = ImportHooks(NAME)
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch clients, processors and servers; replaces an earlier patch."""
-    _PARTS.install(_points(equipment))
+    _PARTS.install(_points(services))
 
 
 def remove() -> None:

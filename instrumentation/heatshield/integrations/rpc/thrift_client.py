@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from heatshield.breakers.gate import mark_rejected
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.thrift_field import FIELD, Attributed, WithField, note_rejection
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Calling"]
@@ -30,11 +30,11 @@ class Calling:
     """Makes the patches of clients.
 
     Args:
-        equipment: of the runtime.
+        services: of the runtime.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
-        self._headers = equipment.propagator.headers
+    def __init__(self, services: Services) -> None:
+        self._headers = services.propagator.headers
 
     def calling(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Around a call and its answer."""

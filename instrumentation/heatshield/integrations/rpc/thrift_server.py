@@ -18,20 +18,21 @@ from opentelemetry.context import (
     detach,
     get_current,
 )
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 
-from heatshield.breakers.gate import GATE, mark_rejected
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.identity.sources import HEADER, Found
+from heatshield.integrations.admission import admit
 from heatshield.integrations.rpc.thrift_field import Attributed, WithField, rejection
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.tracing.failure import fail, mark_refusal
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import stamp_user
 from heatshield.tracing.values import Attributes
 
-__all__ = ["Serving", "answering", "noticing"]
+__all__ = ["Processing", "answering", "noticing"]
 
 _TRACER: Final = PROVIDER.get_tracer("heatshield.thrift")
 _REJECTION: Final = "_heatshield_rejection"
@@ -40,18 +41,18 @@ _REJECTION: Final = "_heatshield_rejection"
 Function = Callable[..., Any]
 
 
-class Serving:
+class Processing:
     """Makes the patches of processors.
 
     Args:
-        equipment: of the runtime.
+        services: of the runtime.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
-        self._read = equipment.propagator.read
-        self._identity = equipment.identity
-        self._user = _Path(equipment.settings.user_thrift_field)
-        self._excluded_paths = equipment.settings.excluded_paths
+    def __init__(self, services: Services) -> None:
+        self._read = services.propagator.read
+        self._identity = services.identity
+        self._user = _Path(services.settings.user_thrift_field)
+        self._excluded_paths = services.settings.excluded_paths
 
     def reading(self, original: Function) -> Function:
         """Around the reading of a call."""
@@ -217,22 +218,19 @@ class Call:
             BreakerOpen: if its user is tripped.
         """
         self._token = attach(self._context)
-        refusal = GATE.refusal(self._name, self._request.user)
+        refusal = admit(self._request, self._span, self._name)
         if refusal is not None:
             raise refusal
-        self._request.entered = True
 
     @fail_open("thrift", None)
     def caught(self, error: BaseException) -> None:
         """Say on the span what left the handler."""
-        refusal = refusal_in(error)
-        if refusal is not None:
-            mark_rejected(self._span, refusal.entry_id)
-        elif isinstance(error, Exception):
+        if mark_refusal(self._span, error) or not isinstance(error, Exception):
+            return
+        if isinstance(error, self._declared):  # an answer of the call's own, and no failure
             self._span.set_attribute("error.type", type(error).__qualname__)
-            if not isinstance(error, self._declared):
-                self._span.record_exception(error)
-                self._span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+        else:
+            fail(self._span, error)
 
     @fail_open("thrift", None)
     def leave(self) -> None:

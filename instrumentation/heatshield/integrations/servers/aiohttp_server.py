@@ -11,7 +11,7 @@ the router chose (the call's name, refusal).
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from types import CodeType
 from typing import Any, Final
@@ -23,16 +23,15 @@ from opentelemetry.context import attach, detach
 
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Patches
+from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import (
     KEY,
     LISTS,
-    Answer,
-    Header,
-    Served,
-    Serving,
-    answer_to,
+    Headers,
+    RequestLifecycle,
+    ServerRequest,
 )
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -43,8 +42,8 @@ _GUARDED: Final = "_heatshield_guarded"
 """Attribute of a route: its handler with what stands before it."""
 
 # What has no such keys yet warns of no texts either.
-_KEY: Final[Any] = web.RequestKey(KEY, Served) if hasattr(web, "RequestKey") else KEY
-"""Where a request's ``Served`` stands in it."""
+_KEY: Final[Any] = web.RequestKey(KEY, ServerRequest) if hasattr(web, "RequestKey") else KEY
+"""Where a request's ``ServerRequest`` stands in it."""
 
 _PATCHES: Final = Patches()
 
@@ -52,35 +51,35 @@ Handler = Callable[[Any], Awaitable[Any]]
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch aiohttp's server; replaces an earlier patch.
 
     Raises:
         AttributeError: if something is not there; then nothing is patched.
     """
     _PATCHES.undo()
-    serving = Serving(NAME, equipment)
+    lifecycle = RequestLifecycle(NAME, services)
     for owner, name in ((RequestHandler, "_handle_request"), (web.View, "_iter")):
         getattr(owner, name)
     caller = inspect.unwrap(web.Application._handle).__code__  # noqa: SLF001  # it calls handlers
-    _PATCHES.wrap(RequestHandler, "_handle_request", _entering(serving, equipment))
-    _PATCHES.wrap(UrlMappingMatchInfo, "handler", lambda found: _finding(serving, found, caller))
-    _PATCHES.wrap(web.View, "_iter", _viewing(serving))
-    _PATCHES.wrap(web.Application, "startup", _starting(equipment))
-    _PATCHES.wrap(web.Application, "cleanup", _cleaning(equipment))
+    _PATCHES.wrap(RequestHandler, "_handle_request", _entering(lifecycle, services))
+    _PATCHES.wrap(UrlMappingMatchInfo, "handler", lambda found: _finding(lifecycle, found, caller))
+    _PATCHES.wrap(web.View, "_iter", _viewing(lifecycle))
+    _PATCHES.wrap(web.Application, "startup", _starting(services))
+    _PATCHES.wrap(web.Application, "cleanup", _cleaning(services))
 
 
 def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
-    Serving.retire(NAME)
+    RequestLifecycle.retire(NAME)
 
 
 # -- where a request comes in ----------------------------------------------------------------------
 
 
-def _entering(serving: Serving, equipment: Equipment) -> Wrapper:
-    metrics_path, page = equipment.settings.metrics_path, _paging(equipment)
+def _entering(lifecycle: RequestLifecycle, services: Services) -> Wrapper:
+    metrics_path, page = services.settings.metrics_path, _paging(services)
 
     def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(original)
@@ -89,26 +88,26 @@ def _entering(serving: Serving, equipment: Equipment) -> Wrapper:
         ) -> Any:
             if metrics_path and request.path == metrics_path:
                 return await original(protocol, request, start_time, page)
-            served = None if _has_theirs(request_handler) else _open(serving, request)
+            served = None if _has_theirs(request_handler) else _open(lifecycle, request)
             if served is None:
                 return await original(protocol, request, start_time, request_handler)
-            handler = _answering(serving, served, request_handler)
+            handler = _answering(lifecycle, served, request_handler)
             token = None if served.context is None else attach(served.context)
             try:
                 done = await original(protocol, request, start_time, handler)
-                _note(serving, served, request, done)
+                _note(lifecycle, served, request, done)
                 return done
             finally:
                 if token is not None:
                     detach(token)
-                serving.close(served)
+                lifecycle.close(served)
 
         return handle_request
 
     return wrap
 
 
-def _answering(serving: Serving, served: Served, handler: Handler) -> Handler:
+def _answering(lifecycle: RequestLifecycle, served: ServerRequest, handler: Handler) -> Handler:
     """Surround the whole application: what leaves it may be a rejection."""
 
     async def answering(request: Any) -> Any:
@@ -119,14 +118,14 @@ def _answering(serving: Serving, served: Served, handler: Handler) -> Handler:
         except Exception as error:
             answer = _answered(error)
             if answer is None:
-                serving.failed(served, error)
+                lifecycle.failed(served, error)
                 raise
             return answer
 
     return answering
 
 
-def _paging(equipment: Equipment) -> Handler:
+def _paging(services: Services) -> Handler:
     """The handler of ``metrics_path``, which is made for ASGI."""
 
     async def page(request: Any) -> Any:
@@ -145,7 +144,7 @@ def _paging(equipment: Equipment) -> Handler:
             "query_string": request.query_string.encode(),
             "headers": headers,
         }
-        await equipment.page()(scope, None, send)
+        await services.page()(scope, None, send)
         head, *bodies = sent
         return web.Response(
             status=head["status"],
@@ -157,8 +156,8 @@ def _paging(equipment: Equipment) -> Handler:
 
 
 @fail_open(NAME, None)
-def _open(serving: Serving, request: Any) -> Served | None:
-    if serving.is_excluded(request.path):
+def _open(lifecycle: RequestLifecycle, request: Any) -> ServerRequest | None:
+    if lifecycle.is_excluded(request.path):
         return None
     attributes: dict[str, Any] = {
         "http.request.method": request.method,
@@ -171,21 +170,22 @@ def _open(serving: Serving, request: Any) -> Served | None:
         attributes["client.address"] = request.remote
     if agent := request.headers.get("User-Agent"):
         attributes["user_agent.original"] = agent
-    query = request.rel_url.raw_query_string
-    served = serving.open(request.method, attributes, _header_of(request), query)
+    headers = _headers_of(request, lifecycle.wanted)
+    query = request.rel_url.raw_query_string.encode("latin-1", "replace")
+    served = lifecycle.open(request.method, attributes, headers, query)
     request[_KEY] = served
     return served
 
 
-def _header_of(request: Any) -> Header:
-    def header(name: str) -> str | None:
-        if name in LISTS:
-            values = request.headers.getall(name, None)
-            return ",".join(values) if values else None
-        value: str | None = request.headers.get(name)
-        return value
-
-    return header
+def _headers_of(request: Any, wanted: Iterable[bytes]) -> Headers:
+    """Those headers of a request that are looked at."""
+    headers: dict[bytes, bytes] = {}
+    for name in wanted:
+        values = request.headers.getall(name.decode("latin-1"), None)
+        text = (",".join(values) if name in LISTS else values[0]) if values else ""
+        if text:
+            headers[name] = text.encode("latin-1", "replace")
+    return headers
 
 
 @fail_open(NAME, False)
@@ -199,10 +199,10 @@ def _has_theirs(handler: Any) -> bool:
 
 
 @fail_open(NAME, None)
-def _note(serving: Serving, served: Served, request: Any, done: Any) -> None:
+def _note(lifecycle: RequestLifecycle, served: ServerRequest, request: Any, done: Any) -> None:
     """Say how it was answered, now that the answer is out."""
     response = done[0] if isinstance(done, tuple) else done
-    serving.answered(served, response.status, response.headers.items())
+    lifecycle.answered(served, response.status, response.headers.items())
     served.received = int(request.content.total_bytes)
     served.sent = _sent(response)
 
@@ -217,7 +217,7 @@ def _sent(response: Any) -> int:
 # -- right before the handler ----------------------------------------------------------------------
 
 
-def _finding(serving: Serving, found: Any, caller: CodeType) -> Any:
+def _finding(lifecycle: RequestLifecycle, found: Any, caller: CodeType) -> Any:
     """The property that tells a match's handler, with a surrounded one for whoever calls it.
 
     Whoever else asks, such as a middleware that compares it, gets the service's own.
@@ -227,42 +227,44 @@ def _finding(serving: Serving, found: Any, caller: CodeType) -> Any:
         own = found.fget(match)
         if sys._getframe(1).f_code is not caller:  # noqa: SLF001  # the only way to know who asks
             return own
-        return _guarded(serving, match.route, own)
+        return _guarded(lifecycle, match.route, own)
 
     return property(handler)
 
 
-def _guarded(serving: Serving, route: Any, own: Any) -> Any:
+def _guarded(lifecycle: RequestLifecycle, route: Any, own: Any) -> Any:
     if isinstance(own, type) or isinstance(route, SystemRoute):
         return own  # views are surrounded themselves; a system's route answers 404 or 405
     known = route.__dict__.get(_GUARDED)
-    if known is not None and known[0] is own and known[1] is serving:
+    if known is not None and known[0] is own and known[1] is lifecycle:
         return known[2]
 
     @wraps(own)
     async def guarded(request: Any) -> Any:
-        return await _within(serving, request, own)
+        return await _within(lifecycle, request, own)
 
-    setattr(route, _GUARDED, (own, serving, guarded))  # aiohttp caches by the identity of handlers
+    setattr(
+        route, _GUARDED, (own, lifecycle, guarded)
+    )  # aiohttp caches by the identity of handlers
     return guarded
 
 
-def _viewing(serving: Serving) -> Wrapper:
+def _viewing(lifecycle: RequestLifecycle) -> Wrapper:
     def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(original)
         async def run(view: Any) -> Any:
-            return await _within(serving, view.request, lambda _: original(view))
+            return await _within(lifecycle, view.request, lambda _: original(view))
 
         return run
 
     return wrap
 
 
-async def _within(serving: Serving, request: Any, handler: Handler) -> Any:
-    answer = _cross(serving, request)
+async def _within(lifecycle: RequestLifecycle, request: Any, handler: Handler) -> Any:
+    answer = _admit(lifecycle, request)
     if answer is not None:
         return answer
-    served: Served | None = request.get(_KEY)
+    served: ServerRequest | None = request.get(_KEY)
     context = None if served is None or served.ours else served.context
     token = None if context is None else attach(context)
     try:
@@ -280,22 +282,23 @@ async def _within(serving: Serving, request: Any, handler: Handler) -> Any:
 
 
 @fail_open(NAME, None)
-def _cross(serving: Serving, request: Any) -> Any:
+def _admit(lifecycle: RequestLifecycle, request: Any) -> Any:
     """What answers a request whose handler must not run."""
-    served: Served | None = request.get(_KEY)
+    served: ServerRequest | None = request.get(_KEY)
     if served is None:
-        query = request.rel_url.raw_query_string
-        served = request[_KEY] = serving.join(request.method, _header_of(request), query)
+        query = request.rel_url.raw_query_string.encode("latin-1", "replace")
+        headers = _headers_of(request, lifecycle.wanted)
+        served = request[_KEY] = lifecycle.join(request.method, headers, query)
     resource = request.match_info.route.resource
     if served is None or resource is None:
         return None
-    refusal = serving.cross(served, resource.canonical, request.match_info)
+    refusal = lifecycle.admit(served, resource.canonical, request.match_info)
     return None if refusal is None else _answered(refusal)
 
 
 @fail_open(NAME, None)
 def _answered(error: BaseException) -> Any:
-    answer: Answer | None = answer_to(error)
+    answer = answer_to(error)
     if answer is None:
         return None
     return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
@@ -304,11 +307,11 @@ def _answered(error: BaseException) -> Any:
 # -- where a server begins and ends ----------------------------------------------------------------
 
 
-def _starting(equipment: Equipment) -> Wrapper:
+def _starting(services: Services) -> Wrapper:
     def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(original)
         async def startup(app: Any) -> Any:
-            equipment.serving()
+            services.serving()
             return await original(app)
 
         return startup
@@ -316,14 +319,14 @@ def _starting(equipment: Equipment) -> Wrapper:
     return wrap
 
 
-def _cleaning(equipment: Equipment) -> Wrapper:
+def _cleaning(services: Services) -> Wrapper:
     def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @wraps(original)
         async def cleanup(app: Any) -> Any:
             try:
                 return await original(app)
             finally:
-                await asyncio.to_thread(equipment.flush)
+                await asyncio.to_thread(services.flush)
 
         return cleanup
 

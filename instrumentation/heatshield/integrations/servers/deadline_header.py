@@ -1,40 +1,39 @@
 """How long the caller of an HTTP request still waits, as its headers say."""
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
-from heatshield.context.deadline import Deadline, arrived
+from heatshield.context.deadline import TIME, Deadline, arrived
 from heatshield.names import DEADLINE_HEADER
 from heatshield.settings import ServiceSettings
 
-__all__ = ["Arrivals"]
+__all__ = ["DeadlineHeader"]
 
 _OURS: Final = DEADLINE_HEADER.encode()
 
 
-class Arrivals:
+class DeadlineHeader:
     """Reads deadlines from the headers of requests that come in.
 
     Args:
-        settings: whether to, and from which header beside ours. At the edge nobody is believed.
+        settings: whether to, and from which header beside ours. At the edge no caller is believed.
 
     Attributes:
-        headers: what it reads, in lower case.
+        names: the headers that are read, in lower case.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self.headers: tuple[bytes, ...] = ()
+        self.names: tuple[bytes, ...] = ()
         if settings.deadlines and not settings.edge:
             other = settings.deadline_header.strip().lower().encode()
-            self.headers = (_OURS, other) if other else (_OURS,)
+            self.names = (_OURS, other) if other else (_OURS,)
 
     def deadline(self, headers: Mapping[bytes, bytes]) -> Deadline | None:
         """The deadline of a request, if its headers (in lower case) say one; ours goes first."""
-        for name in self.headers:
+        for name in self.names:
             text = headers.get(name)
             if text is not None:
-                found = arrived(text, time.monotonic())
+                found = arrived(text, TIME.monotonic())
                 if found is not None:
                     return found
         return None

@@ -11,26 +11,27 @@ from functools import partial, wraps
 from typing import Any, Final
 
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.integrations.otel_contrib import Theirs
+from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.servers.asgi import Door as AsyncDoor
+from heatshield.integrations.servers.asgi import ServerMiddleware as AsgiMiddleware
+from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import (
     KEY,
     SERVER_ERROR,
-    Header,
-    Served,
-    Serving,
-    answer_to,
+    RequestLifecycle,
+    ServerRequest,
 )
-from heatshield.integrations.servers.wsgi import Door, header_of
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.servers.wsgi import ServerMiddleware, headers_of
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "django"
+ASGI: Final = "django over asgi"
+"""The lifecycle of requests that ASGI's middleware has opened, where Django stands on that."""
 
 _PATCHES: Final = Patches()
-_THEIRS: Final = Theirs("django", "DjangoInstrumentor")
+_THEIRS: Final = OtelContrib("django", "DjangoInstrumentor")
 _THEIR_MIDDLEWARE: Final = (
     "opentelemetry.instrumentation.django.middleware.otel_middleware._DjangoMiddleware"
 )
@@ -39,7 +40,7 @@ View = Callable[..., Any]
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch Django's handlers; replaces an earlier patch.
 
     Raises:
@@ -48,29 +49,29 @@ def install(equipment: Equipment) -> None:
     from django.core.handlers import asgi, base, exception, wsgi
 
     _PATCHES.undo()
-    serving = Serving(NAME, equipment)
-    _PATCHES.wrap(wsgi.WSGIHandler, "__call__", _entering(Door(serving, equipment)))
-    entering = _entering_async(serving, AsyncDoor(equipment), equipment.serving)
+    lifecycle = RequestLifecycle(NAME, services)
+    _PATCHES.wrap(wsgi.WSGIHandler, "__call__", _entering(ServerMiddleware(lifecycle, services)))
+    entering = _entering_async(lifecycle, AsgiMiddleware(ASGI, services), services.serving)
     _PATCHES.wrap(asgi.ASGIHandler, "__call__", entering)
-    guarding = _guarding(serving, ask_user=equipment.settings.user_scope)
+    guarding = _guarding(lifecycle, ask_user=services.settings.user_scope)
     _PATCHES.wrap(base.BaseHandler, "make_view_atomic", guarding)
-    _PATCHES.wrap(exception, "response_for_exception", _answering(serving))
+    _PATCHES.wrap(exception, "response_for_exception", _answering(lifecycle))
 
 
 def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
-    Serving.retire(NAME)
+    RequestLifecycle.retire(NAME)
 
 
-def _entering(door: Door) -> Wrapper:
+def _entering(middleware: ServerMiddleware) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def enter(handler: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
             if _has_theirs():
                 answer: Iterable[bytes] = original(handler, environ, start_response)
                 return answer
-            return door.enter(partial(original, handler), environ, start_response)
+            return middleware.enter(partial(original, handler), environ, start_response)
 
         return enter
 
@@ -78,16 +79,16 @@ def _entering(door: Door) -> Wrapper:
 
 
 def _entering_async(
-    serving: Serving, door: AsyncDoor, begin_serving: Callable[[], object]
+    lifecycle: RequestLifecycle, middleware: AsgiMiddleware, begin_serving: Callable[[], object]
 ) -> Wrapper:
     def wrap(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         @wraps(original)
         async def enter(handler: Any, scope: Any, receive: Any, send: Any) -> None:
-            if serving.is_retired or _has_theirs():
+            if lifecycle.is_retired or _has_theirs():
                 await original(handler, scope, receive, send)
                 return
             begin_serving()  # a server asks for the lifespan first, before any request
-            await door.enter(partial(original, handler), scope, receive, send)
+            await middleware.enter(partial(original, handler), scope, receive, send)
 
         return enter
 
@@ -104,7 +105,7 @@ def _has_theirs() -> bool:
     return _THEIR_MIDDLEWARE in settings.MIDDLEWARE
 
 
-def _guarding(serving: Serving, *, ask_user: bool) -> Wrapper:
+def _guarding(lifecycle: RequestLifecycle, *, ask_user: bool) -> Wrapper:
     """Surround views where they are made atomic: after all middleware, right before they run.
 
     Whoever looks at a view, or compares it, has the service's own by then.
@@ -117,19 +118,19 @@ def _guarding(serving: Serving, *, ask_user: bool) -> Wrapper:
 
             atomic = original(handler, view)
             if iscoroutinefunction(atomic):
-                return _guarded_async(serving, atomic, ask_user=ask_user)
-            return _guarded(serving, atomic, ask_user=ask_user)
+                return _guarded_async(lifecycle, atomic, ask_user=ask_user)
+            return _guarded(lifecycle, atomic, ask_user=ask_user)
 
         return make_view_atomic
 
     return wrap
 
 
-def _guarded(serving: Serving, view: View, *, ask_user: bool) -> View:
+def _guarded(lifecycle: RequestLifecycle, view: View, *, ask_user: bool) -> View:
     def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
         __traceback_hide__ = True  # for Django's debug page
         user = getattr(request, "user", None) if ask_user else None
-        refusal = _cross(serving, request, user)
+        refusal = _admit(lifecycle, request, user)
         if refusal is not None:
             return refusal
         try:
@@ -143,11 +144,11 @@ def _guarded(serving: Serving, view: View, *, ask_user: bool) -> View:
     return guarded
 
 
-def _guarded_async(serving: Serving, view: View, *, ask_user: bool) -> View:
+def _guarded_async(lifecycle: RequestLifecycle, view: View, *, ask_user: bool) -> View:
     async def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
         __traceback_hide__ = True  # as above
         user = await _user_of(request) if ask_user else None
-        refusal = _cross(serving, request, user)
+        refusal = _admit(lifecycle, request, user)
         if refusal is not None:
             return refusal
         try:
@@ -171,18 +172,19 @@ async def _user_of(request: Any) -> Any:
 
 
 @fail_open(NAME, None)
-def _cross(serving: Serving, request: Any, user: Any) -> Any:
+def _admit(lifecycle: RequestLifecycle, request: Any, user: Any) -> Any:
     """What answers a request whose view must not run."""
     carrier = _carrier_of(request)
     served = _served_in(carrier)
     if served is None:
-        query = request.META.get("QUERY_STRING", "")
-        served = carrier[KEY] = serving.join(request.method, _header_of(request), query)
+        query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
+        headers = headers_of(request.META, lifecycle.wanted)
+        served = carrier[KEY] = lifecycle.join(request.method, headers, query)
     match = request.resolver_match
     if served is None or match is None:
         return None
     template = "/" + str(match.route or "").removeprefix("^").removeprefix("/")
-    refusal = serving.cross(served, template, match.kwargs, user)
+    refusal = lifecycle.admit(served, template, match.kwargs, user)
     return None if refusal is None else _answered(refusal)
 
 
@@ -199,7 +201,7 @@ def _answered(error: BaseException) -> Any:
     return response
 
 
-def _answering(serving: Serving) -> Wrapper:
+def _answering(lifecycle: RequestLifecycle) -> Wrapper:
     """What leaves a middleware, which may be a rejection, too; and what ends as a 500."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,7 +213,7 @@ def _answering(serving: Serving) -> Wrapper:
                 return answer
             response = original(request, exc)
             if response.status_code >= SERVER_ERROR:
-                _note(serving, request, exc)
+                _note(lifecycle, request, exc)
             return response
 
         return response_for_exception
@@ -220,10 +222,10 @@ def _answering(serving: Serving) -> Wrapper:
 
 
 @fail_open(NAME, None)
-def _note(serving: Serving, request: Any, error: BaseException) -> None:
+def _note(lifecycle: RequestLifecycle, request: Any, error: BaseException) -> None:
     served = _served_in(_carrier_of(request))
     if served is not None:
-        serving.failed(served, error)
+        lifecycle.failed(served, error)
 
 
 def _carrier_of(request: Any) -> Any:
@@ -232,15 +234,6 @@ def _carrier_of(request: Any) -> Any:
     return request.META if scope is None else scope
 
 
-def _served_in(carrier: Any) -> Served | None:
-    served: Any = carrier.get(KEY)
-    if served is None or isinstance(served, Served):
-        return served
-    # ASGI's door has opened the span, and ends it.
-    ours = Served(served.request, served.method, served.span, None, ours=True)
-    ours.prefix = served.prefix
-    return ours
-
-
-def _header_of(request: Any) -> Header:
-    return header_of(request.META)
+def _served_in(carrier: Any) -> ServerRequest | None:
+    served: ServerRequest | None = carrier.get(KEY)
+    return served

@@ -10,18 +10,19 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.servers.asgi import Threshold
+from heatshield.integrations.servers.asgi import RouteGuard
 from heatshield.integrations.servers.starlette import handling, install_application
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "fastapi"
+GUARD: Final = "fastapi routes"
 
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch FastAPI's applications and routes; replaces an earlier patch.
 
     Raises:
@@ -31,9 +32,9 @@ def install(equipment: Equipment) -> None:
     from fastapi.routing import APIRoute
 
     _PATCHES.undo()
-    install_application(FastAPI, equipment, _PATCHES, _leave_tracing_to_us)
+    install_application(NAME, FastAPI, services, _PATCHES, _leave_tracing_to_us)
     if "handle" in vars(APIRoute):
-        _PATCHES.wrap(APIRoute, "handle", handling(Threshold(equipment), _template))
+        _PATCHES.wrap(APIRoute, "handle", handling(RouteGuard(GUARD, services), _template))
 
 
 def remove() -> None:

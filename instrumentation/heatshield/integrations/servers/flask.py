@@ -10,10 +10,12 @@ from functools import partial, wraps
 from typing import Any, Final
 
 from heatshield.counters import fail_open
+from heatshield.integrations.admission import Refusal
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.servers.server_request import KEY, Answer, Served, Serving, answer_to
-from heatshield.integrations.servers.wsgi import Door, header_of
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.servers.refusal import answer_to
+from heatshield.integrations.servers.server_request import KEY, RequestLifecycle, ServerRequest
+from heatshield.integrations.servers.wsgi import ServerMiddleware, headers_of
+from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
 
 __all__ = ["NAME", "install", "remove"]
@@ -25,7 +27,7 @@ _PATCHES: Final = Patches()
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch Flask's class and Werkzeug's server; replaces an earlier patch.
 
     Raises:
@@ -35,23 +37,23 @@ def install(equipment: Equipment) -> None:
     from werkzeug.serving import BaseWSGIServer
 
     _PATCHES.undo()
-    serving = Serving(NAME, equipment)
-    entering = _entering(Door(serving, equipment))
+    lifecycle = RequestLifecycle(NAME, services)
+    entering = _entering(ServerMiddleware(lifecycle, services))
     _PATCHES.wrap(Flask, "__call__", entering)
     _PATCHES.wrap(Flask, "wsgi_app", entering)  # what a middleware may have been given
-    _PATCHES.wrap(Flask, "dispatch_request", _dispatching(serving))
+    _PATCHES.wrap(Flask, "dispatch_request", _dispatching(lifecycle))
     _PATCHES.wrap(Flask, "handle_user_exception", _handling_user_exception)
-    _PATCHES.wrap(Flask, "handle_exception", _handling_exception(serving))
-    _PATCHES.wrap(BaseWSGIServer, "serve_forever", _serving_forever(equipment))
+    _PATCHES.wrap(Flask, "handle_exception", _handling_exception(lifecycle))
+    _PATCHES.wrap(BaseWSGIServer, "serve_forever", _serving_forever(services))
 
 
 def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
-    Serving.retire(NAME)
+    RequestLifecycle.retire(NAME)
 
 
-def _entering(door: Door) -> Wrapper:
+def _entering(middleware: ServerMiddleware) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def enter(app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -59,19 +61,19 @@ def _entering(door: Door) -> Wrapper:
             if getattr(app, "_is_instrumented_by_opentelemetry", False):
                 answer: Iterable[bytes] = original(app, environ, start_response)
                 return answer
-            return door.enter(partial(original, app), environ, start_response)
+            return middleware.enter(partial(original, app), environ, start_response)
 
         return enter
 
     return wrap
 
 
-def _dispatching(serving: Serving) -> Wrapper:
+def _dispatching(lifecycle: RequestLifecycle) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def dispatch_request(app: Any, *args: Any) -> Any:
             __traceback_hide__ = True  # for Werkzeug's debugger
-            refusal = _cross(serving)
+            refusal = _admit(lifecycle)
             answer = None if refusal is None else _answered(app, refusal)
             return original(app, *args) if answer is None else answer
 
@@ -81,23 +83,24 @@ def _dispatching(serving: Serving) -> Wrapper:
 
 
 @fail_open(NAME, None)
-def _cross(serving: Serving) -> Exception | None:
+def _admit(lifecycle: RequestLifecycle) -> Refusal | None:
     from flask import request as proxy
 
     # A proxy looks the request up each time; typed as the request, it does not show its own method.
     request = getattr(proxy, "_get_current_object")()  # noqa: B009
     environ = request.environ
-    served: Served | None = environ.get(KEY)
+    served: ServerRequest | None = environ.get(KEY)
     if served is None:
-        query = environ.get("QUERY_STRING", "")
-        served = environ[KEY] = serving.join(request.method, header_of(environ), query)
+        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        headers = headers_of(environ, lifecycle.wanted)
+        served = environ[KEY] = lifecycle.join(request.method, headers, query)
     if served is None:
         return None
     if request.url_rule is None:
-        serving.no_route(served)
+        lifecycle.no_route(served)
         return None
     parameters = request.view_args or {}
-    return serving.cross(served, str(request.url_rule.rule), parameters, request.remote_user)
+    return lifecycle.admit(served, str(request.url_rule.rule), parameters, request.remote_user)
 
 
 def _handling_user_exception(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,7 +113,7 @@ def _handling_user_exception(original: Callable[..., Any]) -> Callable[..., Any]
     return handle_user_exception
 
 
-def _handling_exception(serving: Serving) -> Wrapper:
+def _handling_exception(lifecycle: RequestLifecycle) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def handle_exception(app: Any, *args: Any) -> Any:
@@ -118,7 +121,7 @@ def _handling_exception(serving: Serving) -> Wrapper:
             answer = _answered(app, args[-1])
             if answer is not None:
                 return app.finalize_request(*args[:-1], answer, from_error_handler=True)
-            _note(serving, args[-1])
+            _note(lifecycle, args[-1])
             return original(app, *args)
 
         return handle_exception
@@ -128,7 +131,7 @@ def _handling_exception(serving: Serving) -> Wrapper:
 
 @fail_open(NAME, False)
 def _is_expected(app: Any, error: BaseException) -> bool:
-    """Whether the service has an error handler for rejections, who are then its own business.
+    """Whether the service has an error handler for rejections, and answers them itself.
 
     One for every exception is not meant for decisions.
     """
@@ -140,30 +143,30 @@ def _is_expected(app: Any, error: BaseException) -> bool:
 
 @fail_open(NAME, None)
 def _answered(app: Any, error: BaseException) -> Any:
-    answer: Answer | None = answer_to(error)
+    answer = answer_to(error)
     if answer is None:
         return None
     return app.response_class(answer.body, answer.status, answer.headers)
 
 
 @fail_open(NAME, None)
-def _note(serving: Serving, error: BaseException) -> None:
+def _note(lifecycle: RequestLifecycle, error: BaseException) -> None:
     from flask import request
 
     served = request.environ.get(KEY)
     if served is not None:
-        serving.failed(served, error)
+        lifecycle.failed(served, error)
 
 
-def _serving_forever(equipment: Equipment) -> Wrapper:
+def _serving_forever(services: Services) -> Wrapper:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def serve_forever(*args: Any, **kwargs: Any) -> Any:
-            equipment.serving()
+            services.serving()
             try:
                 return original(*args, **kwargs)
             finally:
-                equipment.flush()
+                services.flush()
 
         return serve_forever
 

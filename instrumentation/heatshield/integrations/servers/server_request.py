@@ -1,17 +1,21 @@
-"""What a request goes through on its way to its handler, in frameworks that are not ASGI's.
+"""What a request goes through on its way to its handler, in every HTTP framework.
 
-A framework's integration says when; this says what: :meth:`Serving.open` where a request comes in,
-:meth:`Serving.cross` right before its handler, :meth:`Serving.close` when the answer is out. Where
-somebody else has opened the server span, that one is joined: it is named and marked here, and ended
-by whoever began it.
+A framework's integration says when; this file says what::
+
+    open      the server span begins, the user is named, the deadline is read
+    admit     the router has chosen: the call has its name, and is refused or admitted
+    answered  the head of the answer is out
+    failed    an error has left the handler
+    close     the answer is out: what it moved is counted, the span ends
+
+Where another instrumentation has opened the server span, that one is joined: it is named and marked
+here, and ended where it was begun.
 """
 
-import json
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Final
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current, set_value
 from opentelemetry.trace import (
     INVALID_SPAN,
     Span,
@@ -21,45 +25,48 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from heatshield.breakers.expiry import EXPIRED_STATUS, DeadlineExceeded, expiry_in
-from heatshield.breakers.gate import mark_rejected
-from heatshield.context.deadline import Deadline, left_s, with_deadline
+from heatshield.context.deadline import Deadline, deadline_in, with_deadline
 from heatshield.context.finished import KEY
-from heatshield.context.request import Request, request_in, with_request
+from heatshield.context.propagator import HEADERS
+from heatshield.context.request import GUARD_KEY, Request, request_in, with_request
+from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
-from heatshield.integrations.servers.deadline_header import Arrivals
+from heatshield.integrations.admission import Refusal, admit
+from heatshield.integrations.servers.deadline_header import DeadlineHeader
 from heatshield.integrations.servers.http_method import method_name
-from heatshield.integrations.servers.route import name_call, refusal_of
-from heatshield.integrations.services import Equipment
-from heatshield.names import BREAKER_HEADER
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE, BreakerOpen, refusal_in
+from heatshield.integrations.services import Services
+from heatshield.names import BREAKER_HEADER, CALL, COST_BYTES
+from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
+from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.stamp import add_cost, stamp_user
+from heatshield.tracing.span import Span as OurSpan
+from heatshield.tracing.stamp import stamp_user
+from heatshield.tracing.values import Attributes
 
-__all__ = ["KEY", "LISTS", "SERVER_ERROR", "Answer", "Header", "Served", "Serving", "answer_to"]
+__all__ = ["KEY", "LISTS", "SERVER_ERROR", "Headers", "RequestLifecycle", "ServerRequest"]
 
 SERVER_ERROR: Final = 500
 
-LISTS: Final = frozenset({"baggage", "tracestate"})
+LISTS: Final = frozenset({b"baggage", b"tracestate"})
 """Headers that may come in several lines, which are one list; of any other the first counts."""
 
-Header = Callable[[str], str | None]
-"""From the lower-case name of a header to its value."""
+Headers = Mapping[bytes, bytes]
+"""Headers of a request by lower-case name; :attr:`RequestLifecycle.wanted` are enough."""
 
 
-class Served:
+class ServerRequest:
     """One request on its way through an application.
 
     Attributes:
         request: what this process knows of it.
         method: the first word of its call's name.
-        span: the server span.
-        ours: its span was opened here, and is to be ended here.
+        span: the server span, ours or another instrumentation's.
+        ours: its span was opened here, and is ended here.
         within: its span is of another integration of ours, around this framework.
         context: the request's; ``None`` if it is the current one.
-        deadline: how long its caller waits, if that is known and heeded.
-        failure: the identity of what left its handler last.
-        prefix: what stands before its route's template.
+        deadline: when its caller stops waiting, if that is known and heeded.
+        failure: the identity of the error that left its handler last.
+        prefix: the templates of the mounts it has come through.
         root: the path under which the whole application is served.
         status: of the answer; 0 before there is one.
         received: bytes of its body.
@@ -82,56 +89,35 @@ class Served:
         self.status = self.received = self.sent = 0
 
 
-class Answer(NamedTuple):
-    """What a request is answered with that is refused or came too late."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-def answer_to(error: BaseException) -> Answer | None:
-    """The answer that an error stands for which is a decision and no failure; marks the span."""
-    refusal = refusal_in(error)
-    if refusal is not None:
-        request = request_in()
-        span = request.span if request is not None else get_current_span()
-        mark_rejected(span, refusal.entry_id)
-        return _answer(UNAVAILABLE, refusal)
-    expiry = expiry_in(error)
-    return None if expiry is None else _answer(EXPIRED_STATUS, expiry)
-
-
-def _answer(status: int, error: BreakerOpen | DeadlineExceeded) -> Answer:
-    body = json.dumps({"detail": str(error)}).encode()
-    return Answer(status, {**error.headers, "content-type": "application/json"}, body)
-
-
-class Serving:
+class RequestLifecycle:
     """Sees the requests of one framework through.
 
     Args:
-        framework: names the tracer.
-        equipment: of the runtime.
+        framework: whose.
+        services: of the runtime.
+        scope: names the tracer, where that is not the framework.
 
     Attributes:
         excluded_paths: prefixes of paths that make no spans.
+        wanted: lower-case names of the headers that are looked at.
 
-    A patch can't be taken out from under somebody else's. One that is left then stays out of the
-    way, because its serving is not the one in use any more.
+    A patch can't be taken out from under another library's. One that is left then stays out of the
+    way, because its lifecycle is not the one in use any more.
     """
 
-    _in_use: ClassVar[dict[str, "Serving"]] = {}
+    _in_use: ClassVar[dict[str, "RequestLifecycle"]] = {}
 
-    def __init__(self, framework: str, equipment: Equipment) -> None:
+    def __init__(self, framework: str, services: Services, scope: str = "") -> None:
         self._framework = framework
         self._in_use[framework] = self
-        settings = equipment.settings
-        self._tracer = PROVIDER.get_tracer(f"heatshield.{framework}")
-        self._read = equipment.propagator.read
-        self._identity = equipment.identity
-        self._arrivals = Arrivals(settings)
+        settings = services.settings
+        self._tracer = PROVIDER.get_tracer(f"heatshield.{scope or framework}")
+        self._read = services.propagator.read
+        self._identity = services.identity
+        self._deadlines = DeadlineHeader(settings)
         self.excluded_paths = settings.excluded_paths
+        names = (name.encode() for name in HEADERS)
+        self.wanted = services.identity.headers.union(names, self._deadlines.names)
 
     @classmethod
     def retire(cls, framework: str) -> None:
@@ -147,70 +133,116 @@ class Serving:
         """Whether requests of this path make no spans."""
         return bool(self.excluded_paths) and path.startswith(self.excluded_paths)
 
-    @fail_open("serving", None)
     def open(
-        self, method: str, attributes: dict[str, Any], header: Header, query: str = ""
-    ) -> Served | None:
-        """Open the span of a request, or join the one it has; ``None`` if it is not to be seen.
+        self, method: str, attributes: Attributes, headers: Headers, query: bytes = b""
+    ) -> ServerRequest | None:
+        """Join the span that a request has, or open one; ``None`` if it is not to be seen.
 
         Args:
             method: of HTTP.
             attributes: of the span; plain values, taken over.
-            header: reads the request's headers.
+            headers: of the request.
             query: of its address.
         """
-        here = get_current()
-        if self.is_retired or here.get(_SUPPRESS_INSTRUMENTATION_KEY):
+        if self.is_retired or get_current().get(_SUPPRESS_INSTRUMENTATION_KEY):
             return None
-        served = _joined(method) or self._begun(method, attributes, header, here)
-        self._name(served, header, query)
+        joined = self.join(method, headers, query)
+        if joined is not None:
+            return joined
+        return self.begin(method_name(method), attributes, headers, query)
+
+    def begin(
+        self,
+        name: str,
+        attributes: Attributes,
+        headers: Headers,
+        query: bytes = b"",
+        *,
+        outer: Request | None = None,
+        waits: bool = True,
+    ) -> ServerRequest:
+        """Open the span of a request.
+
+        Args:
+            name: of its method, as the first word of its call's name.
+            attributes: of the span; plain values, taken over.
+            headers: of the request.
+            query: of its address.
+            outer: the request that it was made within, if it came from this process.
+            waits: its caller waits for one answer.
+        """
+
+        def header(name: str) -> str | None:
+            value = headers.get(name.encode())
+            return None if value is None else value.decode("latin-1")
+
+        inbound = self._read(header)
+        request = inbound.request()
+        context = inbound.context(request, _base(request, outer, root=not inbound.trace_id))
+        span = self._tracer.open(name, SpanKind.SERVER, attributes, context)
+        if not request.call:
+            request.enter(name, span)  # where the service's own sampler made no span
+        deadline = self._deadlines.deadline(headers) if waits else None
+        if deadline is not None:
+            context = with_deadline(deadline, context)
+        served = ServerRequest(request, name, span, set_span_in_context(span, context), ours=True)
+        served.deadline = deadline
+        self.name_user(served, headers, query)
         return served
 
-    @fail_open("serving", None)
-    def join(self, method: str, header: Header, query: str = "") -> Served | None:
-        """Join the span that somebody else has opened for the request that runs here."""
+    def join(self, method: str, headers: Headers, query: bytes = b"") -> ServerRequest | None:
+        """Join the span that another instrumentation has opened for the request that runs here."""
         served = None if self.is_retired else _joined(method)
         if served is not None:
-            self._name(served, header, query)
+            self.name_user(served, headers, query)
         return served
 
-    @fail_open("serving", None)
-    def cross(
-        self, served: Served, template: str, parameters: Mapping[str, Any], user: object = None
-    ) -> BreakerOpen | DeadlineExceeded | None:
-        """Say which handler is about to run; what is returned is why it must not.
+    def name_user(self, served: ServerRequest, headers: Headers, query: bytes) -> None:
+        """Name the user by what the request says of itself, as far as the settings want it."""
+        identity = self._identity
+        if identity.headers or identity.reads_query:
+            identity.on_entry(served.request, headers, query if identity.reads_query else b"")
+            stamp_user(served.span, served.request)
+
+    def admit(
+        self,
+        served: ServerRequest,
+        template: str,
+        parameters: Mapping[str, object],
+        user: object = None,
+        *,
+        final: bool = True,
+    ) -> Refusal | None:
+        """Name the call, as its handler is about to run; returns why it must not.
 
         Args:
             served: the request.
-            template: of its route; low cardinality.
+            template: of its route below the mounts it has come through; low cardinality.
             parameters: of its path.
-            user: whom the framework has authenticated.
+            user: that the framework has authenticated.
+            final: the handler is next, and not an application that may have routes of its own.
         """
         request, template = served.request, served.prefix + template
         if request.entered:
             return None
         call = f"{served.method} {template}"
         request.call = call
-        name_call(served.span, call, template)
+        _name_call(served.span, call, template)
         if self._identity.reads_route:
             self._identity.on_route(request, parameters, user)
             stamp_user(served.span, request)
-        refusal = refusal_of(served.method, template, request)
-        if refusal is not None:
-            return refusal
-        left = left_s(time.monotonic())
-        if left is not None and left <= 0:
-            return DeadlineExceeded()
-        request.entered = True
-        return None
+        # Where HEAD has no handler of its own, it runs that of GET.
+        also = f"GET {template}" if served.method == "HEAD" else ""
+        return admit(request, served.span, call, also=also, deadline=served.deadline, final=final)
 
-    def no_route(self, served: Served) -> None:
-        """There is no handler for the request: its path, which anybody can choose, is no name."""
+    def no_route(self, served: ServerRequest) -> None:
+        """Name a request without a handler: its path, which any caller can choose, is no name."""
         if not served.ours and not served.request.entered:
             served.span.update_name(served.method)
 
-    @fail_open("serving", None)
-    def answered(self, served: Served, status: int, headers: Iterable[tuple[str, str]]) -> None:
+    def answered(
+        self, served: ServerRequest, status: int, headers: Iterable[tuple[str, str]]
+    ) -> None:
         """Note the head of the answer.
 
         A service may answer a rejection in its own words; a header says that it is one.
@@ -222,29 +254,29 @@ class Serving:
                     mark_rejected(served.span, value[:MAX_ID_LENGTH])
 
     @fail_open("serving", None)
-    def failed(self, served: Served, error: BaseException) -> None:
-        """Note what left the handler, unless whoever opened the span does."""
-        if not served.ours or served.failure == id(error):
-            return
-        served.failure = id(error)
-        if refusal_in(error) is None:
-            served.span.record_exception(error)
-            served.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    def failed(self, served: ServerRequest, error: BaseException) -> None:
+        """Note what left the handler, unless the span's own instrumentation does."""
+        if served.ours and served.failure != id(error):
+            served.failure = id(error)
+            fail(served.span, error)
 
-    def close(self, served: Served) -> None:
-        """Say what it cost, and end the span; only the first time counts."""
+    def close(self, served: ServerRequest) -> None:
+        """Note what it cost, and end the span; only the first time counts."""
         self._conclude(served)
         if served.ours:
             served.span.end()
 
     @fail_open("serving", None)
-    def _conclude(self, served: Served) -> None:
-        if served.deadline is not None:
+    def _conclude(self, served: ServerRequest) -> None:
+        if served.ours and served.deadline is not None:
             served.deadline.lift()
         span = served.span
         if not span.is_recording() or served.within:  # which counts itself what it moves
             return
-        add_cost(bytes=served.received + served.sent, span=span)
+        moved = served.received + served.sent
+        if moved:
+            so_far = attributes_of(span).get(COST_BYTES, 0)
+            span.set_attribute(COST_BYTES, moved + (so_far if type(so_far) is int else 0))
         if not served.ours:
             return
         if served.received:
@@ -255,40 +287,36 @@ class Serving:
             if served.status >= SERVER_ERROR:
                 span.set_status(StatusCode.ERROR)
 
-    def _begun(
-        self, method: str, attributes: dict[str, Any], header: Header, here: Context
-    ) -> Served:
-        inbound = self._read(header)
-        request = inbound.request()
-        if not inbound.trace_id:  # what the server was started in is no part of its requests
-            here = set_span_in_context(INVALID_SPAN, here)
-        context = inbound.context(request, here)
-        name = method_name(method)
-        span = self._tracer.open(name, SpanKind.SERVER, attributes, context)
-        if not request.call:
-            request.enter(name, span)  # where the service's own sampler made no span
-        deadline = self._arrivals.deadline(_read(header, self._arrivals.headers))
-        if deadline is not None:
-            context = with_deadline(deadline, context)
-        served = Served(request, name, span, set_span_in_context(span, context), ours=True)
-        served.deadline = deadline
-        return served
 
-    def _name(self, served: Served, header: Header, query: str) -> None:
-        """Name the user by what the request says of itself, as far as the settings want it."""
-        identity = self._identity
-        if identity.headers or identity.reads_query:
-            raw_query = query.encode("latin-1", "replace") if identity.reads_query else b""
-            identity.on_entry(served.request, _read(header, identity.headers), raw_query)
-            stamp_user(served.span, served.request)
+def _base(request: Request, outer: Request | None, *, root: bool) -> Context:
+    """The context that a request's own is made from.
+
+    Args:
+        request: that came in.
+        outer: that it was made within, if it came from this process.
+        root: it names no parent itself.
+    """
+    here = get_current()
+    if outer is not None and outer.span.is_recording():
+        request.inherit(outer)
+        return set_value(GUARD_KEY, "", here)
+    if root:  # what the server was started in is no part of its requests
+        return set_span_in_context(INVALID_SPAN, here)
+    return here
 
 
-def _read(header: Header, names: Iterable[bytes]) -> dict[bytes, bytes]:
-    values = ((name, header(name.decode("latin-1"))) for name in names)
-    return {name: value.encode("latin-1", "replace") for name, value in values if value}
+def _name_call(span: Span, call: str, template: str) -> None:
+    """Name a server span after the call that it turned out to be.
+
+    One of the SDK was stamped when it began, with the method alone.
+    """
+    span.set_attribute("http.route", template)
+    span.update_name(call)
+    if not isinstance(span, OurSpan):
+        span.set_attribute(CALL, call)
 
 
-def _joined(method: str) -> Served | None:
+def _joined(method: str) -> ServerRequest | None:
     request, context = request_in(), None
     if request is None:
         span = get_current_span()
@@ -301,7 +329,8 @@ def _joined(method: str) -> Served | None:
         context = with_request(request)
     if not request.span.is_recording():
         return None
-    served = Served(request, method_name(method), request.span, context, ours=False)
+    served = ServerRequest(request, method_name(method), request.span, context, ours=False)
+    served.deadline = deadline_in()
     scope = getattr(request.span, "instrumentation_scope", None)
     served.within = str(getattr(scope, "name", "")).startswith("heatshield.")
     return served

@@ -10,18 +10,19 @@ from functools import wraps
 from typing import Any, Final
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.servers.asgi import Door, Threshold
-from heatshield.integrations.servers.asgi_refusals import Refusals, answer
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.servers.asgi import RouteGuard, ServerMiddleware
+from heatshield.integrations.servers.asgi_refusal import Refusals, send_refusal
+from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "handling", "install", "install_application", "remove"]
 
 NAME: Final = "starlette"
+GUARD: Final = "starlette routes"
 
 _PATCHES: Final = Patches()
 
 
-def install(equipment: Equipment) -> None:
+def install(services: Services) -> None:
     """Patch Starlette's applications and routes; replaces an earlier patch.
 
     Raises:
@@ -31,12 +32,12 @@ def install(equipment: Equipment) -> None:
     from starlette.routing import Host, Mount, Route, WebSocketRoute
 
     _PATCHES.undo()
-    threshold = Threshold(equipment)
-    install_application(Starlette, equipment, _PATCHES)
+    guard = RouteGuard(GUARD, services)
+    install_application(NAME, Starlette, services, _PATCHES)
     for route in (Route, WebSocketRoute):
-        _PATCHES.wrap(route, "handle", handling(threshold, lambda one, _: one.path_format))
+        _PATCHES.wrap(route, "handle", handling(guard, lambda one, _: one.path_format))
     for mount in (Mount, Host):
-        _PATCHES.wrap(mount, "handle", _mounting(threshold))
+        _PATCHES.wrap(mount, "handle", _mounting(guard))
 
 
 def remove() -> None:
@@ -45,20 +46,22 @@ def remove() -> None:
 
 
 def install_application(
+    name: str,
     cls: Any,
-    equipment: Equipment,
+    services: Services,
     patches: Patches,
     prepare: Callable[[Any], object] = lambda _: None,
 ) -> None:
     """Patch a class of applications.
 
     Args:
+        name: of the framework.
         cls: the class.
-        equipment: of the runtime.
+        services: of the runtime.
         patches: keeps what is replaced.
         prepare: called with the application before each of its requests.
     """
-    door = Door(equipment)
+    middleware = ServerMiddleware(name, services)
 
     def calling(original: Callable[..., Any]) -> Callable[..., Any]:
         async def called(app: Any, scope: Any, receive: Any, send: Any) -> None:
@@ -70,12 +73,12 @@ def install_application(
                 await original(app, scope, receive, send)
                 return
             prepare(app)
-            await door.enter(inner, scope, receive, send)
+            await middleware.enter(inner, scope, receive, send)
 
         return wraps(original)(called)
 
     patches.wrap(cls, "__call__", calling)
-    patches.wrap(cls, "build_middleware_stack", _building(equipment.serving))
+    patches.wrap(cls, "build_middleware_stack", _building(services.serving))
 
 
 def _building(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -100,16 +103,16 @@ def _building(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], C
 
 
 def handling(
-    threshold: Threshold, template_of: Callable[[Any, Any], str]
+    guard: RouteGuard, template_of: Callable[[Any, Any], str]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wraps a route's ``handle``: the request crosses the threshold, or is answered as refused."""
+    """Wraps a route's ``handle``: the request is admitted, or answered as refused."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         async def handle(route: Any, scope: Any, receive: Any, send: Any) -> None:
-            refusal = threshold.cross(scope, template_of(route, scope))
+            refusal = guard.admit(scope, template_of(route, scope))
             if refusal is not None:
-                await answer(refusal, scope, send)
+                await send_refusal(refusal, scope, send)
                 return
             await original(route, scope, receive, send)
 
@@ -118,15 +121,15 @@ def handling(
     return wrap
 
 
-def _mounting(threshold: Threshold) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _mounting(guard: RouteGuard) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         async def handle(mount: Any, scope: Any, receive: Any, send: Any) -> None:
-            threshold.pass_mount(scope, getattr(mount, "path", ""))
+            guard.pass_mount(scope, getattr(mount, "path", ""))
             if not getattr(mount, "routes", ()):  # no router of ours inside: this is the call
-                refusal = threshold.cross(scope, "/{path}", final=False)
+                refusal = guard.admit(scope, "/{path}", final=False)
                 if refusal is not None:
-                    await answer(refusal, scope, send)
+                    await send_refusal(refusal, scope, send)
                     return
             await original(mount, scope, receive, send)
 

@@ -1,7 +1,7 @@
 """The server side over WSGI: one span a request, until its body is out.
 
-From the outside in: :class:`Door` (around the application: span, user), the service's own
-middleware, the framework, and what its integration puts before its handlers.
+From the outside in: :class:`ServerMiddleware` (around the application: span, user), the service's
+own middleware, the framework, and what its integration puts before its handlers.
 """
 
 import os
@@ -11,10 +11,15 @@ from typing import Any, Final
 from opentelemetry.context import attach, detach
 
 from heatshield.counters import fail_open
-from heatshield.integrations.servers.server_request import KEY, Header, Served, Serving
-from heatshield.integrations.services import Equipment
+from heatshield.integrations.servers.server_request import (
+    KEY,
+    Headers,
+    RequestLifecycle,
+    ServerRequest,
+)
+from heatshield.integrations.services import Services
 
-__all__ = ["Door", "header_of"]
+__all__ = ["ServerMiddleware", "headers_of"]
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -24,36 +29,36 @@ MOST_MOUNTS: Final = 64
 """Different paths that mounted applications are known by. A middleware may take such a path from a
 header, and what callers choose must not make names without end."""
 
-_KEYS: Final[dict[str, str]] = {}
+_KEYS: Final[dict[bytes, str]] = {}
 """Names of headers as an environ has them. Only names that settings and protocols know get here."""
 
 
-def header_of(environ: Environ) -> Header:
-    """Reads the headers of a request."""
-
-    def header(name: str) -> str | None:
+def headers_of(environ: Environ, wanted: Iterable[bytes]) -> Headers:
+    """Those headers of a request that are looked at."""
+    headers: dict[bytes, bytes] = {}
+    for name in wanted:
         key = _KEYS.get(name)
         if key is None:
-            key = _KEYS[name] = "HTTP_" + name.upper().replace("-", "_")
+            key = _KEYS[name] = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         value = environ.get(key)
-        return value if isinstance(value, str) else None
+        if isinstance(value, str) and value:
+            headers[name] = value.encode("latin-1", "replace")
+    return headers
 
-    return header
 
-
-class Door:
+class ServerMiddleware:
     """Opens the span of each request that comes in, and ends it.
 
     Args:
-        serving: of the framework.
-        equipment: of the runtime.
+        lifecycle: of the framework's requests.
+        services: of the runtime.
     """
 
-    def __init__(self, serving: Serving, equipment: Equipment) -> None:
-        self._serving = serving
-        self._begin_serving = equipment.serving
+    def __init__(self, lifecycle: RequestLifecycle, services: Services) -> None:
+        self._lifecycle = lifecycle
+        self._begin_serving = services.serving
         self._page: Application | None = None
-        self._metrics_path = equipment.settings.metrics_path
+        self._metrics_path = services.settings.metrics_path
         self._served_by = 0
         self._mounts: set[str] = set()
 
@@ -65,7 +70,7 @@ class Door:
         if KEY in environ:
             self._pass_mount(environ)
             return app(environ, start_response)
-        if self._serving.is_retired:
+        if self._lifecycle.is_retired:
             return app(environ, start_response)
         self._serve_from_now_on()
         if self._metrics_path and environ.get("PATH_INFO") == self._metrics_path:
@@ -79,8 +84,8 @@ class Door:
         try:
             body = app(environ, self._watching(served, start_response, head))
         except BaseException as error:
-            self._serving.failed(served, error)
-            self._serving.close(served)
+            self._lifecycle.failed(served, error)
+            self._lifecycle.close(served)
             raise
         finally:
             if token is not None:
@@ -102,9 +107,9 @@ class Door:
         return self._page
 
     @fail_open("wsgi", None)
-    def _open(self, environ: Environ) -> Served | None:
+    def _open(self, environ: Environ) -> ServerRequest | None:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        if self._serving.is_excluded(path):
+        if self._lifecycle.is_excluded(path):
             return None
         attributes: dict[str, Any] = {
             "http.request.method": environ.get("REQUEST_METHOD", "GET"),
@@ -115,8 +120,9 @@ class Door:
             if value := environ.get(key):
                 attributes[name] = value
         method = attributes["http.request.method"]
-        query = environ.get("QUERY_STRING", "")
-        served = self._serving.open(method, attributes, header_of(environ), query)
+        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        headers = headers_of(environ, self._lifecycle.wanted)
+        served = self._lifecycle.open(method, attributes, headers, query)
         if served is not None:
             if served.within:
                 self._mount(served, environ)
@@ -129,11 +135,11 @@ class Door:
     @fail_open("wsgi", None)
     def _pass_mount(self, environ: Environ) -> None:
         """Note that the request goes on into another application, which is mounted in this one."""
-        served: Served | None = environ[KEY]
+        served: ServerRequest | None = environ[KEY]
         if served is not None:
             self._mount(served, environ)
 
-    def _mount(self, served: Served, environ: Environ) -> None:
+    def _mount(self, served: ServerRequest, environ: Environ) -> None:
         script = environ.get("SCRIPT_NAME", "")
         if script == served.root or not script.startswith(served.root):
             return
@@ -143,7 +149,7 @@ class Door:
             served.prefix = prefix
 
     def _watching(
-        self, served: Served, start_response: StartResponse, head: list[tuple[str, str]]
+        self, served: ServerRequest, start_response: StartResponse, head: list[tuple[str, str]]
     ) -> StartResponse:
         def watched(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             head[:] = headers
@@ -153,19 +159,19 @@ class Door:
         return watched
 
     @fail_open("wsgi", None)
-    def _note(self, served: Served, status: str, headers: list[tuple[str, str]]) -> None:
-        self._serving.answered(served, int(status[:3]), headers)
+    def _note(self, served: ServerRequest, status: str, headers: list[tuple[str, str]]) -> None:
+        self._lifecycle.answered(served, int(status[:3]), headers)
 
     def _followed(
         self,
         body: Iterable[bytes],
-        served: Served,
+        served: ServerRequest,
         environ: Environ,
         head: list[tuple[str, str]],
     ) -> Iterable[bytes]:
         if isinstance(body, list | tuple):
             served.sent = sum(map(len, body))
-            self._serving.close(served)
+            self._lifecycle.close(served)
             return body
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper):
@@ -173,9 +179,9 @@ class Door:
             served.sent = _length(head)
             self._close_with(body, served)
             return body
-        return _Body(body, served, self._serving)
+        return _Body(body, served, self._lifecycle)
 
-    def _close_with(self, file: Any, served: Served) -> None:
+    def _close_with(self, file: Any, served: ServerRequest) -> None:
         original = getattr(file, "close", None)
 
         def close() -> None:
@@ -183,12 +189,12 @@ class Door:
                 if original is not None:
                     original()
             finally:
-                self._serving.close(served)
+                self._lifecycle.close(served)
 
         try:
             file.close = close
         except AttributeError:  # a server's own type
-            self._serving.close(served)
+            self._lifecycle.close(served)
 
 
 @fail_open("wsgi", 0)
@@ -200,13 +206,15 @@ def _length(head: list[tuple[str, str]]) -> int:
 class _Body:
     """The application's answer, with its bytes counted; runs within the request's context."""
 
-    __slots__ = ("_body", "_chunks", "_served", "_serving")
+    __slots__ = ("_body", "_chunks", "_lifecycle", "_served")
 
-    def __init__(self, body: Iterable[bytes], served: Served, serving: Serving) -> None:
+    def __init__(
+        self, body: Iterable[bytes], served: ServerRequest, lifecycle: RequestLifecycle
+    ) -> None:
         self._body = body
         self._chunks: Iterator[bytes] | None = None
         self._served = served
-        self._serving = serving
+        self._lifecycle = lifecycle
 
     def __iter__(self) -> Iterator[bytes]:
         self._chunks = iter(self._body)
@@ -227,7 +235,7 @@ class _Body:
             if close is not None:
                 self._within(close)
         finally:
-            self._serving.close(self._served)
+            self._lifecycle.close(self._served)
 
     def _within(self, step: Callable[[], Any]) -> Any:
         context = self._served.context
@@ -237,7 +245,7 @@ class _Body:
         except StopIteration:
             raise
         except BaseException as error:
-            self._serving.failed(self._served, error)
+            self._lifecycle.failed(self._served, error)
             raise
         finally:
             if token is not None:

@@ -1,0 +1,56 @@
+"""The step right before a handler, whatever the protocol: the call is admitted, or refused.
+
+Integrations of servers name the user and the call, ask :func:`admit`, and answer a refusal in their
+protocol: ``servers/refusal.py`` over HTTP, ``rpc/grpc_calls.py`` and ``rpc/thrift_field.py``.
+"""
+
+from opentelemetry.trace import Span
+
+from heatshield.breakers.expiry import DeadlineExceeded, expiry_in
+from heatshield.breakers.gate import GATE
+from heatshield.context.deadline import TIME, Deadline
+from heatshield.context.request import Request
+from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.tracing.failure import mark_rejected
+
+__all__ = ["Refusal", "admit", "refusal_behind"]
+
+Refusal = BreakerOpen | DeadlineExceeded
+"""Why a call is not run: a breaker is open for its user, or its caller has stopped waiting. Either
+is a decision and no failure."""
+
+
+def admit(
+    request: Request,
+    span: Span,
+    call: str,
+    *,
+    also: str = "",
+    deadline: Deadline | None = None,
+    final: bool = True,
+) -> Refusal | None:
+    """Decide whether a call runs; ``None`` lets it run.
+
+    Args:
+        request: with its user named; notes that its handler runs.
+        span: the server span, which a rejection is marked on.
+        call: as breakers name it.
+        also: another name of the same call.
+        deadline: when its caller stops waiting, if that is known.
+        final: the handler is next, and not an application that may have routes of its own.
+    """
+    refusal = GATE.refusal(call, request.user)
+    if refusal is None and also:
+        refusal = GATE.refusal(also, request.user)
+    if refusal is not None:
+        mark_rejected(span, refusal.entry_id)
+        return refusal
+    if deadline is not None and deadline.at <= TIME.monotonic():
+        return DeadlineExceeded()
+    request.entered = final
+    return None
+
+
+def refusal_behind(error: BaseException) -> Refusal | None:
+    """The refusal that an error is or stands for; ``None`` for any other error."""
+    return refusal_in(error) or expiry_in(error)
