@@ -11,7 +11,7 @@ import duckdb
 import psutil
 
 from heatshield_collector.cli import SERVICE
-from heatshield_collector.store.duckdb.store import FILE_NAME
+from heatshield_collector.store.duckdb.database import FILE_NAME
 from stickershop.processes import Child, Processes, answers_ok, free_port
 
 __all__ = ["HOST", "RealCollector", "clean_environment"]
