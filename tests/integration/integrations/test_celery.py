@@ -1,5 +1,7 @@
 """Celery with real workers: spans, users, refusals; and that no refused task is retried."""
 
+# long: all tests share one worker of Celery, which takes two seconds to end
+
 from contextlib import contextmanager
 from contextvars import copy_context
 

@@ -1,5 +1,7 @@
 """A service that is instrumented in this process, with its threads left out."""
 
+import logging
+
 import pytest
 from opentelemetry.context import Context, attach, detach
 
@@ -66,3 +68,13 @@ def service(monkeypatch):
 
     yield begin
     runtime.end()
+
+
+@pytest.fixture
+def log():
+    logger = logging.getLogger("shop.tests")
+    logger.setLevel(logging.DEBUG)
+    yield logger
+    logger.handlers.clear()
+    logger.filters.clear()
+    logger.propagate = True
