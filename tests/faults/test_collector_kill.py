@@ -35,7 +35,7 @@ def epoch(collector: CollectorProcess) -> int:
 def stored(folder) -> Counter:
     """How often each span is in the file, by its number; its trace has the same one."""
     store = DuckDBStore(folder)
-    rows = store._select('SELECT trace_id, span_id, call, name, "user" FROM spans')
+    rows = store._database.select('SELECT trace_id, span_id, call, name, "user" FROM spans')
     store.close()
     for trace, span, _, name, user in rows:
         assert int.from_bytes(trace, "big") == int.from_bytes(span, "big")
