@@ -47,6 +47,7 @@ __all__ = [
     "TABLES",
     "attributes_of",
     "escaped",
+    "texts_of",
 ]
 
 SEPARATOR: Final = "\x1f"
@@ -232,6 +233,26 @@ TABLES: Final = {
     "alerts": ALERTS,
     "audit": AUDIT,
 }
+
+
+def texts_of(keys: str | None, values: str | None) -> dict[str, str]:
+    """Read a row's attributes back as texts: what people search for, and what labels have.
+
+    Args:
+        keys: ``attribute_keys`` of the row.
+        values: ``attribute_values`` of the row.
+
+    Returns:
+        Attribute name to its text as the table in this file's head has it, without escapes. Of a
+        name used twice the last one stands.
+    """
+    if not keys:
+        return {}
+    texts = (values or "").split(SEPARATOR)
+    return {
+        _unescape(key[2:]): _unescape(text)
+        for key, text in zip(keys.split(SEPARATOR), texts, strict=True)
+    }
 
 
 def attributes_of(keys: str | None, values: str | None) -> dict[str, Any]:

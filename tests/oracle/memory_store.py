@@ -1,5 +1,7 @@
 """The simplest store that passes the protocols' suites: rows in lists, every question a loop."""
 
+import json
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +9,7 @@ import pyarrow as pa
 
 from heatshield.call_key import CallKey
 from heatshield_alerts.restart import HeldEntry
-from heatshield_collector.model import TABLES, attributes_of
+from heatshield_collector.model import LOGS, TABLES, attributes_of
 from heatshield_collector.store import (
     Baseline,
     LogQuery,
@@ -27,10 +29,14 @@ from heatshield_collector.store.protocol import (
 
 
 def as_text(value: Any) -> str:
-    """An attribute's value as people ask for it; numbers and truths as JSON has them."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
+    """An attribute's value as people ask for it: bytes in hexadecimal, the rest as JSON has it."""
+    if value is None:
+        return ""
+    if isinstance(value, dict) and value.keys() == {"bytes"}:
+        return value["bytes"]
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class MemoryStore:
@@ -41,6 +47,7 @@ class MemoryStore:
         self._held: dict[CallKey, HeldEntry] = {}
         self._baselines: dict[CallKey, Baseline] = {}
         self._epoch = 0
+        self._writing = threading.RLock()
 
     # -- telemetry -------------------------------------------------------------------------------
 
@@ -50,8 +57,9 @@ class MemoryStore:
             if name not in TABLES:
                 raise StoreError(f"there is no table {name!r}")
             rows[name] = table.select(TABLES[name].names).to_pylist()
-        for name, some in rows.items():
-            self._rows[name] += some
+        with self._writing:
+            for name, some in rows.items():
+                self._rows[name] += some
 
     def requests(self, query: RequestQuery) -> Sequence[Row]:
         found = [
@@ -63,23 +71,18 @@ class MemoryStore:
         return found[: query.limit]
 
     def _summary(self, trace_id: bytes, query: RequestQuery) -> Row | None:
-        parts = [
-            row
-            for row in self._rows["request_parts"]
-            if row["trace_id"] == trace_id and query.since_ns <= row["start_ns"] <= query.until_ns
-        ]
-        if not parts:
-            return None
-        named = [row for row in parts if row["user"] is not None]
-        spans = [row for row in self._rows["spans"] if row["trace_id"] == trace_id]
+        parts = [row for row in self._rows["request_parts"] if row["trace_id"] == trace_id]
         start_ns = min(row["start_ns"] for row in parts)
+        if not query.since_ns <= start_ns <= query.until_ns:
+            return None
+        roots = [(row["service"], row["call"]) for row in parts if row["service"] is not None]
+        spans = [row for row in self._rows["spans"] if row["trace_id"] == trace_id]
         summary = {
             "trace_id": trace_id,
             "start_ns": start_ns,
             "duration_ns": max(row["end_ns"] for row in parts) - start_ns,
-            "user": min(named, key=lambda row: row["user_rank"])["user"] if named else None,
-            "service": next((row["service"] for row in parts if row["service"]), None),
-            "call": next((row["call"] for row in parts if row["call"]), None),
+            "user": self.user_of(trace_id)[0],
+            **dict(zip(("service", "call"), min(roots, default=(None, None)), strict=True)),
             **{
                 name: sum(row[name] for row in parts)
                 for name in ("spans", "errors", "busy_ns", "elements")
@@ -148,17 +151,22 @@ class MemoryStore:
 
     @staticmethod
     def _logs_once(rows: Sequence[Row]) -> list[Row]:
-        seen = ("time_ns", "span_id", "service", "body", "attribute_values")
-        once = {tuple(row[name] for name in seen): row for row in reversed(rows)}
-        return [row for _, row in sorted(once.items())]
+        first = ("time_ns", "span_id", "service", "body", "attribute_values")
+        said = [*first, *(name for name in LOGS.names if name not in (*first, "received_ns"))]
+        once: dict[Any, Row] = {}
+        for row in sorted(rows, key=lambda row: row["received_ns"]):
+            # as sorting wants it: what is absent comes last
+            once.setdefault(tuple((row[name] is None, row[name] or "") for name in said), row)
+        return [once[key] for key in sorted(once)]
 
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
         named = [
-            (row["user_rank"], row["received_ns"], row["user"])
+            (row["user_rank"], row["user"])
             for row in self._rows["request_parts"]
             if row["trace_id"] == trace_id and row["user"] is not None
         ]
-        return (min(named)[2], min(named)[0]) if named else (None, None)
+        rank, user = min(named, default=(None, None))
+        return user, rank
 
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
         return sorted({row["service"] for row in self._begun(since_ns, until_ns)})
@@ -181,10 +189,9 @@ class MemoryStore:
                 if row["series_id"] == series["series_id"] and row["received_ns"] >= query.since_ns
             ]
             if samples and query.name in (None, series["name"]):
-                newest = max(samples, key=lambda row: row["time_ns"])
-                found.append({**series, **newest, "exemplars": []} | {"received_ns": None})
-        for row in found:
-            del row["received_ns"]
+                newest = min(samples, key=lambda row: (-row["time_ns"], row["received_ns"]))
+                found.append({**series, **newest, "exemplars": _exemplars(samples)})
+                del found[-1]["received_ns"]
         return [row for row in found if query.service in (None, row["service"])][: query.limit]
 
     def series(self, query: SeriesQuery) -> Sequence[Row]:
@@ -226,11 +233,10 @@ class MemoryStore:
     ) -> None:
         if not set(journals) <= set(JOURNALS):
             raise StoreError(f"{min(set(journals) - set(JOURNALS))!r} is not a journal")
-        self.append(journals)
-        for key, entry in held.items():
-            self._held.pop(key, None)
-            if entry is not None:
-                self._held[key] = entry
+        with self._writing:
+            self.append(journals)
+            changed = {**self._held, **held}
+            self._held = {key: entry for key, entry in changed.items() if entry is not None}
 
     def held(self) -> Sequence[HeldEntry]:
         return [one for _, _, one in sorted((e.at_ns, k.text, e) for k, e in self._held.items())]
@@ -243,8 +249,9 @@ class MemoryStore:
         return [row for _, row in latest_first][:limit]
 
     def next_epoch(self, at_least: int) -> int:
-        self._epoch = max(at_least, self._epoch + 1)
-        return self._epoch
+        with self._writing:
+            self._epoch = max(at_least, self._epoch + 1)
+            return self._epoch
 
     def keep_baselines(self, baselines: Sequence[Baseline]) -> None:
         self._baselines |= {one.key: one for one in baselines}
@@ -268,10 +275,16 @@ def _attributes(row: Row) -> dict[str, Any]:
     return attributes_of(row["attribute_keys"], row["attribute_values"])
 
 
+def _exemplars(samples: Sequence[Row]) -> list[dict[str, Any]]:
+    by_time = sorted(samples, key=lambda row: (-row["time_ns"], row["received_ns"]))
+    found = [one for row in by_time for one in json.loads(row["exemplars"] or "[]")]
+    return sorted(found, key=lambda one: -one["time_ns"])
+
+
 def _labels(series: Row) -> dict[str, str]:
     own = {name: as_text(value) for name, value in _attributes(series).items()}
     return {
-        **own,
+        **{name: text for name, text in own.items() if text},
         NAME_LABEL: series["name"],
         SERVICE_LABEL: series["service"],
         INSTANCE_LABEL: series["instance"],

@@ -4,6 +4,8 @@ A test class derives from a suite and has a fixture ``store`` that yields an emp
 """
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -14,12 +16,13 @@ from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_alerts.matchers import Matcher, MatchKind
 from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.link import Linker
-from heatshield_collector.model import RESOURCES, SAMPLES, SEPARATOR, SERIES, escaped
+from heatshield_collector.model import REQUEST_PARTS, RESOURCES, SAMPLES, SEPARATOR, SERIES, escaped
 from heatshield_collector.store import (
     Baseline,
     LogQuery,
     Operation,
     RequestQuery,
+    SampleQuery,
     SeriesQuery,
     StoreError,
 )
@@ -60,6 +63,7 @@ def put_samples(store, series, samples):
         {
             "series_id": number, "time_ns": START_NS + at_s * S, "start_ns": 0, "value": value,
             "received_ns": START_NS + (received[0] if received else at_s) * S,
+            "exemplars": json.dumps([{"time_ns": START_NS + at_s * S, "value": value}]),
         }
         for number, at_s, value, *received in samples
     ]  # fmt: skip
@@ -69,6 +73,32 @@ def put_samples(store, series, samples):
             "samples": pa.Table.from_pylist(rows, schema=SAMPLES),
         }
     )
+
+
+def put_parts(store, *parts):
+    """Store parts of requests: (user, rank, service, call[, seconds after the start])."""
+    rows = [
+        {
+            "trace_id": trace_id(1), "user": user, "user_rank": rank, "service": service,
+            "call": call, "start_ns": at_ns, "end_ns": at_ns + MS, "spans": 1, "errors": 0,
+            "busy_ns": 0, "elements": 0, "received_ns": at_ns, "last_received_ns": at_ns,
+        }
+        for user, rank, service, call, *late_s in parts
+        for at_ns in [START_NS + (late_s[0] if late_s else 0) * S]
+    ]  # fmt: skip
+    store.append({"request_parts": pa.Table.from_pylist(rows, schema=REQUEST_PARTS)})
+
+
+def at_once(work, count=4):
+    """Run ``work(number)`` in threads that start together; what they return."""
+    together = threading.Barrier(count)
+
+    def run(number):
+        together.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count)))
 
 
 def requests(store, **query):
@@ -117,6 +147,43 @@ class TelemetryStoreSuite:
         assert requests(store) == [1, 2, 3]
         assert requests(store, limit=2) == [1, 2]
 
+    def test_requests_are_found_by_the_time_they_begin_both_ends_included(self, store):
+        for number in (1, 2, 3, 4):
+            put(store, [span(number, trace=number, start_ns=START_NS + number)])
+        rows = store.requests(RequestQuery(START_NS + 2, START_NS + 3))
+        assert [row["trace_id"] for row in rows] == [trace_id(3), trace_id(2)]
+
+    def test_requests_are_found_by_user_service_and_errors(self, store):
+        put(store, [span(1, user="u-1"), span(2, parent=1, service="talk", status=2)])
+        put(store, [span(3, trace=2, user="u-2")])
+        assert requests(store, user="u-2") == requests(store, errors=False) == [2]
+        assert requests(store, user="u-1") == requests(store, errors=True) == [1]
+        assert requests(store, service="talk") == [1]
+        assert requests(store, user="u") == requests(store, service="none") == []
+        (row,) = store.requests(RequestQuery(SINCE_NS, UNTIL_NS, user="u-1"))
+        assert (row["services"], row["spans"], row["errors"]) == (["shop", "talk"], 2, 1)
+
+    def test_a_request_begins_with_its_first_part(self, store):
+        put_parts(store, ("u-1", 1, "shop", "a", -10), ("u-1", 1, None, None, 5))
+        assert requests(store) == []
+        (row,) = store.requests(RequestQuery(START_NS - 10 * S, START_NS))
+        assert (row["spans"], row["duration_ns"]) == (2, 15 * S + MS)
+
+    @pytest.mark.parametrize("turn", [1, -1])
+    def test_whose_request_it_is_does_not_depend_on_what_came_first(self, store, turn):
+        parts = [
+            ("zoe", 1, "talk", "b"),
+            ("ann", 2, None, None),
+            ("amy", 1, "shop", "z"),
+            (None, 0, "shop", "y"),
+        ]
+        put_parts(store, *parts[::turn])
+        (row,) = store.requests(RequestQuery(SINCE_NS, UNTIL_NS))
+        assert (row["user"], row["service"], row["call"]) == ("amy", "shop", "y")
+        assert store.user_of(trace_id(1)) == ("amy", 1)
+        assert requests(store, user="amy") == [1]
+        assert requests(store, user="zoe") == requests(store, user="ann") == []
+
     def test_requests_are_found_by_duration_between_two_bounds(self, store):
         for number in (1, 2, 3):
             put(store, [span(number, trace=number, duration_ns=number * 10 * MS)])
@@ -149,6 +216,10 @@ class TelemetryStoreSuite:
         assert requests(store, attributes={HARD_TEXT: HARD_TEXT}) == [1]
         assert requests(store, attributes={HARD_TEXT: "y"}) == []
         assert requests(store, attributes={"a": "a"}) == []
+
+    def test_a_span_without_attributes_has_none_without_a_name(self, store):
+        put(store, [span(1), span(2, trace=2, **joined(**{"": ""}))])
+        assert requests(store, attributes={"": ""}) == [2]
 
     def test_of_a_name_used_twice_the_last_value_stands(self, store):
         put(
@@ -185,6 +256,26 @@ class TelemetryStoreSuite:
         assert bodies(store) == ["line 1"]
         assert len(store.logs_of(trace_id(1))) == 1
 
+    def test_of_a_log_record_that_came_twice_the_first_delivery_stands(self, store):
+        put_logs(store, [log(1, received_ns=START_NS + S), log(1)])
+        (row,) = store.logs(LogQuery(SINCE_NS, UNTIL_NS))
+        assert row["received_ns"] == START_NS
+
+    def test_log_records_that_differ_in_anything_are_told_apart(self, store):
+        rows = [
+            log(1), log(1, trace=2), log(1, instance="i-2"), log(1, user="u-1"), log(1, severity=5),
+            log(1, **joined(a="x")), log(1, **joined(b="x")), log(1, resource_id=8),
+        ]  # fmt: skip
+        put_logs(store, rows)
+        put_logs(store, list(reversed(rows)))
+        found = store.logs(LogQuery(SINCE_NS, UNTIL_NS))
+        assert len(found) == len(rows)
+        assert [row for row in found if row["trace_id"] == trace_id(1)] == store.logs_of(
+            trace_id(1)
+        )
+        limited = store.logs(LogQuery(SINCE_NS, UNTIL_NS, limit=3))
+        assert limited == found[:3]
+
     def test_services_and_operations_are_those_of_the_time(self, store):
         put(store, [span(1), span(2, parent=1, kind=CLIENT, name="GET"), span(3, service="talk")])
         put(store, [span(4, trace=2, service="late", start_ns=UNTIL_NS + 1)])
@@ -206,6 +297,47 @@ class TelemetryStoreSuite:
             (10 * S, 1.0),
             (20 * S, 2.0),
         ]
+
+    def test_of_two_samples_of_one_moment_the_first_delivery_stands(self, store):
+        put_samples(store, [series_row(1)], [(1, 10, 9.0, 30), (1, 10, 1.0, 10), (1, 10, 5.0, 10)])
+        (ranged,) = store.series(SeriesQuery(SINCE_NS, UNTIL_NS))
+        (latest,) = store.latest_samples(SampleQuery(SINCE_NS))
+        assert [row["value"] for row in ranged["samples"]] == [latest["value"]] == [1.0]
+
+    def test_the_newest_sample_of_each_series_comes_with_its_exemplars(self, store):
+        some = [series_row(1, "b"), series_row(2, "a"), series_row(3, "a", service="talk")]
+        samples = [(1, 5, 1.0), (1, 20, 2.0), (1, 10, 3.0), (2, 0, 4.0), (3, 30, 5.0)]
+        put_samples(store, some, samples)
+
+        def latest(since_s=-1, **query):
+            rows = store.latest_samples(SampleQuery(START_NS + since_s * S, **query))
+            return [(row["series_id"], row["value"]) for row in rows]
+
+        assert latest() == [(2, 4.0), (3, 5.0), (1, 2.0)]
+        assert latest(limit=2) == [(2, 4.0), (3, 5.0)]
+        assert latest(name="a", service="talk") == latest(since_s=21) == [(3, 5.0)]
+        assert latest(name="none") == []
+        row = store.latest_samples(SampleQuery(START_NS + 10 * S, name="b"))[0]
+        assert [one["value"] for one in row["exemplars"]] == [2.0, 3.0]
+        assert "received_ns" not in row
+
+    def test_labels_are_the_texts_that_attributes_are_found_by(self, store):
+        keys = SEPARATOR.join(("j:list", "n:none", "b:yes", "d:half", "x:raw", "i:five"))
+        values = SEPARATOR.join(('["é",1]', "", "true", "0.5", "c0ff", "5"))
+        row = series_row(1, attribute_keys=keys, attribute_values=values)
+        put_samples(store, [row], [(1, 0, 1.0)])
+        put(store, [span(1, attribute_keys=keys, attribute_values=values)])
+        labels = {
+            name: store.label_values(name, SINCE_NS, UNTIL_NS)
+            for name in ("list", "none", "yes", "half", "raw", "five")
+        }
+        assert labels == {
+            "list": ['["é",1]'], "none": [], "yes": ["true"], "half": ["0.5"], "raw": ["c0ff"],
+            "five": ["5"],
+        }  # fmt: skip
+        assert "none" not in store.label_names(SINCE_NS, UNTIL_NS)
+        for name, texts in labels.items():
+            assert requests(store, attributes={name: texts[0] if texts else ""}) == [1]
 
     @pytest.mark.parametrize(
         ("matchers", "expected"),
@@ -240,6 +372,19 @@ class TelemetryStoreSuite:
         assert store.label_values("__name__", SINCE_NS, UNTIL_NS) == ["a"]
         assert store.label_values("color", SINCE_NS, UNTIL_NS) == ["red"]
         assert store.label_values("shape", SINCE_NS, UNTIL_NS) == []
+
+    def test_threads_write_and_read_at_once_and_see_whole_commits(self, store):
+        def work(number):
+            for turn in range(5):
+                put(store, [span(1, trace=10 * number + turn + 1), span(2, parent=1, trace=99)])
+                rows = store.requests(RequestQuery(SINCE_NS, UNTIL_NS))
+                assert all(row["spans"] == 1 for row in rows if row["trace_id"] != trace_id(99))
+                assert (99).to_bytes(16, "big") in {row["trace_id"] for row in rows}
+
+        at_once(work)
+        rows = store.requests(RequestQuery(SINCE_NS, UNTIL_NS))
+        assert len(rows) == 21
+        assert sum(row["spans"] for row in rows) == 40
 
 
 class ControlStoreSuite:
@@ -293,6 +438,26 @@ class ControlStoreSuite:
         given = [store.next_epoch(at_least) for at_least in (1, 1, 1_000, 5)]
         assert given == sorted(set(given))
         assert given[2] == 1_000
+
+    def test_threads_are_given_different_epochs(self, store):
+        given = at_once(lambda _: [store.next_epoch(1) for _ in range(5)])
+        assert len({epoch for some in given for epoch in some}) == 20
+
+    def test_threads_record_at_once_and_nothing_is_lost(self, store):
+        def work(number):
+            for turn in range(5):
+                key = self.key(f"u-{number}-{turn}")
+                store.record({"audit": audit(turn, key.user)}, {key: HeldEntry(key.user, turn)})
+                store.record({}, {self.key("shared"): HeldEntry("shared", turn)})
+
+        at_once(work)
+        assert len(store.held()) == 21
+        assert len({row["entry_id"] for row in store.recent("audit", 100)}) == 20
+
+    def test_entries_held_since_one_moment_are_in_the_order_of_their_keys(self, store):
+        for user in ("b", "c", "a"):
+            store.record({}, {self.key(user): HeldEntry(user, 1)})
+        assert [one.entry for one in store.held()] == ["a", "b", "c"]
 
     def test_a_baseline_replaces_what_its_key_had(self, store):
         named, nameless = self.key("unknown"), CallKey(DEFAULT_TENANT, None, "shop", "POST /p")

@@ -1,5 +1,6 @@
 """The file of the embedded store: its schema, its migrations, who may open it."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -38,6 +39,12 @@ def test_the_tables_have_the_columns_of_the_model_and_their_types(store):
             {"name": name},
         )
         assert dict(rows) == {field.name: kinds[str(field.type)] for field in schema}, name
+
+
+def test_a_released_migration_is_never_edited():
+    """A file that went through it would differ for good from one that goes through the edited."""
+    released = [hashlib.sha256(script.encode()).hexdigest()[:16] for script in MIGRATIONS[:2]]
+    assert released == ["0b56e3cbb26a91a3", "8dfc8ac0528bf823"]
 
 
 def test_columns_may_come_in_any_order(store):

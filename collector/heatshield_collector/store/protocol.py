@@ -47,7 +47,7 @@ class RequestQuery:
     """Which requests to list, newest first. ``None`` and empty mean any.
 
     Attributes:
-        since_ns: earliest start, nanoseconds since the Unix epoch.
+        since_ns: earliest start of the request, nanoseconds since the Unix epoch.
         until_ns: latest start.
         user: the acting user, exactly.
         service: a service that took part.
@@ -191,11 +191,15 @@ class TelemetryStore(Protocol):
         ...
 
     def logs(self, query: LogQuery) -> Sequence[Row]:
-        """Log records once each, by time; LOGS' columns."""
+        """Log records once each (re-deliveries removed), by time, those of one time by span,
+        service, body, values, then the columns in their order; LOGS' columns.
+        """
         ...
 
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
-        """Whose request it is, and by which rank of precedence that is known."""
+        """Whose request it is, and by which rank of precedence that is known: the user of the
+        lowest rank, of several of one rank the first by name.
+        """
         ...
 
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:

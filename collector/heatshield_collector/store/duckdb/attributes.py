@@ -8,7 +8,8 @@ from heatshield_collector.model import escaped
 __all__ = ["condition"]
 
 _HAS: Final = """
-    (contains(attribute_keys, {name}) AND contains(attribute_values, {value})
+    (attribute_keys != ''
+     AND contains(attribute_keys, {name}) AND contains(attribute_values, {value})
      AND list_filter(
          list_zip(string_split(attribute_keys, chr(31)), string_split(attribute_values, chr(31))),
          lambda pair: substr(pair[1], 3) = {name}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from heatshield_alerts.matchers import MatchKind
-from heatshield_collector.model import attributes_of
+from heatshield_collector.model import texts_of
 from heatshield_collector.store.protocol import (
     INSTANCE_LABEL,
     NAME_LABEL,
@@ -21,18 +21,21 @@ EXEMPLARS_READ: Final = 1_000
 """Samples with exemplars that one query reads, the newest."""
 
 _NEWEST: Final = """
-    SELECT series_id, unnest(arg_max(
-        {'time_ns': time_ns, 'start_ns': start_ns, 'value': value, 'count': "count",
-         'bucket_counts': bucket_counts}, time_ns
-    )) FROM samples WHERE received_ns >= $since GROUP BY series_id
+    SELECT DISTINCT ON (series_id) series_id, time_ns, start_ns, value, "count", bucket_counts
+    FROM samples SEMI JOIN (
+        SELECT series_id, max(time_ns) AS time_ns FROM samples
+        WHERE received_ns >= $since GROUP BY series_id
+    ) USING (series_id, time_ns)
+    WHERE received_ns >= $since
+    ORDER BY series_id, received_ns, samples.rowid
 """
-"""A struct is never null, but its members may be: ``arg_max`` of each would skip those."""
+"""Of a sample that came twice, the first delivery since then."""
 
 _EXEMPLARS: Final = """
     SELECT series_id, exemplars FROM samples
     WHERE received_ns >= $since AND exemplars IS NOT NULL
     AND series_id IN (SELECT unnest($series))
-    ORDER BY time_ns DESC LIMIT $limit
+    ORDER BY time_ns DESC, series_id, received_ns, rowid LIMIT $limit
 """
 
 Ask = Callable[[str, dict[str, Any]], list[Row]]
@@ -72,16 +75,19 @@ _IN_RANGE: Final = """
 _SAMPLES: Final = """
     SELECT DISTINCT ON (series_id, time_ns) * FROM samples
     WHERE time_ns BETWEEN $since AND $until AND series_id IN (SELECT unnest($series))
-    ORDER BY series_id, time_ns, received_ns
+    ORDER BY series_id, time_ns, received_ns, rowid
 """
 """Of a sample that came twice, the first delivery."""
 
 
 def labels_of(row: Row) -> dict[str, str]:
-    """The labels of a series: its attributes as text, its name, service and instance."""
-    attributes = attributes_of(row["attribute_keys"], row["attribute_values"])
+    """The labels of a series: its attributes as texts, its name, service and instance.
+
+    An attribute without a text is no label: to matchers an empty label and an absent one are alike.
+    """
+    texts = texts_of(row["attribute_keys"], row["attribute_values"])
     return {
-        **{name: _text(value) for name, value in attributes.items()},
+        **{name: text for name, text in texts.items() if text},
         NAME_LABEL: row["name"],
         SERVICE_LABEL: row["service"],
         INSTANCE_LABEL: row["instance"],
@@ -132,8 +138,3 @@ def _labels(ask: Ask, since_ns: int, until_ns: int) -> list[dict[str, str]]:
 
 
 _COLUMNS: Final = {NAME_LABEL: "name", SERVICE_LABEL: "service", INSTANCE_LABEL: "instance"}
-
-
-def _text(value: object) -> str:
-    """An attribute's value as a label has it: texts as they are, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

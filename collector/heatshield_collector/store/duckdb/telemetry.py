@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from heatshield_collector.model import attributes_of
+from heatshield_collector.model import LOGS, attributes_of
 from heatshield_collector.store.duckdb import attributes, metrics, retention
 from heatshield_collector.store.duckdb.database import Database
 from heatshield_collector.store.protocol import (
@@ -22,18 +22,32 @@ __all__ = ["Telemetry"]
 
 INT64_MAX: Final = 2**63 - 1
 
-_REQUESTS: Final = f"""
-    SELECT trace_id, max(end_ns) - min(start_ns) AS duration_ns, {retention.SUMMED}
-    FROM request_parts
-    WHERE start_ns BETWEEN $since AND $until
-    GROUP BY trace_id
-"""  # noqa: S608 - composed of the store's own texts
+PARTS_APART_NS: Final = 10 * 60 * 10**9
+"""Parts of a request begin at most this long before and after each other, to be added up."""
+
+_PARTS: Final = "start_ns BETWEEN $parts_since AND $parts_until"
+
+_NAMED: Final = f"""
+    AND trace_id IN (SELECT trace_id FROM request_parts WHERE {_PARTS} AND "user" = $user)
+"""  # noqa: S608 - as above
+"""Requests with a part that names the user; another part may still name another, of lower rank."""
 
 _INTERNAL: Final = ("end_ns", "user_rank", "received_ns", "last_received_ns")
 """Sums over parts that are not for readers."""
 
-_LOG_ONCE: Final = "SELECT DISTINCT ON (time_ns, span_id, service, body, attribute_values) *"
-"""What a reader sees of a log record; a second delivery differs in nothing of it."""
+_LOG_FIRST: Final = ("span_id", "service", "body", "attribute_values")
+
+_LOG_ORDER: Final = ", ".join(
+    f'"{name}"'
+    for name in dict.fromkeys((*_LOG_FIRST, *LOGS.names))
+    if name not in ("time_ns", "received_ns")
+)
+"""All that a log record's sender said but its time, by which records of one time are ordered."""
+
+_LOG_ONCE: Final = (
+    "SELECT * REPLACE (min(received_ns) AS received_ns) FROM logs WHERE {} GROUP BY ALL"
+)
+"""A second delivery differs in nothing but when it was received; the first stands."""
 
 SERIES_KNOWN: Final = 100_000
 """Series that are known to be stored; with more all are forgotten and looked for again."""
@@ -72,9 +86,15 @@ class Telemetry:
         """Summaries of requests, newest first."""
         where, more = _request_conditions(query)
         rows = self._database.rows(
-            f"SELECT * FROM ({_REQUESTS}) WHERE {where} "  # noqa: S608 - composed of this file's own texts, every value is bound
-            "ORDER BY start_ns DESC, trace_id LIMIT $limit",
-            {"since": query.since_ns, "until": query.until_ns, "limit": query.limit, **more},
+            _requests(where, by_user=query.user is not None),
+            {
+                "since": query.since_ns,
+                "until": query.until_ns,
+                "parts_since": query.since_ns - PARTS_APART_NS,
+                "parts_until": min(query.until_ns + PARTS_APART_NS, INT64_MAX),
+                "limit": query.limit,
+                **more,
+            },
         )
         services = self._services_of(rows)
         return [
@@ -93,7 +113,7 @@ class Telemetry:
             FROM spans LEFT JOIN resources USING (resource_id)
             WHERE received_ns BETWEEN $since AND $until AND trace_id = $trace_id
             QUALIFY row_number() OVER (
-                PARTITION BY span_id, kind, service ORDER BY received_ns
+                PARTITION BY span_id, kind, service ORDER BY received_ns, spans.rowid
             ) = 1
             ORDER BY start_ns, duration_ns DESC, span_id, kind, service
             """,
@@ -111,9 +131,8 @@ class Telemetry:
         else:
             since, until = since - LOGS_AROUND_NS, until + LOGS_AROUND_NS
         return self._database.rows(
-            f"{_LOG_ONCE} FROM logs WHERE received_ns BETWEEN $since AND $until "
-            "AND trace_id = $trace_id "
-            "ORDER BY time_ns, span_id, service, body, attribute_values",
+            _LOG_ONCE.format("received_ns BETWEEN $since AND $until AND trace_id = $trace_id")
+            + f" ORDER BY time_ns, {_LOG_ORDER}",
             {"since": since, "until": until, "trace_id": trace_id},
         )
 
@@ -122,8 +141,7 @@ class Telemetry:
         where, values = _log_conditions(query)
         order = "DESC" if query.newest_first else "ASC"
         return self._database.rows(
-            f"SELECT * FROM ({_LOG_ONCE} FROM logs WHERE {where}) "  # noqa: S608 - composed of this file's own texts, every value is bound
-            f"ORDER BY time_ns {order}, span_id, service, body, attribute_values LIMIT $limit",
+            f"{_LOG_ONCE.format(where)} ORDER BY time_ns {order}, {_LOG_ORDER} LIMIT $limit",
             {**values, "limit": query.limit},
         )
 
@@ -132,7 +150,7 @@ class Telemetry:
         found = self._database.select(
             'SELECT "user", user_rank FROM request_parts '
             'WHERE trace_id = $trace_id AND "user" IS NOT NULL '
-            'ORDER BY user_rank, received_ns, "user" LIMIT 1',
+            'ORDER BY user_rank, "user" LIMIT 1',
             {"trace_id": trace_id},
         )
         return (found[0][0], found[0][1]) if found else (None, None)
@@ -229,11 +247,38 @@ def _ids(rows: pa.Table | None, column: str) -> list[int]:
     return [] if rows is None else rows.column(column).to_pylist()
 
 
+def _requests(where: str, *, by_user: bool) -> str:
+    """The statement for requests that fulfil a condition, newest first.
+
+    It first finds which ones to show, by the least that this takes, and adds up only these: less
+    than half the time of adding up all (0.2 against 0.5 s for a million parts).
+    """
+    user, named = (f', {retention.USER} AS "user"', _NAMED) if by_user else ("", "")
+    return f"""
+        SELECT trace_id, max(end_ns) - min(start_ns) AS duration_ns, {retention.SUMMED}
+        FROM request_parts
+        WHERE {_PARTS} AND trace_id IN (
+            SELECT trace_id FROM (
+                SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns,
+                       sum(errors) AS errors{user}
+                FROM request_parts WHERE {_PARTS} {named}
+                GROUP BY trace_id
+            )
+            WHERE {where} ORDER BY start_ns DESC, trace_id LIMIT $limit
+        )
+        GROUP BY trace_id
+        ORDER BY start_ns DESC, trace_id
+    """  # noqa: S608 - composed of the store's own texts, every value is bound
+
+
 def _request_conditions(query: RequestQuery) -> tuple[str, dict[str, Any]]:
-    conditions = ["duration_ns >= $min_duration"]
+    conditions = [
+        "start_ns BETWEEN $since AND $until",
+        "end_ns - start_ns >= $min_duration",
+    ]
     values: dict[str, Any] = {"min_duration": query.min_duration_ns}
     if query.max_duration_ns is not None:
-        conditions.append("duration_ns <= $max_duration")
+        conditions.append("end_ns - start_ns <= $max_duration")
         values["max_duration"] = query.max_duration_ns
     if query.user is not None:
         conditions.append('"user" = $user')
@@ -251,7 +296,7 @@ def _request_conditions(query: RequestQuery) -> tuple[str, dict[str, Any]]:
     if spans:
         conditions.append(
             "trace_id IN (SELECT trace_id FROM spans "  # noqa: S608 - every value is bound
-            f"WHERE start_ns >= $since AND {' AND '.join(spans)})"
+            f"WHERE start_ns BETWEEN $since AND $parts_until AND {' AND '.join(spans)})"
         )
     return " AND ".join(conditions), values
 
