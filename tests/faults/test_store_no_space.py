@@ -11,7 +11,11 @@ from heatshield_collector.store import DuckDBStore
 SCRIPT = """
 import json, os, resource, signal, sys
 from pathlib import Path
+import pyarrow as pa
 from span_rows import span, table
+from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield_alerts.restart import HeldEntry
+from heatshield_collector.model import AUDIT
 from heatshield_collector.store import DuckDBStore, StoreError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -27,16 +31,29 @@ def append(number):
     stored.extend(number * 1_000 + row for row in range(500))
     return True
 
+def record(number):
+    row = {"at_ns": number, "change": "opened", "entry_id": str(number), "issuer": "human:a",
+           "reason": os.urandom(100_000).hex(), "version": "1.1", "entry": "{}"}
+    audit = pa.Table.from_pylist([row], schema=AUDIT)
+    key = CallKey(DEFAULT_TENANT, str(number), "shop", "POST /p")
+    try:
+        store.record({"audit": audit}, {key: HeldEntry(str(number), number)})
+    except StoreError:
+        return False
+    return True
+
 limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 said = [append(1)]
 used = max(path.stat().st_size for path in folder.iterdir())
 limit(used + 50_000)
 said += [append(number) for number in (2, 3, 4)]
+recorded = [record(1), record(2)]
 limit(resource.RLIM_INFINITY)
 said += [append(number) for number in (5, 6)]
+recorded += [record(3)]
 if sys.argv[2] == "close":
     store.close()
-print(json.dumps({"said": said, "stored": stored}), flush=True)
+print(json.dumps({"said": said, "stored": stored, "recorded": recorded}), flush=True)
 os._exit(0)
 """
 
@@ -58,6 +75,9 @@ def test_what_was_acknowledged_before_and_after_a_full_disk_is_there_and_nothing
         told = run(folder, end)
         assert told["said"] == [True, False, False, False, True, True]
         store = DuckDBStore(folder)
+        assert told["recorded"] == [False, False, True]
+        assert [one.entry for one in store.held()] == ["3"]
+        assert [row["entry_id"] for row in store.recent("audit", 10)] == ["3"]
         rows = store._database.select("SELECT span_id FROM spans")
         store.close()
         assert sorted(int.from_bytes(row[0], "big") for row in rows) == told["stored"]
