@@ -1,15 +1,31 @@
-"""Spans, logs and journals as a store is handed them, and what it is asked most."""
+"""Spans, logs, metrics and journals as a store is handed them, and what it is asked most."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-from span_rows import START_NS, table, trace_id
+from span_rows import MS, START_NS, table, trace_id
 
 from heatshield.clock import Instant
 from heatshield_collector.link import Linker
-from heatshield_collector.model import LOGS, TABLES
+from heatshield_collector.model import (
+    LOGS,
+    REQUEST_PARTS,
+    RESOURCES,
+    SAMPLES,
+    SEPARATOR,
+    SERIES,
+    TABLES,
+    escaped,
+)
 from heatshield_collector.store import RequestQuery
 
 S = 10**9
 HOUR_NS = 3_600 * S
+SINCE_NS, UNTIL_NS = START_NS - S, START_NS + HOUR_NS
+HARD_TEXT = f"a{SEPARATOR}b\x1e1 'quoted' % _ é"
+"""What a joined text, a pattern or a statement put together of texts would get wrong."""
 
 
 def put(store, rows, received_ns=START_NS, linker=None):
@@ -59,3 +75,72 @@ def found(store, **query):
 
 def traces(rows):
     return [int.from_bytes(row["trace_id"], "big") for row in rows]
+
+
+def joined(**attributes):
+    """The two texts that a row keeps its attributes in; texts and integers."""
+    letters = {str: "s", int: "i"}
+    keys = [f"{letters[type(value)]}:{escaped(name)}" for name, value in attributes.items()]
+    values = [escaped(str(value)) for value in attributes.values()]
+    return {
+        "attribute_keys": SEPARATOR.join(keys),
+        "attribute_values": SEPARATOR.join(values),
+    }
+
+
+def put_resource(store, resource_id, **attributes):
+    rows = [{"resource_id": resource_id, **joined(**attributes)}]
+    store.append({"resources": pa.Table.from_pylist(rows, schema=RESOURCES)})
+
+
+def series_row(number, name="m", attributes=None, **columns):
+    row = {
+        "series_id": number, "name": name, "kind": "gauge", "temporality": "", "unit": "",
+        "description": "", "service": "shop", "instance": "i-1", "bounds": None, "scope": "",
+        "resource_id": 7, **joined(**(attributes or {})),
+    }  # fmt: skip
+    return row | columns
+
+
+def put_samples(store, series, samples):
+    """Store series and their samples: (series, seconds after the start, value[, received])."""
+    rows = [
+        {
+            "series_id": number, "time_ns": START_NS + at_s * S, "start_ns": 0, "value": value,
+            "received_ns": START_NS + (received[0] if received else at_s) * S,
+            "exemplars": json.dumps([{"time_ns": START_NS + at_s * S, "value": value}]),
+        }
+        for number, at_s, value, *received in samples
+    ]  # fmt: skip
+    store.append(
+        {
+            "series": pa.Table.from_pylist(series, schema=SERIES),
+            "samples": pa.Table.from_pylist(rows, schema=SAMPLES),
+        }
+    )
+
+
+def put_parts(store, *parts):
+    """Store parts of requests: (user, rank, service, call[, seconds after the start])."""
+    rows = [
+        {
+            "trace_id": trace_id(1), "user": user, "user_rank": rank, "service": service,
+            "call": call, "start_ns": at_ns, "end_ns": at_ns + MS, "spans": 1, "errors": 0,
+            "busy_ns": 0, "elements": 0, "received_ns": at_ns, "last_received_ns": at_ns,
+        }
+        for user, rank, service, call, *late_s in parts
+        for at_ns in [START_NS + (late_s[0] if late_s else 0) * S]
+    ]  # fmt: skip
+    store.append({"request_parts": pa.Table.from_pylist(rows, schema=REQUEST_PARTS)})
+
+
+def at_once(work, count=4):
+    """Run ``work(number)`` in threads that start together; what they return."""
+    together = threading.Barrier(count)
+
+    def run(number):
+        together.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count)))

@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_store import MemoryStore
 from span_rows import MS, START_NS, span, table, trace_id
-from store_rows import S, log, put_logs
-from store_suites import HARD_TEXT, joined, put_samples, series_row
+from store_rows import HARD_TEXT, S, joined, log, put_logs, put_samples, series_row
 
 from heatshield.clock import Instant
 from heatshield_alerts.matchers import Matcher, MatchKind

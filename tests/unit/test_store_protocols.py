@@ -1,8 +1,9 @@
 """Every store passes the suites of both protocols: the embedded one, and the simplest there is."""
 
 import pytest
+from control_store_suite import ControlStoreSuite
 from memory_store import MemoryStore
-from store_suites import ControlStoreSuite, TelemetryStoreSuite
+from telemetry_store_suite import TelemetryStoreSuite
 
 from heatshield_collector.store import DuckDBStore
 

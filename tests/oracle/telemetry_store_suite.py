@@ -1,24 +1,30 @@
-"""What every store fulfils, whatever it is made of: one suite a protocol.
+"""What every telemetry store fulfils, whatever it is made of.
 
-A test class derives from a suite and has a fixture ``store`` that yields an empty store.
+A test class derives from the suite and has a fixture ``store`` that yields an empty store.
 """
 
-import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
-import pyarrow as pa
 import pytest
 from span_rows import CLIENT, MS, START_NS, span, table, trace_id
-from store_rows import HOUR_NS, S, audit, log, put, put_logs
+from store_rows import (
+    HARD_TEXT,
+    SINCE_NS,
+    UNTIL_NS,
+    S,
+    at_once,
+    joined,
+    log,
+    put,
+    put_logs,
+    put_parts,
+    put_resource,
+    put_samples,
+    series_row,
+)
 
-from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_alerts.matchers import Matcher, MatchKind
-from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.link import Linker
-from heatshield_collector.model import REQUEST_PARTS, RESOURCES, SAMPLES, SEPARATOR, SERIES, escaped
+from heatshield_collector.model import SEPARATOR
 from heatshield_collector.store import (
-    Baseline,
     LogQuery,
     Operation,
     RequestQuery,
@@ -26,79 +32,6 @@ from heatshield_collector.store import (
     SeriesQuery,
     StoreError,
 )
-
-SINCE_NS, UNTIL_NS = START_NS - S, START_NS + HOUR_NS
-HARD_TEXT = f"a{SEPARATOR}b\x1e1 'quoted' % _ é"
-"""What a joined text, a pattern or a statement put together of texts would get wrong."""
-
-
-def joined(**attributes):
-    """The two texts that a row keeps its attributes in; texts and integers."""
-    letters = {str: "s", int: "i"}
-    keys = [f"{letters[type(value)]}:{escaped(name)}" for name, value in attributes.items()]
-    values = [escaped(str(value)) for value in attributes.values()]
-    return {
-        "attribute_keys": SEPARATOR.join(keys),
-        "attribute_values": SEPARATOR.join(values),
-    }
-
-
-def put_resource(store, resource_id, **attributes):
-    rows = [{"resource_id": resource_id, **joined(**attributes)}]
-    store.append({"resources": pa.Table.from_pylist(rows, schema=RESOURCES)})
-
-
-def series_row(number, name="m", attributes=None, **columns):
-    row = {
-        "series_id": number, "name": name, "kind": "gauge", "temporality": "", "unit": "",
-        "description": "", "service": "shop", "instance": "i-1", "bounds": None, "scope": "",
-        "resource_id": 7, **joined(**(attributes or {})),
-    }  # fmt: skip
-    return row | columns
-
-
-def put_samples(store, series, samples):
-    """Store series and their samples: (series, seconds after the start, value[, received])."""
-    rows = [
-        {
-            "series_id": number, "time_ns": START_NS + at_s * S, "start_ns": 0, "value": value,
-            "received_ns": START_NS + (received[0] if received else at_s) * S,
-            "exemplars": json.dumps([{"time_ns": START_NS + at_s * S, "value": value}]),
-        }
-        for number, at_s, value, *received in samples
-    ]  # fmt: skip
-    store.append(
-        {
-            "series": pa.Table.from_pylist(series, schema=SERIES),
-            "samples": pa.Table.from_pylist(rows, schema=SAMPLES),
-        }
-    )
-
-
-def put_parts(store, *parts):
-    """Store parts of requests: (user, rank, service, call[, seconds after the start])."""
-    rows = [
-        {
-            "trace_id": trace_id(1), "user": user, "user_rank": rank, "service": service,
-            "call": call, "start_ns": at_ns, "end_ns": at_ns + MS, "spans": 1, "errors": 0,
-            "busy_ns": 0, "elements": 0, "received_ns": at_ns, "last_received_ns": at_ns,
-        }
-        for user, rank, service, call, *late_s in parts
-        for at_ns in [START_NS + (late_s[0] if late_s else 0) * S]
-    ]  # fmt: skip
-    store.append({"request_parts": pa.Table.from_pylist(rows, schema=REQUEST_PARTS)})
-
-
-def at_once(work, count=4):
-    """Run ``work(number)`` in threads that start together; what they return."""
-    together = threading.Barrier(count)
-
-    def run(number):
-        together.wait()
-        return work(number)
-
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(run, range(count)))
 
 
 def requests(store, **query):
@@ -385,88 +318,3 @@ class TelemetryStoreSuite:
         rows = store.requests(RequestQuery(SINCE_NS, UNTIL_NS))
         assert len(rows) == 21
         assert sum(row["spans"] for row in rows) == 40
-
-
-class ControlStoreSuite:
-    """``heatshield_collector.store.ControlStore``."""
-
-    @staticmethod
-    def key(user):
-        return CallKey(DEFAULT_TENANT, user, "shop", "POST /p")
-
-    def test_an_empty_store_holds_nothing(self, store):
-        assert store.held() == []
-        assert store.baselines() == []
-        assert store.recent("audit", 10) == []
-
-    def test_journals_are_read_newest_first_and_nothing_else_is_one(self, store):
-        for at in (2, 3, 1):
-            store.record({"audit": audit(at, f"b-{at}")}, {})
-        assert [row["entry_id"] for row in store.recent("audit", 2)] == ["b-3", "b-2"]
-        with pytest.raises(StoreError, match="not a journal"):
-            store.recent("spans", 5)
-
-    def test_of_records_of_one_moment_the_last_written_is_the_newest(self, store):
-        for name in ("b-1", "b-2"):
-            store.record({"audit": audit(5, name)}, {})
-        assert [row["entry_id"] for row in store.recent("audit", 2)] == ["b-2", "b-1"]
-
-    def test_a_table_that_is_no_journal_is_refused_with_all_that_came_along(self, store):
-        held = {self.key("u-1"): HeldEntry("{}", 1)}
-        with pytest.raises(StoreError):
-            store.record({"audit": audit(1), "spans": table([span(1)])}, held)
-        assert store.recent("audit", 1) == []
-        assert store.held() == []
-
-    def test_what_is_held_is_what_was_recorded_last_of_each_key(self, store):
-        first, second = self.key("u-1"), self.key("u-2")
-        store.record({}, {first: HeldEntry("one", 1), second: HeldEntry("two", 2)})
-        store.record({}, {first: HeldEntry("three", 3)})
-        assert store.held() == [HeldEntry("two", 2), HeldEntry("three", 3)]
-        store.record({"audit": audit(4)}, {second: None, self.key("never"): None})
-        assert store.held() == [HeldEntry("three", 3)]
-
-    def test_a_held_entry_outlives_any_number_of_refusals(self, store):
-        """A restart once read the newest 1,000 audit records alone."""
-        store.record({"audit": audit(1)}, {self.key("u-1"): HeldEntry("one", 1)})
-        refused = audit(2).to_pylist()[0] | {"change": "refused"}
-        many = pa.Table.from_pylist([refused] * 2_000, schema=audit(2).schema)
-        store.record({"audit": many}, {})
-        assert store.held() == [HeldEntry("one", 1)]
-
-    def test_every_epoch_is_greater_than_all_before(self, store):
-        given = [store.next_epoch(at_least) for at_least in (1, 1, 1_000, 5)]
-        assert given == sorted(set(given))
-        assert given[2] == 1_000
-
-    def test_threads_are_given_different_epochs(self, store):
-        given = at_once(lambda _: [store.next_epoch(1) for _ in range(5)])
-        assert len({epoch for some in given for epoch in some}) == 20
-
-    def test_threads_record_at_once_and_nothing_is_lost(self, store):
-        def work(number):
-            for turn in range(5):
-                key = self.key(f"u-{number}-{turn}")
-                store.record({"audit": audit(turn, key.user)}, {key: HeldEntry(key.user, turn)})
-                store.record({}, {self.key("shared"): HeldEntry("shared", turn)})
-
-        at_once(work)
-        assert len(store.held()) == 21
-        assert len({row["entry_id"] for row in store.recent("audit", 100)}) == 20
-
-    def test_entries_held_since_one_moment_are_in_the_order_of_their_keys(self, store):
-        for user in ("b", "c", "a"):
-            store.record({}, {self.key(user): HeldEntry(user, 1)})
-        assert [one.entry for one in store.held()] == ["a", "b", "c"]
-
-    def test_a_baseline_replaces_what_its_key_had(self, store):
-        named, nameless = self.key("unknown"), CallKey(DEFAULT_TENANT, None, "shop", "POST /p")
-        store.keep_baselines([Baseline(named, 0.5, 1), Baseline(nameless, 2.0, 1)])
-        store.keep_baselines([Baseline(named, 0.75, 2)])
-        store.keep_baselines([])
-        assert store.baselines() == [Baseline(nameless, 2.0, 1), Baseline(named, 0.75, 2)]
-
-    def test_a_journal_s_texts_come_back_as_they_were(self, store):
-        row = audit(1).to_pylist()[0] | {"reason": HARD_TEXT, "entry": json.dumps({"a": "é"})}
-        store.record({"audit": pa.Table.from_pylist([row], schema=audit(1).schema)}, {})
-        assert store.recent("audit", 1) == [row]
