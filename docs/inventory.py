@@ -86,8 +86,8 @@ def _application() -> Any:
     """The collector's HTTP face over nothing: it knows what it has, and could answer nobody."""
     nothing = cast("Any", None)
     fields = {field.name: nothing for field in dataclasses.fields(Ports)}
-    intake = routes(nothing, 0, nothing)
-    return create_app(Ports(**{**fields, "admin_token": ""}), intake)
+    intake = routes(nothing, 0, nothing, nothing)
+    return create_app(Ports(**fields), intake)
 
 
 class Named(NamedTuple):

@@ -18,6 +18,7 @@ from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
 from heatshield_collector.api.app import create_app
+from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
 from heatshield_collector.events import EventHub
@@ -54,7 +55,7 @@ class Collector:
     def __init__(self, settings: CollectorSettings, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
-        self.events = EventHub()
+        self.events = EventHub(clock=self._clock)
         self.grpc_port: int | None = None
         self._app: ASGIApp | None = None
         self._ended = threading.Event()
@@ -120,7 +121,8 @@ class Collector:
         """What takes in and what answers."""
         settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
-        self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics)
+        authenticator = AdminTokenAuthenticator(settings.admin_token)
+        self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics, authenticator)
         self._app = create_app(
             Ports(
                 store=self._store,
@@ -137,9 +139,9 @@ class Collector:
                 ready=self._not_ready,
                 metrics=self._core.metrics.render,
                 clock=self._clock,
-                admin_token=settings.admin_token,
+                authenticator=authenticator,
             ),
-            routes(self._pipeline, limit_bytes, self._core.metrics),
+            routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
         )
 
     def _show_metrics(self) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Final
 import orjson
 from fastapi.sse import format_sse_event
 
+from heatshield.clock import Clock, SystemClock
+
 __all__ = [
     "EVENTS",
     "QUEUE_EVENTS",
@@ -62,7 +64,7 @@ def encode_event(name: str, data: Any, event_id: str | None = None) -> bytes:
 
 
 class Signal:
-    """Tells everyone who asked that something changed; what changed they look up themselves."""
+    """Wakes its subscribers when something changed; what changed they look up themselves."""
 
     def __init__(self) -> None:
         self._wakes: dict[int, Callable[[], None]] = {}
@@ -86,7 +88,7 @@ class Signal:
         return unsubscribe
 
     def fire(self) -> None:
-        """Wake everyone."""
+        """Wake every subscriber."""
         with self._lock:
             wakes = list(self._wakes.values())
         for wake in wakes:
@@ -100,13 +102,17 @@ class Subscription:
         hub: where it is forgotten when it is closed.
         loop: the event loop on which :meth:`next` is awaited.
         limit: most events that wait.
+        clock: what :meth:`next` waits on.
 
     Attributes:
         cut_off: it fell behind; what waited was let go.
     """
 
-    def __init__(self, hub: "EventHub", loop: asyncio.AbstractEventLoop, limit: int) -> None:
+    def __init__(
+        self, hub: "EventHub", loop: asyncio.AbstractEventLoop, limit: int, clock: Clock
+    ) -> None:
         self.cut_off = False
+        self._clock = clock
         self._hub = hub
         self._loop = loop
         self._limit = limit
@@ -121,14 +127,15 @@ class Subscription:
 
     async def next(self, timeout_s: float) -> bytes | None:
         """The next event; ``None`` if there is none within ``timeout_s`` or ever."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                # A loop, for the wake of an event that was taken without waiting comes late.
-                while not self._waiting and not self._closing:
-                    self._wake.clear()
-                    # Whoever publishes appends first and wakes after; so look again before it.
-                    if not self._waiting and not self._closing:
-                        await self._wake.wait()
+        ends_s = self._clock.monotonic() + timeout_s
+        # A loop, for the wake of an event that was taken without waiting comes late.
+        while not self._waiting and not self._closing:
+            self._wake.clear()
+            # A publisher appends first and wakes after; so look again before waiting.
+            if self._waiting or self._closing:
+                break
+            if not await self._clock.wait_async(self._wake, ends_s - self._clock.monotonic()):
+                break
         return self._waiting.popleft() if self._waiting else None
 
     def offer(self, event: bytes) -> bool:
@@ -162,6 +169,7 @@ class EventHub:
     Args:
         queue_events: most events kept for one subscriber.
         max_subscribers: most subscribers at once.
+        clock: what subscribers wait on.
 
     Attributes:
         cut_off: subscribers that fell behind and were let go, so far.
@@ -169,8 +177,12 @@ class EventHub:
     """
 
     def __init__(
-        self, queue_events: int = QUEUE_EVENTS, max_subscribers: int = MAX_SUBSCRIBERS
+        self,
+        queue_events: int = QUEUE_EVENTS,
+        max_subscribers: int = MAX_SUBSCRIBERS,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self.cut_off = 0
         self.closing = Signal()
         self._queue_events = queue_events
@@ -212,7 +224,9 @@ class EventHub:
         Raises:
             HubClosedError: when it is closed or full.
         """
-        subscription = Subscription(self, asyncio.get_running_loop(), self._queue_events)
+        subscription = Subscription(
+            self, asyncio.get_running_loop(), self._queue_events, self._clock
+        )
         with self._lock:
             if self._closed:
                 raise HubClosedError("the collector is shutting down")

@@ -6,6 +6,7 @@ composition root; the core implements the protocols and imports nothing of any f
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
@@ -26,15 +27,22 @@ from heatshield_collector.events import EventHub
 from heatshield_collector.store.protocol import Store
 
 __all__ = [
+    "AccessError",
+    "Authenticator",
     "BreakerService",
     "CallLoad",
+    "Caller",
     "CostName",
+    "ForbiddenError",
     "GroupName",
     "HotUsersView",
     "LoadReader",
     "Ports",
+    "Principal",
+    "Scope",
     "TripRefusedError",
     "TripRequest",
+    "UnauthenticatedError",
     "UserClass",
     "UserLoad",
     "WindowName",
@@ -193,6 +201,87 @@ class BreakerService(Protocol):
         ...
 
 
+class Scope(StrEnum):
+    """What a caller may do; each route and each gRPC method needs one."""
+
+    INGEST = "ingest"
+    """Send telemetry."""
+    ENFORCE = "enforce"
+    """Watch breakers and report on them, as services do."""
+    READ = "read"
+    """Ask what there is: requests, loads, findings, metrics, documentation."""
+    HEALTH = "health"
+    """Ask whether the collector is alive and ready."""
+    CONTROL = "control"
+    """Change breakers or the platform's mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller that was let through.
+
+    Attributes:
+        tenant: whose telemetry and breakers the caller has to do with.
+        scopes: all that the caller may do.
+    """
+
+    tenant: str
+    scopes: frozenset[Scope]
+
+
+class Caller(Protocol):
+    """What a request says of its caller, however it came."""
+
+    @property
+    def authorization(self) -> str:
+        """The ``Authorization`` header, or the gRPC metadata of that name; empty without one."""
+        ...
+
+    @property
+    def peer(self) -> str | None:
+        """The address at the other end of the connection; ``None`` where it is unknown."""
+        ...
+
+    @property
+    def host(self) -> str | None:
+        """The host name that the caller asked for; ``None`` where it is unknown."""
+        ...
+
+
+class AccessError(Exception):
+    """The caller is not let through; the text tells the caller why."""
+
+    cause = "access"
+
+
+class UnauthenticatedError(AccessError):
+    """The caller did not prove who it is: 401, or gRPC's UNAUTHENTICATED."""
+
+    cause = "unauthenticated"
+
+
+class ForbiddenError(AccessError):
+    """No proof would help this caller: 403, or gRPC's PERMISSION_DENIED."""
+
+    cause = "forbidden"
+
+
+class Authenticator(Protocol):
+    """Asked at every request of every face, on the event loop: quick, without I/O."""
+
+    def authenticate(self, caller: Caller, scope: Scope) -> Principal:
+        """Let a caller through.
+
+        Returns:
+            The caller's principal, which has at least ``scope``.
+
+        Raises:
+            UnauthenticatedError: the caller did not prove who it is.
+            ForbiddenError: the caller may not do this.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What a face stands on.
@@ -206,8 +295,7 @@ class Ports:
         ready: what is not ready yet, one sentence each; empty when everything is.
         metrics: the ``Accept`` header to (body, content type) of ``/metrics``.
         clock: for "since", and what streams wait on.
-        admin_token: asked of callers that change breakers or the mode; empty: only callers on this
-            machine may.
+        authenticator: asked at every request.
     """
 
     store: Store
@@ -218,4 +306,4 @@ class Ports:
     ready: Callable[[], Sequence[str]]
     metrics: Callable[[str], tuple[bytes, str]]
     clock: Clock
-    admin_token: str = ""
+    authenticator: Authenticator

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from recording_committer import RecordingCommitter
 from stock_telemetry import log_names, some_logs, some_spans, span_names
 
+from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake import grpc as grpc_module
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.payload import Accepted, MalformedError, OverloadedError, Payload
@@ -179,7 +180,7 @@ def test_another_method_is_unimplemented(channel) -> None:
 
 
 def test_an_address_in_use_is_an_error_and_not_shared(thread, committer, address) -> None:
-    second = GrpcListener(committer, LIMIT, committer)
+    second = GrpcListener(committer, LIMIT, committer, AdminTokenAuthenticator())
     with pytest.raises(OSError, match="cannot listen on"):
         thread.run(second.start(address))
     thread.run(second.stop())
@@ -187,7 +188,7 @@ def test_an_address_in_use_is_an_error_and_not_shared(thread, committer, address
 
 def test_stopping_lets_an_export_in_flight_finish(thread, committer) -> None:
     """The sender still gets its answer; afterwards nobody listens."""
-    listener = GrpcListener(committer, LIMIT, committer)
+    listener = GrpcListener(committer, LIMIT, committer, AdminTokenAuthenticator())
     port = thread.run(listener.start("127.0.0.1:0"))
     stops = []
     submit = committer.submit

@@ -11,8 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 from recording_committer import RecordingCommitter
 
+from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
+from heatshield_collector.ports import Authenticator
 
 T = TypeVar("T")
 
@@ -51,11 +53,16 @@ def loop_thread() -> Iterator[LoopThread]:
 
 @contextmanager
 def http_listener(
-    thread: LoopThread, committer: RecordingCommitter, limit_bytes: int
+    thread: LoopThread,
+    committer: RecordingCommitter,
+    limit_bytes: int,
+    authenticator: Authenticator | None = None,
 ) -> Iterator[str]:
     """OTLP/HTTP on uvicorn as a part of a FastAPI application; yields its address."""
     app = FastAPI()
-    app.router.routes.extend(routes(committer, limit_bytes, committer))
+    app.router.routes.extend(
+        routes(committer, limit_bytes, committer, authenticator or AdminTokenAuthenticator())
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.run_coroutine_threadsafe(server.serve([listening]), thread.loop)
@@ -68,10 +75,15 @@ def http_listener(
 
 @contextmanager
 def grpc_listener(
-    thread: LoopThread, committer: RecordingCommitter, limit_bytes: int
+    thread: LoopThread,
+    committer: RecordingCommitter,
+    limit_bytes: int,
+    authenticator: Authenticator | None = None,
 ) -> Iterator[str]:
     """OTLP/gRPC; yields ``host:port``."""
-    listener = GrpcListener(committer, limit_bytes, committer)
+    listener = GrpcListener(
+        committer, limit_bytes, committer, authenticator or AdminTokenAuthenticator()
+    )
     port = thread.run(listener.start("127.0.0.1:0"))
     try:
         yield f"127.0.0.1:{port}"

@@ -14,7 +14,7 @@ import inventory
 from heatshield import names
 from heatshield_alerts import policy
 from heatshield_collector.events import EVENTS
-from heatshield_collector.intake.grpc import _SERVICES as GRPC_SERVICES
+from heatshield_collector.intake.grpc import GRPC_SERVICES
 
 COMMITTED = generate.REFERENCE.read_text(encoding="utf-8")
 COLLECTOR = Path(heatshield_collector.__file__).parent

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from recording_committer import RecordingCommitter
 from starlette.applications import Starlette
 
+from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake import http
 from heatshield_collector.intake.http import routes
 from heatshield_collector.intake.payload import Accepted, MalformedError, OverloadedError, Payload
@@ -46,7 +47,7 @@ def ask(
     path: str = "/v1/traces",
     method: str = "POST",
 ) -> httpx.Response:
-    app = Starlette(routes=routes(committer, LIMIT, committer))
+    app = Starlette(routes=routes(committer, LIMIT, committer, AdminTokenAuthenticator()))
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -233,7 +234,7 @@ def scope_of(**headers: str) -> dict:
 
 
 def endpoint_of(committer: RecordingCommitter):
-    return routes(committer, LIMIT, committer)[0].app
+    return routes(committer, LIMIT, committer, AdminTokenAuthenticator())[0].app
 
 
 def speak(endpoint, sender: Sender, **headers: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.routing import BaseRoute
 
 from heatshield_collector.api import (
@@ -21,6 +21,7 @@ from heatshield_collector.api import (
     users,
     watch,
 )
+from heatshield_collector.api.access import asks, guard_documentation
 from heatshield_collector.api.errors import add_error_handlers, documented
 from heatshield_collector.ports import Ports
 
@@ -43,26 +44,29 @@ AREAS: Final = (
 """In the order of /docs."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-"""Beyond it 413, in plain text, for it is answered before we see the request. The largest
-body is a client's report, some 100 bytes for each entry held."""
+"""A larger body is answered 413, in plain text, before a route sees it. The largest body is a
+client's report, some 100 bytes for each entry held."""
 
 
 def create_app(ports: Ports, intake: Sequence[BaseRoute] = ()) -> FastAPI:
     """The collector's HTTP face; it starts nothing and owns nothing.
 
     Args:
-        ports: what it stands on. Close ``ports.events`` to have its streams end.
-        intake: routes that take in telemetry, mounted as they are.
+        ports: what it stands on. Close ``ports.events`` to end its streams.
+        intake: routes that take in telemetry, mounted as they are; they ask the authenticator
+            themselves.
     """
     app = FastAPI(
         title="heatshield collector",
         version=version("heatshield"),
-        description="Finds the one user who is burning the platform, and cuts just his call.",
+        description="Finds the one user who burns the platform, and cuts just that user's call.",
         responses=documented(_422="a parameter or a field is impossible; it says which and why"),
     )
+    guard_documentation(app, ports.authenticator)
     # Routes are tried in order, and telemetry is most of what comes.
     app.router.routes[:0] = intake
+    asked = [Depends(asks(ports.authenticator))]
     for area in AREAS:
-        app.include_router(area.router(ports), max_body_size=MAX_BODY_BYTES)
+        app.include_router(area.router(ports), dependencies=asked, max_body_size=MAX_BODY_BYTES)
     add_error_handlers(app)
     return app

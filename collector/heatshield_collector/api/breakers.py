@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query
+from fastapi import APIRouter, Body, Query
 from starlette.exceptions import HTTPException
 
 from heatshield import names
 from heatshield.contract import BreakerEntry, Report
-from heatshield_collector.api.admin import REFUSALS, admin_only
+from heatshield_collector.api.access import REFUSALS
 from heatshield_collector.api.answers import Cleared, Reported
 from heatshield_collector.api.errors import documented
 from heatshield_collector.ports import Ports, TripRequest
@@ -20,12 +20,10 @@ Who = Annotated[str, Query(min_length=1, max_length=200, description="who clears
 def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
-    admin = [Depends(admin_only(ports.admin_token))]
 
     @routes.post(
         names.BREAKERS_PATH,
         status_code=201,
-        dependencies=admin,
         responses=REFUSALS | documented(_409="the policy does not allow it"),
     )
     def trip(request: TripRequest) -> BreakerEntry:
@@ -34,7 +32,6 @@ def router(ports: Ports) -> APIRouter:
 
     @routes.delete(
         names.BREAKERS_PATH + "/{entry_id}",
-        dependencies=admin,
         responses=REFUSALS | documented(_404="no such entry"),
     )
     def clear(entry_id: str, by: Who = "api") -> Cleared:

@@ -1,6 +1,6 @@
 """Every error of the API is ``{"error": "..."}``, one sentence that says what to do."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,10 +10,14 @@ from starlette.responses import JSONResponse
 from heatshield.contract import ContractError
 from heatshield_collector.api.answers import Error
 from heatshield_collector.events import HubClosedError
-from heatshield_collector.ports import TripRefusedError
+from heatshield_collector.ports import ForbiddenError, TripRefusedError, UnauthenticatedError
 from heatshield_collector.store.protocol import StoreError
 
 __all__ = ["Error", "add_error_handlers", "documented"]
+
+
+HEADERS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+"""What goes with a status."""
 
 
 def documented(**statuses: str) -> dict[int | str, dict[str, Any]]:
@@ -30,6 +34,8 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     for kind, status in (
         (ContractError, 400),
+        (UnauthenticatedError, 401),
+        (ForbiddenError, 403),
         (TripRefusedError, 409),
         (StoreError, 503),
         (HubClosedError, 503),
@@ -72,8 +78,8 @@ def _complaint(problem: dict[str, Any]) -> str:
 
 def _answer_with(status: int) -> Any:
     def handle(_request: Request, error: Exception) -> JSONResponse:
-        # What nobody foresaw goes to the log with its traceback, not to the client.
+        # A defect goes to the log with its traceback, not to the client.
         text = "internal error; the collector's log has it" if status == 500 else str(error)  # noqa: PLR2004
-        return _error(status, text, {"Retry-After": "1"} if status == 503 else None)  # noqa: PLR2004
+        return _error(status, text, HEADERS.get(status))
 
     return handle

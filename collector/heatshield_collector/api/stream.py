@@ -7,6 +7,8 @@ from typing import Any, Final
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from heatshield.clock import Clock, SystemClock
+
 __all__ = ["PING", "PING_S", "EventStream", "Waker"]
 
 PING_S: Final = 15.0
@@ -59,9 +61,15 @@ class Waker:
 
     Args:
         subscribes: each is handed :meth:`wake` and returns what ends its subscription.
+        clock: what :meth:`wait` waits on.
     """
 
-    def __init__(self, *subscribes: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+    def __init__(
+        self,
+        *subscribes: Callable[[Callable[[], None]], Callable[[], None]],
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._unsubscribes = [subscribe(self.wake) for subscribe in subscribes]
@@ -74,10 +82,7 @@ class Waker:
     async def wait(self, timeout_s: float) -> None:
         """Return when woken, at the latest after ``timeout_s``."""
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
-        except TimeoutError:
-            return
+            await self._clock.wait_async(self._event, timeout_s)
         finally:
             self._event.clear()
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from heatshield import names
+from heatshield.clock import Clock
 from heatshield.contract import (
     HEARTBEAT_S,
     MAX_WORKERS,
@@ -47,7 +48,7 @@ class Client:
 def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
-    breakers, hub = ports.breakers, ports.events
+    breakers, hub, clock = ports.breakers, ports.events, ports.clock
 
     @routes.get(
         names.BREAKERS_PATH,
@@ -65,7 +66,7 @@ def router(ports: Ports) -> APIRouter:
         client.attend(breakers)
         known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
         if wait and breakers.at().etag in known:
-            await _changed(breakers, hub, known, wait)
+            await _changed(breakers, hub, clock, known, wait)
         return _state_unless(known, breakers)
 
     @routes.get(names.BREAKER_STREAM_PATH, status_code=200, response_class=EventStream)
@@ -78,7 +79,7 @@ def router(ports: Ports) -> APIRouter:
         """
         if hub.closed:
             raise HubClosedError("the collector is shutting down")
-        waker = Waker(breakers.subscribe, hub.closing.subscribe)
+        waker = Waker(breakers.subscribe, hub.closing.subscribe, clock=clock)
         sent = _version(request.headers.get("last-event-id", ""))
         return EventStream(_events(breakers, hub, waker, client, sent), waker.close)
 
@@ -125,10 +126,10 @@ def _state_unless(known: set[str], breakers: BreakerService) -> Response:
 
 
 async def _changed(
-    breakers: BreakerService, hub: EventHub, known: set[str], timeout_s: float
+    breakers: BreakerService, hub: EventHub, clock: Clock, known: set[str], timeout_s: float
 ) -> None:
     """Return when the state is at none of the ``known`` ETags, or after ``timeout_s``."""
-    waker = Waker(breakers.subscribe, hub.closing.subscribe)
+    waker = Waker(breakers.subscribe, hub.closing.subscribe, clock=clock)
     try:
         # The change may have come between the first look and the subscription.
         if breakers.at().etag in known and not hub.closed:

@@ -25,6 +25,7 @@ from heatshield_collector.intake.payload import (
     TooLargeError,
     UnsupportedError,
 )
+from heatshield_collector.ports import AccessError, ForbiddenError, UnauthenticatedError
 
 __all__ = ["export_response", "fault", "retry_info", "status_of"]
 
@@ -39,7 +40,9 @@ _RESPONSES: Final[dict[Signal, tuple[Any, str]]] = {
 }
 """Each signal's response, and what it calls the number of records left out."""
 
-_CODES: Final[dict[type[IntakeError], int]] = {
+_CODES: Final[dict[type[IntakeError | AccessError], int]] = {
+    UnauthenticatedError: code_pb2.UNAUTHENTICATED,
+    ForbiddenError: code_pb2.PERMISSION_DENIED,
     MalformedError: code_pb2.INVALID_ARGUMENT,
     UnsupportedError: code_pb2.INVALID_ARGUMENT,
     TooLargeError: code_pb2.RESOURCE_EXHAUSTED,  # what gRPC itself says; without RetryInfo: final
@@ -57,7 +60,7 @@ def export_response(signal: Signal, accepted: Accepted) -> Any:
     return response
 
 
-def status_of(error: IntakeError) -> Any:
+def status_of(error: IntakeError | AccessError) -> Any:
     """The error as ``google.rpc.Status``, with ``RetryInfo`` where a retry makes sense."""
     status = Status(code=_CODES.get(type(error), code_pb2.INTERNAL), message=str(error))
     if isinstance(error, OverloadedError):
@@ -73,7 +76,7 @@ def retry_info(error: OverloadedError) -> Any:
 
 
 def fault() -> OverloadedError:
-    """The answer to an exception nobody foresaw: nothing was kept, come again later."""
+    """The answer to an exception no code foresaw: nothing was kept, come again later."""
     error = OverloadedError(_FAULT_RETRY_S, "internal error of the collector; nothing was kept")
     error.cause = IntakeError.cause
     return error

@@ -7,6 +7,7 @@ compression itself and stops at the message limit while it inflates.
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -20,10 +21,11 @@ from heatshield_collector.intake.payload import (
     Payload,
     Signal,
 )
+from heatshield_collector.ports import AccessError, Authenticator, Scope
 
-__all__ = ["GrpcListener"]
+__all__ = ["GRPC_SERVICES", "GrpcListener"]
 
-_SERVICES: Final[dict[str, Signal]] = {
+GRPC_SERVICES: Final[dict[str, Signal]] = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
     "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
     "opentelemetry.proto.collector.metrics.v1.MetricsService": "metrics",
@@ -43,6 +45,26 @@ _Handler = Callable[[bytes, Any], Awaitable[bytes]]
 _logger = logging.getLogger(__name__)
 
 
+class _GrpcCaller:
+    """Implements :class:`heatshield_collector.ports.Caller`; looks up only what is asked for."""
+
+    host = None
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    @property
+    def authorization(self) -> str:
+        metadata = dict(self._context.invocation_metadata() or ())
+        return str(metadata.get("authorization", ""))
+
+    @property
+    def peer(self) -> str | None:
+        """The address in such as ``ipv4:10.1.2.3:5000`` or ``ipv6:[::1]:5000``, percent-encoded."""
+        family, _, address = unquote(self._context.peer()).partition(":")
+        return address.rpartition(":")[0].strip("[]") if family in {"ipv4", "ipv6"} else None
+
+
 class GrpcListener:
     """Serves OTLP/gRPC on one address from :meth:`start` to :meth:`stop`.
 
@@ -50,13 +72,21 @@ class GrpcListener:
         committer: makes payloads durable.
         limit_bytes: largest message, as sent and once inflated.
         counters: told of every payload that is refused. What is over the limit gRPC refuses by
-            itself (RESOURCE_EXHAUSTED), before anybody here hears of it.
+            itself (RESOURCE_EXHAUSTED), before a handler hears of it.
+        authenticator: asked at every export.
     """
 
-    def __init__(self, committer: Committer, limit_bytes: int, counters: Counters) -> None:
+    def __init__(
+        self,
+        committer: Committer,
+        limit_bytes: int,
+        counters: Counters,
+        authenticator: Authenticator,
+    ) -> None:
         self._committer = committer
         self._limit_bytes = limit_bytes
         self._counters = counters
+        self._authenticator = authenticator
         self._server: Any = None
 
     async def start(self, address: str) -> int:
@@ -78,7 +108,7 @@ class GrpcListener:
                 grpc.method_handlers_generic_handler(
                     service, {"Export": grpc.unary_unary_rpc_method_handler(self._export(signal))}
                 )
-                for service, signal in _SERVICES.items()
+                for service, signal in GRPC_SERVICES.items()
             )
         )
         try:
@@ -98,8 +128,9 @@ class GrpcListener:
     def _export(self, signal: Signal) -> _Handler:
         async def export(body: bytes, context: Any) -> bytes:
             try:
+                self._authenticator.authenticate(_GrpcCaller(context), Scope.INGEST)
                 accepted = await self._committer.submit(Payload(signal, body))
-            except IntakeError as error:
+            except (IntakeError, AccessError) as error:
                 refusal = error
             except Exception:
                 _logger.exception("could not take in a payload of %s", signal)
@@ -113,7 +144,7 @@ class GrpcListener:
         return export
 
 
-async def _abort(context: Any, error: IntakeError) -> bytes:
+async def _abort(context: Any, error: IntakeError | AccessError) -> bytes:
     """End the call with the error's status; it does not return."""
     status = status_of(error)
     trailers = [("grpc-status-details-bin", status.SerializeToString())]

@@ -15,9 +15,11 @@ from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
 from heatshield import names
+from heatshield_collector.http_caller import HttpCaller
 from heatshield_collector.intake.answers import export_response, fault, status_of
 from heatshield_collector.intake.content import Media, inflate, is_plain, media_of
 from heatshield_collector.intake.json import protobuf_from_json
@@ -32,6 +34,13 @@ from heatshield_collector.intake.payload import (
     Signal,
     TooLargeError,
     UnsupportedError,
+)
+from heatshield_collector.ports import (
+    AccessError,
+    Authenticator,
+    ForbiddenError,
+    Scope,
+    UnauthenticatedError,
 )
 
 __all__ = ["routes"]
@@ -56,7 +65,9 @@ MiB and slows down all other threads meanwhile. For the same reason one is conve
 
 _FULL_RETRY_S: Final = 1.0
 
-_HTTP_STATUS: Final[dict[type[IntakeError], int]] = {
+_HTTP_STATUS: Final[dict[type[IntakeError | AccessError], int]] = {
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
     MalformedError: 400,
     TooLargeError: 413,
     UnsupportedError: 415,
@@ -66,13 +77,16 @@ _HTTP_STATUS: Final[dict[type[IntakeError], int]] = {
 _logger = logging.getLogger(__name__)
 
 
-def routes(committer: Committer, limit_bytes: int, counters: Counters) -> list[BaseRoute]:
+def routes(
+    committer: Committer, limit_bytes: int, counters: Counters, authenticator: Authenticator
+) -> list[BaseRoute]:
     """The routes, to be mounted in a Starlette or FastAPI application.
 
     Args:
         committer: makes payloads durable.
         limit_bytes: largest body, as sent and once inflated.
         counters: told of every payload that is answered with 4xx or 5xx.
+        authenticator: asked before a body is read.
     """
     shared = _Room(_BODIES_HELD * limit_bytes, asyncio.Semaphore(_INFLATING), asyncio.Lock())
     paths: dict[str, Signal] = {
@@ -83,7 +97,7 @@ def routes(committer: Committer, limit_bytes: int, counters: Counters) -> list[B
     return [
         Route(
             path,
-            _Endpoint(signal, committer, limit_bytes, counters, shared),
+            _Endpoint(signal, committer, limit_bytes, counters, authenticator, shared),
             name=f"otlp {signal}",
             include_in_schema=False,
         )
@@ -144,18 +158,20 @@ class _Endpoint:
     committer: Committer
     limit_bytes: int
     counters: Counters
+    authenticator: Authenticator
     room: _Room
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         if scope["method"] != "POST":
             await _send(send, _not_allowed(scope["method"], _answer_media(headers)))
             return
         try:
+            self.authenticator.authenticate(HttpCaller(scope), Scope.INGEST)
             answer = _accepted(self.signal, *await self._take(headers, receive))
         except _DisconnectedError:
             return
-        except IntakeError as error:
+        except (IntakeError, AccessError) as error:
             answer = self._refused(error, headers)
         except Exception:
             _logger.exception("could not take in a payload of %s", self.signal)
@@ -207,12 +223,14 @@ class _Endpoint:
         if self.room.free_bytes < 0:
             raise OverloadedError(_FULL_RETRY_S, "too many large requests at once")
 
-    def _refused(self, error: IntakeError, headers: Headers) -> _Answer:
+    def _refused(self, error: IntakeError | AccessError, headers: Headers) -> _Answer:
         self.counters.refused(error.cause)
         extra: tuple[tuple[bytes, bytes], ...] = ()
         if isinstance(error, OverloadedError):
             seconds = max(1, math.ceil(error.retry_after_s))
             extra = ((b"retry-after", str(seconds).encode("ascii")),)
+        elif isinstance(error, UnauthenticatedError):
+            extra = ((b"www-authenticate", b"Bearer"),)
         media = _answer_media(headers)
         return _Answer(_HTTP_STATUS[type(error)], media, _encode(status_of(error), media), extra)
 

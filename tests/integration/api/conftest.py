@@ -16,6 +16,7 @@ from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
 from heatshield_alerts.rules import Alert
 from heatshield_collector.api.app import create_app
+from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.events import EventHub, Signal
 from heatshield_collector.ports import (
     CallLoad,
@@ -175,7 +176,9 @@ class Face:
         return self.ports.breakers
 
     def with_token(self, token: str) -> "Face":
-        return replace(self, ports=replace(self.ports, admin_token=token))
+        return replace(
+            self, ports=replace(self.ports, authenticator=AdminTokenAuthenticator(token))
+        )
 
     def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -206,6 +209,7 @@ def face() -> Face:
         ready=lambda: reasons,
         metrics=SelfMetrics().render,
         clock=ManualClock(epoch_ns=START_NS),
+        authenticator=AdminTokenAuthenticator(),
     )
     return Face(ports, reasons, alerts)
 
