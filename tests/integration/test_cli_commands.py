@@ -282,7 +282,7 @@ def test_something_that_is_no_collector_is_said_so(api, status, body):
     api.answers["GET", "/api/mode"] = (status, body)
     result = run("mode")
     assert result.exit_code == 1
-    assert str(status) in result.stderr or "does not answer JSON" in result.stderr
+    assert str(status) in result.stderr or "did not answer with JSON" in result.stderr
 
 
 def test_doctor_finds_a_collector_and_this_interpreter(api):

@@ -106,7 +106,7 @@ def test_a_missing_module_of_our_own_is_a_defect_and_not_hidden(guest):
 
 def test_a_strangers_plugin_is_listed_and_runs(guest):
     module = guest("extra-thing", "up")
-    assert f"From {module}" in run("--help").output
+    assert f"Command of {module}" in run("--help").output
     assert run("extra-thing").output == "up on 1\n"
 
 

@@ -1,4 +1,4 @@
-"""The shapes of what the collector's API answers, as far as the commands read them."""
+"""Types of the collector's JSON answers, limited to the fields that the commands read."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -34,8 +34,8 @@ HotUser = TypedDict(
         "trace_id": str | None,
     },
 )
-"""The load of one user on one call, with the bounds of the sketch that counted it. Spelt as a
-call because ``class`` is a keyword."""
+"""The load of one user on one call, with the bounds of the sketch that counted it. Defined by a
+function call because ``class`` is a keyword."""
 
 
 class HotUsers(TypedDict):
@@ -49,7 +49,7 @@ class HotUsers(TypedDict):
 
 
 class Cost(TypedDict, total=False):
-    """A cost vector; of a span its own, of a request the sum."""
+    """A cost vector: a span's own cost, or the sum over a request."""
 
     busy_s: float
     calls: int
@@ -105,7 +105,7 @@ class LinkedRequest(TypedDict):
 
 
 class MetricExemplar(TypedDict):
-    """A request that an observation was made in."""
+    """The request in which a value was observed."""
 
     trace_id: str
     value: float | str | None

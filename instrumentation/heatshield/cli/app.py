@@ -1,4 +1,4 @@
-"""Puts the commands together and says what failed in one line."""
+"""Assembles the commands into one application and prints each failure as one line."""
 
 import importlib.metadata
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ class Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for command in plugin_commands():
-            if command.name not in self.commands:  # nobody replaces `trip` by installing a package
+            if command.name not in self.commands:  # no package may replace `trip`
                 self.add_command(command)
 
     def invoke(self, ctx: Any) -> Any:
@@ -50,10 +50,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
-    help="Finds the one user who is burning the platform, and trips a breaker around "
+    help="Finds the one user that overloads the platform and trips a breaker around "
     "just that user's expensive call.",
-    epilog="Exit codes: 0 done; 1 could not be done; 2 called wrongly. "
-    "Errors go to stderr, what --json prints is alone on stdout.",
+    epilog="Exit codes: 0 success; 1 failure; 2 wrong usage. "
+    "Errors go to stderr; with --json, stdout holds only JSON.",
 )
 
 
@@ -72,7 +72,7 @@ def heatshield(
         ),
     ] = False,
 ) -> None:
-    """Take the options that stand before the command."""
+    """Accept the options before the command."""
 
 
 app.command("run", context_settings=run_command.CONTEXT)(run_command.run)

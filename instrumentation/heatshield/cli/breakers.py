@@ -1,4 +1,4 @@
-"""``heatshield breakers``: the entries the collector holds."""
+"""``heatshield breakers``: list the breaker entries that the collector holds."""
 
 from typing import Annotated
 
@@ -12,11 +12,11 @@ __all__ = ["breakers"]
 
 def breakers(
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing them.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
     interval: Interval = REFRESH_S,
     endpoint: Endpoint = None,
 ) -> None:
-    """List the breakers that are held: whose calls are cut, by whom and why."""
+    """List the held breakers: the user and call that each cuts, its issuer and its reason."""
     source = collector(endpoint)
     from heatshield.cli.terminal import console, print_json
 

@@ -1,4 +1,4 @@
-"""``heatshield clear``: let a user in again."""
+"""``heatshield clear``: end a breaker, so that the user's calls run again."""
 
 from typing import Annotated, Any
 
@@ -14,10 +14,11 @@ __all__ = ["clear"]
 
 def clear(
     entry_id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Id of the entry, as `breakers` shows it.")
+        str | None,
+        typer.Argument(metavar="ID", help="Id of the breaker, from `heatshield breakers`."),
     ] = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Clear every entry of this user.")
+        str | None, typer.Option("--user", help="Clear every breaker of this user.")
     ] = None,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
@@ -25,7 +26,7 @@ def clear(
 ) -> None:
     """Clear a breaker, or all breakers of a user."""
     if (entry_id is None) == (user is None):
-        raise CliError("say which: `heatshield clear ID` or `heatshield clear --user USER`", 2)
+        raise CliError("name one: `heatshield clear ID` or `heatshield clear --user USER`", 2)
     source = collector(endpoint, token)
     cleared = [_clear(source, name) for name in _ids(source, entry_id, user)]
     from heatshield.cli.terminal import print_json, safe

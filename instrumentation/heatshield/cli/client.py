@@ -1,4 +1,6 @@
-"""The collector's JSON API, over the standard library: the light install has no HTTP client."""
+"""Client of the collector's JSON API. It uses the standard library only, because a plain install
+has no HTTP client.
+"""
 
 import http.client
 import json
@@ -12,27 +14,27 @@ from heatshield.cli.errors import ApiError, CliError, CollectorUnreachable
 __all__ = ["Collector", "path_of"]
 
 TIMEOUT_S: Final = 5.0
-"""Seconds to wait for the collector: it is asked by people, who would rather know."""
+"""Seconds to wait for the collector: a user at a terminal prefers an error to a longer wait."""
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""An answer beyond this is not read: whatever listens there is not a collector."""
+"""Bytes of an answer that are read at most; no collector sends more."""
 
 
 def path_of(*segments: str) -> str:
-    """A path of segments that are taken literally: a trace id from a shell may hold anything."""
+    """Join segments to a path, each percent-encoded: a trace id from a shell may hold anything."""
     return "".join(f"/{quote(segment, safe='')}" for segment in segments)
 
 
 class Collector:
-    """Asks one collector; each call is one connection.
+    """Sends requests to one collector, each over a connection of its own.
 
     Args:
         endpoint: ``http://`` or ``https://`` with host, port and an optional path prefix.
-        token: sent as a bearer token when it is not empty; what changes breakers may need it.
+        token: bearer token; an empty one is not sent. Changes of breakers may need one.
         timeout_s: seconds to connect and between two reads.
 
     Raises:
-        CliError: when the endpoint is not such a URL.
+        CliError: if the endpoint is not such a URL.
     """
 
     def __init__(self, endpoint: str, token: str = "", timeout_s: float = TIMEOUT_S) -> None:
@@ -42,7 +44,7 @@ class Collector:
         self._timeout_s = timeout_s
 
     def get(self, path: str, **query: Any) -> Any:
-        """What ``path`` answers. Parameters that are ``None`` are left out.
+        """Return the JSON answer of ``GET path``. Parameters that are ``None`` are left out.
 
         Raises:
             CollectorUnreachable: if nothing answers.
@@ -52,19 +54,19 @@ class Collector:
         return self._json("GET", f"{path}?{urlencode(given)}" if given else path)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Like :meth:`get`, with a JSON body."""
+        """Send ``POST path`` with a JSON body; errors are those of :meth:`get`."""
         return self._json("POST", path, body)
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Like :meth:`get`, with a JSON body."""
+        """Send ``PUT path`` with a JSON body; errors are those of :meth:`get`."""
         return self._json("PUT", path, body)
 
     def delete(self, path: str, **query: str) -> Any:
-        """Like :meth:`get`."""
+        """Send ``DELETE path``; errors are those of :meth:`get`."""
         return self._json("DELETE", f"{path}?{urlencode(query)}" if query else path)
 
     def probe(self, path: str) -> tuple[int, float, Any]:
-        """The status of ``path``, the milliseconds it took to answer, and the answer if JSON.
+        """Return the status of ``GET path``, its latency in ms, and its JSON (``None`` if none).
 
         Raises:
             CollectorUnreachable: if nothing answers.
@@ -80,7 +82,7 @@ class Collector:
         try:
             return json.loads(content) if content else None
         except ValueError as error:
-            raise ApiError(status, f"{self.endpoint}{path} does not answer JSON") from error
+            raise ApiError(status, f"{self.endpoint}{path} did not answer with JSON") from error
 
     def _exchange(
         self, method: str, path: str, body: Mapping[str, Any] | None
@@ -107,7 +109,7 @@ class Collector:
             if self._parts.scheme == "https"
             else http.client.HTTPConnection
         )
-        assert self._parts.hostname is not None  # noqa: S101  checked when it was made
+        assert self._parts.hostname is not None  # noqa: S101  __init__ checked it
         return kind(self._parts.hostname, self._parts.port, timeout=self._timeout_s)
 
 
@@ -115,15 +117,17 @@ def _url(endpoint: str) -> SplitResult:
     try:
         parts = urlsplit(endpoint)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port or a bracket that can't be
+    except ValueError:  # an invalid port or bracket
         usable = False
     if not usable:
-        raise CliError(f"{endpoint!r} is not the address of a collector: http://HOST:PORT", 2)
+        raise CliError(
+            f"{endpoint!r} is not the address of a collector: expected http://HOST:PORT", 2
+        )
     return parts
 
 
 def _message(status: int, content: bytes) -> str:
-    """What the body of an error says; the status where it is not one of a collector."""
+    """The error text in a collector's JSON body; for any other body, the status."""
     body = _parsed(content)
     if isinstance(body, dict) and body.get("error"):
         return str(body["error"])

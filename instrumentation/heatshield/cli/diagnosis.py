@@ -1,4 +1,4 @@
-"""What the doctor finds: the collector's answers, and what is instrumented here."""
+"""Result of ``heatshield doctor``: the collector's answers and this interpreter's state."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ __all__ = ["Diagnosis", "Integration", "Probe"]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One answer of the collector: status, milliseconds until it was there, why it isn't ready."""
+    """One answer of the collector: its status, its latency, and why the collector is not ready."""
 
     path: str
     status: int
@@ -18,12 +18,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One thing that heatshield can instrument.
+    """A library that heatshield can instrument, and whether it is instrumented here.
 
     Attributes:
-        version: of its library; ``None`` where that is absent or is Python itself.
-        state: ``active``, ``ready`` (as soon as it is imported), ``disabled``, ``absent``,
-            ``available`` (nothing is instrumented here), or ``failed: why``.
+        version: version of the library; ``None`` if it is absent or part of Python.
+        state: ``active``, ``ready`` (activates when the library is imported), ``disabled``,
+            ``absent``, ``available`` (this process is not instrumented), or ``failed: REASON``.
     """
 
     name: str
@@ -33,17 +33,18 @@ class Integration:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What the doctor found.
+    """All that ``heatshield doctor`` reports.
 
     Attributes:
-        endpoint: the collector that was asked.
-        error: why it did not answer, or ``None``.
-        probes: its health and its readiness.
+        endpoint: address of the collector.
+        error: why the collector did not answer, or ``None``.
+        probes: the collector's health and readiness.
         instrumented: whether this interpreter runs under ``heatshield run`` or called
             ``instrument()``.
-        instrumentation: what the instrumentation says of itself.
-        integrations: what could be instrumented, and is.
-        versions: of the interpreter and of what matters in it; ``None`` is not installed.
+        instrumentation: the rest of ``heatshield.status()``.
+        integrations: every integration in the catalogue, with its state.
+        versions: versions of the interpreter and of :data:`~heatshield.cli.doctor.DISTRIBUTIONS`;
+            ``None`` means not installed.
     """
 
     endpoint: str

@@ -1,4 +1,4 @@
-"""What the doctor found, for people: values in, rich renderables out."""
+"""Renders a diagnosis for the terminal: values in, rich renderables out."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -13,24 +13,24 @@ __all__ = ["diagnosis_view"]
 
 GOOD: Final = ("✓ ", "green")
 BAD: Final = ("✗ ", "red")
-LOOK: Final = ("! ", "yellow")
-NEITHER: Final = ("· ", "dim")
-"""Absent, and that is no fault."""
+ADVICE: Final = ("! ", "yellow")
+NEUTRAL: Final = ("· ", "dim")
+"""Neither good nor bad, such as a library that is not installed."""
 
 MARKS: Final = {
     "active": GOOD,
     "ready": GOOD,
-    "available": NEITHER,
-    "absent": NEITHER,
-    "disabled": NEITHER,
+    "available": NEUTRAL,
+    "absent": NEUTRAL,
+    "disabled": NEUTRAL,
 }
-"""Of an integration by its state; what is not here failed."""
+"""Mark of an integration by its state; a state that is missing here is a failure."""
 
 HTTP_OK: Final = 200
 
 
 def diagnosis_view(found: Diagnosis) -> RenderableType:
-    """One line a finding, each with its mark."""
+    """Render one line per finding, each with a mark."""
     return Group(*_collector(found), *_interpreter(found))
 
 
@@ -51,18 +51,18 @@ def _interpreter(found: Diagnosis) -> Iterator[Text]:
         yield _line(GOOD, "this interpreter is instrumented")
     else:
         yield _line(
-            NEITHER,
+            NEUTRAL,
             "this interpreter is not instrumented: start services with `heatshield run -- COMMAND`"
             " or call heatshield.instrument()",
         )
     for name, value in found.instrumentation.items():
         if name != "advice":
-            yield _line(NEITHER, f"{name}: {_flat(value)}")
-    yield from (_line(LOOK, said) for said in found.instrumentation.get("advice", ()))
+            yield _line(NEUTRAL, f"{name}: {_flat(value)}")
+    yield from (_line(ADVICE, advice) for advice in found.instrumentation.get("advice", ()))
     for integration in found.integrations:
         yield _integration(integration)
     for name, version in found.versions.items():
-        yield _line(NEITHER, f"{name} {version or 'is not installed'}")
+        yield _line(NEUTRAL, f"{name} {version or 'is not installed'}")
 
 
 def _integration(found: Integration) -> Text:
@@ -76,5 +76,5 @@ def _flat(value: object) -> str:
     return str(value)
 
 
-def _line(mark: tuple[str, str], said: str) -> Text:
-    return Text.assemble(mark).append_text(text(said))
+def _line(mark: tuple[str, str], finding: str) -> Text:
+    return Text.assemble(mark).append_text(text(finding))

@@ -1,4 +1,4 @@
-"""``heatshield doctor``: why nothing arrives, or why nothing is cut."""
+"""``heatshield doctor``: find out why no telemetry arrives, or why no breaker acts."""
 
 import importlib
 import importlib.metadata
@@ -20,14 +20,14 @@ from heatshield.integrations.catalogue import CATALOGUE
 __all__ = ["diagnose", "doctor"]
 
 DISTRIBUTIONS: Final = ("heatshield", "opentelemetry-sdk", "opentelemetry-instrumentation")
-"""Whose versions a report of a problem needs."""
+"""Distributions whose versions a bug report needs."""
 
 
 def doctor(as_json: AsJson = False, endpoint: Endpoint = None) -> None:
-    """Check the collector and this interpreter: reachable, instrumented, with what.
+    """Check that the collector answers, and show what this interpreter instruments.
 
-    Exits with 1 when no collector answers. `heatshield run -- heatshield doctor` shows what a
-    service that is started this way would have.
+    Exits with 1 if no collector answers. `heatshield run -- heatshield doctor` shows the
+    instrumentation of a service that is started this way.
     """
     found = diagnose(collector(endpoint))
     from heatshield.cli.terminal import console, print_json
@@ -43,12 +43,12 @@ def doctor(as_json: AsJson = False, endpoint: Endpoint = None) -> None:
 
 
 def diagnose(source: Collector) -> Diagnosis:
-    """Ask the collector and look around in this interpreter."""
+    """Probe the collector and inspect this interpreter."""
     probes, error = _probe(source)
     _import_libraries()
     status = heatshield.status()
     states = status.pop("integrations", {})
-    status.pop("python", None)  # stands among the versions
+    status.pop("python", None)  # `versions` has it
     return Diagnosis(
         endpoint=source.endpoint,
         error=error,
@@ -66,9 +66,9 @@ def diagnose(source: Collector) -> Diagnosis:
 
 
 def _import_libraries() -> None:
-    """Import what a service may import, so that integrations show what would come of it."""
+    """Import every library in the catalogue, so that each integration shows its final state."""
     for module in {module for one in CATALOGUE for module in one.modules}:
-        with suppress(Exception):  # absent, or broken by itself: its state says so
+        with suppress(Exception):  # the integration's state says if its library is absent or broken
             importlib.import_module(module)
 
 

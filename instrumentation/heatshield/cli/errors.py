@@ -1,27 +1,27 @@
-"""What a command can fail with: one line for people on stderr, and an exit code for scripts.
+"""Errors of the commands: each is one line on stderr and an exit code.
 
 Exit codes of every command:
 
-* 0: done.
-* 1: could not be done: no collector answers, it refused, what was asked for is not there.
-* 2: the command was called wrongly.
-* 126, 127: ``heatshield run`` could not start the command (not executable, not found).
+* 0: success.
+* 1: failure: no collector answers, the collector refuses, or the request or breaker is not found.
+* 2: wrong usage.
+* 126, 127: ``heatshield run`` can't start the command (not executable, not found).
 
 ::
 
     CliError
-    +-- CollectorUnreachable    nothing answers there: start a collector, or name the right one
-    +-- ApiError                the collector answered, with an error
+    +-- CollectorUnreachable    no collector answers: start one, or correct the endpoint
+    +-- ApiError                the collector answered with an error
 """
 
 __all__ = ["ApiError", "CliError", "CollectorUnreachable"]
 
 
 class CliError(Exception):
-    """A command could not do what it was asked to. The text is for people and says what to do.
+    """A command failed. The message tells the user what to do.
 
     Attributes:
-        exit_code: what the process exits with.
+        exit_code: exit code of the process.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -29,7 +29,7 @@ class CliError(Exception):
         self.exit_code = exit_code
 
 
-class CollectorUnreachable(CliError):  # noqa: N818  names what happened, as BreakerOpen does
+class CollectorUnreachable(CliError):  # noqa: N818  named after the event, as BreakerOpen is
     """No collector answers at the endpoint."""
 
     def __init__(self, endpoint: str, cause: str) -> None:

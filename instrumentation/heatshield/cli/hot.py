@@ -1,4 +1,4 @@
-"""``heatshield hot``: users by load, live like ``top``."""
+"""``heatshield hot``: show users by load, refreshed like ``top``."""
 
 import sys
 from enum import StrEnum
@@ -12,7 +12,7 @@ __all__ = ["hot"]
 
 
 class CostName(StrEnum):
-    """By which cost users are ranked."""
+    """The cost by which users are ranked."""
 
     BUSY = "busy"
     CALLS = "calls"
@@ -20,14 +20,14 @@ class CostName(StrEnum):
 
 
 class Group(StrEnum):
-    """What makes a row."""
+    """What one row of the table stands for."""
 
     CALL = "call"
     USER = "user"
 
 
 class Window(StrEnum):
-    """Over how long a load is taken."""
+    """The time over which a load is averaged."""
 
     SECOND = "1s"
     TEN_SECONDS = "10s"
@@ -36,20 +36,22 @@ class Window(StrEnum):
 
 
 def hot(
-    once: Annotated[bool, typer.Option("--once", help="Print it once and leave.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the table once and exit.")] = False,
     as_json: AsJson = False,
     cost: Annotated[CostName, typer.Option(help="Cost to rank by.")] = CostName.BUSY,
-    window: Annotated[Window, typer.Option(help="Time a load is taken over.")] = Window.TEN_SECONDS,
+    window: Annotated[
+        Window, typer.Option(help="Time to average loads over.")
+    ] = Window.TEN_SECONDS,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Users to show.")] = 20,
     by: Annotated[
-        Group, typer.Option(help="A row for each user and call, or for each user.")
+        Group, typer.Option(help="One row per user and call, or one per user.")
     ] = Group.CALL,
     interval: Interval = REFRESH_S,
     endpoint: Endpoint = None,
 ) -> None:
-    """Show users by load: who keeps how many workers busy, with which call.
+    """Show users by load: how many workers each user keeps busy, and with which call.
 
-    --json, or output that is no terminal, means --once.
+    --json implies --once, and so does output that is not a terminal.
     """
     source = collector(endpoint)
 

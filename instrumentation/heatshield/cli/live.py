@@ -1,4 +1,4 @@
-"""A view that is drawn again and again, like ``top``, until it is interrupted."""
+"""Redraws a view at an interval, like ``top``, until Ctrl-C."""
 
 import time
 from collections.abc import Callable
@@ -13,9 +13,9 @@ __all__ = ["frames", "watch"]
 
 
 def frames(look: Callable[[], RenderableType]) -> Callable[[], RenderableType]:
-    """Make each call of ``look`` a frame; while the collector is away, the last one and why.
+    """Wrap ``look`` so that, while the collector is away, it gives the last view and the error.
 
-    A collector that restarts interrupts nobody who is watching.
+    The view therefore survives a restart of the collector.
     """
     last: RenderableType = Text("")
 
@@ -36,7 +36,7 @@ def watch(
     console: Console,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Draw ``look()`` every ``interval_s`` seconds until Ctrl-C, which ends it without a fuss."""
+    """Draw ``look()`` every ``interval_s`` seconds; return on Ctrl-C."""
     frame = frames(look)
     try:
         with Live(frame(), console=console, auto_refresh=False, screen=False) as live:

@@ -1,4 +1,4 @@
-"""Tables of metrics and of their series: values in, rich renderables out."""
+"""Renders metrics and their series as tables: values in, rich renderables out."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,11 +12,11 @@ from heatshield.cli.terminal import clock_time, seconds, text
 __all__ = ["metric_table", "series_table"]
 
 INSTANCE_CHARS: Final = 8
-"""Of an instance's id, enough to tell a service's processes apart."""
+"""Characters of an instance's id that are shown, enough to tell a service's processes apart."""
 
 
 def metric_table(answer: Metrics) -> Table:
-    """One row a metric."""
+    """Render one row per metric."""
     by_name: dict[str, list[LatestSample]] = {}
     for sample in answer["metrics"]:
         by_name.setdefault(sample["name"], []).append(sample)
@@ -34,7 +34,7 @@ def metric_table(answer: Metrics) -> Table:
 
 
 def series_table(answer: Metrics) -> Table:
-    """One row a series, with a request that shows what an observation was."""
+    """Render one row per series, with one exemplar's request where there is one."""
     samples = answer["metrics"]
     table = _table(
         f"{samples[0]['name']}: {samples[0]['kind']}, {samples[0]['description']}",
@@ -73,7 +73,7 @@ def _labels(attributes: Mapping[str, Any]) -> str:
 
 
 def _value(sample: LatestSample) -> Text | str:
-    """A number, or how many observations there were and what they were on average."""
+    """A number; of a histogram, the count and mean of its observations."""
     value, count = sample["value"], sample["count"]
     if count is None or isinstance(value, str):
         return _number(value, sample["unit"])

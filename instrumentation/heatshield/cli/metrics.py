@@ -1,4 +1,4 @@
-"""``heatshield metrics``: what services sent, the newest sample of each series."""
+"""``heatshield metrics``: show the newest sample of each series that services sent."""
 
 from typing import Annotated
 
@@ -12,10 +12,10 @@ __all__ = ["metrics"]
 
 def metrics(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Name of one metric; else all are listed.")
+        str | None, typer.Argument(metavar="NAME", help="Name of one metric; default: list all.")
     ] = None,
     service: Annotated[
-        str | None, typer.Option("--service", help="Only what this service sent.")
+        str | None, typer.Option("--service", help="Only metrics of this service.")
     ] = None,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
@@ -32,5 +32,5 @@ def metrics(
     if not answer["metrics"]:
         whose = f" of {service}" if service else ""
         what = f"{name}{whose}" if name else f"metric{whose}"
-        raise CliError(f"no {what} came in within the last five minutes")
+        raise CliError(f"no {what} arrived in the last five minutes")
     console().print(metric_table(answer) if name is None else series_table(answer))

@@ -1,4 +1,4 @@
-"""``heatshield mode``: whether breakers are enforced at all."""
+"""``heatshield mode``: show or switch whether breakers are enforced."""
 
 from typing import Annotated, Any
 
@@ -10,14 +10,14 @@ from heatshield.contract import PlatformMode
 __all__ = ["mode"]
 
 MEANING = {
-    PlatformMode.SHADOW: "breakers are decided and recorded, nothing is enforced",
+    PlatformMode.SHADOW: "breakers are decided and recorded, but nothing is enforced",
     PlatformMode.PROTECT: "breakers are enforced",
 }
 
 
 def mode(
     wanted: Annotated[
-        PlatformMode | None, typer.Argument(metavar="[shadow|protect]", help="Switch to it.")
+        PlatformMode | None, typer.Argument(metavar="[shadow|protect]", help="Mode to switch to.")
     ] = None,
     as_json: AsJson = False,
     endpoint: Endpoint = None,

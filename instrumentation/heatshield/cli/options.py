@@ -1,4 +1,4 @@
-"""Options that several commands share, and the collector they lead to."""
+"""Options that several commands share, and the collector that they select."""
 
 import getpass
 from dataclasses import dataclass, field
@@ -20,45 +20,46 @@ __all__ = [
 ]
 
 REFRESH_S: Final = 1.0
-"""Seconds between two looks of a live view: the shortest window of a load."""
+"""Seconds between two refreshes of a live view: the shortest window of a load."""
 
 Endpoint = Annotated[
     str | None,
     typer.Option(
         "--endpoint",
         metavar="URL",
-        help="Address of the collector; else HEATSHIELD_ENDPOINT, else heatshield.toml.",
+        help="Address of the collector; default: HEATSHIELD_ENDPOINT, then heatshield.toml.",
     ),
 ]
 Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        help="Admin token of the collector; better in HEATSHIELD_CLI_ADMIN_TOKEN, where no "
-        "process list shows it.",
+        help="Admin token of the collector; prefer HEATSHIELD_CLI_ADMIN_TOKEN, which process "
+        "lists do not show.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Interval = Annotated[
-    float, typer.Option("--interval", min=0.1, help="Seconds between two looks of a live view.")
+    float, typer.Option("--interval", min=0.1, help="Seconds between two refreshes.")
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
-    """What the people who call the command line can set: section ``cli``, ``HEATSHIELD_CLI_*``."""
+    """Settings of the command line: section ``cli``, variables ``HEATSHIELD_CLI_*``."""
 
     admin_token: str = field(
-        default="", metadata={"help": "token the collector asks of who changes breakers or mode"}
+        default="",
+        metadata={"help": "token that the collector requires to change breakers or the mode"},
     )
 
 
 def collector(endpoint: str | None, token: str | None = None) -> Collector:
-    """The collector that flags, environment and file name, in this order.
+    """Return the collector that flags, environment or file name; the first of them wins.
 
     Raises:
-        SettingsError: on a setting that is unknown or of the wrong kind.
-        CliError: when its address is not a URL.
+        SettingsError: if a setting is unknown or of the wrong kind.
+        CliError: if the address is not a URL.
     """
     settings = load(ServiceSettings, flags={"endpoint": endpoint})
     operator_settings = load(OperatorSettings, "cli", flags={"admin_token": token})
@@ -66,7 +67,7 @@ def collector(endpoint: str | None, token: str | None = None) -> Collector:
 
 
 def operator() -> str:
-    """The name of who calls the command, for the audit."""
+    """Return the login name of the command's caller, for the audit."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's uid without a name

@@ -1,9 +1,8 @@
-"""Commands that other packages bring, through the entry point group ``heatshield.commands``.
+"""Loads commands of other packages from the entry point group ``heatshield.commands``.
 
 An entry point is a plain function with typer's annotations, or a :class:`typer.Typer` of commands.
-It is listed without being imported, because its package may need an extra that is not installed;
-it is imported when it is called, and a missing extra is then answered with the line that
-installs it.
+The help lists it without importing it, because its package may need an extra that is not installed.
+A call imports it; if the extra is missing, the error names the line that installs it.
 """
 
 import functools
@@ -30,16 +29,15 @@ OWN_PACKAGES: Final = (
     "heatshield_dashboards",
     "stickershop",
 )
-"""What the one distribution always contains, extras or not."""
-
+"""Packages that the distribution contains with or without extras."""
 
 MARKUP: Final = "markdown"
-"""How help texts are read: paragraphs flow, and ``[collector]`` is text, not a style of rich's."""
+"""Markup of help texts: paragraphs flow, and ``[collector]`` is text, not one of rich's styles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is said of a command before its package is imported."""
+    """Help of a command and the extra that it needs, known before its package is imported."""
 
     help: str
     extra: str
@@ -48,7 +46,7 @@ class Known:
 KNOWN: Final = {
     "up": Known("Start a collector on an embedded store.", "collector"),
     "dashboards": Known("Generate, provision or push the Grafana dashboards.", "dashboards"),
-    "demo": Known("Run the sticker shop's story: one hot user, unprotected, then cut.", "demo"),
+    "demo": Known("Run the sticker shop: one hot user, without protection and with it.", "demo"),
 }
 
 
@@ -63,7 +61,7 @@ class PluginCommand(TyperCommand):
         known = KNOWN.get(entry_point.name)
         super().__init__(
             name=entry_point.name,
-            help=known.help if known else f"From {entry_point.value.partition(':')[0]}.",
+            help=known.help if known else f"Command of {entry_point.value.partition(':')[0]}.",
         )
         self._entry_point = entry_point
         self._extra = known.extra if known else ""
@@ -71,7 +69,7 @@ class PluginCommand(TyperCommand):
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
-        """Hand the arguments to the real command, unless only a shell's completion is asked for."""
+        """Hand the arguments to the real command; a shell's completion needs only this one."""
         if extra.get("resilient_parsing"):
             return super().make_context(info_name, args, parent, **extra)
         with says_how_to_install(self._entry_point.name, self._extra):
@@ -93,19 +91,19 @@ class PluginCommand(TyperCommand):
 
 
 def plugin_commands() -> Iterator[PluginCommand]:
-    """A stand-in for each installed entry point, by name."""
+    """Yield a stand-in for each installed entry point, sorted by name."""
     for entry_point in sorted(entry_points(group=GROUP), key=lambda found: found.name):
         yield PluginCommand(entry_point)
 
 
 @contextmanager
 def says_how_to_install(command: str, extra: str) -> Iterator[None]:
-    """Turn the absence of a third party's module into the line that installs it.
+    """Turn the error of a missing third-party module into the line that installs it.
 
-    A missing module of our own is a defect, not a missing extra, and is passed on.
+    The error of a missing module of ours is a defect, not a missing extra, and passes through.
 
     Raises:
-        CliError: if a module of another package is not installed.
+        CliError: if a third-party module is not installed.
     """
     try:
         yield

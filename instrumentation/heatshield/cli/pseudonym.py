@@ -1,4 +1,4 @@
-"""``heatshield pseudonym``: what services call a user, for whoever has the key."""
+"""``heatshield pseudonym``: compute users' pseudonyms from their raw ids and the key."""
 
 import sys
 from collections.abc import Iterable
@@ -21,18 +21,19 @@ def pseudonym(
     users: Annotated[
         list[str],
         typer.Argument(
-            metavar="USER...", help="Raw user ids; `-` reads one a line, as no process list shows."
+            metavar="USER...",
+            help="Raw user ids; `-` reads one per line from stdin, hidden from process lists.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Compute what services call users where HEATSHIELD_USER_KEY (or user_key) is set.
+    """Compute the pseudonyms that services send if HEATSHIELD_USER_KEY (or user_key) is set.
 
-    To find whose a pseudonym is, compute those of all users and look for it.
+    To find the user behind a pseudonym, compute the pseudonyms of all users and search them.
     """
     key = load(ServiceSettings).user_key.encode()
     if not key:
-        raise CliError("no key is set: HEATSHIELD_USER_KEY is the one that the services have", 2)
+        raise CliError("no key is set: set HEATSHIELD_USER_KEY to the key of the services", 2)
     named = users != [STDIN]
     found = {user: pseudonym_of(key, user) for user in _checked(users if named else _lines())}
     if as_json:
@@ -51,5 +52,5 @@ def _lines() -> Iterable[str]:
 def _checked(users: Iterable[str]) -> Iterable[str]:
     for user in users:
         if acceptable(user) is None:
-            raise CliError(f"no service would accept {user!r} as an id", 2)
+            raise CliError(f"{user!r} is not an id that services accept", 2)
         yield user

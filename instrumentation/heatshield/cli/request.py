@@ -1,4 +1,4 @@
-"""``heatshield request TRACE_ID``: one request as everything that shares its trace id."""
+"""``heatshield request TRACE_ID``: show everything that shares one trace id."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def request(
     as_json: AsJson = False,
     endpoint: Endpoint = None,
 ) -> None:
-    """Show a linked request: its spans as a waterfall, logs in place, user and cost."""
+    """Show one request: its user and cost, its spans as a waterfall, and its logs among them."""
     found = collector(endpoint).get(path_of("api", "requests", trace_id))
     from heatshield.cli.terminal import console, print_json
 

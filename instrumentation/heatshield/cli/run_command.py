@@ -1,4 +1,4 @@
-"""``heatshield run -- COMMAND``: start a service instrumented, without touching its code."""
+"""``heatshield run -- COMMAND``: start a service with instrumentation, its code unchanged."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from heatshield.cli.options import Endpoint
 __all__ = ["CONTEXT", "child_environment", "run"]
 
 CONTEXT: Final = {"allow_interspersed_args": False}
-"""The first word that is not our option begins the command; all that follows is the command's."""
+"""The command begins at the first word that is not an option of ``run``; the rest belongs to it."""
 
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
-"""What shells exit with when they can't start a command."""
+"""Exit codes of shells that can't start a command."""
 
 
 def run(
@@ -27,18 +27,19 @@ def run(
         list[str], typer.Argument(metavar="COMMAND...", help="The command, after --.")
     ],
     service: Annotated[
-        str | None, typer.Option("--service", help="Name of the service; else HEATSHIELD_SERVICE.")
+        str | None,
+        typer.Option("--service", help="Name of the service; default: HEATSHIELD_SERVICE."),
     ] = None,
     endpoint: Endpoint = None,
 ) -> None:
-    """Run a command with instrumentation switched on: heatshield run -- uvicorn shop:app."""
+    """Run a command with instrumentation: heatshield run -- uvicorn shop:app."""
     program = find_program(command[0], os.environ)
     environment = child_environment(os.environ, service, endpoint)
     _warn(program, command[1:])
     sys.stdout.flush()
     try:
-        # The full path as argv[0]: a Python given a bare name looks for its own home on PATH.
-        os.execve(program, [program, *command[1:]], environment)  # noqa: S606  asked for
+        # argv[0] is the full path: from a bare name, Python searches PATH for its own home.
+        os.execve(program, [program, *command[1:]], environment)  # noqa: S606  the user's command
     except PermissionError as error:
         raise CliError(f"{program} is not executable", NOT_EXECUTABLE) from error
     except OSError as error:
@@ -46,14 +47,14 @@ def run(
 
 
 def _warn(program: str, arguments: Sequence[str]) -> None:
-    """Say it if the command can be seen not to be instrumented; it runs all the same."""
+    """Warn if the command is certain to escape instrumentation; it runs all the same."""
     from heatshield.autostart.isolation import obstacle
 
     found = obstacle(program, arguments)
     if found is not None:
         typer.echo(
-            f"heatshield: {found}, so this runs without instrumentation; change that, "
-            "or begin the program with heatshield.instrument()",
+            f"heatshield: {found}, so the command runs without instrumentation; change that, "
+            "or call heatshield.instrument() first in the program",
             err=True,
         )
 
@@ -61,7 +62,7 @@ def _warn(program: str, arguments: Sequence[str]) -> None:
 def child_environment(
     environ: Mapping[str, str], service: str | None, endpoint: str | None
 ) -> dict[str, str]:
-    """The environment in which a Python process instruments itself; flags go over what is set."""
+    """Return an environment in which Python instruments itself; flags override variables."""
     from heatshield.autostart import environment
 
     given = {"HEATSHIELD_SERVICE": service, "HEATSHIELD_ENDPOINT": endpoint}
@@ -69,12 +70,12 @@ def child_environment(
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> str:
-    """Where the command is: on ``PATH``, else beside the interpreter that runs us.
+    """Find the command on ``PATH``, else beside this interpreter.
 
-    The second is for a virtual environment that is not activated.
+    The second place serves virtual environments that are not activated.
 
     Raises:
-        CliError: with a shell's exit code when it is nowhere.
+        CliError: with a shell's exit code, if the command is not found or not executable.
     """
     beside = str(Path(sys.executable).parent)
     found = shutil.which(name, path=environ.get("PATH")) or shutil.which(name, path=beside)

@@ -1,4 +1,4 @@
-"""Tables of users by load and of breakers: values in, rich renderables out."""
+"""Renders users by load, and breakers, as tables: values in, rich renderables out."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -18,16 +18,16 @@ __all__ = ["breaker_table", "hot_table", "load_text"]
 SHARE_BAR_WIDTH: Final = 8
 
 EVIDENCE_SHOWN: Final = 3
-"""Requests of hot users beneath the table; who has more hot users has no time to read more."""
+"""Hot users whose request is shown beneath the table: with more of them, the table matters more."""
 
 CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
 
 
 def hot_table(answer: HotUsers) -> Group:
-    """Users by load, and the requests that show what the hot ones did; the bar shows the share.
+    """Render users by load, and beneath them the commands that show hot users' requests.
 
-    A share is of the service's capacity for busy time, else of the service's whole load. A load
-    is shown with the bounds of the sketch only where these differ from it.
+    The bar shows the share: of the service's capacity for busy time, of the service's whole load
+    for other costs. A load has the bounds of its sketch beside it only if they differ from it.
     """
     busy = answer["cost"] == "busy"
     table = Table(
@@ -53,7 +53,7 @@ def hot_table(answer: HotUsers) -> Group:
 
 
 def _evidence(users: Iterable[HotUser]) -> Iterator[Text]:
-    """The command that shows a hot user's costliest request, whole: an id is there to be copied."""
+    """The commands that show hot users' costliest requests, with ids in full for copying."""
     shown = (user for user in users if user["class"] == "hot" and user["trace_id"])
     for user in itertools.islice(shown, EVIDENCE_SHOWN):
         yield Text("heatshield request ", "dim", no_wrap=True).append_text(
@@ -77,7 +77,7 @@ def _hot_row(user: HotUser) -> tuple[Text, ...]:
 
 
 def load_text(user: HotUser) -> str:
-    """A load, with its bounds in brackets where the sketch is not exact at this precision."""
+    """Format a load; its bounds follow in brackets if they differ at this precision."""
     load, lower, upper = (_figure(user[name]) for name in ("load", "lower", "upper"))
     return load if lower == load == upper else f"{load} [{lower}, {upper}]"
 
@@ -88,7 +88,7 @@ def _figure(load: float) -> str:
 
 
 def breaker_table(answer: BreakerList) -> Table:
-    """The entries at one version of the breaker state."""
+    """Render one row per breaker entry, with the version of the breaker state above."""
     shadow = answer["mode"] == PlatformMode.SHADOW
     table = Table(
         title=f"breakers held: {len(answer['entries'])}, "

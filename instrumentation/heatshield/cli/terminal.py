@@ -1,7 +1,7 @@
-"""What commands print with: people's tables on stdout, JSON on stdout alone, and safe text.
+"""Prints to the terminal: tables, JSON, and text that can't carry control sequences.
 
-Names of users, calls and spans and the bodies of logs come from whoever calls the platform, so
-nothing of them may reach the terminal as a control sequence or as markup.
+Names of users, calls and spans and the bodies of logs come from callers of the platform, so none
+of them may reach the terminal as a control sequence or as markup.
 """
 
 import json
@@ -18,17 +18,17 @@ MILLISECOND_S: Final = 1e-3
 
 
 def console() -> Console:
-    """A console on this process's stdout."""
+    """Return a console on this process's stdout."""
     return Console(highlight=False)
 
 
 def print_json(value: object) -> None:
-    """One JSON document and nothing else on stdout, in ASCII: any pipe and terminal takes it."""
+    """Print one JSON document on stdout, in ASCII, which any pipe and terminal accepts."""
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def safe(value: object) -> str:
-    r"""Text without control, format and surrogate characters: these become ``\x1b`` and alike."""
+    r"""Escape control, format and surrogate characters, as in ``\x1b``."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in str(value)
@@ -36,12 +36,12 @@ def safe(value: object) -> str:
 
 
 def text(value: object, style: str = "") -> Text:
-    """Safe text that is no markup. ``None`` is shown as nothing."""
+    """Return a value as safe text without markup; ``None`` becomes empty text."""
     return Text("" if value is None else safe(value), style=style, overflow="ellipsis")
 
 
 def seconds(value_s: float) -> str:
-    """A duration with a unit that suits its size: ``1.24 s``, ``38.0 ms``, ``85 µs``."""
+    """Format a duration in a unit that suits its size: ``1.24 s``, ``38.0 ms``, ``85 µs``."""
     if value_s >= 1:
         return f"{value_s:,.2f} s"
     if value_s >= MILLISECOND_S:
@@ -50,6 +50,6 @@ def seconds(value_s: float) -> str:
 
 
 def clock_time(time_ns: int, pattern: str = "%H:%M:%S.%f") -> str:
-    """UTC, to the millisecond when the pattern ends with microseconds."""
+    """Format a time in UTC; a pattern that ends with microseconds is cut to milliseconds."""
     shown = datetime.fromtimestamp(time_ns / 1e9, UTC).strftime(pattern)
     return shown[:-3] if pattern.endswith("%f") else shown

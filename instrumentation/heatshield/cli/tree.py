@@ -1,7 +1,7 @@
-"""Where the logs of a linked request stand among its spans.
+"""Places the logs of a linked request among its spans.
 
-The collector answers spans in tree order, each with its depth. What missing parents, rings of
-parents and ids that two spans share mean is settled there, so the order is taken as it is.
+The collector answers spans in tree order, each with its depth. It also resolves missing parents,
+cycles of parents and span ids that two spans share, so this module keeps the order as it is.
 """
 
 from collections import defaultdict, deque
@@ -15,14 +15,14 @@ __all__ = ["LogLine", "SpanLine", "lines"]
 
 
 class SpanLine(NamedTuple):
-    """A span and how deep it stands."""
+    """A span and its depth in the tree."""
 
     depth: int
     span: Span
 
 
 class LogLine(NamedTuple):
-    """A log record, one deeper than the span it belongs to."""
+    """A log record, one level deeper than its span."""
 
     depth: int
     log: Log
@@ -30,17 +30,17 @@ class LogLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A span whose subtree is being shown, and its logs that are still to come, by time."""
+    """A span whose subtree is being shown, and its remaining logs in order of time."""
 
     depth: int
     logs: deque[Log]
 
 
 def lines(spans: Sequence[Span], logs: Sequence[Log]) -> Iterator[SpanLine | LogLine]:
-    """Every span and log exactly once, spans as they come.
+    """Yield every span and log exactly once; spans keep their order.
 
-    A log stands beneath its span, before the first child that starts after it. Logs of no span,
-    or of one that is not there, come last.
+    A log stands beneath its span, before the first child that starts after it. Logs without a
+    span, or whose span is missing, come last.
     """
     logs_of, rest = _by_span(spans, logs)
     path: list[_Open] = []
@@ -64,9 +64,9 @@ def _logs(above: _Open, until_ns: int | None = None) -> Iterator[LogLine]:
 
 
 def _by_span(spans: Sequence[Span], logs: Sequence[Log]) -> tuple[dict[int, list[Log]], list[Log]]:
-    """Each span's logs by its position, by time; and the logs of none.
+    """Return logs in order of time by the index of their span, and the logs without a span.
 
-    Zipkin's client and server share one span id, so the service decides between them.
+    Zipkin's client and server share one span id; the log's service tells them apart.
     """
     position: dict[tuple[str | None, str | None], int] = {}
     for index, span in enumerate(spans):

@@ -1,4 +1,4 @@
-"""``heatshield trip``: cut one user's one call by hand."""
+"""``heatshield trip``: trip a breaker around one call of one user by hand."""
 
 import re
 from typing import Annotated, Any, Final
@@ -17,14 +17,14 @@ LEASE: Final = re.compile(r"([0-9]+)(ms|s|m)")
 
 
 def lease_ms(text: str) -> int:
-    """A lease such as ``30s``, ``5m`` or ``1500ms``, in milliseconds.
+    """Parse a lease such as ``30s``, ``5m`` or ``1500ms`` to milliseconds.
 
     Raises:
-        typer.BadParameter: if it is none, or is not in (0, 15 min].
+        typer.BadParameter: if the text is not a lease, or not in (0, 15 min].
     """
     match = LEASE.fullmatch(text.strip())
     if not match:
-        raise typer.BadParameter(f"{text!r} is not a lease: say 30s, 5m or 1500ms")
+        raise typer.BadParameter(f"{text!r} is not a lease: use 30s, 5m or 1500ms")
     value_ms = int(match[1]) * UNITS_MS[match[2]]
     if not 0 < value_ms <= MAX_LEASE_MS:
         raise typer.BadParameter(f"a lease is longer than 0 and at most {MAX_LEASE_MS // 60_000}m")
@@ -32,7 +32,7 @@ def lease_ms(text: str) -> int:
 
 
 def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
-    user: Annotated[str, typer.Argument(help="The user, as services name them.")],
+    user: Annotated[str, typer.Argument(help="The user's id, as services send it.")],
     service: Annotated[str, typer.Argument(help="The service of the call.")],
     call: Annotated[str, typer.Argument(help="The call, such as 'POST /purchases/{user}'.")],
     mode: Annotated[
@@ -40,18 +40,18 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     ] = BreakerMode.REJECT,
     rate: Annotated[
         float | None,
-        typer.Option("--rate", min=0, help="Calls let through a second and client, for trickle."),
+        typer.Option("--rate", min=0, help="Calls per second and client, with --mode trickle."),
     ] = None,
     lease: Annotated[
         str | None,
-        typer.Option("--lease", help="End it after this, such as 30s or 5m; else after 15m."),
+        typer.Option("--lease", help="Lease of the breaker, such as 30s or 5m; default: 15m."),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="One sentence for the audit.")] = "",
     as_json: AsJson = False,
     endpoint: Endpoint = None,
     token: Token = None,
 ) -> None:
-    """Trip a breaker around one user's one call, in every instance of the service."""
+    """Trip a breaker around one call of one user, in every instance of the service."""
     wanted = _wanted(user, service, call, mode, rate, lease_ms(lease) if lease else None, reason)
     source = collector(endpoint, token)
     entry = source.post(BREAKERS_PATH, wanted)
@@ -82,13 +82,13 @@ def _wanted(
     lease_ms: int | None,
     reason: str,
 ) -> dict[str, Any]:
-    """The body of the request.
+    """Build the body of the request.
 
     Raises:
-        CliError: when a rate is missing for ``trickle``, or given for another mode.
+        CliError: if a rate is missing for ``trickle``, or given for another mode.
     """
     if (mode is BreakerMode.TRICKLE) != (rate is not None):
-        raise CliError("--rate goes with --mode trickle, and only with it", 2)
+        raise CliError("--mode trickle requires --rate, and no other mode takes it", 2)
     issuer = f"human:{operator()}"
     return {
         "user": user,

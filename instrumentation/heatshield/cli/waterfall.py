@@ -1,4 +1,4 @@
-"""A linked request as a waterfall: values in, rich renderables out.
+"""Renders a linked request as a waterfall: values in, rich renderables out.
 
 ::
 
@@ -26,30 +26,30 @@ SERVICE_COLOURS: Final = ("cyan", "magenta", "blue", "green", "bright_cyan", "br
 """Red and yellow are left out: they mean error and rejected."""
 
 LABEL_SHARE: Final = 0.42
-"""Part of the width that names have; the rest is the bar and three figures."""
+"""Fraction of the width for names; the rest is for the bar and three figures."""
 
 NUMBER_WIDTH: Final = 11
 MIN_BAR_WIDTH: Final = 8
 MAX_INDENT: Final = 12
-"""Levels that are drawn: beyond it the names would have no room left."""
+"""Levels of indentation at most: more would leave no room for names."""
 
 EIGHTHS: Final = "▏▎▍▌▋▊▉█"
-"""Blocks of one to eight eighths of a cell, filled from the left."""
+"""Blocks that fill one to eight eighths of a cell from the left."""
 
 
 def request_view(request: LinkedRequest) -> RenderableType:
-    """A request's head (who, when, how much) and its waterfall."""
+    """Render a request's head (user, start, services, cost) and its waterfall."""
     return Group(*_head(request), Text(""), Waterfall(request))
 
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """Spans as bars over the request's duration, logs beneath the spans they belong to."""
+    """Spans as bars over the request's duration, with logs beneath their spans."""
 
     request: LinkedRequest
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lay it out for the width there is."""
+        """Lay the waterfall out for the width of the console."""
         spans, logs = self.request["spans"], self.request["logs"]
         start_ns, length_ns = extent(spans)
         colours = _colours(spans)
@@ -70,7 +70,7 @@ class Waterfall:
 
 
 def extent(spans: list[Span]) -> tuple[int, int]:
-    """Where the earliest span starts and how far the latest reaches, in ns; never 0 long."""
+    """Return the start of the earliest span and the length to the latest end, in ns, at least 1."""
     if not spans:
         return 0, 1
     start_ns = min(span["start_ns"] for span in spans)
@@ -79,10 +79,10 @@ def extent(spans: list[Span]) -> tuple[int, int]:
 
 
 def bar(offset: float, length: float, whole: float, width: int) -> str:
-    """A bar of ``length`` at ``offset`` in ``whole`` (one unit), in exactly ``width`` cells.
+    """Draw ``length`` at ``offset`` in ``whole`` (all in one unit), in exactly ``width`` cells.
 
-    It is at least an eighth of a cell and starts in the cell of its offset, so that a short span
-    is still seen where it ran.
+    The bar fills at least an eighth of a cell and starts in the cell of its offset, so that a
+    short span stays visible where it ran.
     """
     start = min(max(0, offset), whole) / whole * width
     first = min(int(start), width - 1)
@@ -94,7 +94,7 @@ def bar(offset: float, length: float, whole: float, width: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """How many cells each column has."""
+    """Widths of the columns, in cells."""
 
     label: int
     bar: int
@@ -159,12 +159,12 @@ def _emphasis(span: Span) -> str:
 
 
 def is_error(span: Span) -> bool:
-    """Whether the span failed. A rejected call did not."""
+    """Whether the span failed; a rejected call is not a failure."""
     return span["status"] == "error" and not span["rejected"]
 
 
 def _notes(line: SpanLine, user: str | None) -> Iterator[Text]:
-    """What a bar can't show: who refused it, how it failed, that it was another user's."""
+    """Lines beneath a span: the breaker that rejected it, its error, its user if another's."""
     span, indent = line.span, "  " * (min(line.depth, MAX_INDENT) + 1)
     if span["rejected"]:
         yield text(f"{indent}⊘ rejected by breaker {span['rejected']}", "yellow")
