@@ -1,8 +1,8 @@
-"""Instrumentation without code: Python imports ``sitecustomize`` before the service's own modules.
+"""Instruments processes without code: Python imports ``sitecustomize`` before a service's modules.
 
 ``heatshield run -- COMMAND`` starts COMMAND in :func:`environment`. Worker processes, spawned or
-forked, inherit it. Under ``opentelemetry-instrument`` that program's ``sitecustomize`` comes first
-and hides ours; then :mod:`heatshield.autostart.distro` is what it finds.
+forked, inherit it. ``opentelemetry-instrument`` puts its own ``sitecustomize`` before ours and
+hides it, but loads :mod:`heatshield.autostart.distro` by its entry points.
 """
 
 import os
@@ -13,11 +13,11 @@ from typing import Final
 __all__ = ["FOLDER", "MARK", "environment", "is_reached"]
 
 FOLDER: Final = str(Path(__file__).parent / "path")
-"""The folder that holds ``sitecustomize.py`` and nothing else, for it becomes importable."""
+"""The folder of ``sitecustomize.py``, which holds no other file, as its files become importable."""
 
 MARK: Final = "_HEATSHIELD_RUN"
-"""Environment variable: the process that ``heatshield run`` became. It and its children say that
-they have no heatshield; a tool in another environment, started deep below, does not."""
+"""Environment variable with the id of the process that ``heatshield run`` became. That process and
+its children report a missing heatshield; tools in other environments, further below, do not."""
 
 _OF_OPENTELEMETRY: Final = {
     "OTEL_PYTHON_DISTRO": "heatshield",
@@ -26,9 +26,9 @@ _OF_OPENTELEMETRY: Final = {
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """``base`` with this package's ``sitecustomize`` first on ``PYTHONPATH``.
+    """Return ``base`` with this package's ``sitecustomize`` first on ``PYTHONPATH``.
 
-    An existing ``sitecustomize`` still runs: ours looks it up and imports it.
+    An existing ``sitecustomize`` still runs: ours finds and imports it.
     """
     others = [part for part in _parts(base) if part != FOLDER]
     return {
@@ -40,7 +40,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_reached(environ: Mapping[str, str]) -> bool:
-    """Whether processes that are started with these variables are instrumented."""
+    """Whether a process that starts with these variables is instrumented."""
     return FOLDER in _parts(environ)
 
 

@@ -1,10 +1,9 @@
-"""What ``opentelemetry-instrument`` finds by OpenTelemetry's entry points: a distro and more.
+"""The distro and configurator that ``opentelemetry-instrument`` loads by entry points.
 
-Where other distros are installed, too, ours acts only when it is named
-(``OTEL_PYTHON_DISTRO=heatshield``, as ``heatshield run`` sets it) and stands back for them else:
-OpenTelemetry takes whichever it comes upon first. The hook before its instrumentations joins a
-process that another distro has set up, under ``heatshield run``, and leaves out what heatshield
-instruments itself, so that nothing is done twice.
+OpenTelemetry loads the first distro that it finds. So beside other distros, ours acts only if
+``OTEL_PYTHON_DISTRO=heatshield`` names it, as ``heatshield run`` does, and otherwise loads the
+other one. The hook before OpenTelemetry's instrumentations joins, under ``heatshield run``, a
+process that another distro has set up, and skips libraries that heatshield instruments itself.
 """
 
 import os
@@ -28,7 +27,7 @@ from heatshield.settings import ServiceSettings, SettingsError, load
 __all__ = ["Configurator", "Distro", "before_instrumentations", "configurator", "distro"]
 
 NAME: Final = "heatshield"
-"""Of our entry points."""
+"""Name of our entry points."""
 
 DISTRO_KEY: Final = "OTEL_PYTHON_DISTRO"
 CONFIGURATOR_KEY: Final = "OTEL_PYTHON_CONFIGURATOR"
@@ -38,7 +37,7 @@ _CONTRIB: Final = "opentelemetry.instrumentation."
 
 
 class Distro(BaseDistro):  # type: ignore[misc]  # same
-    """Leaves all to the configurator."""
+    """A distro that selects our configurator and does nothing else."""
 
     def _configure(self, **kwargs: Any) -> None:
         del kwargs
@@ -46,7 +45,7 @@ class Distro(BaseDistro):  # type: ignore[misc]  # same
 
 
 class Configurator:
-    """Instruments instead of configuring an SDK: heatshield exports by itself."""
+    """Instruments the process in place of configuring an SDK: heatshield has its own export."""
 
     def configure(self, **kwargs: Any) -> None:
         """Instrument this process, unless OpenTelemetry is switched off."""
@@ -56,20 +55,20 @@ class Configurator:
 
 
 def distro() -> Any:
-    """Our distro, or that of others who were not told to stand back."""
+    """Return our distro if it is named or the only one, else the other one."""
     other = _other("opentelemetry_distro", DISTRO_KEY)
     made = Distro() if other is None else other.load()()
     return made if isinstance(made, BaseDistro) else DefaultDistro()
 
 
 def configurator() -> Any:
-    """Our configurator, or that of others."""
+    """Return our configurator if it is named or the only one, else the other one."""
     other = _other("opentelemetry_configurator", CONFIGURATOR_KEY)
     return Configurator() if other is None else other.load()()
 
 
 def before_instrumentations() -> None:
-    """Join in where ``heatshield run`` is above; leave out what is instrumented by us."""
+    """Instrument under ``heatshield run``; skip OpenTelemetry's duplicates of our integrations."""
     if is_reached(os.environ):
         start(**_as_opentelemetry_says())
     if _instrumented():
@@ -77,18 +76,18 @@ def before_instrumentations() -> None:
 
 
 def _other(group: str, key: str) -> EntryPoint | None:
-    """Whom to stand back for: the first that is not ours, unless we are named."""
+    """The first entry point that is not ours; ``None`` if there is none or ours is named."""
     if os.environ.get(key) == NAME:
         return None
     return next((one for one in entry_points(group=group) if one.name != NAME), None)
 
 
 def _as_opentelemetry_says() -> dict[str, Any]:
-    """Settings that ``OTEL_*`` variables stand for, where heatshield's own don't say otherwise."""
+    """Settings from ``OTEL_*`` variables; heatshield's own settings win over them."""
     try:
         ours = load(ServiceSettings)
     except SettingsError:
-        return {}  # whoever uses them meets it again, and says so
+        return {}  # instrument() meets the same error and reports it
     disabled = [name.strip() for name in os.environ.get(DISABLED_KEY, "").split(",")]
     theirs = {
         one.name
@@ -117,12 +116,12 @@ def _leaving_out(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _instrumented() -> list[str]:
-    """The integrations that are in use here, or will be once their library is imported."""
+    """The integrations that are active here, or will be when their library is imported."""
     runtime = sys.modules.get("heatshield.runtime")
     states = runtime.status().get("integrations", {}) if runtime is not None else {}
     return [name for name, state in states.items() if state != DISABLED]
 
 
 def _is_of(library: str, integration: str) -> bool:
-    """Whether OpenTelemetry's instrumentation and ours are of one library: ``grpc_aio_client``."""
+    """Whether OpenTelemetry's instrumentation (such as ``grpc_aio_client``) is of our library."""
     return library == integration or library.startswith(f"{integration}_")

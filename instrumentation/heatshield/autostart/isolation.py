@@ -1,7 +1,7 @@
-"""Commands that ``heatshield run`` can't reach into, told by their words before they start.
+"""Recognises commands that ``heatshield run`` can't instrument, by their arguments.
 
-Python reads ``PYTHONPATH`` unless it is told to mind no environment (``-E``), to be isolated
-(``-I``) or to import no ``site`` (``-S``); and who sets the variable anew overwrites ours.
+Python does not run our ``sitecustomize`` if it ignores the environment (``-E``), is isolated
+(``-I``) or does not import ``site`` (``-S``); a command that sets ``PYTHONPATH`` removes it.
 """
 
 import re
@@ -15,34 +15,36 @@ __all__ = ["obstacle"]
 
 _INTERPRETER: Final = re.compile(r"(python|pypy)[\d.]*t?(\.exe)?")
 _RESETS_PATH: Final = re.compile(r"\bPYTHONPATH=(?!\S*\$\{?PYTHONPATH)")
-_DEAF: Final = "EIS"
+_ISOLATING_FLAGS: Final = "EIS"
 _WITH_ARGUMENT: Final = "WX"
 _PROGRAM: Final = "cm"
-"""After ``-c`` and ``-m`` the words are the program's."""
+"""Flags ``-c`` and ``-m``: all arguments after them are the program's."""
 
 MAX_SHEBANG: Final = 256
-"""Bytes of a script's first line that Linux looks at."""
+"""Bytes of a script's first line that Linux reads."""
 
 
 def obstacle(program: str, arguments: Sequence[str]) -> str | None:
-    """Why a command will run without instrumentation, as a sentence's beginning; or ``None``.
+    """Return why a command will run without instrumentation, as the start of a sentence.
+
+    ``None`` means that there is no known obstacle.
 
     Args:
-        program: the path of what is to be executed; a script's first line is read.
-        arguments: its own.
+        program: path of the executable; of a script the first line is read.
+        arguments: the program's arguments.
     """
     words = [*_interpreter_of(program), program, *arguments]
     for word in words:
         if _RESETS_PATH.search(word):
-            return "the command sets PYTHONPATH anew"
+            return "the command replaces PYTHONPATH"
     for place, word in enumerate(words):
         if _INTERPRETER.fullmatch(Path(word).name):
-            flag = _deaf_flag(words[place + 1 :])
+            flag = _isolating_flag(words[place + 1 :])
             return None if flag is None else f"python -{flag} does not read PYTHONPATH"
     return None
 
 
-def _deaf_flag(words: Sequence[str]) -> str | None:
+def _isolating_flag(words: Sequence[str]) -> str | None:
     rest = iter(words)
     for word in rest:
         if not word.startswith("-") or word in {"-", "--"}:
@@ -52,7 +54,7 @@ def _deaf_flag(words: Sequence[str]) -> str | None:
                 next(rest, None)
             continue
         for place, flag in enumerate(word[1:], 2):
-            if flag in _DEAF:
+            if flag in _ISOLATING_FLAGS:
                 return flag
             if flag in _PROGRAM:
                 return None

@@ -1,4 +1,4 @@
-"""Instruments a process whose code does not ask for it; whatever is wrong, the process starts."""
+"""Instruments a process whose code does not call heatshield; an error never stops the process."""
 
 import sys
 from contextlib import suppress
@@ -10,13 +10,13 @@ __all__ = ["start"]
 
 
 def start(**settings: Any) -> None:
-    """Instrument this process, or say on stderr why not.
+    """Instrument this process, or print on stderr why not; never raises.
 
     Args:
-        settings: as for :func:`heatshield.instrument`.
+        settings: arguments of :func:`heatshield.instrument`.
     """
     try:
         heatshield.instrument(**settings)
-    except Exception as error:  # noqa: BLE001  # the service must start without us, too
+    except Exception as error:  # noqa: BLE001  # the service must start without heatshield, too
         with suppress(Exception):  # there may be no stderr
             sys.stderr.write(f"heatshield: this process is not instrumented: {error}\n")

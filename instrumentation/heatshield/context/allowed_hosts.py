@@ -1,7 +1,7 @@
-"""Who is told the trace and the user: hosts by pattern.
+"""Matches the hosts that may receive trace and user headers against patterns.
 
-Instrumentations of HTTP clients ask for headers without saying where they go, but the span of their
-call is the current one then, and says it.
+Instrumentations of HTTP clients ask for headers without naming the host, but the current span is
+then that of the call, and its attributes name the host.
 """
 
 from collections.abc import Iterable
@@ -20,10 +20,10 @@ _URLS: Final = ("url.full", "http.url")
 
 
 class Hosts:
-    """Some hosts.
+    """A set of hosts, given by patterns.
 
     Args:
-        patterns: names or addresses; ``*.internal`` means all names that end so, ``*`` any.
+        patterns: names or addresses; ``*.internal`` matches all names that end so, ``*`` any name.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -37,8 +37,9 @@ class Hosts:
         return self._all or name in self._exact or name.endswith(self._endings)
 
     def take(self, span: Span) -> bool:
-        """Whether the call of this span goes to one of them. What goes to no host by name, such as
-        a message to a queue, is one's own.
+        """Whether the call of this span goes to one of these hosts.
+
+        A call that names no host, such as a message to a queue, counts as internal.
         """
         if getattr(span, "kind", None) is not SpanKind.CLIENT:
             return True
@@ -56,4 +57,4 @@ def _host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
-        return "?"  # no host of ours
+        return "?"  # matches no pattern but *

@@ -1,17 +1,17 @@
-"""Deadlines: the time that whoever waits for this request has left, from service to service.
+"""Deadlines: how long the caller of this request still waits, passed from service to service.
 
-A request that nobody waits for any more is load without use, and in an overload it is most of the
-load. So the time left travels with each call, and a call is not started once it is over.
+A request whose caller has stopped waiting is useless load, and in an overload it is most of the
+load. So the time left travels with each call, and no call starts once the time is over.
 
-It travels as the milliseconds **left**, not as a time of day, because clocks differ by more than
-requests take. Over gRPC it is the call's own timeout (``grpc-timeout``), as gRPC has it. For plain
-HTTP there is no standard: ``grpc-timeout`` there would mean gRPC to proxies, and Envoy overwrites
-``x-envoy-expected-rq-timeout-ms`` by its own. So the header is ours, ``heatshield-deadline``, and
-another one can be understood beside it by setting.
+The header carries the milliseconds **left**, not a time of day, because clocks differ by more than
+requests take. Over gRPC the deadline is the call's own timeout (``grpc-timeout``). Plain HTTP has
+no standard: proxies would take ``grpc-timeout`` for gRPC, and Envoy overwrites
+``x-envoy-expected-rq-timeout-ms``. So HTTP has a header of its own, ``heatshield-deadline``, and a
+setting names another header to read beside it.
 
-A deadline stands in the OpenTelemetry context, so whatever carries that (tasks, worker threads)
-carries it. It ends with its request: once the answer is given, what still runs for it, background
-tasks say, runs without one.
+A deadline is a value in the OpenTelemetry context, so tasks and worker threads that carry the
+context carry the deadline. It ends with its request: work that goes on after the answer, such as
+background tasks, has no deadline.
 """
 
 import math
@@ -40,18 +40,18 @@ __all__ = [
 _KEY: Final = create_key("heatshield-deadline")
 
 MOST_S: Final = 86_400.0
-"""Nobody waits longer than a day; more is read as this."""
+"""Longest deadline in seconds, a day; longer ones are read as this."""
 
 MOST_DIGITS: Final = 12
-"""Of the header; more is no number of milliseconds."""
+"""Digits of the header at most; a longer number is not a plausible number of milliseconds."""
 
 HOP_S: Final = 0.001
-"""What a hop gives up before its caller does, so that its answer still arrives: a round trip
-within a datacenter."""
+"""Seconds that each hop subtracts, so that its answer arrives before its caller stops waiting: a
+round trip within a datacenter."""
 
 
 class TimeSource:
-    """Where deadlines take the time from: the runtime's clock, once there is one.
+    """Gives deadlines the time: the runtime's clock once it runs, the system's before.
 
     Attributes:
         monotonic: monotonic seconds.
@@ -70,7 +70,7 @@ class TimeSource:
 
 
 TIME: Final = TimeSource()
-"""This process's."""
+"""The time source of this process."""
 
 
 class Deadline:
@@ -82,7 +82,7 @@ class Deadline:
         self.at = at
 
     def lift(self) -> None:
-        """The caller has its answer: what still runs for this request may take its time."""
+        """Remove the limit: the caller has its answer, and the rest of the work may take longer."""
         self.at = math.inf
 
 
@@ -93,7 +93,7 @@ def deadline_in(context: Context | None = None) -> Deadline | None:
 
 
 def with_deadline(deadline: Deadline, context: Context | None = None) -> Context:
-    """A context with that deadline."""
+    """A context that has the deadline."""
     return set_value(_KEY, deadline, context)
 
 
@@ -111,30 +111,30 @@ def parse(text: str | bytes | None) -> float | None:
 
 
 def arrived(text: str | bytes | None, now: float) -> Deadline | None:
-    """The deadline of a request that came in with this header; one that is over stops it.
+    """The deadline of a request that arrived with this header; it may be over already.
 
     Args:
         text: the header, if there is one.
-        now: monotonic seconds at which it came.
+        now: monotonic seconds at which the request arrived.
     """
     seconds = parse(text)
     return None if seconds is None else Deadline(now + seconds)
 
 
 def milliseconds(seconds: float) -> str:
-    """The header for a call that is made with ``seconds`` left here."""
+    """The header of an outgoing call that is made with ``seconds`` left."""
     return str(max(0, math.floor((min(seconds, MOST_S) - HOP_S) * 1000)))
 
 
 class Within:
-    """A block that has so much time, or less where it runs within one that has less.
+    """A ``with`` block that has a deadline; an earlier deadline around it still holds.
 
-    Entering gives the deadline that holds. Nothing is interrupted when it is over: calls are not
-    started any more. Reusable, but not while it is open.
+    Entering returns the deadline that holds. When it is over, running work is not interrupted, but
+    no further call starts. The object may be entered again after the block, not within it.
 
     Args:
-        seconds: how much; ``None`` is all the time there is, whatever it runs within.
-        monotonic: where the time comes from, by default :data:`TIME`.
+        seconds: time for the block; ``None`` lifts every deadline around it.
+        monotonic: source of monotonic seconds, by default :data:`TIME`.
     """
 
     __slots__ = ("_mine", "_monotonic", "_seconds", "_token")

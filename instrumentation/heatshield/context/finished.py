@@ -1,9 +1,9 @@
-"""Where a record belongs that a server writes when the request's context is gone already.
+"""Finds the request of a log record that a server writes after the request's context has ended.
 
 A server reports the exception that left the application after the application has returned, and
-some write their access log then. The exception's stack still holds the frame of our own that the
-request came in through, and with it the ASGI scope or WSGI environ that knows the request. Nothing
-is written on the exception: it is the service's, which may pickle it.
+some servers write their access log then. The exception's stack still holds heatshield's own frame
+of the request, and with it the ASGI scope or WSGI environ that names the request. heatshield sets
+no attribute on the exception, because the service owns it and may pickle it.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from heatshield.context.request import Request, with_request
 __all__ = ["KEY", "context_after", "context_in"]
 
 KEY: Final = "heatshield"
-"""Where in an ASGI scope or a WSGI environ an object stands that has the ``request`` and its server
+"""Key, in an ASGI scope or a WSGI environ, of the object with the ``request`` and its server
 ``span``."""
 
 MAX_FRAMES: Final = 64
-"""Frames of an exception that are looked at, from the outside in: ours is the outermost but few."""
+"""Frames of an exception that are searched, from the outside in: ours is among the outermost."""
 
 _OURS: Final = "heatshield.integrations."
 
 
 def context_in(carrier: Any) -> Context | None:
-    """The context of the request whose scope or environ this is, if it knows it."""
+    """The context of the request whose scope or environ this is; ``None`` if it holds none."""
     if not isinstance(carrier, Mapping):
         return None
     served = carrier.get(KEY)
@@ -39,7 +39,7 @@ def context_in(carrier: Any) -> Context | None:
 
 
 def context_after(error: object) -> Context | None:
-    """The context of the request that an exception left, if it left one of ours."""
+    """The context of the request that raised an exception; ``None`` if no frame names one."""
     step: TracebackType | None = getattr(error, "__traceback__", None)
     for _ in range(MAX_FRAMES):
         if step is None:

@@ -1,9 +1,9 @@
-"""How a request's identity crosses processes: W3C trace context and baggage, and B3.
+"""Reads and writes the headers that carry trace and user: W3C trace context, baggage and B3.
 
 In: ``traceparent`` wins over B3, so a mesh that sends both yields one trace; 64-bit B3 ids are
-padded. Baggage is capped before it is parsed and its members are validated; the user in it is taken
-out. At an edge nothing of all that is believed, but a link to the caller's span is kept, as
-OpenTelemetry has it where a trace begins anew. Out: W3C, baggage with the user, and B3, to whom the
+padded. Baggage is capped before it is parsed, its members are validated, and the user is taken
+out of it. An edge trusts no header, but links the new trace to the caller's span, as OpenTelemetry
+asks of a trace that begins anew. Out: W3C, baggage with the user, and B3, to the hosts that the
 settings allow.
 """
 
@@ -39,12 +39,12 @@ MAX_BAGGAGE_MEMBERS: Final = 64
 """W3C's limits; unbounded baggage has been a way to exhaust services."""
 
 MAX_STATE_LENGTH: Final = 512
-"""Characters of ``tracestate`` that W3C asks to be handed on."""
+"""Characters of ``tracestate`` that W3C requires to be handed on."""
 
 HEADERS: Final = (
     "traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled",
 )  # fmt: skip
-"""What :meth:`RequestPropagator.read` asks for."""
+"""The headers that :meth:`RequestPropagator.read` reads."""
 
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])(-.*)?"
@@ -61,16 +61,16 @@ _NO_MEMBERS: Final[Mapping[str, str]] = {}
 
 
 class Inbound(NamedTuple):
-    """What a message says of the request it belongs to.
+    """The trace, user and baggage that an incoming message names.
 
     Attributes:
-        trace_id: 0 if it names no trace.
+        trace_id: 0 if the message names no trace.
         span_id: the caller's span.
-        state: W3C's ``tracestate``, as it came.
-        user: whom the caller names in baggage, a pseudonym where those are in use.
-        baggage: its other members.
-        caller: trace and span that a caller who is not believed claims to be in.
-        sampled: the caller wishes the trace to be stored.
+        state: W3C's ``tracestate``, unchanged.
+        user: the user in baggage, a pseudonym where those are in use.
+        baggage: the other members of baggage.
+        caller: trace and span that an untrusted caller claims.
+        sampled: whether the caller wishes the trace to be stored.
     """
 
     trace_id: int = 0
@@ -82,7 +82,7 @@ class Inbound(NamedTuple):
     sampled: bool = True
 
     def request(self) -> Request:
-        """The request as this process gets to know it."""
+        """A new request with the user, or the untrusted caller, that the message names."""
         if self.user is not None:
             return Request(user=self.user, source=BAGGAGE)
         if self.caller is not _NOWHERE:
@@ -109,8 +109,8 @@ class RequestPropagator(TextMapPropagator):
     Args:
         identity: reads users.
         b3: which B3 headers go out: ``multi``, ``single`` or ``off``. Both are always read.
-        edge: believe nothing that comes in.
-        to: patterns of the hosts that anything is sent on to; none for all.
+        edge: trust no incoming header.
+        to: patterns of the hosts that get headers; none for all hosts.
     """
 
     def __init__(
@@ -124,9 +124,9 @@ class RequestPropagator(TextMapPropagator):
     # -- in --------------------------------------------------------------------------------------
 
     def read(self, header: Callable[[str], str | None]) -> Inbound:
-        """What a message says, by a function from one of :data:`HEADERS` to its value.
+        """Read a message by a function that returns the value of one of :data:`HEADERS`.
 
-        Never fails.
+        Never raises.
         """
         try:
             trace_id, span_id, sampled = _parent(header)
@@ -149,7 +149,7 @@ class RequestPropagator(TextMapPropagator):
         context: Context | None = None,
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
-        """Read the trace and who acts, as OpenTelemetry's API has it; never fails."""
+        """Read trace and user into a context (OpenTelemetry's API); never raises."""
 
         def header(name: str) -> str | None:
             values = getter.get(carrier, name)
@@ -166,7 +166,7 @@ class RequestPropagator(TextMapPropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        """Write the trace and who acts; never fails."""
+        """Write trace and user into a carrier (OpenTelemetry's API); never raises."""
         try:
             for name, value in self.headers(get_current() if context is None else context).items():
                 setter.set(carrier, name, value)
@@ -174,7 +174,7 @@ class RequestPropagator(TextMapPropagator):
             COUNTERS.error("inject")
 
     def headers(self, context: Context) -> dict[str, str]:
-        """The headers of an outgoing message; the span of the call is the current one."""
+        """The headers of an outgoing message, whose span is the current one of ``context``."""
         headers: dict[str, str] = {}
         current = get_current_span(context)
         if self._to is not None and not self._to.take(current):
@@ -204,8 +204,8 @@ class RequestPropagator(TextMapPropagator):
 
 
 def _parent(header: Callable[[str], str | None]) -> tuple[int, int, bool]:
-    """Trace id and span id of the caller, zeros if it names none that is valid; and whether it
-    wishes the trace to be stored.
+    """Trace id and span id of the caller, zeros if they are absent or invalid; and whether the
+    caller wishes the trace to be stored.
     """
     text = header("traceparent")
     if text:
@@ -236,7 +236,7 @@ def _valid(trace: str, span: str) -> tuple[int, int, bool]:
 
 
 def _state(text: str | None) -> str:
-    """``tracestate`` as it may be handed on: HTTP clients refuse to send what is not printable."""
+    """``tracestate``, or nothing if it can't be handed on: HTTP clients refuse unprintable text."""
     if not text or len(text) > MAX_STATE_LENGTH or not (text.isascii() and text.isprintable()):
         return ""
     return text
@@ -257,7 +257,7 @@ def _members(baggage: str) -> dict[str, str]:
 
 
 def _written(context: Context) -> str:
-    """The baggage header: the acting user in place of whatever the caller sent, and the rest."""
+    """The baggage header: the acting user in place of the caller's, and all other members."""
     request = request_in(context)
     members = dict(get_all(context))
     if request is not None:

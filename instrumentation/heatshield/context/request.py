@@ -1,8 +1,8 @@
-"""The request that runs here and now: its user, its breakable call, its local root span.
+"""The request that runs in the current context: its user, its breakable call, its server span.
 
-One mutable :class:`Request` travels in the OpenTelemetry context of everything a request does, so
-that naming the user in a dependency, a worker thread or a child task is seen by all of it. Guards
-nest, so their names travel as immutable context values instead.
+One mutable :class:`Request` travels in the OpenTelemetry context of all work for a request, so
+that all of it sees a user that a dependency, a worker thread or a child task names. Guards nest,
+so their names travel as immutable context values instead.
 """
 
 from contextvars import ContextVar
@@ -26,14 +26,14 @@ GUARD_KEY: Final = create_key("heatshield-guard")
 
 @dataclass(slots=True, eq=False)
 class Request(ActingUser):
-    """What this process knows about one request: who acts, and what is called.
+    """The state of one request in this process: its acting user and its call.
 
     Attributes:
-        call: the name of the span that the request entered with; empty outside of a server. A
-            router may know it only later.
+        call: the name of the server span; empty outside of a server. A router may set it only
+            after the request has entered.
         span: the server span of this process.
-        entered: the handler runs; from here on naming a tripped user raises.
-        caller: a span that claims to have called this request and is not believed, at an edge.
+        entered: whether the handler runs; from then on naming a tripped user raises.
+        caller: at an edge, the span that an untrusted caller claims.
     """
 
     call: str = ""
@@ -42,19 +42,19 @@ class Request(ActingUser):
     caller: SpanContext | None = None
 
     def enter(self, call: str, span: Span) -> None:
-        """Note the span that the request entered this process with."""
+        """Set the call and the server span with which the request enters this process."""
         self.call, self.span = call, span
         if self.caller is not None:
             span.add_link(self.caller)
 
     def inherit(self, outer: "Request") -> None:
-        """Act for the user of the request that this one was made within."""
+        """Take the user of the outer request, unless this one has a user."""
         if self.user is None and outer.user is not None:
             self.user, self.raw_user, self.source = outer.user, outer.raw_user, outer.source
         self.aliases = outer.aliases
 
     def know(self, alias: Alias) -> None:
-        """Have one more id masked in what is said of this request, after its end too."""
+        """Mask one more id in the telemetry of this request, also after its end."""
         ActingUser.know(self, alias)  # super() does not work in a dataclass with slots
         _latest.set(self)
 
@@ -63,9 +63,9 @@ _latest: ContextVar[Request | None] = ContextVar("heatshield-latest", default=No
 
 
 def latest() -> Request | None:
-    """The request that this thread or task last named a user for, whether it has ended or not.
+    """The request for which this thread or task last named a user, even if it has ended.
 
-    Servers write lines about a request, such as an access log, when its context is gone.
+    Servers write lines about a request, such as its access log, after its context has ended.
     """
     return _latest.get()
 
@@ -77,7 +77,7 @@ def request_in(context: Context | None = None) -> Request | None:
 
 
 def call_in(context: Context | None = None) -> str:
-    """The innermost guard's or else the server span's name; empty if there is neither."""
+    """The name of the innermost guard, else of the server span; empty without either."""
     here = get_current() if context is None else context
     guard = here.get(GUARD_KEY)
     if guard is not None:
@@ -92,5 +92,5 @@ def with_request(request: Request, context: Context | None = None) -> Context:
 
 
 def with_guard(name: str) -> Context:
-    """The current context, inside the guard ``name``."""
+    """The current context, extended by the guard ``name``."""
     return set_value(GUARD_KEY, name)

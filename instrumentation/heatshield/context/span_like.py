@@ -1,7 +1,7 @@
-"""Spans as a request's context sees them: ids and attributes, without the objects around them.
+"""Reads ids and attributes of spans, heatshield's own or an SDK's.
 
-Spans of ours, here and from other processes, have their ids as plain numbers; those of an SDK make
-an object when they are asked. The functions here read both.
+heatshield's spans, local and remote, hold their ids as plain numbers; an SDK's span makes an object
+at each question. The functions here read both.
 """
 
 from typing import Any, ClassVar, TypeGuard
@@ -45,7 +45,7 @@ class SpanLike(trace.Span):
 
     @property
     def raw_attributes(self) -> dict[str, Any]:
-        """The attributes that were set; not copied."""
+        """The attributes of the span, not copied."""
         return {}
 
 
@@ -62,7 +62,7 @@ class RemoteSpan(SpanLike, trace.NonRecordingSpan):
         return f"RemoteSpan({self.get_span_context()!r})"
 
     def get_span_context(self) -> SpanContext:
-        """Its ids, as an object."""
+        """The ids and flags, as OpenTelemetry's object."""
         state = TraceState.from_header([self.trace_state]) if self.trace_state else None
         flags = SAMPLED if self.sampled else UNSAMPLED
         return SpanContext(self.trace_id, self.span_id, True, flags, state)
@@ -81,7 +81,7 @@ def is_sampled(span: trace.Span) -> bool:
 
 
 def ids_of(span: trace.Span) -> tuple[int, int, str]:
-    """Trace id, span id and trace state of a span, whoever made it; zeros if it is none."""
+    """Trace id, span id and trace state of any span; zeros if the span is invalid."""
     if _is_span_like(span):
         return span.trace_id, span.span_id, span.trace_state
     if span is trace.INVALID_SPAN:
@@ -93,7 +93,7 @@ def ids_of(span: trace.Span) -> tuple[int, int, str]:
 
 
 def attributes_of(span: trace.Span) -> dict[str, Any]:
-    """The attributes that a span has so far; none if it can't say."""
+    """The attributes that a span has so far; empty if it does not expose them."""
     if _is_span_like(span):
         return span.raw_attributes
     return dict(getattr(span, "attributes", None) or {})

@@ -1,8 +1,8 @@
-"""For how long a user acts: from now on, or, in a ``with`` block, until its end.
+"""Names the acting user: from now on, or, in a ``with`` block, until the end of the block.
 
-Named for good, a user belongs to the request that runs; outside of a request, to the thread or task
-that named him, which in a pool is the wrong one as soon as it does other work. A block leaves
-things as they were.
+Without a block, the user belongs to the running request; outside of a request, to the thread or
+task that named the user, which in a pool is wrong as soon as it does other work. The end of a block
+restores the previous user.
 """
 
 from contextlib import AbstractContextManager
@@ -20,13 +20,14 @@ __all__ = ["Acting", "acting"]
 
 
 class Acting(AbstractContextManager[None]):
-    """What naming a user returns; a context manager for those who want it to end.
+    """The result of naming a user; as a context manager it limits the user to a block.
 
     Args:
-        known_as: how services call the user; ``None`` if nobody was named.
-        request: that the user was named for.
-        before: user, raw user and source that it had; ``None`` if it was begun for this user.
-        token: of the context in which it was begun, if it was.
+        known_as: the id that services send for the user; ``None`` if no user was named.
+        request: the request for which the user was named.
+        before: the request's previous user, raw user and source; ``None`` if the request was begun
+            for this user.
+        token: token of the context in which the request was begun, if it was.
     """
 
     __slots__ = ("_before", "_request", "_token", "known_as")
@@ -51,8 +52,8 @@ class Acting(AbstractContextManager[None]):
         request, before = self._request, self._before
         if request is None or before is None:
             return
-        # Spans are given their user when they are exported, so those of the block need a request
-        # of their own, and the others the user that they had.
+        # Spans get their user at export, so spans of the block need a request of their own, and
+        # the request outside must have its previous user again.
         within = replace(request)
         request.user, request.raw_user, request.source = before
         self._token = attach(with_request(within))
@@ -67,7 +68,7 @@ class Acting(AbstractContextManager[None]):
 
     @fail_open("user", None)
     def end(self) -> None:
-        """Leave the context that was entered or begun for this user."""
+        """Leave the context that was entered for this user."""
         token, self._token = self._token, None
         if token is not None:
             detach(token)
@@ -77,14 +78,14 @@ def acting(identity: Identity, current: Request | None, user: object) -> Acting:
     """Name the acting user of the current request, or of one that begins here.
 
     Args:
-        identity: makes users known.
-        current: the request that runs, if one does.
-        user: a raw id.
+        identity: validates the id and makes the pseudonym.
+        current: the running request, if there is one.
+        user: the raw id.
     """
     if current is not None and current.call:
         before = (current.user, current.raw_user, current.source)
         return Acting(identity.name(current, user), current, before)
-    request = Request()  # no server's: tasks side by side must not share it
+    request = Request()  # of no server: concurrent tasks must not share it
     known_as = identity.name(request, user)
     if known_as is None:
         return Acting()

@@ -1,8 +1,8 @@
 # ruff: noqa: INP001  # a folder on PYTHONPATH, not a package
-"""Instruments the process that starts; then runs the sitecustomize that it stands before.
+"""Instruments the starting process, then runs the ``sitecustomize`` that this one shadows.
 
-It also runs in interpreters that have no heatshield: tools in other environments which the service
-starts. There it keeps still, unless ``heatshield run`` was asked to start just that.
+This file also runs in interpreters without heatshield, such as tools of other environments that the
+service starts. There it prints nothing, unless ``heatshield run`` started that process itself.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 def _instrument() -> None:
     try:
         from heatshield.autostart.start import start
-    except Exception as error:  # noqa: BLE001  # the service must start without us, too
+    except Exception as error:  # noqa: BLE001  # the service must start without heatshield, too
         if os.environ.get("_HEATSHIELD_RUN") in {str(os.getpid()), str(os.getppid())}:
             with suppress(Exception):  # there may be no stderr
                 sys.stderr.write(

@@ -76,7 +76,7 @@ def test_wrappers_hand_it_on(run, wrapper):
 def test_a_command_that_sets_the_path_anew_runs_and_is_said(run):
     done = run("env", "PYTHONPATH=/srv", sys.executable, "-c", STATUS)
     assert done.stdout == "False\n"
-    assert "the command sets PYTHONPATH anew" in done.stderr
+    assert "the command replaces PYTHONPATH" in done.stderr
     assert run("sh", "-c", "PYTHONPATH=.:$PYTHONPATH python --version").stderr == ""
 
 
