@@ -1,5 +1,5 @@
-"""The sticker shop: four small services, a Redis and one user who owns 20,000 stickers.
+"""The sticker shop: four small services, a Redis and one user that owns 20,000 stickers.
 
-An ordinary purchase rewrites the buyer's whole ownership set in Redis. For most users these are a
-handful of elements; for one it is all 20,000, at every purchase, and everybody queues behind them.
+A purchase rewrites the buyer's whole ownership set in Redis. For most users the set has a handful
+of elements; for one it has 20,000, at every purchase, and all other users queue behind them.
 """

@@ -1,7 +1,7 @@
-"""Who sends what and when: the ordinary users' requests as a seeded Poisson process.
+"""Draws the ordinary users' requests as a seeded Poisson process.
 
-Arrivals do not wait for answers (an open loop), as real users who don't know each other don't. So
-a slow platform is shown in full: a request's latency counts from the moment it was due.
+Arrivals do not wait for answers (an open loop), as real users are independent of each other. So the
+load shows a slow platform in full: a request's latency counts from the moment it was due.
 """
 
 import random
@@ -18,18 +18,18 @@ PLAIN_MESSAGE: Final = "plain message"
 PURCHASE: Final = "purchase"
 
 MIX: Final = {STICKER_MESSAGE: 0.45, PLAIN_MESSAGE: 0.30, PURCHASE: 0.25}
-"""Shares of what ordinary users do."""
+"""Shares of the kinds of request that ordinary users send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request to come.
+    """One future request.
 
     Attributes:
         due_s: seconds after the start of the load.
-        user: who sends it.
-        route: what kind of request; a key of MIX.
-        path: where it goes at the gateway.
+        user: the user that sends it.
+        route: the kind of request; a key of MIX.
+        path: its path at the gateway.
         body: its JSON, or None.
     """
 

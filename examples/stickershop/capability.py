@@ -1,4 +1,4 @@
-"""Capability: may this user do that? Here: does the user own the sticker, as Redis has it."""
+"""Capability: answers whether a user owns a sticker, from the sets in Redis."""
 
 import os
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ __all__ = ["create_app"]
 
 
 class Answer(BaseModel):
-    """Whether the user owns it."""
+    """Whether the user owns the sticker."""
 
     owns: bool
 
@@ -28,7 +28,7 @@ async def _cache(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The service, for ``uvicorn --factory``."""
+    """Build the service, for ``uvicorn --factory``."""
     heatshield.instrument(service="capability")
     app = FastAPI(title="capability", lifespan=_cache)
 

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client for the load: connections that are kept open, and nothing else.
+"""A small HTTP/1.1 client for the load, with connections that stay open.
 
-The load shares two cores with what it measures. httpx spends milliseconds of processor time on a
-request, which would show in everybody's latency; this spends a tenth of that.
+The load shares two cores with the platform that it measures. httpx spends milliseconds of processor
+time on a request, which would show in every user's latency; this client spends a tenth of that.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Answer:
 
 
 class Connections:
-    """As many connections to one server as there are requests at a time; a context manager.
+    """A pool of connections to one server, one per concurrent request; a context manager.
 
     Args:
         url: ``http://host:port``.
@@ -100,7 +100,7 @@ class _Connection(asyncio.Protocol):
         self._answer = Answer()
 
     async def exchange(self, request: bytes) -> Answer:
-        """Send a request, wait for its answer. Interrupted, the connection is of no more use."""
+        """Send a request and wait for its answer; an interruption closes the connection."""
         if self._transport is None or self.closed:
             raise ConnectionError("not connected")
         self._answer = Answer()
@@ -113,7 +113,7 @@ class _Connection(asyncio.Protocol):
             raise
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.closed = True
         if self._transport is not None:
             self._transport.close()

@@ -1,4 +1,4 @@
-"""The gateway: takes the user's identity from ``x-user-id`` and routes to talk and shop."""
+"""Gateway: reads the user from ``x-user-id`` and routes requests to talk and shop."""
 
 import os
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ UserId = Annotated[str, Header(alias="x-user-id")]
 
 
 class Message(BaseModel):
-    """What a user sends to another, perhaps with a sticker."""
+    """A message from one user to another, perhaps with a sticker."""
 
     to: str
     text: str
@@ -37,7 +37,7 @@ async def _peers(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The service, for ``uvicorn --factory``."""
+    """Build the service, for ``uvicorn --factory``."""
     heatshield.instrument(service="gateway", user_header="x-user-id")
     app = FastAPI(title="gateway", lifespan=_peers)
     peer.answer_failures(app)

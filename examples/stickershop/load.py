@@ -1,10 +1,10 @@
-"""The load on the sticker shop, in a process of its own: ``python -m stickershop.load``.
+"""Sends the load on the sticker shop, in a process of its own: ``python -m stickershop.load``.
 
-Ordinary users come first, as an open loop. After ``--calm`` seconds the hot user joins them on a
-few connections that keep buying: each buys again when it has its answer. When he is refused he
-does not wait as told (real clients are rude), but tries on, about 20 times a second in all.
+Ordinary users come first, as an open loop. After ``--calm-s`` seconds the hot user joins them on a
+few connections, each of which buys again as soon as it has its answer. A refused hot user ignores
+``Retry-After``, as many real clients do, and retries about 20 times a second over all connections.
 
-What happened to each request goes to standard output as one JSON object a line, as it ends.
+The result of each request goes to standard output as one line of JSON when the request ends.
 """
 
 import argparse
@@ -27,24 +27,24 @@ from stickershop.connections import Connections, NoAnswer
 __all__ = ["LoadSettings", "Sent", "main", "run"]
 
 TIMEOUT_S: Final = 10.0
-"""Longer than any service's own, so a service's answer is what is counted."""
+"""Seconds; longer than any service's own timeout, so that the load sees the service's answer."""
 
 NO_ANSWER: Final = 0
-"""Stands as the status of a request that got none."""
+"""The status of a request without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What happened to one request.
+    """The result of one request.
 
     Attributes:
-        due_ns: when it was due, in nanoseconds since the Unix epoch; for the hot user, when he
-            sent it.
+        due_ns: when it was due, in nanoseconds since the Unix epoch; for the hot user, when it was
+            sent.
         latency_ms: from then until its answer was read, or it failed.
         status: HTTP status, 0 without an answer.
-        user: who sent it.
+        user: the user that sent it.
         hot: whether that is the hot user.
-        route: what kind of request.
+        route: the kind of request.
         rejected_by: id of the breaker entry that refused it, or None.
     """
 
@@ -58,31 +58,31 @@ class Sent:
 
     @property
     def failed(self) -> bool:
-        """No answer or a 5xx: what a user calls broken."""
+        """Whether the request got a 5xx or no answer."""
         return self.status == NO_ANSWER or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     def to_line(self) -> str:
-        """As one line of JSON."""
+        """Format the result as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
-        """Read such a line."""
+        """Parse a line of :meth:`to_line`."""
         return cls(**json.loads(line))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSettings:
-    """What the load is.
+    """The size and duration of the load.
 
     Attributes:
         gateway: address of the gateway.
-        seed: draws the arrivals.
+        seed: seed of the arrivals.
         rate_per_s: requests of all ordinary users together.
         calm_s: seconds of ordinary users alone.
         hot_s: seconds with the hot user.
-        connections: the hot user's.
-        rude_per_s: attempts of a refused hot user, over all connections.
+        connections: connections of the hot user.
+        rude_per_s: retries of a refused hot user a second, over all connections.
     """
 
     gateway: str
@@ -95,7 +95,7 @@ class LoadSettings:
 
 
 class _Sender:
-    """Sends requests and hands on what became of them."""
+    """Sends requests and records their results."""
 
     def __init__(self, gateway: Connections, record: Callable[[Sent], None]) -> None:
         self._gateway = gateway
@@ -125,7 +125,7 @@ class _Sender:
 
 
 async def run(settings: LoadSettings, record: Callable[[Sent], None]) -> None:
-    """Send the whole load; ``record`` is handed each request as it ends."""
+    """Send the whole load; ``record`` gets each result when its request ends."""
     async with Connections(settings.gateway, TIMEOUT_S) as gateway:
         sender = _Sender(gateway, record)
         start = time.monotonic()
@@ -160,7 +160,7 @@ async def _hot_connection(
 
 
 def main() -> None:
-    """Read the flags, send the load, print what happened."""
+    """Read the flags, send the load, print the results."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--gateway", required=True)
     for name, kind in (("seed", int), ("connections", int)):

@@ -1,7 +1,7 @@
-"""Who owns which sticker: a SQLite database is the truth, a Redis set per user the cache.
+"""Stores which user owns which sticker: in a SQLite database, cached in one Redis set per user.
 
-The cache is refreshed as a whole: delete the set, add every member again, in one transaction. It
-is simple, it is always right, and its cost grows with what the user owns. That is the story.
+A refresh rewrites the whole set in one transaction: delete it, add every member again. That is
+simple and always right, but its cost grows with the user's stickers, which is the shop's problem.
 """
 
 import sqlite3
@@ -33,7 +33,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def add(database: sqlite3.Connection, user: str, sticker: str) -> None:
-    """Record that the user owns the sticker; to say so twice changes nothing."""
+    """Record that the user owns the sticker; a second time changes nothing."""
     with database:
         database.execute("INSERT OR IGNORE INTO ownership VALUES (?, ?)", (user, sticker))
 
@@ -58,7 +58,7 @@ async def owns(cache: redis.asyncio.Redis, user: str, sticker: str) -> bool:
 
 
 def seed_database(database: sqlite3.Connection, owned: Mapping[str, Iterable[str]]) -> None:
-    """Write what users own at the start: stickers by user."""
+    """Write the stickers that users own at the start, by user."""
     rows = [(user, sticker) for user, stickers in owned.items() for sticker in stickers]
     with database:
         database.executemany("INSERT OR IGNORE INTO ownership VALUES (?, ?)", rows)

@@ -1,7 +1,7 @@
-"""How the shop's services call each other over HTTP: one pool, timeouts, retries, and failures.
+"""Calls between the shop's services over HTTP: one pool, timeouts, retries, and failures.
 
-Retries are for what may go away by itself: a transport error or a 5xx. A breaker's rejection is
-neither; it goes back to whoever asked, unretried and still marked as a rejection.
+A call retries failures that may pass: a transport error or a 5xx. A breaker's rejection is neither;
+it goes back to the caller without a retry, still marked as a rejection.
 """
 
 from typing import Any, Final
@@ -16,10 +16,10 @@ import heatshield
 __all__ = ["answer_failures", "connect", "send"]
 
 TIMEOUT: Final = httpx.Timeout(3.0, connect=0.5)
-"""Seconds. A message or a purchase that takes longer has lost its user already."""
+"""Seconds. The user has given up on a message or a purchase that takes longer."""
 
 LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20)
-"""httpx' own defaults, said aloud: a pool is one more thing that slow calls can use up."""
+"""The defaults of httpx, written out because slow calls can exhaust a pool, too."""
 
 ATTEMPTS: Final = 3
 FIRST_WAIT_S: Final = 0.05
@@ -27,24 +27,24 @@ LONGEST_WAIT_S: Final = 0.5
 
 
 def connect(base_url: str) -> httpx.AsyncClient:
-    """A client of one peer; open and close it with the service."""
+    """Return a client of one peer; the service opens and closes it."""
     return httpx.AsyncClient(base_url=base_url, timeout=TIMEOUT, limits=LIMITS)
 
 
-def _may_go_away(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     return isinstance(error, httpx.TransportError | httpx.HTTPStatusError)
 
 
 @stamina.retry(
-    on=_may_go_away, attempts=ATTEMPTS, wait_initial=FIRST_WAIT_S, wait_max=LONGEST_WAIT_S
+    on=_is_transient, attempts=ATTEMPTS, wait_initial=FIRST_WAIT_S, wait_max=LONGEST_WAIT_S
 )
 async def send(
     client: httpx.AsyncClient, method: str, path: str, json: dict[str, Any] | None = None
 ) -> httpx.Response:
-    """Call a peer; whatever is sent must be safe to repeat.
+    """Call a peer; the request must be safe to repeat.
 
     Returns:
-        Its answer, below 500.
+        The peer's answer, with a status below 500.
 
     Raises:
         heatshield.BreakerOpen: a breaker refused the call.
@@ -58,7 +58,7 @@ async def send(
 
 
 def answer_failures(app: FastAPI) -> None:
-    """Let a service answer 503 when a breaker refused its peer's call, 502 when the peer failed."""
+    """Make a service answer 503 if a breaker refused its call to a peer, 502 if the peer failed."""
 
     @app.exception_handler(heatshield.BreakerOpen)
     async def refused(_request: Request, error: heatshield.BreakerOpen) -> JSONResponse:

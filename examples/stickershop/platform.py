@@ -1,4 +1,4 @@
-"""The whole platform of the story as real processes: Redis, a collector and the four services."""
+"""Runs the whole platform as real processes: Redis, a collector and the four services."""
 
 import os
 import sys
@@ -21,20 +21,20 @@ SERVICES: Final = ("gateway", "talk", "capability", "shop")
 HOST: Final = "127.0.0.1"
 
 KEEP_ALIVE_S: Final = 30
-"""A server must keep idle connections for longer than its clients do (httpx: 5 s), or a request
-now and then meets a connection that is just being closed."""
+"""Seconds. A server must keep idle connections for longer than its clients do (httpx: 5 s), or a
+request now and then meets a connection that is just being closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformSettings:
-    """What one run of the platform needs to know.
+    """Settings of one run of the platform.
 
     Attributes:
-        directory: an existing folder; gets ``data`` (the collector's store), the shop's database
+        directory: an existing folder for ``data`` (the collector's store), the shop's database
             and a log per process.
-        mode: the collector's, ``shadow`` or ``protect``.
-        cold_start_s: how long the hot-user rule only alerts after the collector's start.
-        seed: draws what users own.
+        mode: the collector's mode, ``shadow`` or ``protect``.
+        cold_start_s: seconds after the collector's start in which the hot-user rule only alerts.
+        seed: seed of the users' stickers.
     """
 
     directory: Path
@@ -49,10 +49,10 @@ class PlatformSettings:
 
 
 class Platform:
-    """The running platform; a context manager. Nothing is started before it is entered.
+    """The running platform; a context manager that starts its processes on entry.
 
     Attributes:
-        redis_url: where Redis answers.
+        redis_url: address of Redis.
     """
 
     def __init__(self, settings: PlatformSettings) -> None:
@@ -63,16 +63,16 @@ class Platform:
 
     @property
     def gateway_url(self) -> str:
-        """Where users send their requests."""
+        """Address of the gateway, for users' requests."""
         return self._urls["gateway"]
 
     @property
     def collector_url(self) -> str:
-        """Where the collector answers."""
+        """Address of the collector."""
         return self._urls["collector"]
 
     def check(self) -> None:
-        """See that every process lives; raises ChildFailed if not."""
+        """Raise ChildFailed if a process has ended."""
         self._processes.check()
 
     def __enter__(self) -> Self:
@@ -145,7 +145,7 @@ class Platform:
 
 
 def _inherited() -> dict[str, str]:
-    """This process' environment without its own heatshield settings: the run has its own."""
+    """This process' environment without heatshield settings: the run brings its own."""
     return {key: text for key, text in os.environ.items() if not key.startswith("HEATSHIELD_")}
 
 

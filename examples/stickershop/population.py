@@ -1,7 +1,6 @@
-"""The users and what they own, from a seed: the seeding script and the load agree by computing.
+"""Computes the users and their stickers from a seed, for the seeding script and the load alike.
 
-Nothing is drawn at random by more than one place: the same seed gives the same users, stickers
-and arrivals on any machine.
+The same seed gives the same users, stickers and arrivals on any machine.
 """
 
 import random
@@ -19,7 +18,7 @@ __all__ = [
 
 HOT_USER: Final = "u-20000"
 HOT_STICKERS: Final = 20_000
-"""What the user of the story owned."""
+"""Stickers of the hot user, as in the true story."""
 
 ORDINARY_USERS: Final = 300
 FEWEST_STICKERS: Final = 5
@@ -27,12 +26,12 @@ MOST_STICKERS: Final = 50
 
 
 def ordinary_users() -> list[str]:
-    """Everybody but the hot user."""
+    """The ids of all users but the hot one."""
     return [f"u-{number:04d}" for number in range(1, ORDINARY_USERS + 1)]
 
 
 def stickers_of(user: str, seed: int) -> list[str]:
-    """What the user owns at the start: 20,000 for the hot user, 5 to 50 for any other."""
+    """The stickers of a user at the start: 20,000 for the hot user, 5 to 50 for any other."""
     if user == HOT_USER:
         return [_sticker(number) for number in range(HOT_STICKERS)]
     chosen = random.Random(f"{seed}/{user}")  # noqa: S311 - repeatable, not secret
@@ -41,12 +40,12 @@ def stickers_of(user: str, seed: int) -> list[str]:
 
 
 def owned_at_start(seed: int) -> dict[str, list[str]]:
-    """Stickers by user, the hot user among them."""
+    """The stickers of every user at the start, by user, the hot one included."""
     return {user: stickers_of(user, seed) for user in [*ordinary_users(), HOT_USER]}
 
 
 def new_sticker(number: int) -> str:
-    """A sticker that nobody owns at the start."""
+    """A sticker that no user owns at the start."""
     return f"new-sticker-{number:06d}"
 
 

@@ -1,7 +1,7 @@
-"""Real processes on loopback: started, waited for, watched, and always ended.
+"""Starts child processes, waits until they are ready, checks that they live, and always ends them.
 
-Each child leads its own process group, so that ending it ends whatever it started too. A child
-that dies or does not get ready is reported with the last lines of its own log.
+Each child leads its own process group, so that ending it ends its own children too. The error of a
+child that dies or does not get ready has the last lines of the child's log.
 """
 
 import os
@@ -30,7 +30,7 @@ LOG_TAIL_LINES: Final = 15
 
 
 class ChildFailed(RuntimeError):  # noqa: N818 - it names what happened
-    """A child process died or did not get ready; says which, and the end of its log."""
+    """A child process died or did not get ready; the message names it and ends with its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Processes:
             time.sleep(POLL_S)
 
     def check(self) -> None:
-        """See that all children live.
+        """Check that all children live.
 
         Raises:
             ChildFailed: if one has ended.
@@ -102,7 +102,7 @@ class Processes:
                 raise ChildFailed(f"{child.name} ended with status {status}:\n{child.tail()}")
 
     def stop(self) -> None:
-        """End all children, youngest first: politely, then, when the time is over, for good."""
+        """End all children, youngest first: by SIGTERM, and by SIGKILL when the time is over."""
         for child in reversed(self._children):
             _signal_group(child, signal.SIGTERM)
             try:
@@ -127,14 +127,14 @@ class Processes:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
+    """A loopback port that no process listens on at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def answers_ok(url: str) -> Callable[[], bool]:
-    """A readiness check: a GET of the address answers 200."""
+    """Make a readiness check: a GET of the address answers 200."""
 
     def ready() -> bool:
         try:

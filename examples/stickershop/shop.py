@@ -26,7 +26,7 @@ class Order(BaseModel):
 
 
 class Receipt(BaseModel):
-    """How many stickers the user owns now."""
+    """The number of stickers that the user owns now."""
 
     owned: int
 
@@ -40,7 +40,7 @@ async def _stores(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The service, for ``uvicorn --factory``."""
+    """Build the service, for ``uvicorn --factory``."""
     heatshield.instrument(service="shop")
     app = FastAPI(title="shop", lifespan=_stores)
 

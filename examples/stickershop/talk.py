@@ -27,7 +27,7 @@ class Message(BaseModel):
 
 
 class Accepted(BaseModel):
-    """The message will be delivered."""
+    """The id of a message that will be delivered."""
 
     id: str
 
@@ -40,7 +40,7 @@ async def _peers(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The service, for ``uvicorn --factory``."""
+    """Build the service, for ``uvicorn --factory``."""
     heatshield.instrument(service="talk")
     app = FastAPI(title="talk", lifespan=_peers)
     peer.answer_failures(app)

@@ -1,1 +1,1 @@
-"""The story played twice, in shadow and in protect, with a table and a report at the end."""
+"""Runs the same load twice, in shadow and in protect, and ends with a table and a report."""

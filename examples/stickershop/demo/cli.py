@@ -1,4 +1,4 @@
-"""``heatshield demo``: the sticker shop's story, first unprotected, then protected."""
+"""``heatshield demo``: run the sticker shop without protection, then with it."""
 
 import json
 import os
@@ -21,12 +21,13 @@ from stickershop.processes import ChildFailed
 __all__ = ["demo"]
 
 SECONDS: Final = 24.0
-"""Of load in each of the two runs: enough requests for a p99 on either side of the hot user."""
+"""Load in each of the two runs: enough requests for a p99 before and during the hot user's load."""
 
 FEWEST_SECONDS: Final = 12.0
 
 BUSY_SHARE: Final = 0.4
-"""Of all cores, in use before the demo starts: it needs about half of two for itself."""
+"""Load average per core, before the demo starts, that counts as busy: the demo needs about half of
+two cores for itself."""
 
 REPORT: Final = Path("demo-report.json")
 
@@ -36,23 +37,23 @@ def demo(
         float, typer.Option(min=FEWEST_SECONDS, help="Seconds of load in each of the two runs.")
     ] = SECONDS,
     report_file: Annotated[
-        Path, typer.Option("--report", dir_okay=False, help="Where the JSON report goes.")
+        Path, typer.Option("--report", dir_okay=False, help="File for the JSON report.")
     ] = REPORT,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report on stdout, all else on stderr.")
+        bool, typer.Option("--json", help="Print the report on stdout, the rest on stderr.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Draws users and arrivals.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of users and arrivals.")] = 1,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the stores and logs of both runs.")
     ] = False,
 ) -> None:
-    """Run the sticker shop's story twice: one hot user among hundreds, unprotected, then cut.
+    """Run the sticker shop twice, one hot user among hundreds: without protection, then with it.
 
-    Exits with 1 when it did not show what it sets out to show, and says what was missing.
+    Exits with 1 if an expectation is not met, and shows which.
     """
     console = Console(stderr=as_json, highlight=False)
     directory = Path(tempfile.mkdtemp(prefix="heatshield-demo-"))
-    # A polite kill must end the children too, as Ctrl-C does.
+    # SIGTERM must end the children too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         shadow, protect = _play_both(directory, Acts.of(seconds), seed, view_for(console))
@@ -90,18 +91,18 @@ def _play_both(directory: Path, acts: Acts, seed: int, view: View) -> tuple[Run,
 
 
 def _say_if_busy(view: View) -> None:
-    """Latencies on a machine that is busy anyway are that machine's, so people should know."""
+    """Warn if other work on this machine will add to the latencies."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > BUSY_SHARE * cores:
         view.say(
-            f"This machine is busy with something else (load average {load:.1f} on {cores} cores): "
-            "every latency below has that in it."
+            f"This machine is busy with other work (load average {load:.1f} on {cores} cores): "
+            "every latency below includes that."
         )
 
 
 def _say_where(console: Console, report_file: Path, directory: Path, trace_id: str | None) -> None:
     data = directory / "protect" / "data"
     console.print(f"\nreport: {report_file}", soft_wrap=True)
-    console.print(f"its data is kept: heatshield up --data {data}", soft_wrap=True)
+    console.print(f"to read its data: heatshield up --data {data}", soft_wrap=True)
     if trace_id is not None:
-        console.print(f"the evidence, then: heatshield request {trace_id}", soft_wrap=True)
+        console.print(f"then, for the evidence: heatshield request {trace_id}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the collector says while it happens: its event stream, ``GET /api/events``, as values."""
+"""Reads the collector's event stream, ``GET /api/events``, as values."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from heatshield.contract import StateVersion
 __all__ = ["Event", "EventLines", "listen"]
 
 SILENCE_S: Final = 30.0
-"""Without a byte for this long the collector is gone: it sends heartbeats far more often."""
+"""Seconds without a byte after which the collector is gone: it sends heartbeats far more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class EventLines:
         self._data: list[str] = []
 
     def feed(self, line: str) -> Iterator[Event]:
-        """Take a line without its end; yields an event when the line ends one."""
+        """Feed one line without its newline; yields an event if the line ends one."""
         if line:
             field, _, value = line.partition(":")
             if field == "event":
@@ -68,10 +68,10 @@ class EventLines:
 
 
 async def listen(client: httpx.AsyncClient, listening: Callable[[], None]) -> AsyncIterator[Event]:
-    """The collector's events from now on; calls ``listening`` once none can be missed any more.
+    """Yield the collector's events from now on; ``listening`` is called once none can be missed.
 
     Raises:
-        httpx.HTTPError: when the collector refuses or goes away.
+        httpx.HTTPError: if the collector refuses or goes away.
     """
     lines = EventLines()
     timeout = httpx.Timeout(5.0, read=SILENCE_S)

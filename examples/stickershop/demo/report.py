@@ -1,13 +1,13 @@
-"""What the two runs showed: from recorded requests and events to figures. Pure.
+"""Computes the figures of the two runs from recorded requests and events, without I/O.
 
 **Others** are all users but the hot one. **Before** are their requests that were due after the
-warm-up and had ended when the hot user sent his first request. **During** are all that were due
-from then to the end of the load: in protect too, so the moment before the breaker counts.
+warm-up and had ended when the hot user sent the first request. **During** are all requests due
+from then to the end of the load, in protect, too, so the time before the breaker opens counts.
 **After enforcement** are those due a second after every service process had acknowledged the
-breaker: what the hot user had running when it opened ends first, and *during* has that too.
+breaker: by then the hot user's running requests have ended; *during* includes them.
 
 A percentile is the nearest rank: a latency that was measured. A latency counts from when the
-request was due, so waiting behind others is in it. An error is a 5xx or no answer.
+request was due, so it includes the wait behind others. An error is a 5xx or no answer.
 """
 
 import math
@@ -37,34 +37,34 @@ __all__ = [
 SECOND_NS: Final = 10**9
 
 WINDOW_NS: Final = SECOND_NS
-"""Others' p99 is taken over the requests due in one second to say when they have recovered."""
+"""Window of the p99 that decides when others have recovered, by due time: one second."""
 
 STEP_NS: Final = SECOND_NS // 20
 """The window slides by 50 ms."""
 
 ENOUGH_SAMPLES: Final = 20
-"""A window with fewer requests says nothing: half of what is due in a second, on average."""
+"""Requests that a window needs to count: half of the average in a second."""
 
 DRAIN_NS: Final = SECOND_NS
-"""A breaker refuses what begins; a handful of purchases that had begun end within this."""
+"""A breaker refuses new requests; the purchases that had begun end within this time."""
 
 HARM: Final = 5.0
-"""In shadow, others' p99 at least this many times what it was: else there is no story."""
+"""In shadow, others' p99 must rise to this many times its value before."""
 
 RECOVERED: Final = 2.0
-"""Under this many times what it was before, others' p99 counts as back."""
+"""Others' p99 counts as recovered under this many times its value before."""
 
 ENFORCED_WITHIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was recorded of the load in one mode.
+    """The record of one run.
 
     Attributes:
         mode: ``shadow`` or ``protect``.
         sent: all requests, in any order.
-        events: what the collector said, in the order it came.
+        events: the collector's events, in order of arrival.
         measured_from_ns: end of the warm-up, in nanoseconds since the Unix epoch.
         evidence_trace_id: the request that shows why the breaker opened, if one was found.
         evidence_elements: collection elements that this request wrote.
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def first_hot_ns(self) -> int:
-        """When the hot user sent his first request."""
+        """When the hot user sent the first request."""
         return min(sent.due_ns for sent in self.sent if sent.hot)
 
     def others(self, from_ns: int, to_ns: float = math.inf) -> list[Sent]:
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def before(self) -> list[Sent]:
-        """Others' requests that ended before the hot user came."""
+        """Others' requests that ended before the hot user's first request."""
         first = self.first_hot_ns
         due = self.others(self.measured_from_ns, first)
         return [sent for sent in due if sent.due_ns + sent.latency_ms * 1e6 < first]
@@ -96,7 +96,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One thing that the demo sets out to show, and whether it did."""
+    """One expectation of the demo, and whether it was met."""
 
     text: str
     found: float | None
@@ -104,13 +104,13 @@ class Expectation:
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """The nearest-rank percentile, or None of nothing; ``share`` is in (0, 1]."""
+    """The nearest-rank percentile, or None without values; ``share`` is in (0, 1]."""
     ordered = sorted(values)
     return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
 def calm_p99_ms(run: Run) -> float | None:
-    """Others' p99 before the hot user came."""
+    """Others' p99 before the hot user's first request."""
     return _p99(run.before)
 
 
@@ -123,8 +123,8 @@ def opened(events: Iterable[Event], since_ns: int = 0) -> Event | None:
 def enforced_everywhere_ns(events: Sequence[Event], opening: Event) -> int | None:
     """When the last service process acknowledged a state that contains the opened breaker.
 
-    Counted are all processes of the four services that said anything; None while one of these, or
-    a whole service, has not acknowledged.
+    It counts all processes of the four services that appear in the events; the result is None
+    while one of these, or a whole service, has not acknowledged.
     """
     processes: dict[tuple[str, str], int | None] = {}
     for event in events:
@@ -142,9 +142,9 @@ def enforced_everywhere_ns(events: Sequence[Event], opening: Event) -> int | Non
 def recovered_after_s(run: Run) -> float | None:
     """Seconds from the first hot request until others' p99 was back under 2 times before.
 
-    Looked at is the p99 of the requests due in the last second, every 50 ms. The answer is the
-    first such moment, after the p99 had risen, at which it is under the limit again; a whole
-    second of ordinary latencies has then passed. 0 if it never rose, None if it never came back.
+    Every 50 ms it takes the p99 of the requests due in the last second. The result is the first
+    moment, after a rise, at which that p99 is under the limit again; a whole second of ordinary
+    latencies has then passed. 0 if the p99 never rose, None if it never came back.
     """
     calm = calm_p99_ms(run)
     if calm is None:
@@ -177,12 +177,12 @@ def evidence_candidates(events: Iterable[Event]) -> list[str]:
 
 
 def report(shadow: Run, protect: Run) -> dict[str, dict[str, Any]]:
-    """The report: plain values for JSON. Latencies in ms, rates as shares, times in seconds."""
+    """Build the report as plain values for JSON: latencies in ms, rates as shares, times in s."""
     return {"shadow": _harm(shadow), "protect": _harm(protect) | _protection(protect)}
 
 
 def expectations(found: dict[str, dict[str, Any]]) -> list[Expectation]:
-    """What the demo sets out to show, checked against a report."""
+    """Check the demo's expectations against a report."""
     shadow, protect = found["shadow"], found["protect"]
     harm = _ratio(shadow["others_p99_ms_during"], shadow["others_p99_ms_before"])
     after = _ratio(protect["others_p99_ms_after_enforcement"], protect["others_p99_ms_before"])
@@ -190,7 +190,7 @@ def expectations(found: dict[str, dict[str, Any]]) -> list[Expectation]:
     others = protect["others_rejected"]
     return [
         Expectation(
-            f"in shadow, others' p99 rises to at least {HARM:g} times what it was",
+            f"in shadow, others' p99 rises to at least {HARM:g} times its value before",
             harm,
             harm is not None and harm >= HARM,
         ),
@@ -200,7 +200,7 @@ def expectations(found: dict[str, dict[str, Any]]) -> list[Expectation]:
             enforced is not None and enforced < ENFORCED_WITHIN_S,
         ),
         Expectation(
-            f"in protect, others' p99 is under {RECOVERED:g} times what it was once enforced",
+            f"in protect, others' p99 once enforced is under {RECOVERED:g} times its value before",
             after,
             after is not None and after < RECOVERED,
         ),

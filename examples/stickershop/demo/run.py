@@ -1,4 +1,4 @@
-"""Plays the story once in a mode: the platform, the load on it, and what both have to say."""
+"""Runs the platform and its load once in a mode, and records requests and events."""
 
 import asyncio
 import sys
@@ -22,51 +22,51 @@ from stickershop.platform import Platform, PlatformSettings
 __all__ = ["Acts", "DemoFailed", "play"]
 
 WARM_UP_S: Final = 3.0
-"""Connections, imports and caches settle; no figure counts these seconds."""
+"""Seconds in which connections, imports and caches settle; no figure counts them."""
 
 COLD_START_S: Final = 3.0
-"""Instead of the rule's own 120 s, in which it would only alert."""
+"""Seconds, in place of the rule's default of 120 s, in which it only alerts."""
 
 HOT_SHARE: Final = 0.5
-"""Of the seconds of a run."""
+"""Share of a run's seconds in which the hot user sends."""
 
 FRAME_S: Final = 0.25
 LOADS_EVERY_S: Final = 1.0
 
 EVIDENCE_WITHIN_S: Final = 3.0
-"""Spans are stored within a second or so; evidence that is not there by then is missing."""
+"""Seconds to wait for the evidence: spans are stored within a second or so."""
 
 
 class DemoFailed(RuntimeError):  # noqa: N818 - it names what happened
-    """The demo could not be played to its end; says why."""
+    """The demo ended early; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acts:
-    """How long the parts of one run are, in seconds."""
+    """The lengths of the parts of one run, in seconds."""
 
     calm_s: float
     hot_s: float
 
     @classmethod
     def of(cls, seconds: float) -> "Acts":
-        """Share out the seconds of a run; the warm-up is in the calm part."""
+        """Divide the seconds of a run; the calm part includes the warm-up."""
         return cls(calm_s=seconds * (1 - HOT_SHARE), hot_s=seconds * HOT_SHARE)
 
 
 def play(mode: str, directory: Path, acts: Acts, seed: int, view: View) -> Run:
-    """Start everything, send the whole load, stop everything.
+    """Start the platform, send the whole load, stop the platform.
 
     Args:
         mode: ``shadow`` or ``protect``.
         directory: a new folder for the stores and logs of this run.
-        acts: how long.
-        seed: draws users and arrivals; the same seed gives the same load.
-        view: who is told.
+        acts: the lengths of its parts.
+        seed: seed of users and arrivals; the same seed gives the same load.
+        view: shows the run.
 
     Raises:
-        DemoFailed: when the load or the collector's events ended early.
-        stickershop.processes.ChildFailed: when a process died or didn't get ready.
+        DemoFailed: if the load or the collector's events ended early.
+        stickershop.processes.ChildFailed: if a process died or didn't get ready.
     """
     directory.mkdir(parents=True)
     settings = PlatformSettings(directory, mode, COLD_START_S, seed)
@@ -87,7 +87,7 @@ async def _play(mode: str, platform: Platform, acts: Acts, seed: int, view: View
 
 
 class _Stage:
-    """Runs the load and gathers what happens into a scene."""
+    """Runs the load and collects results and events into a scene."""
 
     def __init__(self, platform: Platform, collector: httpx.AsyncClient, view: View) -> None:
         self._platform = platform
@@ -95,7 +95,7 @@ class _Stage:
         self._view = view
 
     async def watch(self, mode: str, acts: Acts, seed: int) -> Scene:
-        """Send the whole load; answers the scene at its end."""
+        """Send the whole load; return the scene at its end."""
         settings = LoadSettings(
             gateway=self._platform.gateway_url, seed=seed, calm_s=acts.calm_s, hot_s=acts.hot_s
         )
@@ -150,7 +150,7 @@ class _Stage:
 
 @asynccontextmanager
 async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
-    """The load as a process of its own, ended whatever happens."""
+    """Run the load as a process of its own; the end of the block kills it if it still runs."""
     flags: dict[str, Any] = {
         "--gateway": settings.gateway,
         "--seed": settings.seed,
@@ -171,7 +171,7 @@ async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
 async def _evidence(
     collector: httpx.AsyncClient, candidates: list[str]
 ) -> tuple[str | None, int | None]:
-    """The first candidate that wrote elements, as the collector has linked it, and how many."""
+    """The first candidate that wrote elements, as the collector linked it, and their number."""
     deadline = time.monotonic() + EVIDENCE_WITHIN_S
     while candidates and time.monotonic() < deadline:
         for trace_id in candidates:

@@ -1,4 +1,4 @@
-"""What is on stage at this moment, gathered as it happens, for a view to show. No I/O."""
+"""Collects the current state of a run from results and events, for a view to show. No I/O."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from stickershop.load import Sent
 __all__ = ["Recent", "Scene"]
 
 RECENT_NS: Final = 2 * SECOND_NS
-"""What a viewer takes for now: long enough for a p99, short enough to see it turn."""
+"""Window of the shown latencies: long enough for a p99, short enough to show a change."""
 
 HEADLINES_KEPT: Final = 8
 
@@ -34,18 +34,18 @@ class Recent:
 
 @dataclass(slots=True)
 class Scene:
-    """One run as it goes on.
+    """The state of a run in progress.
 
     Attributes:
         mode: ``shadow`` or ``protect``.
         measured_from_ns: end of the warm-up.
-        ends_ns: when the load ends, about.
+        ends_ns: when the load ends, approximately.
         sent: every request so far.
-        events: everything that the collector said so far.
+        events: every event of the collector so far.
         loads: rows of ``/api/users/hot``.
         alerts: the latest state of each alert, by name and labels.
-        breakers: the entries that are held, by id.
-        headlines: the last things worth a line.
+        breakers: the held entries, by id.
+        headlines: the latest headlines.
     """
 
     mode: str
@@ -62,7 +62,7 @@ class Scene:
     _recent: deque[tuple[int, Sent]] = field(default_factory=deque)
 
     def add_sent(self, sent: Sent) -> str | None:
-        """Take a request that has ended; answers a headline if it deserves one."""
+        """Add a request that has ended; return its headline, if it makes one."""
         self.sent.append(sent)
         if not sent.hot:
             self._recent.append((sent.due_ns + round(sent.latency_ms * 1e6), sent))
@@ -70,10 +70,10 @@ class Scene:
         if self.first_hot_ns is not None:
             return None
         self.first_hot_ns = sent.due_ns
-        return self._headline(sent.due_ns, f"{sent.user} has come and keeps buying")
+        return self._headline(sent.due_ns, f"{sent.user} begins to buy without pause")
 
     def add_event(self, event: Event) -> str | None:
-        """Take what the collector said; answers a headline if it deserves one."""
+        """Add an event of the collector; return its headline, if it makes one."""
         self.events.append(event)
         if event.name == "alert":
             return self._alert(event)
@@ -96,7 +96,7 @@ class Scene:
         )
 
     def stage(self, now_ns: int) -> str:
-        """What the load is doing."""
+        """The name of the current part of the load."""
         if self.first_hot_ns is not None:
             return "the hot user keeps buying"
         return "warm-up" if now_ns < self.measured_from_ns else "ordinary users alone"
@@ -114,7 +114,7 @@ class Scene:
 
     def _breaker(self, event: Event) -> str | None:
         entry, change = event.data["entry"], event.data["change"]
-        if entry is None:  # what was refused was never held
+        if entry is None:  # a refused entry was never held
             return None
         if change in ("closed", "cleared", "refused"):
             self.breakers.pop(entry["id"], None)

@@ -1,4 +1,4 @@
-"""What people see of the demo: a live screen on a terminal, plain lines anywhere else."""
+"""Shows the demo: as a live screen on a terminal, as plain lines elsewhere."""
 
 import time
 from collections.abc import Iterable
@@ -18,41 +18,41 @@ from stickershop.demo.scene import Scene
 __all__ = ["LiveView", "PlainView", "View", "result_table", "verdicts", "view_for"]
 
 PLAIN_EVERY_S: Final = 3.0
-"""Seconds between two plain lines: a log wants few."""
+"""Seconds between two plain lines, to keep logs short."""
 
 TOP_USERS: Final = 5
 
 
 class View(Protocol):
-    """Where the demo shows itself."""
+    """Output of the demo."""
 
     def stage(self) -> AbstractContextManager[object]:
-        """Entered while one run is shown."""
+        """Return a context manager that is open while one run is shown."""
         ...
 
     def say(self, line: str) -> None:
-        """Say something that stays on the screen."""
+        """Print a line that stays on the screen."""
         ...
 
     def show(self, scene: Scene, headline: str | None = None) -> None:
-        """Show how things are, and what has just happened, if anything."""
+        """Show the state of the run, and the latest headline, if there is one."""
         ...
 
 
 def view_for(console: Console) -> View:
-    """A live screen if the console is a terminal, plain lines if not."""
+    """Return a live screen if the console is a terminal, else plain lines."""
     return LiveView(console) if console.is_terminal else PlainView(console)
 
 
 class LiveView:
-    """A screen that is drawn again and again."""
+    """A screen that is redrawn at each change."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def stage(self) -> AbstractContextManager[object]:
-        """The screen is drawn while this is entered, and gone after."""
+        """Return a context manager that shows the screen and removes it at the end."""
         return self._live
 
     def say(self, line: str) -> None:
@@ -60,20 +60,20 @@ class LiveView:
         self._console.print(text(line))
 
     def show(self, scene: Scene, headline: str | None = None) -> None:
-        """Draw the screen anew; headlines are on it anyway."""
+        """Redraw the screen; it has a list of headlines."""
         if headline is None:
             self._live.update(render(scene, time.time_ns()), refresh=True)
 
 
 class PlainView:
-    """A line every few seconds, and one for each thing that happens."""
+    """A line every few seconds, and one for each headline."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_line = 0.0
 
     def stage(self) -> AbstractContextManager[object]:
-        """Nothing to prepare."""
+        """Return a context manager that does nothing."""
         return nullcontext()
 
     def say(self, line: str) -> None:
@@ -81,7 +81,7 @@ class PlainView:
         self._console.print(text(line), soft_wrap=True)
 
     def show(self, scene: Scene, headline: str | None = None) -> None:
-        """Print the headline, or, when it is time, how things are."""
+        """Print the headline, or, every few seconds, the state of the run."""
         if headline is not None:
             self.say(f"  [{scene.mode}] {headline}")
         elif time.monotonic() >= self._next_line:
@@ -90,7 +90,7 @@ class PlainView:
 
 
 def render(scene: Scene, now_ns: int) -> RenderableType:
-    """The live screen."""
+    """Render the live screen."""
     left_s = max(0.0, (scene.ends_ns - now_ns) / 1e9)
     title = f"{scene.mode}: {scene.stage(now_ns)}, {left_s:.0f} s to go"
     headlines = Group(*(text(line) for line in scene.headlines))
@@ -102,8 +102,8 @@ def render(scene: Scene, now_ns: int) -> RenderableType:
 
 
 def result_table(report: dict[str, dict[str, Any]]) -> Table:
-    """The one table at the end."""
-    table = Table(title="One user with 20,000 stickers, and everybody else")
+    """Render the table at the end."""
+    table = Table(title="One user with 20,000 stickers, and all others")
     table.add_column("")
     for mode in ("shadow", "protect"):
         table.add_column(mode, justify="right")
@@ -115,9 +115,9 @@ def result_table(report: dict[str, dict[str, Any]]) -> Table:
 
 ROWS: Final = (
     ("others' p99 before", "others_p99_ms_before", "ms"),
-    ("others' p99 while he buys", "others_p99_ms_during", "ms"),
+    ("others' p99 during", "others_p99_ms_during", "ms"),
     ("others' p99 after enforcement", "others_p99_ms_after_enforcement", "ms"),
-    ("others' errors while he buys", "others_error_rate_during", "%"),
+    ("others' errors during", "others_error_rate_during", "%"),
     ("detected after", "detected_after_s", "s"),
     ("enforced everywhere after", "enforced_everywhere_after_s", "s"),
     ("others recovered after", "recovered_after_s", "s"),
@@ -128,7 +128,7 @@ ROWS: Final = (
 
 
 def verdicts(checked: Iterable[Expectation]) -> RenderableType:
-    """One line for each expectation: met or not, and what was found."""
+    """Render one line per expectation: whether it was met, and the measured value."""
     lines = []
     for one in checked:
         mark, style = ("met    ", "green") if one.met else ("NOT MET", "bold red")
