@@ -1,0 +1,163 @@
+"""Every command against a real HTTP server that answers as the collector's API does."""
+
+import json
+
+import pytest
+from cli_api import ENTRY, HOT, LINKED, TRACE, run
+
+
+def test_request_shows_the_waterfall_and_json_is_the_answer_unchanged(api):
+    shown = run("request", TRACE)
+    assert shown.exit_code == 0, shown.output
+    assert "20,000" in shown.stdout
+    assert "shop POST /p" in shown.stdout
+    assert json.loads(run("request", TRACE, "--json").stdout) == LINKED
+
+
+def test_an_unknown_request_says_what_the_collector_says(api):
+    result = run("request", "no/such")
+    assert result.exit_code == 1
+    assert "no /api/requests/no%2Fsuch here" in result.stderr
+    assert result.stdout == ""
+
+
+def test_hot_asks_for_what_the_flags_say(api):
+    result = run("hot", "--once", "--cost", "elements", "--window", "1m", "--limit", "3")
+    assert result.exit_code == 0, result.output
+    assert api.asked[0][2] == {
+        "cost": ["elements"],
+        "window": ["1m"],
+        "limit": ["3"],
+        "by": ["call"],
+    }
+    assert "u-1" in result.stdout
+
+
+def test_hot_into_a_pipe_prints_once_and_json_is_the_answer_unchanged(api):
+    assert "90.0%" in run("hot").stdout
+    assert json.loads(run("hot", "--once", "--json").stdout) == HOT
+
+
+def test_an_unknown_window_is_a_wrong_call(api):
+    assert run("hot", "--window", "2h").exit_code == 2
+    assert api.asked == []
+
+
+def test_breakers_lists_what_is_held(api):
+    assert "b-8" in run("breakers").stdout
+    held = json.loads(run("breakers", "--json").stdout)
+    assert [entry["id"] for entry in held["entries"]] == ["b-8", "b-9"]
+
+
+def test_trip_sends_the_entry_with_a_human_issuer_and_the_token(api, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    result = run(
+        "trip", "u-1", "shop", "POST /p", "--lease", "2m", "--reason", "r", "--token", "s3"
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert api.body_of("POST") == {
+        "user": "u-1",
+        "service": "shop",
+        "call": "POST /p",
+        "mode": "reject",
+        "lease_ms": 120_000,
+        "reason": "r",
+        "issuer": "human:ada",
+    }
+    assert api.asked[0][4]["Authorization"] == "Bearer s3"
+    assert (
+        "tripped b-8: reject POST /p of shop for user u-1, for 120 s or until it is cleared"
+        in result.stdout
+    )
+    assert "shadow" not in result.stdout
+
+
+def test_trip_in_shadow_says_that_nothing_is_enforced(api):
+    api.answers["GET", "/api/mode"] = (200, {"mode": "shadow"})
+    assert "nothing is enforced" in run("trip", "u-1", "shop", "POST /p").stdout
+
+
+def test_trickle_needs_a_rate_and_sends_it(api):
+    assert run("trip", "u-1", "shop", "c", "--mode", "trickle").exit_code == 2
+    assert run("trip", "u-1", "shop", "c", "--rate", "2").exit_code == 2
+    assert api.asked == []
+    assert run("trip", "u-1", "shop", "c", "--mode", "trickle", "--rate", "2").exit_code == 0
+    assert api.body_of("POST")["rate_per_s"] == 2
+
+
+def test_trip_json_is_the_entry(api):
+    assert json.loads(run("trip", "u-1", "shop", "POST /p", "--json").stdout) == ENTRY
+
+
+def test_a_lease_beyond_the_ceiling_is_a_wrong_call(api):
+    assert run("trip", "u-1", "shop", "c", "--lease", "16m").exit_code == 2
+    assert api.asked == []
+
+
+def test_clear_by_id_and_by_user(api, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    assert "cleared b-8: u-1 can POST /p of shop again" in run("clear", "b-8").stdout
+    assert api.asked[-1][:3] == ("DELETE", "/v1/breakers/b-8", {"by": ["ada"]})
+    assert json.loads(run("clear", "--user", "u-1", "--json").stdout) == {"cleared": [ENTRY]}
+    assert api.asked[-1][1] == "/v1/breakers/b-8"
+
+
+def test_clear_of_a_user_without_breakers_fails_and_without_a_name_is_a_wrong_call(api):
+    assert run("clear", "--user", "u-3").exit_code == 1
+    assert run("clear").exit_code == 2
+    assert run("clear", "b-8", "--user", "u-1").exit_code == 2
+    assert not any(method == "DELETE" for method, *_ in api.asked)
+
+
+def test_mode_is_shown_and_switched(api, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    assert run("mode").stdout == "protect: breakers are enforced\n"
+    assert "nothing is enforced" in run("mode", "shadow").stdout
+    assert api.body_of("PUT") == {"mode": "shadow", "by": "ada"}
+    assert json.loads(run("mode", "--json").stdout) == {"mode": "protect"}
+
+
+def test_a_refusal_shows_the_bodys_message_alone(api):
+    api.answers["POST", "/v1/breakers"] = (403, {"error": "an ingest token can't write entries"})
+    result = run("trip", "u-1", "shop", "c", "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "heatshield: an ingest token can't write entries\n"
+
+
+@pytest.mark.parametrize(("status", "body"), [(502, b"<html>"), (500, b""), (200, b"<html>")])
+def test_something_that_is_no_collector_is_said_so(api, status, body):
+    api.answers["GET", "/api/mode"] = (status, body)
+    result = run("mode")
+    assert result.exit_code == 1
+    assert str(status) in result.stderr or "did not answer with JSON" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("request", TRACE),
+        ("hot", "--once"),
+        ("hot", "--json"),
+        ("breakers", "--json"),
+        ("trip", "u", "s", "c"),
+        ("clear", "b-1"),
+        ("mode",),
+    ],
+)
+def test_without_a_collector_every_command_says_how_to_start_one(nobody, command):
+    result = run(*command)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert (
+        result.stderr
+        == f"heatshield: no collector answers at {nobody}: start one with `heatshield up`"
+        " (connection refused)\n"
+    )
+
+
+def test_a_misspelt_setting_is_a_wrong_call(api, monkeypatch):
+    monkeypatch.setenv("HEATSHIELD_ENDPONT", "http://x")
+    result = run("mode")
+    assert result.exit_code == 2
+    assert "did you mean 'HEATSHIELD_ENDPOINT'" in result.stderr
