@@ -6,13 +6,12 @@ import re
 import flask
 import pytest
 from fastapi import FastAPI
-from opentelemetry.instrumentation.flask import FlaskInstrumentor
-from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
-from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode, get_current_span, get_tracer
-from shop_behaviour import Shop, ShopBehaviour
+from flask_shop import asked, divide, small_app
+from opentelemetry.trace import INVALID_SPAN, get_current_span, get_tracer
+from shop_behaviour import ShopBehaviour
 from werkzeug.debug import DebuggedApplication
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.test import Client, EnvironBuilder, create_environ, run_wsgi_app
+from werkzeug.test import EnvironBuilder, create_environ, run_wsgi_app
 from werkzeug.wsgi import FileWrapper
 
 import heatshield
@@ -22,101 +21,8 @@ from heatshield.integrations.servers.wsgi import MOST_MOUNTS
 from heatshield.names import CALL, COST_BYTES, ENDUSER_ID, REJECTED
 
 
-class Rejection:
-    """A downstream's."""
-
-    status_code = 503
-    headers = {"heatshield-breaker": "b-99", "retry-after": "7"}  # noqa: RUF012
-
-
-def shop_app(ran):  # noqa: C901  # one shop
-    app = flask.Flask("shop")
-
-    @app.before_request
-    def name():
-        if "x-session" in flask.request.headers:
-            heatshield.user(flask.request.headers["x-session"])
-
-    @app.post("/purchases/<user>")
-    def buy(user):
-        ran.append(user)
-        return {"bought": user}
-
-    @app.post("/echo")
-    def echo():
-        return flask.request.get_data()
-
-    @app.get("/stream")
-    def stream():
-        def chunks():
-            for _ in range(3):
-                with get_tracer("test").start_as_current_span("chunk"):
-                    yield b"x" * 1_000
-
-        return flask.Response(chunks())
-
-    @app.get("/fails")
-    def fails():
-        return str(1 / 0)
-
-    @app.get("/named/<user>")
-    def named(user):
-        heatshield.user(user)
-        ran.append(user)
-        return {}
-
-    @app.get("/guarded/<user>")
-    def guarded(user):
-        with heatshield.guard("refresh"):
-            return {}
-
-    @app.get("/handed-on")
-    def handed_on():
-        heatshield.raise_for_rejection(Rejection())
-
-    @app.get("/own-words")
-    def own_words():
-        return "come back later", 503, {"heatshield-breaker": "b-98"}
-
-    @app.get("/healthz")
-    def healthz():
-        return {}
-
-    return app
-
-
-@pytest.fixture
-def open_shop(serve_wsgi):
-    def start():
-        shop = Shop()
-        shop.url = serve_wsgi(shop_app(shop.ran))
-        return shop
-
-    return start
-
-
 class TestFlask(ShopBehaviour):
     template = staticmethod(lambda path: re.sub("USER", "<user>", path))
-
-
-def asked(app, method="GET", path="/", **more):
-    """Through the application's own client: no server, one thread."""
-    with app.test_client() as client:
-        response = client.open(path, method=method, **more)
-        response.get_data()
-        response.close()
-        return response
-
-
-def divide(user):
-    return str(1 / 0)
-
-
-def small_app(**views):
-    app = flask.Flask("small")
-    for name, view in views.items():
-        app.add_url_rule(f"/{name}/<user>", name, view)
-    return app
 
 
 def test_an_error_handler_for_everything_does_not_swallow_a_refusal(service):
@@ -319,95 +225,3 @@ def test_a_request_leaves_nothing_behind_in_its_thread(service):
     asked(small_app(view=lambda user: user), path="/view/u-1")
     assert request_in() is None
     assert get_current_span() is INVALID_SPAN
-
-
-@pytest.mark.parametrize("how", ["global, before", "global, after", "one application"])
-def test_beside_opentelemetrys_own_instrumentation_nothing_doubles(service, how):
-    instrumentor = FlaskInstrumentor()
-    if how == "global, before":
-        instrumentor.instrument(skip_dep_check=True)
-    shop_service = service(user_path_parameter="user")
-    if how == "global, after":
-        instrumentor.instrument(skip_dep_check=True)
-    try:
-        app = flask.Flask("shop")
-        app.add_url_rule("/view/<user>", "view", lambda user: user)
-        if how == "one application":
-            instrumentor.instrument_app(app)
-        assert asked(app, path="/view/u-1").status_code == 200
-        (span,) = shop_service.spans
-        assert (span.name, span.kind) == ("GET /view/<user>", SpanKind.SERVER)
-        assert span.attributes[ENDUSER_ID] == "u-1"
-        shop_service.trip("u-1", span.name)
-        assert asked(app, path="/view/u-1").status_code == 503
-        asked(app, path="/wp-admin/17")
-        _, refused, unknown = shop_service.spans
-        assert refused.status.status_code is StatusCode.UNSET
-        assert refused.attributes[REJECTED]
-        assert unknown.name == "GET"
-    finally:
-        if how != "one application":
-            instrumentor.uninstrument()
-
-
-def test_beside_opentelemetrys_middleware_nothing_doubles(service):
-    shop_service = service(user_path_parameter="user")
-    app = small_app(view=lambda user: user)
-    wrapped = OpenTelemetryMiddleware(app)
-    shop_service.trip("u-1", "GET /view/<user>")
-    response = Client(wrapped).get("/view/u-1")
-    assert response.status_code == 503
-    response.close()
-    (span,) = shop_service.spans
-    assert (span.name, span.kind) == ("GET /view/<user>", SpanKind.SERVER)
-    assert span.attributes[REJECTED]
-
-
-def test_under_somebody_elses_patch_it_can_only_stay_out_of_the_way(service, monkeypatch):
-    service()
-    ours = flask.Flask.wsgi_app
-
-    def theirs(app, environ, start_response):
-        return ours(app, environ, start_response)
-
-    monkeypatch.setattr(flask.Flask, "wsgi_app", theirs)
-    seen = []
-    app = small_app(view=lambda user: (seen.append(request_in()), user)[1])
-    asked(app, path="/view/u-1")
-    heatshield.shutdown()
-    asked(app, path="/view/u-1")
-    assert [request is not None for request in seen] == [True, False]
-
-
-def test_a_server_that_ends_sends_what_is_queued(run_python, collector):
-    done = run_python(
-        """
-import os, threading
-from http.client import HTTPConnection
-import heatshield
-heatshield.instrument(service="shop")
-import flask
-from werkzeug.serving import make_server
-app = flask.Flask("shop")
-app.add_url_rule("/", "root", lambda: "")
-server = make_server("127.0.0.1", 0, app)
-thread = threading.Thread(target=server.serve_forever)
-thread.start()
-connection = HTTPConnection("127.0.0.1", server.server_port)
-connection.request("GET", "/")
-connection.getresponse().read()
-server.shutdown()
-thread.join()
-os._exit(0)  # no exit handler runs
-""",
-        HEATSHIELD_FLUSH_INTERVAL_S="600",
-    )
-    assert [span.name for _, span in collector.spans] == ["GET /"], done.stderr
-
-
-def test_removed_it_leaves_flask_as_it_was(service):
-    before = dict(vars(flask.Flask))
-    service()
-    assert dict(vars(flask.Flask)) != before
-    heatshield.shutdown()
-    assert dict(vars(flask.Flask)) == before
