@@ -1,7 +1,7 @@
 """What a collector that accepts connections and never answers costs a service: memory, no more.
 
 Two processes of the service of ``variant.py``, bare and with heatshield, are each asked 1,000 times
-a second for ten minutes. heatshield's endpoint is a socket that listens and is read by nobody.
+a second for ten minutes. heatshield's endpoint is a socket that listens and is never read.
 Memory is what the second takes more than the first, at its worst.
 """
 
@@ -126,7 +126,7 @@ def _serve(name: str, endpoint: str, seconds: int) -> None:
 
     took = asyncio.run(serve())
     print(quantile(took, 0.5), quantile(took, 0.99), len(took), flush=True)
-    os._exit(0)  # what is queued is for nobody
+    os._exit(0)  # what is queued would reach no one
 
 
 if __name__ == "__main__":

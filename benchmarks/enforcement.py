@@ -1,11 +1,11 @@
-"""Time from a hot user's first request until nobody computes for him any more.
+"""Time from a hot user's first request until no process computes for that user.
 
 A real collector, two real uvicorn processes of one instrumented service, and ordinary users all the
 time. In each run a user who was never seen before begins: four connections that send the next
 request when the last was answered, each request some 60 ms of hashing. The clock runs from the
-moment before his first request is sent
+moment before that user's first request is sent
 
-- to the first 503 that he gets,
+- to the first 503 that the user gets,
 - to the moment the collector opened the breaker, and
 - until *both* processes have told the collector that they enforce that version: the figure that the
   target is about. Times are the collector's own ``at_ns``, on the same machine's clock.
@@ -102,7 +102,7 @@ class _Seen:
 
 
 class _Fleet:
-    """The processes of the service, and whoever sends to them."""
+    """The processes of the service, and the users that send to them."""
 
     def __init__(self, client: httpx.AsyncClient, urls: list[str]) -> None:
         self._client = client

@@ -49,7 +49,7 @@ class Sent:
 
 
 class Generator:
-    """The generator as whoever measures has it: a child process, ready once this is made.
+    """The generator as a benchmark has it: a child process, ready once this is made.
 
     Args:
         url: the collector's address.

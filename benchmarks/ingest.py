@@ -4,14 +4,14 @@ A real collector and the load generator run at the same time on the same process
 once its payload was answered 200, which the collector does only after the transaction that holds
 it is on the disk. Afterwards the collector is stopped and the rows of its store are counted: they
 must be exactly what was acknowledged. The run is long enough for the store to fold its write-ahead
-log into its file (a checkpoint) several times, each about a second in which nobody is answered.
+log into its file (a checkpoint) several times, each about a second in which no sender is answered.
 
 Two figures are given, because the generator takes processor time from what it measures:
 
 - *beside the generator*: acknowledged spans / wall time. What a sender on this machine sees.
 - *generator's CPU outside*: acknowledged spans / (wall - stolen / processors), where ``stolen`` is
   the generator's CPU time less the time the machine was idle: generator time that fitted into
-  idle time kept nobody waiting, so it is not taken off. With an idle machine both are the same;
+  idle time kept no sender waiting, so it is not taken off. With an idle machine both are the same;
   with a full one the generator's whole time is taken off. This is the one the target is about.
 """
 

@@ -47,7 +47,7 @@ class _Stations:
 
     Attributes:
         cpu_s: processor seconds that each has taken for each batch.
-        wall_s: seconds, likewise.
+        wall_s: seconds of wall time.
     """
 
     def __init__(self, folder: Path) -> None:

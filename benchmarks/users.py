@@ -135,7 +135,7 @@ def _measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - from the command 
 
 
 def run(*, quick: bool = False) -> Report:
-    """Measure in a fresh process, whose memory nobody else has touched."""
+    """Measure in a fresh process, whose memory no other code has touched."""
     command = [sys.executable, str(Path(__file__)), "--child", *(["--quick"] if quick else [])]
     child = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(child.stdout)

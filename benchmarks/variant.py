@@ -193,7 +193,7 @@ async def _round(app: FastAPI, path: str, count: int, flush: Callable[[], object
 def main() -> None:
     """Serve rounds until the input ends."""
     variant, collector, sink, redis_url = sys.argv[1:]
-    # A console that is written to and read by nobody, as in a container.
+    # A console that is written to and never read, as in a container.
     logging.basicConfig(stream=Path(os.devnull).open("w"), level=logging.INFO)  # noqa: SIM115
     app = _app(redis_url)
     flush = VARIANTS[variant](app, collector, sink)

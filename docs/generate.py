@@ -37,8 +37,8 @@ LIST: Final = "list; in the environment with commas"
 
 UNLISTED: Final = {
     "/v1/traces": ("POST", "OTLP traces, protobuf or JSON; 200 once they are durable"),
-    "/v1/logs": ("POST", "OTLP logs, likewise"),
-    "/v1/metrics": ("POST", "OTLP metrics, likewise"),
+    "/v1/logs": ("POST", "OTLP logs, in the same way"),
+    "/v1/metrics": ("POST", "OTLP metrics, in the same way"),
     "/openapi.json": ("GET", "This table for machines, with the schema of every answer"),
     "/docs": ("GET", "The same for people; the page loads its scripts from a public CDN"),
     "/docs/oauth2-redirect": ("GET", "Part of `/docs`"),

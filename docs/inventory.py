@@ -83,7 +83,7 @@ def plain_routes() -> list[str]:
 
 
 def _application() -> Any:
-    """The collector's HTTP face over nothing: it knows what it has, and could answer nobody."""
+    """The collector's HTTP face over nothing: it knows its routes, and could answer no request."""
     nothing = cast("Any", None)
     fields = {field.name: nothing for field in dataclasses.fields(Ports)}
     intake = routes(nothing, 0, nothing, nothing)

@@ -1,8 +1,7 @@
 """What happens, as it happens: the hub of ``/api/events``, a signal, and how an event is written.
 
-Both may be used from any thread; those who listen do so on an event loop. Nobody who listens can
-hold up who publishes: a subscriber that falls :data:`QUEUE_EVENTS` behind is cut off and counted,
-and is expected to come back.
+Any thread may publish; subscribers listen on an event loop. No subscriber holds up a publisher: one
+that falls :data:`QUEUE_EVENTS` behind is cut off and counted, and is expected to come back.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ EVENTS: Final = {
     "applied": "an instance enforces a version of the breaker state: `service`, `instance`, "
     "`applied`",
     "instance": "an instance spoke for the first time: `service`, `instance`, `workers`",
-    "mode": "somebody changed the platform's mode: `mode`, `by`",
+    "mode": "a person changed the platform's mode: `mode`, `by`",
 }
 """What ``/api/events`` tells of, and what each event's data has beside ``at_ns``."""
 
@@ -159,7 +158,7 @@ class Subscription:
         self._hub.forget(self)
 
     def _notify(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
             self._loop.call_soon_threadsafe(self._wake.set)
 
 

@@ -152,7 +152,7 @@ SAMPLES: Final = pa.schema(
     [
         ("series_id", pa.int64()),
         ("time_ns", pa.int64()),
-        ("start_ns", pa.int64()),  # since when it was counted; 0 when nobody said
+        ("start_ns", pa.int64()),  # since when it was counted; 0 when the sender did not say
         ("value", pa.float64()),  # of what has a count its sum, null when there is none
         ("count", pa.int64()),  # null where there is but one number
         ("bucket_counts", pa.list_(pa.int64())),  # one more than bounds; not added up

@@ -24,7 +24,7 @@ class CollectorSettings:
     http: str = setting("127.0.0.1:4318", "address of the one HTTP listener")
     grpc: str = setting("127.0.0.1:4317", "address of OTLP/gRPC, or off")
     mode: str = setting("protect", "protect, or shadow: decide and record, enforce nothing")
-    admin_token: str = setting("", "bearer token asked of whoever changes breakers or the mode")
+    admin_token: str = setting("", "bearer token that callers need to change breakers or the mode")
 
     queue_mib: int = setting(
         64, "MiB of payloads waiting for the disk; beyond it senders get 503", least=1, most=65_536
@@ -50,7 +50,10 @@ class CollectorSettings:
         0.03, "share of a service's capacity at which a user is hot", least=_SMALLEST, most=1
     )
     hot_ratio: float = setting(
-        5.0, "times the user's own 5-minute baseline at which he is hot", least=1, most=1_000_000
+        5.0,
+        "times the user's own 5-minute baseline at which the user is hot",
+        least=1,
+        most=1_000_000,
     )
     hot_floor: float = setting(
         0.1,

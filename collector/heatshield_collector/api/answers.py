@@ -161,7 +161,7 @@ class ModeChange:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The event loop runs, or nobody would answer."""
+    """The collector answers, so its event loop runs."""
 
     status: str = "ok"
 

@@ -43,7 +43,7 @@ class LatestSample:
         kind: gauge, counter, up_down_counter, histogram, exponential_histogram or summary.
         temporality: cumulative, delta, or empty.
         value: the number; of what has a count the sum.
-        start_ns: since when it was counted; 0 when nobody said.
+        start_ns: since when it was counted; 0 when the sender did not say.
         count: observations; null where there is but one number.
         buckets: of a histogram with bounds.
         exemplars: of all samples of the time asked for, the newest first.

@@ -44,7 +44,7 @@ def link_request(
         spans: rows of ``Store.spans_of``, in any order; there is a span or a log.
         logs: rows of ``Store.logs_of``.
         known_user: ``Store.user_of``: whom the request was charged to. The spans are asked
-            when it knows nobody.
+            when it knows no user.
     """
     parents = parents_of(spans)
     shifts = skews(spans, parents, preorder(parents, key=lambda index: index))

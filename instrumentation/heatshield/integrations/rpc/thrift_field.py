@@ -85,7 +85,7 @@ _MARKS: Final = re.compile(rf"{BREAKER_HEADER}: (.+?); retry-after: (\d{{1,9}});
 
 
 def note_rejection(error: BaseException) -> BreakerOpen | None:
-    """The rejection that an answer is; it is noted on the error, for whoever asks for it."""
+    """The rejection that an answer is; noted on the error for :func:`heatshield.is_rejection`."""
     message = getattr(error, "message", None)
     if not isinstance(error, TApplicationException) or not isinstance(message, str):
         return None

@@ -218,9 +218,9 @@ def _sent(response: Any) -> int:
 
 
 def _finding(lifecycle: RequestLifecycle, found: Any, caller: CodeType) -> Any:
-    """The property that tells a match's handler, with a surrounded one for whoever calls it.
+    """The property that tells a match's handler, surrounded where the router's caller asks.
 
-    Whoever else asks, such as a middleware that compares it, gets the service's own.
+    Other code that asks, such as a middleware that compares it, gets the service's own.
     """
 
     def handler(match: Any) -> Any:

@@ -108,7 +108,7 @@ def _has_theirs() -> bool:
 def _guarding(lifecycle: RequestLifecycle, *, ask_user: bool) -> Wrapper:
     """Surround views where they are made atomic: after all middleware, right before they run.
 
-    Whoever looks at a view, or compares it, has the service's own by then.
+    Middleware that looks at a view, or compares it, has seen the service's own by then.
     """
 
     def wrap(original: Callable[..., View]) -> Callable[..., View]:

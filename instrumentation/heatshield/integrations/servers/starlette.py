@@ -69,7 +69,7 @@ def install_application(
                 await original(app, scope, receive, send)
 
             traced = getattr(app, "_is_instrumented_by_opentelemetry", False)
-            if traced and scope["type"] != "lifespan":  # somebody else makes the span
+            if traced and scope["type"] != "lifespan":  # OpenTelemetry's middleware makes the span
                 await original(app, scope, receive, send)
                 return
             prepare(app)
