@@ -27,9 +27,9 @@ from heatshield.integrations.services import Services
 from heatshield.rejection import UNAVAILABLE
 from heatshield.tracing.values import Attributes
 
-__all__ = ["KEY", "KINDS", "RouteGuard", "ServerMiddleware"]
+__all__ = ["ASGI", "KEY", "KINDS", "RouteGuard", "ServerMiddleware"]
 
-SCOPE_NAME: Final = "asgi"
+ASGI: Final = "asgi"
 """Names the tracer, whatever framework stands on ASGI."""
 
 _THEIR_SCOPES: Final = frozenset(
@@ -46,12 +46,12 @@ class ServerMiddleware:
     """Opens the span of each request that comes in, and ends it.
 
     Args:
-        framework: whose applications it stands around.
+        lifecycle: of the framework's requests, with :data:`ASGI` as its scope.
         services: of the runtime.
     """
 
-    def __init__(self, framework: str, services: Services) -> None:
-        self._lifecycle = RequestLifecycle(framework, services, SCOPE_NAME)
+    def __init__(self, lifecycle: RequestLifecycle, services: Services) -> None:
+        self._lifecycle = lifecycle
         self._metrics_path = services.settings.metrics_path
         self._page = services.page
         self._flush = services.flush
@@ -191,12 +191,11 @@ class RouteGuard:
     """Stands before a route's handler: names the call, and refuses it to a tripped user.
 
     Args:
-        framework: whose routes.
-        services: of the runtime.
+        lifecycle: of the framework's requests.
     """
 
-    def __init__(self, framework: str, services: Services) -> None:
-        self._lifecycle = RequestLifecycle(framework, services, SCOPE_NAME)
+    def __init__(self, lifecycle: RequestLifecycle) -> None:
+        self._lifecycle = lifecycle
 
     def pass_mount(self, scope: Scope, template: str) -> None:
         """Note that the request goes on into a mounted application."""

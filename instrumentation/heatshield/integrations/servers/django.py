@@ -13,6 +13,7 @@ from typing import Any, Final
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
+from heatshield.integrations.servers.asgi import ASGI
 from heatshield.integrations.servers.asgi import ServerMiddleware as AsgiMiddleware
 from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import (
@@ -27,8 +28,8 @@ from heatshield.integrations.services import Services
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "django"
-ASGI: Final = "django over asgi"
-"""The lifecycle of requests that ASGI's middleware has opened, where Django stands on that."""
+OVER_ASGI: Final = "django over asgi"
+"""Names the lifecycle of requests that come over ASGI, whose middleware opens them."""
 
 _PATCHES: Final = Patches()
 _THEIRS: Final = OtelContrib("django", "DjangoInstrumentor")
@@ -51,7 +52,11 @@ def install(services: Services) -> None:
     _PATCHES.undo()
     lifecycle = RequestLifecycle(NAME, services)
     _PATCHES.wrap(wsgi.WSGIHandler, "__call__", _entering(ServerMiddleware(lifecycle, services)))
-    entering = _entering_async(lifecycle, AsgiMiddleware(ASGI, services), services.serving)
+    entering = _entering_async(
+        lifecycle,
+        AsgiMiddleware(RequestLifecycle(OVER_ASGI, services, ASGI), services),
+        services.serving,
+    )
     _PATCHES.wrap(asgi.ASGIHandler, "__call__", entering)
     guarding = _guarding(lifecycle, ask_user=services.settings.user_scope)
     _PATCHES.wrap(base.BaseHandler, "make_view_atomic", guarding)

@@ -10,14 +10,14 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.servers.asgi import RouteGuard
+from heatshield.integrations.servers.asgi import ASGI, RouteGuard
+from heatshield.integrations.servers.server_request import RequestLifecycle
 from heatshield.integrations.servers.starlette import handling, install_application
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "fastapi"
-GUARD: Final = "fastapi routes"
 
 _PATCHES: Final = Patches()
 
@@ -32,9 +32,10 @@ def install(services: Services) -> None:
     from fastapi.routing import APIRoute
 
     _PATCHES.undo()
-    install_application(NAME, FastAPI, services, _PATCHES, _leave_tracing_to_us)
+    lifecycle = RequestLifecycle(NAME, services, ASGI)
+    install_application(lifecycle, FastAPI, services, _PATCHES, _leave_tracing_to_us)
     if "handle" in vars(APIRoute):
-        _PATCHES.wrap(APIRoute, "handle", handling(RouteGuard(GUARD, services), _template))
+        _PATCHES.wrap(APIRoute, "handle", handling(RouteGuard(lifecycle), _template))
 
 
 def remove() -> None:

@@ -10,14 +10,14 @@ from functools import wraps
 from typing import Any, Final
 
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.servers.asgi import RouteGuard, ServerMiddleware
+from heatshield.integrations.servers.asgi import ASGI, RouteGuard, ServerMiddleware
 from heatshield.integrations.servers.asgi_refusal import Refusals, send_refusal
+from heatshield.integrations.servers.server_request import RequestLifecycle
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "handling", "install", "install_application", "remove"]
 
 NAME: Final = "starlette"
-GUARD: Final = "starlette routes"
 
 _PATCHES: Final = Patches()
 
@@ -32,8 +32,9 @@ def install(services: Services) -> None:
     from starlette.routing import Host, Mount, Route, WebSocketRoute
 
     _PATCHES.undo()
-    guard = RouteGuard(GUARD, services)
-    install_application(NAME, Starlette, services, _PATCHES)
+    lifecycle = RequestLifecycle(NAME, services, ASGI)
+    guard = RouteGuard(lifecycle)
+    install_application(lifecycle, Starlette, services, _PATCHES)
     for route in (Route, WebSocketRoute):
         _PATCHES.wrap(route, "handle", handling(guard, lambda one, _: one.path_format))
     for mount in (Mount, Host):
@@ -46,7 +47,7 @@ def remove() -> None:
 
 
 def install_application(
-    name: str,
+    lifecycle: RequestLifecycle,
     cls: Any,
     services: Services,
     patches: Patches,
@@ -55,13 +56,13 @@ def install_application(
     """Patch a class of applications.
 
     Args:
-        name: of the framework.
+        lifecycle: of the framework's requests.
         cls: the class.
         services: of the runtime.
         patches: keeps what is replaced.
         prepare: called with the application before each of its requests.
     """
-    middleware = ServerMiddleware(name, services)
+    middleware = ServerMiddleware(lifecycle, services)
 
     def calling(original: Callable[..., Any]) -> Callable[..., Any]:
         async def called(app: Any, scope: Any, receive: Any, send: Any) -> None:
