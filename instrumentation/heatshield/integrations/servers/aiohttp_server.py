@@ -14,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -22,7 +22,8 @@ from aiohttp.web_urldispatcher import SystemRoute, UrlMappingMatchInfo
 from opentelemetry.context import attach, detach
 
 from heatshield.counters import fail_open
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
+from heatshield.integrations.servers.asgi_types import Message
 from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import (
     KEY,
@@ -32,6 +33,7 @@ from heatshield.integrations.servers.server_request import (
     ServerRequest,
 )
 from heatshield.integrations.services import Services
+from heatshield.tracing.values import Attributes
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -47,8 +49,9 @@ _KEY: Final[Any] = web.RequestKey(KEY, ServerRequest) if hasattr(web, "RequestKe
 
 _PATCHES: Final = Patches()
 
-Handler = Callable[[Any], Awaitable[Any]]
-Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Done = web.StreamResponse | tuple[web.StreamResponse, bool]
+"""What aiohttp's server makes of a request, by its version."""
 
 
 def install(services: Services) -> None:
@@ -78,14 +81,14 @@ def remove() -> None:
 # -- where a request comes in ----------------------------------------------------------------------
 
 
-def _entering(lifecycle: RequestLifecycle, services: Services) -> Wrapper:
+def _entering(lifecycle: RequestLifecycle, services: Services) -> AsyncWrapper:
     metrics_path, page = services.settings.metrics_path, _paging(services)
 
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def handle_request(
-            protocol: Any, request: Any, start_time: Any, request_handler: Any
-        ) -> Any:
+            protocol: object, request: web.Request, start_time: object, request_handler: Handler
+        ) -> object:
             if metrics_path and request.path == metrics_path:
                 return await original(protocol, request, start_time, page)
             served = None if _has_theirs(request_handler) else _open(lifecycle, request)
@@ -95,7 +98,7 @@ def _entering(lifecycle: RequestLifecycle, services: Services) -> Wrapper:
             token = None if served.context is None else attach(served.context)
             try:
                 done = await original(protocol, request, start_time, handler)
-                _note(lifecycle, served, request, done)
+                _note(lifecycle, served, request, cast("_Done", done))
                 return done
             finally:
                 if token is not None:
@@ -110,7 +113,7 @@ def _entering(lifecycle: RequestLifecycle, services: Services) -> Wrapper:
 def _answering(lifecycle: RequestLifecycle, served: ServerRequest, handler: Handler) -> Handler:
     """Surround the whole application: what leaves it may be a rejection."""
 
-    async def answering(request: Any) -> Any:
+    async def answering(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPException:
@@ -128,10 +131,10 @@ def _answering(lifecycle: RequestLifecycle, served: ServerRequest, handler: Hand
 def _paging(services: Services) -> Handler:
     """The handler of ``metrics_path``, which is made for ASGI."""
 
-    async def page(request: Any) -> Any:
-        sent: list[Any] = []
+    async def page(request: web.Request) -> web.StreamResponse:
+        sent: list[Message] = []
 
-        async def send(message: Any) -> None:
+        async def send(message: Message) -> None:
             sent.append(message)
 
         headers = [
@@ -156,10 +159,10 @@ def _paging(services: Services) -> Handler:
 
 
 @fail_open(NAME, None)
-def _open(lifecycle: RequestLifecycle, request: Any) -> ServerRequest | None:
+def _open(lifecycle: RequestLifecycle, request: web.Request) -> ServerRequest | None:
     if lifecycle.is_excluded(request.path):
         return None
-    attributes: dict[str, Any] = {
+    attributes: Attributes = {
         "http.request.method": request.method,
         "url.scheme": request.scheme,
         "url.path": request.path,
@@ -177,7 +180,7 @@ def _open(lifecycle: RequestLifecycle, request: Any) -> ServerRequest | None:
     return served
 
 
-def _headers_of(request: Any, wanted: Iterable[bytes]) -> Headers:
+def _headers_of(request: web.Request, wanted: Iterable[bytes]) -> Headers:
     """Those headers of a request that are looked at."""
     headers: dict[bytes, bytes] = {}
     for name in wanted:
@@ -189,7 +192,7 @@ def _headers_of(request: Any, wanted: Iterable[bytes]) -> Headers:
 
 
 @fail_open(NAME, False)
-def _has_theirs(handler: Any) -> bool:
+def _has_theirs(handler: object) -> bool:
     """Whether OpenTelemetry's middleware is in the application."""
     if _THEIRS not in sys.modules:
         return False
@@ -199,15 +202,17 @@ def _has_theirs(handler: Any) -> bool:
 
 
 @fail_open(NAME, None)
-def _note(lifecycle: RequestLifecycle, served: ServerRequest, request: Any, done: Any) -> None:
+def _note(
+    lifecycle: RequestLifecycle, served: ServerRequest, request: web.Request, done: _Done
+) -> None:
     """Say how it was answered, now that the answer is out."""
-    response = done[0] if isinstance(done, tuple) else done
+    response: web.StreamResponse = done[0] if isinstance(done, tuple) else done
     lifecycle.answered(served, response.status, response.headers.items())
     served.received = int(request.content.total_bytes)
     served.sent = _sent(response)
 
 
-def _sent(response: Any) -> int:
+def _sent(response: web.StreamResponse) -> int:
     """Bytes of body: aiohttp counts the head, too."""
     lines = sum(len(name) + len(value) + 4 for name, value in response.headers.items())
     head = len(f"HTTP/1.1 {response.status} {response.reason}") + 2 + lines + 2
@@ -240,7 +245,7 @@ def _guarded(lifecycle: RequestLifecycle, route: Any, own: Any) -> Any:
         return known[2]
 
     @wraps(own)
-    async def guarded(request: Any) -> Any:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         return await _within(lifecycle, request, own)
 
     setattr(
@@ -249,18 +254,21 @@ def _guarded(lifecycle: RequestLifecycle, route: Any, own: Any) -> Any:
     return guarded
 
 
-def _viewing(lifecycle: RequestLifecycle) -> Wrapper:
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _viewing(lifecycle: RequestLifecycle) -> AsyncWrapper:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def run(view: Any) -> Any:
-            return await _within(lifecycle, view.request, lambda _: original(view))
+        async def run(view: web.View) -> web.StreamResponse:
+            handler = cast("Handler", lambda _: original(view))
+            return await _within(lifecycle, view.request, handler)
 
         return run
 
     return wrap
 
 
-async def _within(lifecycle: RequestLifecycle, request: Any, handler: Handler) -> Any:
+async def _within(
+    lifecycle: RequestLifecycle, request: web.Request, handler: Handler
+) -> web.StreamResponse:
     answer = _admit(lifecycle, request)
     if answer is not None:
         return answer
@@ -282,7 +290,7 @@ async def _within(lifecycle: RequestLifecycle, request: Any, handler: Handler) -
 
 
 @fail_open(NAME, None)
-def _admit(lifecycle: RequestLifecycle, request: Any) -> Any:
+def _admit(lifecycle: RequestLifecycle, request: web.Request) -> web.Response | None:
     """What answers a request whose handler must not run."""
     served: ServerRequest | None = request.get(_KEY)
     if served is None:
@@ -297,7 +305,7 @@ def _admit(lifecycle: RequestLifecycle, request: Any) -> Any:
 
 
 @fail_open(NAME, None)
-def _answered(error: BaseException) -> Any:
+def _answered(error: BaseException) -> web.Response | None:
     answer = answer_to(error)
     if answer is None:
         return None
@@ -307,10 +315,10 @@ def _answered(error: BaseException) -> Any:
 # -- where a server begins and ends ----------------------------------------------------------------
 
 
-def _starting(services: Services) -> Wrapper:
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _starting(services: Services) -> AsyncWrapper:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def startup(app: Any) -> Any:
+        async def startup(app: web.Application) -> object:
             services.serving()
             return await original(app)
 
@@ -319,10 +327,10 @@ def _starting(services: Services) -> Wrapper:
     return wrap
 
 
-def _cleaning(services: Services) -> Wrapper:
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _cleaning(services: Services) -> AsyncWrapper:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def cleanup(app: Any) -> Any:
+        async def cleanup(app: web.Application) -> object:
             try:
                 return await original(app)
             finally:

@@ -6,14 +6,18 @@ by itself where a tracer provider is set; that is switched off for an applicatio
 given a provider of its own. Its metrics and logs stay.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
 
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.servers.asgi import ASGI, RouteGuard
+from heatshield.integrations.servers.asgi_types import Scope
 from heatshield.integrations.servers.server_request import RequestLifecycle
 from heatshield.integrations.servers.starlette import handling, install_application
 from heatshield.integrations.services import Services
+
+if TYPE_CHECKING:
+    from fastapi.routing import APIRoute
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -46,19 +50,32 @@ def remove() -> None:
     _SILENCED.clear()
 
 
-_SILENCED: Final[WeakSet[Any]] = WeakSet()
+class _Telemetry(Protocol):
+    """What is used of FastAPI's own telemetry."""
+
+    config: dict[str, object]
+
+    def __hash__(self) -> int: ...
+
+
+_SILENCED: Final[WeakSet[_Telemetry]] = WeakSet()
 """FastAPI's own telemetry of applications that traced by themselves."""
 
 
-def _leave_tracing_to_us(app: Any) -> None:
-    native: Any = getattr(app, "_native_telemetry", None)
+def _leave_tracing_to_us(app: object) -> None:
+    native: _Telemetry | None = getattr(app, "_native_telemetry", None)
     config = getattr(native, "config", None)
-    if config and config.get("tracing") and config.get("tracer_provider") is None:
+    if (
+        native is not None
+        and config
+        and config.get("tracing")
+        and config.get("tracer_provider") is None
+    ):
         native.config = {**config, "tracing": False}
         _SILENCED.add(native)
 
 
-def _template(route: Any, scope: Any) -> str:
+def _template(route: "APIRoute", scope: Scope) -> str:
     effective = scope.get("fastapi", {}).get("effective_route_context")
     if effective is not None and effective.original_route is route:
         return str(effective.path_format)

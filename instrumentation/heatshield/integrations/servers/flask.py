@@ -7,24 +7,30 @@ service has instrumented an application so itself, that span is joined.
 
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from heatshield.counters import fail_open
 from heatshield.integrations.admission import Refusal
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import Original, Patches, Wrapper
 from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import KEY, RequestLifecycle, ServerRequest
-from heatshield.integrations.servers.wsgi import ServerMiddleware, headers_of
+from heatshield.integrations.servers.wsgi import (
+    Environ,
+    ServerMiddleware,
+    StartResponse,
+    headers_of,
+)
 from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
 
 __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "flask"
 
 _PATCHES: Final = Patches()
-
-Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def install(services: Services) -> None:
@@ -54,14 +60,15 @@ def remove() -> None:
 
 
 def _entering(middleware: ServerMiddleware) -> Wrapper:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
+        call = cast("Callable[..., Iterable[bytes]]", original)
+
         @wraps(original)
-        def enter(app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
+        def enter(app: object, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
             __traceback_hide__ = True  # for Werkzeug's debugger
             if getattr(app, "_is_instrumented_by_opentelemetry", False):
-                answer: Iterable[bytes] = original(app, environ, start_response)
-                return answer
-            return middleware.enter(partial(original, app), environ, start_response)
+                return call(app, environ, start_response)
+            return middleware.enter(partial(call, app), environ, start_response)
 
         return enter
 
@@ -69,9 +76,9 @@ def _entering(middleware: ServerMiddleware) -> Wrapper:
 
 
 def _dispatching(lifecycle: RequestLifecycle) -> Wrapper:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def dispatch_request(app: Any, *args: Any) -> Any:
+        def dispatch_request(app: "Flask", *args: object) -> object:
             __traceback_hide__ = True  # for Werkzeug's debugger
             refusal = _admit(lifecycle)
             answer = None if refusal is None else _answered(app, refusal)
@@ -103,9 +110,9 @@ def _admit(lifecycle: RequestLifecycle) -> Refusal | None:
     return lifecycle.admit(served, str(request.url_rule.rule), parameters, request.remote_user)
 
 
-def _handling_user_exception(original: Callable[..., Any]) -> Callable[..., Any]:
+def _handling_user_exception(original: Original) -> Original:
     @wraps(original)
-    def handle_user_exception(app: Any, *args: Any) -> Any:
+    def handle_user_exception(app: "Flask", *args: Any) -> object:
         __traceback_hide__ = True  # as above
         answer = None if _is_expected(app, args[-1]) else _answered(app, args[-1])
         return original(app, *args) if answer is None else answer
@@ -114,9 +121,9 @@ def _handling_user_exception(original: Callable[..., Any]) -> Callable[..., Any]
 
 
 def _handling_exception(lifecycle: RequestLifecycle) -> Wrapper:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def handle_exception(app: Any, *args: Any) -> Any:
+        def handle_exception(app: Any, *args: Any) -> object:  # its arguments differ by version
             __traceback_hide__ = True  # for Werkzeug's debugger
             answer = _answered(app, args[-1])
             if answer is not None:
@@ -130,7 +137,7 @@ def _handling_exception(lifecycle: RequestLifecycle) -> Wrapper:
 
 
 @fail_open(NAME, False)
-def _is_expected(app: Any, error: BaseException) -> bool:
+def _is_expected(app: "Flask", error: BaseException) -> bool:
     """Whether the service has an error handler for rejections, and answers them itself.
 
     One for every exception is not meant for decisions.
@@ -142,7 +149,7 @@ def _is_expected(app: Any, error: BaseException) -> bool:
 
 
 @fail_open(NAME, None)
-def _answered(app: Any, error: BaseException) -> Any:
+def _answered(app: "Flask", error: BaseException) -> "Response | None":
     answer = answer_to(error)
     if answer is None:
         return None
@@ -159,9 +166,9 @@ def _note(lifecycle: RequestLifecycle, error: BaseException) -> None:
 
 
 def _serving_forever(services: Services) -> Wrapper:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def serve_forever(*args: Any, **kwargs: Any) -> Any:
+        def serve_forever(*args: object, **kwargs: object) -> object:
             services.serving()
             try:
                 return original(*args, **kwargs)

@@ -7,13 +7,17 @@ message, for the answer to a :class:`~heatshield.rejection.BreakerOpen`.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from heatshield.integrations.patches import Patches
+from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Original, Patches, Wrapper
 from heatshield.integrations.servers.asgi import ASGI, RouteGuard, ServerMiddleware
 from heatshield.integrations.servers.asgi_refusal import Refusals, send_refusal
+from heatshield.integrations.servers.asgi_types import Receive, Scope, Send
 from heatshield.integrations.servers.server_request import RequestLifecycle
 from heatshield.integrations.services import Services
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 __all__ = ["NAME", "handling", "install", "install_application", "remove"]
 
@@ -48,10 +52,10 @@ def remove() -> None:
 
 def install_application(
     lifecycle: RequestLifecycle,
-    cls: Any,
+    cls: type,
     services: Services,
     patches: Patches,
-    prepare: Callable[[Any], object] = lambda _: None,
+    prepare: Callable[[object], object] = lambda _: None,
 ) -> None:
     """Patch a class of applications.
 
@@ -64,9 +68,9 @@ def install_application(
     """
     middleware = ServerMiddleware(lifecycle, services)
 
-    def calling(original: Callable[..., Any]) -> Callable[..., Any]:
-        async def called(app: Any, scope: Any, receive: Any, send: Any) -> None:
-            async def inner(scope: Any, receive: Any, send: Any) -> None:
+    def calling(original: AsyncOriginal) -> AsyncOriginal:
+        async def called(app: object, scope: Scope, receive: Receive, send: Send) -> None:
+            async def inner(scope: Scope, receive: Receive, send: Send) -> None:
                 await original(app, scope, receive, send)
 
             traced = getattr(app, "_is_instrumented_by_opentelemetry", False)
@@ -82,15 +86,15 @@ def install_application(
     patches.wrap(cls, "build_middleware_stack", _building(services.serving))
 
 
-def _building(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+def _building(serving: Callable[[], object]) -> Wrapper:
+    def wrap(original: Original) -> Original:
         @wraps(original)
-        def build_middleware_stack(app: Any) -> Any:
+        def build_middleware_stack(app: "Starlette") -> object:
             from starlette.middleware import Middleware
 
             serving()
             kept = app.user_middleware
-            if any(middleware.cls is Refusals for middleware in kept):
+            if any(cast("object", middleware.cls) is Refusals for middleware in kept):
                 return original(app)  # FastAPI's method may call Starlette's
             try:
                 app.user_middleware = [Middleware(Refusals), *kept, Middleware(Refusals)]
@@ -103,14 +107,12 @@ def _building(serving: Callable[[], object]) -> Callable[[Callable[..., Any]], C
     return wrap
 
 
-def handling(
-    guard: RouteGuard, template_of: Callable[[Any, Any], str]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def handling(guard: RouteGuard, template_of: Callable[[Any, Scope], str]) -> AsyncWrapper:
     """Wraps a route's ``handle``: the request is admitted, or answered as refused."""
 
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def handle(route: Any, scope: Any, receive: Any, send: Any) -> None:
+        async def handle(route: object, scope: Scope, receive: Receive, send: Send) -> None:
             refusal = guard.admit(scope, template_of(route, scope))
             if refusal is not None:
                 await send_refusal(refusal, scope, send)
@@ -122,10 +124,10 @@ def handling(
     return wrap
 
 
-def _mounting(guard: RouteGuard) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+def _mounting(guard: RouteGuard) -> AsyncWrapper:
+    def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
-        async def handle(mount: Any, scope: Any, receive: Any, send: Any) -> None:
+        async def handle(mount: object, scope: Scope, receive: Receive, send: Send) -> None:
             guard.pass_mount(scope, getattr(mount, "path", ""))
             if not getattr(mount, "routes", ()):  # no router of ours inside: this is the call
                 refusal = guard.admit(scope, "/{path}", final=False)

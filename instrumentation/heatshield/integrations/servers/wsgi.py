@@ -6,7 +6,7 @@ own middleware, the framework, and what its integration puts before its handlers
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from opentelemetry.context import attach, detach
 
@@ -18,11 +18,14 @@ from heatshield.integrations.servers.server_request import (
     ServerRequest,
 )
 from heatshield.integrations.services import Services
+from heatshield.tracing.values import Attributes
 
-__all__ = ["ServerMiddleware", "headers_of"]
+__all__ = ["Environ", "ServerMiddleware", "StartResponse", "headers_of"]
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
+T = TypeVar("T")
+
+Environ = dict[str, Any]  # PEP 3333: values are of many types, by key
+StartResponse = Callable[..., object]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 MOST_MOUNTS: Final = 64
@@ -103,7 +106,7 @@ class ServerMiddleware:
         if self._page is None:
             from heatshield.metrics.exposition import wsgi_app
 
-            self._page = wsgi_app()
+            self._page = cast("Application", wsgi_app())
         return self._page
 
     @fail_open("wsgi", None)
@@ -111,15 +114,15 @@ class ServerMiddleware:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if self._lifecycle.is_excluded(path):
             return None
-        attributes: dict[str, Any] = {
-            "http.request.method": environ.get("REQUEST_METHOD", "GET"),
+        method = environ.get("REQUEST_METHOD", "GET")
+        attributes: Attributes = {
+            "http.request.method": method,
             "url.scheme": environ.get("wsgi.url_scheme", "http"),
             "url.path": path,
         }
         for name, key in _ATTRIBUTES:
             if value := environ.get(key):
                 attributes[name] = value
-        method = attributes["http.request.method"]
         query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         headers = headers_of(environ, self._lifecycle.wanted)
         served = self._lifecycle.open(method, attributes, headers, query)
@@ -151,7 +154,7 @@ class ServerMiddleware:
     def _watching(
         self, served: ServerRequest, start_response: StartResponse, head: list[tuple[str, str]]
     ) -> StartResponse:
-        def watched(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        def watched(status: str, headers: list[tuple[str, str]], *more: object) -> object:
             head[:] = headers
             self._note(served, status, headers)
             return start_response(status, headers, *more)
@@ -181,7 +184,7 @@ class ServerMiddleware:
             return body
         return _Body(body, served, self._lifecycle)
 
-    def _close_with(self, file: Any, served: ServerRequest) -> None:
+    def _close_with(self, file: object, served: ServerRequest) -> None:
         original = getattr(file, "close", None)
 
         def close() -> None:
@@ -192,7 +195,7 @@ class ServerMiddleware:
                 self._lifecycle.close(served)
 
         try:
-            file.close = close
+            file.close = close  # type: ignore[attr-defined]  # most such files take it
         except AttributeError:  # a server's own type
             self._lifecycle.close(served)
 
@@ -237,7 +240,7 @@ class _Body:
         finally:
             self._lifecycle.close(self._served)
 
-    def _within(self, step: Callable[[], Any]) -> Any:
+    def _within(self, step: Callable[[], T]) -> T:
         context = self._served.context
         token = None if context is None else attach(context)
         try:
