@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import Final, TypedDict
 from urllib.parse import unquote
 
 from opentelemetry.instrumentation.distro import (  # type: ignore[attr-defined]  # it is untyped
@@ -36,10 +36,17 @@ DISABLED_KEY: Final = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 _CONTRIB: Final = "opentelemetry.instrumentation."
 
 
+class _OtelSettings(TypedDict, total=False):
+    """Arguments of :func:`~heatshield.autostart.start.start` that ``OTEL_*`` variables set."""
+
+    service: str | None
+    disabled: tuple[str, ...]
+
+
 class Distro(BaseDistro):  # type: ignore[misc]  # same
     """A distro that selects our configurator and does nothing else."""
 
-    def _configure(self, **kwargs: Any) -> None:
+    def _configure(self, **kwargs: object) -> None:
         del kwargs
         os.environ.setdefault(CONFIGURATOR_KEY, NAME)
 
@@ -47,21 +54,21 @@ class Distro(BaseDistro):  # type: ignore[misc]  # same
 class Configurator:
     """Instruments the process in place of configuring an SDK: heatshield has its own export."""
 
-    def configure(self, **kwargs: Any) -> None:
+    def configure(self, **kwargs: object) -> None:
         """Instrument this process, unless OpenTelemetry is switched off."""
         del kwargs
         if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true":
-            start(**_as_opentelemetry_says())
+            start(**_otel_settings())
 
 
-def distro() -> Any:
+def distro() -> BaseDistro:
     """Return our distro if it is named or the only one, else the other one."""
     other = _other("opentelemetry_distro", DISTRO_KEY)
     made = Distro() if other is None else other.load()()
     return made if isinstance(made, BaseDistro) else DefaultDistro()
 
 
-def configurator() -> Any:
+def configurator() -> object:
     """Return our configurator if it is named or the only one, else the other one."""
     other = _other("opentelemetry_configurator", CONFIGURATOR_KEY)
     return Configurator() if other is None else other.load()()
@@ -70,9 +77,9 @@ def configurator() -> Any:
 def before_instrumentations() -> None:
     """Instrument under ``heatshield run``; skip OpenTelemetry's duplicates of our integrations."""
     if is_reached(os.environ):
-        start(**_as_opentelemetry_says())
+        start(**_otel_settings())
     if _instrumented():
-        BaseDistro.load_instrumentor = _leaving_out(BaseDistro.load_instrumentor)
+        BaseDistro.load_instrumentor = _without_duplicates(BaseDistro.load_instrumentor)
 
 
 def _other(group: str, key: str) -> EntryPoint | None:
@@ -82,7 +89,7 @@ def _other(group: str, key: str) -> EntryPoint | None:
     return next((one for one in entry_points(group=group) if one.name != NAME), None)
 
 
-def _as_opentelemetry_says() -> dict[str, Any]:
+def _otel_settings() -> _OtelSettings:
     """Settings from ``OTEL_*`` variables; heatshield's own settings win over them."""
     try:
         ours = load(ServiceSettings)
@@ -106,8 +113,8 @@ def _as_opentelemetry_says() -> dict[str, Any]:
     }
 
 
-def _leaving_out(original: Callable[..., Any]) -> Callable[..., Any]:
-    def load_instrumentor(self: BaseDistro, entry_point: EntryPoint, **kwargs: Any) -> None:
+def _without_duplicates(original: Callable[..., object]) -> Callable[..., None]:
+    def load_instrumentor(self: BaseDistro, entry_point: EntryPoint, **kwargs: object) -> None:
         library = entry_point.module.removeprefix(_CONTRIB).partition(".")[0]
         if not any(_is_of(library, name) for name in _instrumented()):
             original(self, entry_point, **kwargs)

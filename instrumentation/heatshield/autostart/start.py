@@ -2,21 +2,21 @@
 
 import sys
 from contextlib import suppress
-from typing import Any
 
 import heatshield
 
 __all__ = ["start"]
 
 
-def start(**settings: Any) -> None:
+def start(service: str | None = None, **settings: object) -> None:
     """Instrument this process, or print on stderr why not; never raises.
 
     Args:
-        settings: arguments of :func:`heatshield.instrument`.
+        service: name of the service, as for :func:`heatshield.instrument`.
+        settings: other arguments of :func:`heatshield.instrument`.
     """
     try:
-        heatshield.instrument(**settings)
+        heatshield.instrument(service, **settings)
     except Exception as error:  # noqa: BLE001  # the service must start without heatshield, too
         with suppress(Exception):  # there may be no stderr
             sys.stderr.write(f"heatshield: this process is not instrumented: {error}\n")

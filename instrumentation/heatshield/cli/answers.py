@@ -1,7 +1,7 @@
 """Types of the collector's JSON answers, limited to the fields that the commands read."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 __all__ = [
     "BreakerList",
@@ -14,6 +14,7 @@ __all__ = [
     "Log",
     "MetricExemplar",
     "Metrics",
+    "Mode",
     "Span",
 ]
 
@@ -76,7 +77,7 @@ class Span(TypedDict):
     call: str | None
     rejected: str | None
     cost: Cost
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, object]
 
 
 class Log(TypedDict):
@@ -87,7 +88,7 @@ class Log(TypedDict):
     body: str
     service: str
     span_id: str | None
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, object]
 
 
 class LinkedRequest(TypedDict):
@@ -121,7 +122,7 @@ class LatestSample(TypedDict):
     description: str
     service: str
     instance: str
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, object]
     time_ns: int
     value: float | str | None
     count: int | None
@@ -147,6 +148,12 @@ class Entry(TypedDict, total=False):
     reason: str
     rate_per_s: float
     seq: int
+
+
+class Mode(TypedDict):
+    """``GET /api/mode``."""
+
+    mode: str
 
 
 class BreakerList(TypedDict):

@@ -26,13 +26,13 @@ __all__ = ["app", "main"]
 class Commands(TyperGroup):
     """Our commands and those of other packages; errors become one line and an exit code."""
 
-    def __init__(self, **attributes: Any) -> None:
+    def __init__(self, **attributes: Any) -> None:  # as typer passes them on
         super().__init__(**attributes)
         for command in plugin_commands():
             if command.name not in self.commands:  # no package may replace `trip`
                 self.add_command(command)
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Any) -> object:  # typer keeps the context's class private
         """Run the command that was named."""
         try:
             return super().invoke(ctx)

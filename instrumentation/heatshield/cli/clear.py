@@ -1,9 +1,10 @@
 """``heatshield clear``: end a breaker, so that the user's calls run again."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from heatshield.cli.answers import BreakerList, Entry
 from heatshield.cli.client import Collector, path_of
 from heatshield.cli.errors import CliError
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
@@ -46,13 +47,14 @@ def clear(
 def _ids(source: Collector, entry_id: str | None, user: str | None) -> list[str]:
     if entry_id is not None:
         return [entry_id]
-    held = source.get(BREAKERS_PATH)["entries"]
-    ids = [entry["id"] for entry in held if entry["user"] == user]
+    held: BreakerList = source.get(BREAKERS_PATH)
+    ids = [entry["id"] for entry in held["entries"] if entry["user"] == user]
     if not ids:
         raise CliError(f"no breaker is held for {user}")
     return ids
 
 
-def _clear(source: Collector, entry_id: str) -> Any:
+def _clear(source: Collector, entry_id: str) -> Entry:
     path = BREAKERS_PATH + path_of(entry_id)
-    return source.delete(path, by=operator())["cleared"]
+    cleared: Entry = source.delete(path, by=operator())["cleared"]
+    return cleared

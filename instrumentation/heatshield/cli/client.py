@@ -6,12 +6,16 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from heatshield.cli.errors import ApiError, CliError, CollectorUnreachable
 
-__all__ = ["Collector", "path_of"]
+__all__ = ["Collector", "Json", "path_of"]
+
+Json: TypeAlias = Any
+"""A JSON answer, as :func:`json.loads` types it; commands give it a type of
+:mod:`heatshield.cli.answers`."""
 
 TIMEOUT_S: Final = 5.0
 """Seconds to wait for the collector: a user at a terminal prefers an error to a longer wait."""
@@ -43,7 +47,7 @@ class Collector:
         self._token = token
         self._timeout_s = timeout_s
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, **query: str | int | None) -> Json:
         """Return the JSON answer of ``GET path``. Parameters that are ``None`` are left out.
 
         Raises:
@@ -53,19 +57,19 @@ class Collector:
         given = {name: value for name, value in query.items() if value is not None}
         return self._json("GET", f"{path}?{urlencode(given)}" if given else path)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, object]) -> Json:
         """Send ``POST path`` with a JSON body; errors are those of :meth:`get`."""
         return self._json("POST", path, body)
 
-    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+    def put(self, path: str, body: Mapping[str, object]) -> Json:
         """Send ``PUT path`` with a JSON body; errors are those of :meth:`get`."""
         return self._json("PUT", path, body)
 
-    def delete(self, path: str, **query: str) -> Any:
+    def delete(self, path: str, **query: str) -> Json:
         """Send ``DELETE path``; errors are those of :meth:`get`."""
         return self._json("DELETE", f"{path}?{urlencode(query)}" if query else path)
 
-    def probe(self, path: str) -> tuple[int, float, Any]:
+    def probe(self, path: str) -> tuple[int, float, Json]:
         """Return the status of ``GET path``, its latency in ms, and its JSON (``None`` if none).
 
         Raises:
@@ -75,7 +79,7 @@ class Collector:
         status, content = self._exchange("GET", path, None)
         return status, (time.perf_counter() - started_s) * 1e3, _parsed(content)
 
-    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _json(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
         status, content = self._exchange(method, path, body)
         if status >= http.HTTPStatus.BAD_REQUEST:
             raise ApiError(status, _message(status, content))
@@ -85,7 +89,7 @@ class Collector:
             raise ApiError(status, f"{self.endpoint}{path} did not answer with JSON") from error
 
     def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None
+        self, method: str, path: str, body: Mapping[str, object] | None
     ) -> tuple[int, bytes]:
         connection = self._connection()
         headers = {"Accept": "application/json"}
@@ -135,7 +139,7 @@ def _message(status: int, content: bytes) -> str:
     return f"the collector answered {status} {reason}".rstrip()
 
 
-def _parsed(content: bytes) -> Any:
+def _parsed(content: bytes) -> Json:
     try:
         return json.loads(content)
     except ValueError:

@@ -1,7 +1,6 @@
 """Result of ``heatshield doctor``: the collector's answers and this interpreter's state."""
 
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["Diagnosis", "Integration", "Probe"]
 
@@ -51,7 +50,7 @@ class Diagnosis:
     error: str | None
     probes: tuple[Probe, ...]
     instrumented: bool
-    instrumentation: dict[str, Any]
+    instrumentation: dict[str, object]
     integrations: tuple[Integration, ...]
     versions: dict[str, str | None]
 

@@ -1,6 +1,6 @@
 """Renders a diagnosis for the terminal: values in, rich renderables out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -58,7 +58,9 @@ def _interpreter(found: Diagnosis) -> Iterator[Text]:
     for name, value in found.instrumentation.items():
         if name != "advice":
             yield _line(NEUTRAL, f"{name}: {_flat(value)}")
-    yield from (_line(ADVICE, advice) for advice in found.instrumentation.get("advice", ()))
+    advice = found.instrumentation.get("advice")
+    if isinstance(advice, Iterable):
+        yield from (_line(ADVICE, str(one)) for one in advice)
     for integration in found.integrations:
         yield _integration(integration)
     for name, version in found.versions.items():

@@ -2,10 +2,11 @@
 
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from heatshield.cli.answers import HotUsers
 from heatshield.cli.options import REFRESH_S, AsJson, Endpoint, Interval, collector
 
 __all__ = ["hot"]
@@ -55,10 +56,11 @@ def hot(
     """
     source = collector(endpoint)
 
-    def ask() -> Any:
-        return source.get(
+    def ask() -> HotUsers:
+        answer: HotUsers = source.get(
             "/api/users/hot", cost=cost.value, window=window.value, limit=limit, by=by.value
         )
+        return answer
 
     from heatshield.cli.terminal import console, print_json
 

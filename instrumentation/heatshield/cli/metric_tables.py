@@ -1,7 +1,7 @@
 """Renders metrics and their series as tables: values in, rich renderables out."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -57,7 +57,7 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=text(title), box=None, title_justify="left", expand=True)
     for name in columns:
         ratio = {"labels": 3, "about": 3, "metric": 3}.get(name)
-        justify: Any = "right" if name in ("series", "value") else "left"
+        justify: Literal["left", "right"] = "right" if name in ("series", "value") else "left"
         table.add_column(
             name,
             ratio=ratio,
@@ -68,7 +68,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _labels(attributes: Mapping[str, Any]) -> str:
+def _labels(attributes: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in attributes.items())
 
 

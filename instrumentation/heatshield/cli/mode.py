@@ -1,9 +1,10 @@
 """``heatshield mode``: show or switch whether breakers are enforced."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from heatshield.cli.answers import Mode
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
 from heatshield.contract import PlatformMode
 
@@ -25,7 +26,7 @@ def mode(
 ) -> None:
     """Show the mode of the platform, or switch it."""
     source = collector(endpoint, token)
-    answer: Any = (
+    answer: Mode = (
         source.get("/api/mode")
         if wanted is None
         else source.put("/api/mode", {"mode": wanted.value, "by": operator()})

@@ -66,7 +66,7 @@ class PluginCommand(TyperCommand):
         self._entry_point = entry_point
         self._extra = known.extra if known else ""
 
-    def make_context(
+    def make_context(  # typer keeps the context's class private
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
         """Hand the arguments to the real command; a shell's completion needs only this one."""
@@ -76,12 +76,12 @@ class PluginCommand(TyperCommand):
             target = self._entry_point.load()
         return self._command(target).make_context(info_name, args, parent, **extra)
 
-    def _command(self, target: Callable[..., Any] | typer.Typer) -> Any:
+    def _command(self, target: Callable[..., object] | typer.Typer) -> Any:  # of a private class
         if isinstance(target, typer.Typer):
             return get_group(target)
 
         @functools.wraps(target)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: object, **kwargs: object) -> object:
             with says_how_to_install(self._entry_point.name, self._extra):
                 return target(*args, **kwargs)
 

@@ -1,10 +1,11 @@
 """``heatshield trip``: trip a breaker around one call of one user by hand."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
+from heatshield.cli.answers import Entry, Mode
 from heatshield.cli.errors import CliError
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
 from heatshield.contract import MAX_LEASE_MS, BreakerMode, PlatformMode
@@ -52,9 +53,10 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     token: Token = None,
 ) -> None:
     """Trip a breaker around one call of one user, in every instance of the service."""
-    wanted = _wanted(user, service, call, mode, rate, lease_ms(lease) if lease else None, reason)
+    held_ms = lease_ms(lease) if lease else None
+    body = _body(user, service, call, mode, rate, held_ms, reason)
     source = collector(endpoint, token)
-    entry = source.post(BREAKERS_PATH, wanted)
+    entry: Entry = source.post(BREAKERS_PATH, body)
     if as_json:
         from heatshield.cli.terminal import print_json
 
@@ -62,18 +64,19 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
         return
     from heatshield.cli.terminal import safe
 
-    held_s = (wanted["lease_ms"] or MAX_LEASE_MS) / 1e3
+    held_s = (held_ms or MAX_LEASE_MS) / 1e3
     typer.echo(
         safe(
             f"tripped {entry['id']}: {entry['mode']} {entry['call']} of {entry['service']}"
             f" for user {entry['user']}, for {held_s:g} s or until it is cleared"
         )
     )
-    if source.get("/api/mode")["mode"] == PlatformMode.SHADOW:
+    platform: Mode = source.get("/api/mode")
+    if platform["mode"] == PlatformMode.SHADOW:
         typer.echo("the platform is in shadow: nothing is enforced until `heatshield mode protect`")
 
 
-def _wanted(
+def _body(
     user: str,
     service: str,
     call: str,
@@ -81,7 +84,7 @@ def _wanted(
     rate: float | None,
     lease_ms: int | None,
     reason: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Build the body of the request.
 
     Raises:

@@ -4,9 +4,9 @@ Instrumentations of HTTP clients ask for headers without naming the host, but th
 then that of the call, and its attributes name the host.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from opentelemetry.trace import Span, SpanKind
@@ -48,7 +48,7 @@ class Hosts:
         return not host or host in self
 
 
-def _first(attributes: dict[str, Any], names: tuple[str, ...]) -> str:
+def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> str:
     return next((str(attributes[name]) for name in names if attributes.get(name)), "")
 
 

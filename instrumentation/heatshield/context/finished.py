@@ -8,7 +8,7 @@ no attribute on the exception, because the service owns it and may pickle it.
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, set_span_in_context
@@ -27,7 +27,7 @@ MAX_FRAMES: Final = 64
 _OURS: Final = "heatshield.integrations."
 
 
-def context_in(carrier: Any) -> Context | None:
+def context_in(carrier: object) -> Context | None:
     """The context of the request whose scope or environ this is; ``None`` if it holds none."""
     if not isinstance(carrier, Mapping):
         return None

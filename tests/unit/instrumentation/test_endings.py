@@ -187,7 +187,7 @@ def test_our_distro_acts_alone_or_named(monkeypatch, installed, named, ours):
 def test_what_heatshield_instruments_opentelemetry_leaves_out(monkeypatch):
     loaded = []
     monkeypatch.setattr(distro, "_instrumented", lambda: ["grpc", "aiohttp_client", "redis"])
-    load = distro._leaving_out(lambda _, entry_point, **__: loaded.append(entry_point.name))
+    load = distro._without_duplicates(lambda _, entry_point, **__: loaded.append(entry_point.name))
     contrib = "opentelemetry.instrumentation"
     for name, module in {
         "redis": f"{contrib}.redis",
