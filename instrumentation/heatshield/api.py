@@ -16,7 +16,7 @@ from heatshield.settings import ServiceSettings, load
 
 if TYPE_CHECKING:
     from heatshield.breakers.guard import Guard
-    from heatshield.context.deadline import Within
+    from heatshield.context.deadline import DeadlineScope
 
 __all__ = [
     "breaker", "cost", "deadline", "flush", "guard", "instrument", "processing", "shutdown",
@@ -134,7 +134,7 @@ def processing(message: object) -> AbstractContextManager[None]:
     return cast("AbstractContextManager[None]", runtime.process(message))
 
 
-def deadline(seconds: float | None) -> "Within":
+def deadline(seconds: float | None) -> "DeadlineScope":
     """Limit the time of a ``with`` block; a caller that waits less limits it more.
 
     Calls of httpx, requests, gRPC and Redis tell the next service how much time is left, wait no
@@ -147,9 +147,9 @@ def deadline(seconds: float | None) -> "Within":
     Raises, from calls in the block:
         DeadlineExceeded: if one is not started because no time is left.
     """
-    from heatshield.context.deadline import Within
+    from heatshield.context.deadline import DeadlineScope
 
-    return Within(seconds)
+    return DeadlineScope(seconds)
 
 
 def flush() -> bool:

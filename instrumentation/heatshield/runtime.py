@@ -11,7 +11,7 @@ from opentelemetry import trace
 from heatshield.breakers.gate import GATE
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.request import call_in, request_in
-from heatshield.context.user_scope import Acting, acting
+from heatshield.context.user_scope import UserScope, user_scope
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.fork_locks import lock
 from heatshield.process.sigterm import SigtermHandler
@@ -127,7 +127,7 @@ def flush(timeout_s: float) -> bool:
     return True if runtime is None else runtime.flush(timeout_s)
 
 
-def name_user(user: object) -> Acting:
+def name_user(user: object) -> UserScope:
     """Name the acting user of what runs now; for as long as that lasts, or as a ``with`` block.
 
     Raises:
@@ -136,7 +136,7 @@ def name_user(user: object) -> Acting:
     runtime = _RUNNING.get()
     named = None if runtime is None else _name_user(runtime, user)
     if named is None:
-        return Acting()
+        return UserScope()
     scope, refusal = named
     if refusal is not None:
         scope.end()
@@ -145,8 +145,8 @@ def name_user(user: object) -> Acting:
 
 
 @fail_open("user", None)
-def _name_user(runtime: Runtime, user: object) -> tuple[Acting, BreakerOpen | None] | None:
-    scope = acting(runtime.identity, request_in(), user)
+def _name_user(runtime: Runtime, user: object) -> tuple[UserScope, BreakerOpen | None] | None:
+    scope = user_scope(runtime.identity, request_in(), user)
     if scope.known_as is None:
         COUNTERS.drop("user_not_acceptable")
         return None

@@ -10,7 +10,7 @@ import stamina
 import tenacity
 
 import heatshield
-from heatshield.context.deadline import HOP_S, Within
+from heatshield.context.deadline import HOP_S, DeadlineScope
 from heatshield.integrations.rpc import downstream_grpc
 from heatshield.names import BREAKER_HEADER
 from heatshield.resilience import peer_breakers, retry_budget
@@ -145,4 +145,4 @@ def test_the_deadline_example_gives_a_deadline():
     transport, _ = answering(httpx.Response(200, json=7))
     with httpx.Client(transport=transport, base_url="http://shop") as shop:
         assert run("price")(shop, "cat") == 7
-    assert isinstance(heatshield.deadline(2.0), Within)
+    assert isinstance(heatshield.deadline(2.0), DeadlineScope)

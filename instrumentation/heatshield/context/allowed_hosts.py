@@ -13,13 +13,13 @@ from opentelemetry.trace import Span, SpanKind
 
 from heatshield.context.span_like import attributes_of
 
-__all__ = ["Hosts"]
+__all__ = ["AllowedHosts"]
 
 _HOSTS: Final = ("server.address", "net.peer.name")
 _URLS: Final = ("url.full", "http.url")
 
 
-class Hosts:
+class AllowedHosts:
     """A set of hosts, given by patterns.
 
     Args:
@@ -36,7 +36,7 @@ class Hosts:
         name = host.strip("[]").lower().rstrip(".")
         return self._all or name in self._exact or name.endswith(self._endings)
 
-    def take(self, span: Span) -> bool:
+    def allow(self, span: Span) -> bool:
         """Whether the call of this span goes to one of these hosts.
 
         A call that names no host, such as a message to a queue, counts as internal.

@@ -27,10 +27,10 @@ __all__ = [
     "HOP_S",
     "TIME",
     "Deadline",
+    "DeadlineScope",
     "TimeSource",
-    "Within",
-    "arrived",
     "deadline_in",
+    "from_header",
     "left_s",
     "milliseconds",
     "parse",
@@ -39,10 +39,10 @@ __all__ = [
 
 _KEY: Final = create_key("heatshield-deadline")
 
-MOST_S: Final = 86_400.0
+MAX_S: Final = 86_400.0
 """Longest deadline in seconds, a day; longer ones are read as this."""
 
-MOST_DIGITS: Final = 12
+MAX_DIGITS: Final = 12
 """Digits of the header at most; a longer number is not a plausible number of milliseconds."""
 
 HOP_S: Final = 0.001
@@ -105,12 +105,12 @@ def left_s(now: float) -> float | None:
 
 def parse(text: str | bytes | None) -> float | None:
     """Seconds left, from a header in milliseconds; ``None`` if it is absent or garbage."""
-    if not text or len(text) > MOST_DIGITS or not (text.isascii() and text.isdigit()):
+    if not text or len(text) > MAX_DIGITS or not (text.isascii() and text.isdigit()):
         return None
-    return min(MOST_S, int(text) / 1000)
+    return min(MAX_S, int(text) / 1000)
 
 
-def arrived(text: str | bytes | None, now: float) -> Deadline | None:
+def from_header(text: str | bytes | None, now: float) -> Deadline | None:
     """The deadline of a request that arrived with this header; it may be over already.
 
     Args:
@@ -123,10 +123,10 @@ def arrived(text: str | bytes | None, now: float) -> Deadline | None:
 
 def milliseconds(seconds: float) -> str:
     """The header of an outgoing call that is made with ``seconds`` left."""
-    return str(max(0, math.floor((min(seconds, MOST_S) - HOP_S) * 1000)))
+    return str(max(0, math.floor((min(seconds, MAX_S) - HOP_S) * 1000)))
 
 
-class Within:
+class DeadlineScope:
     """A ``with`` block that has a deadline; an earlier deadline around it still holds.
 
     Entering returns the deadline that holds. When it is over, running work is not interrupted, but

@@ -24,7 +24,7 @@ from opentelemetry.propagators.textmap import (
 )
 from opentelemetry.trace import SpanContext, get_current_span, set_span_in_context
 
-from heatshield.context.allowed_hosts import Hosts
+from heatshield.context.allowed_hosts import AllowedHosts
 from heatshield.context.request import Request, request_in, with_request
 from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 from heatshield.counters import COUNTERS
@@ -119,7 +119,7 @@ class RequestPropagator(TextMapPropagator):
         self._identity = identity
         self._b3 = b3
         self._edge = edge
-        self._to = Hosts(to) if to else None
+        self._to = AllowedHosts(to) if to else None
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class RequestPropagator(TextMapPropagator):
         """The headers of an outgoing message, whose span is the current one of ``context``."""
         headers: dict[str, str] = {}
         current = get_current_span(context)
-        if self._to is not None and not self._to.take(current):
+        if self._to is not None and not self._to.allow(current):
             return headers
         trace_id, span_id, state = ids_of(current)
         if trace_id:

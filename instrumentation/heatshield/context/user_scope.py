@@ -16,10 +16,10 @@ from heatshield.context.request import Request, with_request
 from heatshield.counters import fail_open
 from heatshield.identity.sources import Identity
 
-__all__ = ["Acting", "acting"]
+__all__ = ["UserScope", "user_scope"]
 
 
-class Acting(AbstractContextManager[None]):
+class UserScope(AbstractContextManager[None]):
     """The result of naming a user; as a context manager it limits the user to a block.
 
     Args:
@@ -74,7 +74,7 @@ class Acting(AbstractContextManager[None]):
             detach(token)
 
 
-def acting(identity: Identity, current: Request | None, user: object) -> Acting:
+def user_scope(identity: Identity, current: Request | None, user: object) -> UserScope:
     """Name the acting user of the current request, or of one that begins here.
 
     Args:
@@ -84,9 +84,9 @@ def acting(identity: Identity, current: Request | None, user: object) -> Acting:
     """
     if current is not None and current.call:
         before = (current.user, current.raw_user, current.source)
-        return Acting(identity.name(current, user), current, before)
+        return UserScope(identity.name(current, user), current, before)
     request = Request()  # of no server: concurrent tasks must not share it
     known_as = identity.name(request, user)
     if known_as is None:
-        return Acting()
-    return Acting(known_as, request, token=attach(with_request(request)))
+        return UserScope()
+    return UserScope(known_as, request, token=attach(with_request(request)))

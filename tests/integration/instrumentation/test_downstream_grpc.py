@@ -11,7 +11,7 @@ import stamina
 
 import heatshield
 from heatshield.clock import ManualClock
-from heatshield.context.deadline import Within
+from heatshield.context.deadline import DeadlineScope
 from heatshield.counters import COUNTERS
 from heatshield.integrations.rpc import downstream_grpc
 from heatshield.resilience.attempts import RETRIES, Retries
@@ -232,7 +232,7 @@ def test_a_call_that_is_cancelled_says_nothing(shop, clock, install):
 @methods
 def test_the_time_left_is_the_timeout_of_the_call(call, method, shop, clock, install):
     install()
-    with Within(30, clock.monotonic):
+    with DeadlineScope(30, clock.monotonic):
         call(shop, method)
         assert 25 < shop.left_s[-1] < 31  # gRPC rounds up
         call(shop, method, 60)
@@ -247,7 +247,7 @@ def test_the_time_left_is_the_timeout_of_the_call(call, method, shop, clock, ins
 @methods
 def test_an_expired_request_is_not_started(call, method, shop, clock, install):
     install()
-    with Within(-1, clock.monotonic), pytest.raises(heatshield.DeadlineExceeded, match=SHOP):
+    with DeadlineScope(-1, clock.monotonic), pytest.raises(heatshield.DeadlineExceeded, match=SHOP):
         call(shop, method)
     assert shop.calls == 0
 
@@ -258,7 +258,7 @@ def test_short_deadlines_of_one_caller_do_not_break_the_peer_for_all(call, shop,
     shop.delay_s = 0.3
     for _ in range(12):
         clock.advance(0.2)
-        with Within(0.02, clock.monotonic), pytest.raises(grpc.RpcError):
+        with DeadlineScope(0.02, clock.monotonic), pytest.raises(grpc.RpcError):
             call(shop)
     (state,) = DOWNSTREAM.states()
     assert (state.state, state.requests) == (State.CLOSED, 0)

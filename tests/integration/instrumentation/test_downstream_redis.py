@@ -12,7 +12,7 @@ import pytest
 
 import heatshield
 from heatshield.clock import ManualClock
-from heatshield.context.deadline import Within
+from heatshield.context.deadline import DeadlineScope
 from heatshield.counters import COUNTERS
 from heatshield.integrations.databases import downstream_redis
 from heatshield.resilience.downstream import DOWNSTREAM
@@ -195,7 +195,7 @@ def test_a_blocking_pop_may_take_its_time(run, server, clock, install):
 @uses
 def test_an_expired_request_sends_no_command(run, use, name, server, clock, install):
     install()
-    with Within(0.5, clock.monotonic):
+    with DeadlineScope(0.5, clock.monotonic):
         run(server, use)
         clock.advance(0.5)
         with pytest.raises(heatshield.DeadlineExceeded, match=f"{name} at {server.peer}"):
@@ -210,7 +210,10 @@ def test_an_expired_transaction_that_watches_is_stopped_too(run, server, clock, 
     def watch(client):
         return client.pipeline().watch("k")
 
-    with Within(-1, clock.monotonic), pytest.raises(heatshield.DeadlineExceeded, match="WATCH"):
+    with (
+        DeadlineScope(-1, clock.monotonic),
+        pytest.raises(heatshield.DeadlineExceeded, match="WATCH"),
+    ):
         run(server, watch)
 
 
@@ -233,7 +236,7 @@ def test_a_lock_is_released_though_no_time_is_left_and_its_breaker_is_open(serve
     install(local_breakers=True)
     with client_of(server) as client:
         lock = client.lock("l")
-        with Within(1, clock.monotonic):
+        with DeadlineScope(1, clock.monotonic):
             assert lock.acquire()
             clock.advance(1)
             for key in list(DOWNSTREAM._breakers._breakers.values()):
@@ -249,7 +252,7 @@ def test_an_async_lock_is_released_though_no_time_is_left(server, clock, install
 
     async def use(client):
         lock = client.lock("l")
-        with Within(1, clock.monotonic):
+        with DeadlineScope(1, clock.monotonic):
             assert await lock.acquire()
             clock.advance(1)
             await lock.release()

@@ -13,11 +13,11 @@ from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
 from heatshield.clock import ManualClock
 from heatshield.context.deadline import (
     HOP_S,
-    MOST_S,
+    MAX_S,
     Deadline,
-    Within,
-    arrived,
+    DeadlineScope,
     deadline_in,
+    from_header,
     left_s,
     milliseconds,
     parse,
@@ -32,7 +32,7 @@ from heatshield.context.deadline import (
         (b"1500", 1.5),
         ("0", 0.0),
         ("007", 0.007),
-        ("999999999999", MOST_S),
+        ("999999999999", MAX_S),
         (None, None),
         ("", None),
         ("-1", None),
@@ -56,10 +56,10 @@ def test_a_header_is_a_whole_number_of_milliseconds_or_nothing(text, seconds):
 @given(st.text() | st.binary())
 def test_no_header_is_too_odd_to_be_read(text):
     seconds = parse(text)
-    assert seconds is None or 0 <= seconds <= MOST_S
+    assert seconds is None or 0 <= seconds <= MAX_S
 
 
-@given(st.floats(0.01, MOST_S), st.integers(1, 20))
+@given(st.floats(0.01, MAX_S), st.integers(1, 20))
 def test_every_hop_has_less_than_the_one_before(seconds, hops):
     for _ in range(hops):
         after = parse(milliseconds(seconds))
@@ -74,13 +74,13 @@ def test_nothing_left_is_said_as_nothing(seconds):
 
 
 def test_infinity_is_a_day():
-    assert parse(milliseconds(math.inf)) == pytest.approx(MOST_S, abs=0.01)
+    assert parse(milliseconds(math.inf)) == pytest.approx(MAX_S, abs=0.01)
 
 
 def test_a_request_that_arrives_has_what_its_header_says():
-    assert arrived("1500", 100.0).at == 101.5
-    assert arrived("0", 100.0).at == 100.0
-    assert arrived("soon", 100.0) is None
+    assert from_header("1500", 100.0).at == 101.5
+    assert from_header("0", 100.0).at == 100.0
+    assert from_header("soon", 100.0) is None
 
 
 def test_without_a_deadline_nothing_is_left_to_say():
@@ -89,7 +89,7 @@ def test_without_a_deadline_nothing_is_left_to_say():
 
 
 def within(clock, seconds):
-    return Within(seconds, clock.monotonic)
+    return DeadlineScope(seconds, clock.monotonic)
 
 
 def test_a_block_has_its_time():

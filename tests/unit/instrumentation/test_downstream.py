@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 import heatshield
 from heatshield.clock import ManualClock
-from heatshield.context.deadline import Within
+from heatshield.context.deadline import DeadlineScope
 from heatshield.context.request import Request, with_request
 from heatshield.counters import COUNTERS
 from heatshield.integrations.clients.http_outcome import http_outcome
@@ -59,7 +59,7 @@ def trip(downstream, clock):
 
 def test_before_it_is_installed_and_after_it_is_removed_it_asks_nothing(clock):
     downstream = Downstream()
-    with Within(-1, clock.monotonic):
+    with DeadlineScope(-1, clock.monotonic):
         assert downstream.begin(PEER, CALL) is None
         downstream.install("one", ServiceSettings(local_breakers=True), clock)
         downstream.install("two", ServiceSettings(local_breakers=True), clock)
@@ -75,7 +75,7 @@ def test_with_nothing_to_ask_it_is_idle(make, clock):
     downstream = make()
     assert downstream.idle
     assert downstream.begin(PEER, CALL) is None
-    with Within(1, clock.monotonic):
+    with DeadlineScope(1, clock.monotonic):
         assert not downstream.idle
     assert not make(local_breakers=True).idle
     heatshield.retry.on()
@@ -134,7 +134,7 @@ def test_ids_are_what_a_header_can_carry(make, clock):
 )
 def test_a_call_waits_no_longer_than_is_left(make, clock, left_s, own_s, expected):
     downstream = make(local_breakers=True)
-    with Within(float("inf") if left_s is None else left_s, clock.monotonic):
+    with DeadlineScope(float("inf") if left_s is None else left_s, clock.monotonic):
         begun = downstream.begin(PEER, CALL)
     assert begun.timeout_s(own_s) == expected
 
@@ -145,7 +145,7 @@ def test_a_call_waits_no_longer_than_is_left(make, clock, left_s, own_s, expecte
 )
 def test_a_timeout_is_a_failure_if_the_peer_had_a_fair_time(make, clock, left_s, own_s, failures):
     downstream = make(local_breakers=True)
-    with Within(left_s, clock.monotonic):
+    with DeadlineScope(left_s, clock.monotonic):
         begun = downstream.begin(PEER, CALL)
     begun.timeout_s(own_s)
     begun.timed_out()
@@ -221,7 +221,7 @@ def test_metrics_show_breakers_that_opened_and_what_was_not_done(make, clock, mo
     trip(downstream, clock)
     with pytest.raises(heatshield.BreakerOpen):
         downstream.begin(PEER, CALL)
-    with Within(-1, clock.monotonic), pytest.raises(heatshield.DeadlineExceeded):
+    with DeadlineScope(-1, clock.monotonic), pytest.raises(heatshield.DeadlineExceeded):
         downstream.begin(PEER, CALL)
     RETRIES.may_retry(clock.monotonic())
 

@@ -12,7 +12,7 @@ import tenacity
 
 import heatshield
 from heatshield.clock import ManualClock
-from heatshield.context.deadline import Within
+from heatshield.context.deadline import DeadlineScope
 from heatshield.counters import COUNTERS
 from heatshield.resilience import attempts, retry
 from heatshield.resilience.attempts import RETRIES, Retries
@@ -155,7 +155,7 @@ def test_a_name_has_a_budget_of_its_own():
 
 
 def test_a_request_without_time_is_not_retried(clock):
-    with Within(1.0, clock.monotonic):
+    with DeadlineScope(1.0, clock.monotonic):
         assert retry.on()(ValueError())
         clock.advance(1.0)
         assert not retry.on()(ValueError())

@@ -31,7 +31,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from heatshield.context.deadline import MOST_S, TIME, Deadline, deadline_in, with_deadline
+from heatshield.context.deadline import MAX_S, TIME, Deadline, deadline_in, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
@@ -158,7 +158,7 @@ class Rpc:
 
     def _with_deadline(self, servicer: Any) -> Context:
         left_s = servicer.time_remaining() if self._deadlines else None
-        if left_s is None or left_s > MOST_S:  # where there is none, sync gRPC has a far one
+        if left_s is None or left_s > MAX_S:  # where there is none, sync gRPC has a far one
             return self.context
         self._deadline = Deadline(TIME.monotonic() + left_s)
         return with_deadline(self._deadline, self.context)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from heatshield.context.deadline import TIME, Deadline, arrived
+from heatshield.context.deadline import TIME, Deadline, from_header
 from heatshield.names import DEADLINE_HEADER
 from heatshield.settings import ServiceSettings
 
@@ -33,7 +33,7 @@ class DeadlineHeader:
         for name in self.names:
             text = headers.get(name)
             if text is not None:
-                found = arrived(text, TIME.monotonic())
+                found = from_header(text, TIME.monotonic())
                 if found is not None:
                     return found
         return None

@@ -80,7 +80,10 @@ def test_short_deadlines_of_one_caller_do_not_break_the_peer_for_all(get, shop, 
     shop.delay_s = 0.3
     for _ in range(12):
         clock.advance(0.1)
-        with heatshield.context.deadline.Within(0.02, clock.monotonic), pytest.raises(TIMEOUTS):
+        with (
+            heatshield.context.deadline.DeadlineScope(0.02, clock.monotonic),
+            pytest.raises(TIMEOUTS),
+        ):
             get(shop.url)
     (state,) = DOWNSTREAM.states()
     assert (state.state, state.requests) == (State.CLOSED, 0)

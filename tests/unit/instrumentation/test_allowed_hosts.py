@@ -4,7 +4,7 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, set_span_in_context
 
-from heatshield.context.allowed_hosts import Hosts
+from heatshield.context.allowed_hosts import AllowedHosts
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request, request_in, with_request
 from heatshield.identity.sources import Identity
@@ -32,7 +32,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     ],
 )
 def test_hosts_are_known_by_name_or_ending(host, patterns, told):
-    assert (host in Hosts(patterns.split(","))) is told
+    assert (host in AllowedHosts(patterns.split(","))) is told
 
 
 def sent(attributes, kind=SpanKind.CLIENT, to=("shop", "*.internal")):
