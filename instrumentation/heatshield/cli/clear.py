@@ -38,7 +38,7 @@ def clear(
     for entry in cleared:
         typer.echo(
             safe(
-                f"cleared {entry['id']}: {entry['user']} can {entry['call']}"
+                f"cleared {entry['id']}: user {entry['user']} may call {entry['call']}"
                 f" of {entry['service']} again"
             )
         )

@@ -96,7 +96,7 @@ def test_a_lease_beyond_the_ceiling_is_a_wrong_call(api):
 
 def test_clear_by_id_and_by_user(api, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "ada")
-    assert "cleared b-8: u-1 can POST /p of shop again" in run("clear", "b-8").stdout
+    assert "cleared b-8: user u-1 may call POST /p of shop again" in run("clear", "b-8").stdout
     assert api.asked[-1][:3] == ("DELETE", "/v1/breakers/b-8", {"by": ["ada"]})
     assert json.loads(run("clear", "--user", "u-1", "--json").stdout) == {"cleared": [ENTRY]}
     assert api.asked[-1][1] == "/v1/breakers/b-8"
