@@ -1,4 +1,4 @@
-"""``heatshield dashboards``: generate, provision or push them."""
+"""``heatshield dashboards``: generate, provision or push the Grafana dashboards."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,7 +12,7 @@ from heatshield_dashboards.push import push_all
 
 __all__ = ["app"]
 
-USUAL: Final = Places()
+DEFAULTS: Final = Places()
 
 app = typer.Typer(
     rich_markup_mode=MARKUP,
@@ -23,11 +23,11 @@ app = typer.Typer(
 
 @app.command()
 def provision(
-    directory: Annotated[Path, typer.Argument(help="Folder to write to; it is made if need be.")],
+    directory: Annotated[Path, typer.Argument(help="Folder to write to; created if missing.")],
     prometheus: Annotated[
         str, typer.Option(help="Address of the Prometheus that scrapes the collector.")
-    ] = USUAL.prometheus,
-    collector: Annotated[str, typer.Option(help="Address of the collector.")] = USUAL.collector,
+    ] = DEFAULTS.prometheus,
+    collector: Annotated[str, typer.Option(help="Address of the collector.")] = DEFAULTS.collector,
 ) -> None:
     """Write dashboards, provisioning and a scrape configuration to DIRECTORY.
 
@@ -44,8 +44,8 @@ def generate(
         "dashboards/grafana"
     ),
 ) -> None:
-    """Write the same for the usual places: what the repository keeps in dashboards/grafana."""
-    _write(directory, USUAL)
+    """Write the same files for the default addresses, as the repository keeps them."""
+    _write(directory, DEFAULTS)
 
 
 @app.command()
@@ -54,9 +54,9 @@ def push(
     token: Annotated[
         str, typer.Option(envvar="GRAFANA_TOKEN", help="Token of a service account (editor).")
     ],
-    folder: Annotated[str | None, typer.Option(help="Uid of the folder to put them in.")] = None,
+    folder: Annotated[str | None, typer.Option(help="Uid of the target folder.")] = None,
 ) -> None:
-    """Push the dashboards into a running Grafana, over those of an earlier time."""
+    """Push the dashboards to a running Grafana, replacing earlier versions."""
     built = [as_object(build()) for build in DASHBOARDS.values()]
     for title, path in push_all(url, token, built, folder):
         typer.echo(f"{title}: {url.rstrip('/')}{path}")

@@ -1,4 +1,4 @@
-"""The dashboard "Hot users": who burns the platform, what is done about it, who suffers."""
+"""Builds the dashboard "Hot users": users by load, breakers, services and the collector."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -19,22 +19,22 @@ from heatshield_dashboards.panels import SOURCE, Panel, lines, rows, stacked
 __all__ = ["UID", "hot_users"]
 
 UID: Final = "heatshield-hot-users"
-"""Stands in the dashboard's address; a dashboard pushed again replaces the one that has it."""
+"""Part of the dashboard's address; a push replaces the dashboard that has this uid."""
 
 COSTS: Final = ("busy", "calls", "elements")
 WINDOWS: Final = ("1s", "10s", "1m", "5m")
 DEFAULT_WINDOW: Final = "10s"
-"""Calm enough to read, fast enough to see a user turn hot."""
+"""Long enough for steady lines, short enough to show a user turn hot."""
 
 EVERY_SERVICE: Final = ".*"
 
 
 def hot_users() -> dashboard.Dashboard:
-    """Build it."""
+    """Build the dashboard."""
     built = (
         builders.Dashboard("Hot users")
         .uid(UID)
-        .description("Users by load, the breakers around them, and how everyone else fares.")
+        .description("Users by load, the breakers around them, and the effect on all other users.")
         .tags(["heatshield"])
         .time("now-15m", "now")
         .refresh("5s")
@@ -45,8 +45,8 @@ def hot_users() -> dashboard.Dashboard:
     for variable in _variables():
         built.with_variable(variable)
     for title, panels in (
-        ("Who", _who()),
-        ("What is done about it", _actions()),
+        ("Users", _users()),
+        ("Alerts and breakers", _actions()),
         ("Services", _services()),
         ("The collector", _collector()),
     ):
@@ -86,7 +86,7 @@ def _choice(name: str, label: str, values: tuple[str, ...], chosen: str) -> buil
     )
 
 
-def _who() -> Iterator[Panel]:
+def _users() -> Iterator[Panel]:
     yield lines(
         "Users by load",
         "Cost per second of each user on each call, lower bound. Busy load counts workers: 2.0 "
@@ -97,7 +97,7 @@ def _who() -> Iterator[Panel]:
     )
     yield rows(
         "Users now",
-        "The same, at this moment.",
+        "Current cost per second of each user on each call, lower bound.",
         queries.USERS_NOW,
         columns=("user", "service", "call"),
         unit="short",
@@ -105,8 +105,8 @@ def _who() -> Iterator[Panel]:
     )
     yield rows(
         "Findings",
-        "What detectors name now, and the load they saw. A hot user may be cut; a heavy one is "
-        "reported only.",
+        "Current findings of the detectors, and the load of each. A hot user may be cut; a heavy "
+        "one is only reported.",
         queries.FINDINGS,
         columns=("class", "user", "service", "call", "cost", "window"),
         unit="short",
@@ -128,7 +128,7 @@ def _actions() -> Iterator[Panel]:
     )
     yield lines(
         "Rejected calls per second",
-        "What services refused because a breaker was open. A rejection is no failure.",
+        "Calls that services refused because of an open breaker. A rejection is not a failure.",
         [queries.REJECTED],
         unit="reqps",
         width=8,
@@ -139,14 +139,14 @@ def _services() -> Iterator[Panel]:
     yield lines("Requests per second", "By service.", [queries.REQUESTS], unit="reqps", width=6)
     yield lines(
         "Errors",
-        "Share of requests that failed. Rejected calls are not among them.",
+        "Share of requests that failed, without rejected calls.",
         [queries.ERRORS],
         unit="percentunit",
         width=6,
     )
     yield lines(
         "Duration",
-        "Median and 99th percentile; the points are requests, to be opened.",
+        "Median and 99th percentile. Each point is a request; click it to open the request.",
         [queries.DURATION_P50, queries.DURATION_P99],
         unit="s",
         width=6,
@@ -163,16 +163,16 @@ def _services() -> Iterator[Panel]:
 def _collector() -> Iterator[Panel]:
     yield lines(
         "Telemetry received",
-        "Records acknowledged per second, that is, on disk.",
+        "Records per second that are acknowledged, and so on disk.",
         [queries.SPANS, queries.LOGS, queries.SAMPLES],
         unit="cps",
         width=8,
     )
     yield lines(
         "Telemetry refused and dropped",
-        "Payloads answered with an error, charges let go, listeners of events that were too slow, "
-        "requests that share the series of others because there are too many calls, rules that "
-        "fail, records that are not stored, people that are not told. All should be zero.",
+        "Payloads answered with an error, dropped charges, event streams cut off because their "
+        "listener was too slow, requests without a series because there are too many calls, rules "
+        "that fail, records not stored, notifications not sent. All should be zero.",
         [
             queries.REFUSED,
             queries.DROPPED,
@@ -194,8 +194,8 @@ def _collector() -> Iterator[Panel]:
     )
     yield lines(
         "Queue",
-        "Payloads that wait for the disk; the queue is bounded, and beyond it senders are told to "
-        "come back later.",
+        "Bytes of payloads that wait for the disk. When the queue is full, senders get 503 with "
+        "Retry-After.",
         [queries.QUEUE_BYTES],
         unit="bytes",
         width=8,
@@ -203,8 +203,8 @@ def _collector() -> Iterator[Panel]:
     yield lines("Store", "Bytes on disk.", [queries.STORE_BYTES], unit="bytes", width=8)
     yield lines(
         "Listeners",
-        "Streams of events that are open, and live instances that have not said that they enforce "
-        "the latest breaker state; those that only send telemetry are among them.",
+        "Open event streams, and live instances that have not acknowledged the latest breaker "
+        "state, including those that only send telemetry.",
         [queries.LISTENERS, queries.BEHIND],
         unit="short",
         width=8,
@@ -212,7 +212,7 @@ def _collector() -> Iterator[Panel]:
 
 
 def _numbered(built: dashboard.Dashboard) -> dashboard.Dashboard:
-    """Number panels from 1: Grafana needs ids to link to a panel, and they must not change."""
+    """Number the panels from 1: Grafana links to panels by id, so ids must not change."""
     for number, panel in enumerate(built.panels or [], start=1):
         panel.id_val = number
     return built

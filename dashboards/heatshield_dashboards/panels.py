@@ -1,4 +1,4 @@
-"""Panels in the house style: what they have in common stands here once."""
+"""Builds panels that share one style."""
 
 from collections.abc import Sequence
 from string import ascii_uppercase
@@ -22,13 +22,13 @@ from heatshield_dashboards.queries import Query
 __all__ = ["SOURCE", "Panel", "lines", "rows", "stacked"]
 
 Panel = Builder[dashboard.Panel]
-"""Anything that builds a panel."""
+"""A builder of a panel."""
 
 SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 """The data source that the dashboard's first variable names."""
 
 HEIGHT: Final = 8
-"""Cells of a panel; three rows of panels fit a screen."""
+"""Height of a panel in grid cells; three rows of panels fit a screen."""
 
 FILL_PERCENT: Final = 8
 STACKED_FILL_PERCENT: Final = 40
@@ -37,7 +37,7 @@ STACKED_FILL_PERCENT: Final = 40
 def lines(
     title: str, description: str, queries: Sequence[Query], *, unit: str, width: int
 ) -> timeseries.Panel:
-    """Values over time, one line a series; ``width`` in cells, of 24."""
+    """Build a graph of values over time, one line per series; ``width`` in grid cells, of 24."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -67,7 +67,7 @@ def lines(
 def stacked(
     title: str, description: str, queries: Sequence[Query], *, unit: str, width: int
 ) -> timeseries.Panel:
-    """Like :func:`lines`, for parts of a whole."""
+    """Build a stacked graph of the parts of a whole; arguments as for :func:`lines`."""
     return (
         lines(title, description, queries, unit=unit, width=width)
         .fill_opacity(STACKED_FILL_PERCENT)
@@ -78,7 +78,7 @@ def stacked(
 def rows(
     title: str, description: str, query: Query, *, columns: Sequence[str], unit: str, width: int
 ) -> table.Panel:
-    """What is now, one row a series: the labels in ``columns``, then the value."""
+    """Build a table of current values, a row per series: labels in ``columns``, then the value."""
     order = {name: position for position, name in enumerate((*columns, "Value"))}
     return (
         table.Panel()
@@ -105,7 +105,7 @@ def _target(ref_id: str, query: Query) -> prometheus.Dataquery:
 
 
 def _columns(order: dict[str, int]) -> dashboard.DataTransformerConfig:
-    """Keep the labels a person reads, in this order; those of the scrape itself go."""
+    """Keep these labels, in this order, and hide those of the scrape."""
     return dashboard.DataTransformerConfig(
         id_val="organize",
         options={"includeByName": dict.fromkeys(order, True), "indexByName": order},

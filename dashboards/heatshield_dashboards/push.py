@@ -1,4 +1,4 @@
-"""Hands dashboards to a running Grafana."""
+"""Pushes dashboards to a running Grafana through its API."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -17,10 +17,10 @@ TIMEOUT_S: Final = 10.0
 def push_all(
     url: str, token: str, dashboards: Iterable[Mapping[str, Any]], folder_uid: str | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Push each dashboard, over one with the same uid; yield its title and its path in Grafana.
+    """Push each dashboard, replacing one with the same uid; yield its title and path in Grafana.
 
     Raises:
-        CliError: when Grafana does not answer, or refuses.
+        CliError: if Grafana does not answer, or refuses.
     """
     try:
         grafana = GrafanaApi.from_url(url, credential=token, timeout=TIMEOUT_S)

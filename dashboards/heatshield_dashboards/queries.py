@@ -1,7 +1,7 @@
-"""What the panels ask, in PromQL, over metrics that :mod:`heatshield.names` names.
+"""The PromQL of the panels, over the metrics in :mod:`heatshield.names`.
 
-``$cost``, ``$window`` and ``$service`` are variables of the dashboard, ``$__rate_interval`` is
-Grafana's: four scrapes, or the step where that is longer.
+``$cost``, ``$window`` and ``$service`` are variables of the dashboard; ``$__rate_interval`` is
+Grafana's: four scrapes, or the step if that is longer.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ __all__ = ["Query"]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question of a panel.
+    """One query of a panel.
 
     Attributes:
         expr: PromQL.
-        legend: how a series is named, with ``{{label}}``.
-        exemplar: whether the requests behind the figures are asked for too.
+        legend: name of a series, with ``{{label}}``.
+        exemplar: whether to query exemplars, too.
     """
 
     expr: str
@@ -32,7 +32,7 @@ SERVICE: Final = 'service=~"$service"'
 LOAD: Final = f'cost="$cost", window="$window", {SERVICE}'
 
 USERS_SHOWN: Final = 10
-"""Lines a person can tell apart in one panel."""
+"""Lines that stay distinguishable in one panel."""
 
 USERS_LISTED: Final = 20
 """Rows of a table that fit without scrolling much."""
@@ -65,7 +65,7 @@ _FAILED: Final = f'sum by (service) (rate({names.REQUESTS}{{{SERVICE}, outcome="
 
 REQUESTS: Final = Query(_ALL_REQUESTS, "{{service}}")
 ERRORS: Final = Query(
-    # A service without a failure has no error series, and still it has a share of errors: 0.
+    # A service without a failure has no error series, but its share of errors is 0.
     f"({_FAILED} or 0 * {_ALL_REQUESTS}) / {_ALL_REQUESTS}",
     "{{service}}",
 )
@@ -113,4 +113,4 @@ BEHIND: Final = Query(
 )
 
 SERVICES_VARIABLE: Final = f"label_values({names.REQUESTS}, service)"
-"""What the variable ``$service`` can be, in the words of Grafana's Prometheus data source."""
+"""The values of the variable ``$service``, as a query of Grafana's Prometheus data source."""
