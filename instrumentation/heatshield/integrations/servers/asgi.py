@@ -197,6 +197,7 @@ class RouteGuard:
     def __init__(self, lifecycle: RequestLifecycle) -> None:
         self._lifecycle = lifecycle
 
+    @fail_open("asgi", None)
     def pass_mount(self, scope: Scope, template: str) -> None:
         """Note that the request goes on into a mounted application."""
         served = self._request_of(scope)
