@@ -24,9 +24,9 @@ def admit(
     request: Request,
     span: Span,
     call: str,
+    deadline: Deadline | None = None,
     *,
     also: str = "",
-    deadline: Deadline | None = None,
     final: bool = True,
 ) -> Refusal | None:
     """Decide whether a call runs; ``None`` lets it run.
@@ -35,8 +35,8 @@ def admit(
         request: with its user named; notes that its handler runs.
         span: the server span, which a rejection is marked on.
         call: as breakers name it.
-        also: another name of the same call.
         deadline: when its caller stops waiting, if that is known.
+        also: another name of the same call.
         final: the handler is next, and not an application that may have routes of its own.
     """
     refusal = GATE.refusal(call, request.user)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession, WSServerHandshakeError, web
+from aiohttp.test_utils import make_mocked_request
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 from opentelemetry.instrumentation.aiohttp_server import AioHttpServerInstrumentor
@@ -372,3 +373,16 @@ def test_removed_it_leaves_aiohttp_as_it_was(service):
     assert [dict(vars(owner)) for owner in owners] != before
     heatshield.shutdown()
     assert [dict(vars(owner)) for owner in owners] == before
+
+
+def test_users_in_raw_baggage_stay_apart_whatever_their_letters():
+    """aiohttp reads headers as UTF-8; what is looked at is the bytes that came."""
+    from heatshield.integrations.servers.aiohttp_server import _headers_of
+
+    found = {
+        _headers_of(
+            make_mocked_request("GET", "/", {"baggage": f"enduser.id={user}"}), [b"baggage"]
+        )[b"baggage"]
+        for user in ("Ж", "Я")
+    }
+    assert len(found) == 2

@@ -14,7 +14,6 @@ import grpc
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
-from heatshield.breakers.gate import mark_rejected
 from heatshield.context.propagator import RequestPropagator
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.grpc_calls import (
@@ -25,7 +24,7 @@ from heatshield.integrations.rpc.grpc_calls import (
     number_of,
     server_of,
 )
-from heatshield.rejection import rejection_of
+from heatshield.tracing.failure import fail, mark_refusal
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Calling"]
@@ -42,7 +41,7 @@ class Calling:
     """Makes the patches of a stub's methods.
 
     Args:
-        propagator: writes the trace and who acts.
+        propagator: writes the trace and the user.
     """
 
     def __init__(self, propagator: RequestPropagator) -> None:
@@ -89,18 +88,18 @@ class Calling:
     @fail_open("grpc", None)
     def _open(
         self, stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> "tuple[Sanitizer, tuple[Any, ...], dict[str, Any]] | None":
+    ) -> "tuple[OutgoingCall, tuple[Any, ...], dict[str, Any]] | None":
         context = get_current()
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _has_theirs(stub):
             return None
         theirs = get_current_span(context)
         if is_theirs(theirs, SpanKind.CLIENT):
-            return Sanitizer(theirs, ours=False), args, kwargs
+            return OutgoingCall(theirs, ours=False), args, kwargs
         name = name_of(stub._method)  # noqa: SLF001  # a stub's method has no public name
         attributes = attributes_for(name) | server_of(stub)
         span = _TRACER.open(name, SpanKind.CLIENT, attributes, context)
         headers = self._headers(set_span_in_context(span, context))
-        return Sanitizer(span, ours=True), *_with_metadata(args, kwargs, headers)
+        return OutgoingCall(span, ours=True), *_with_metadata(args, kwargs, headers)
 
 
 def _has_theirs(stub: Any) -> bool:
@@ -127,7 +126,7 @@ def _with_metadata(
     return args, {**kwargs, "metadata": metadata}
 
 
-class Sanitizer:
+class OutgoingCall:
     """One call to another service.
 
     Args:
@@ -179,17 +178,17 @@ class Sanitizer:
         """
         span = self._span
         try:
-            rejection = rejection_of(error)
-            if rejection is not None:
-                mark_rejected(span, rejection.entry_id)
+            rejected = error is not None and mark_refusal(span, error)
             if not self._ours:
                 return
             if code is not None:
                 span.set_attribute("rpc.grpc.status_code", number_of(code))
-            elif isinstance(error, Exception):
-                span.record_exception(error)
-            if error is not None:
-                span.set_status(StatusCode.ERROR, getattr(code, "name", type(error).__name__))
+            if error is None or rejected:
+                return
+            if code is not None:  # what gRPC answers is no exception of this service's
+                span.set_status(StatusCode.ERROR, code.name)
+            else:
+                fail(span, error)
         finally:
             if self._ours:
                 span.end()

@@ -242,7 +242,7 @@ def _refusal() -> Refusal | None:
     request = request_in()
     if request is None or request.entered:
         return None
-    return admit(request, request.span, request.call, deadline=deadline_in())
+    return admit(request, request.span, request.call, deadline_in())
 
 
 class _Attached:

@@ -12,12 +12,12 @@ from opentelemetry.context import (
     detach,
     get_current,
 )
-from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
-from heatshield.breakers.gate import mark_rejected
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.thrift_field import FIELD, Attributed, WithField, note_rejection
 from heatshield.integrations.services import Services
+from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 
 __all__ = ["Calling"]
@@ -131,8 +131,6 @@ def _end(span: Span, token: Token[Context], error: BaseException | None = None) 
         if rejection is not None:
             mark_rejected(span, rejection.entry_id)
         elif isinstance(error, Exception):
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            fail(span, error)
     finally:
         span.end()

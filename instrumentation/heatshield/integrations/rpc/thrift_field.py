@@ -49,7 +49,7 @@ def with_field(arguments: type) -> type:
 
 
 class WithField:
-    """A service whose calls' arguments have the field, for who reads or writes them."""
+    """A service whose calls' arguments have the field, for the code that reads or writes them."""
 
     __slots__ = ("_service",)
 

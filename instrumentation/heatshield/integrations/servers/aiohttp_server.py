@@ -187,7 +187,8 @@ def _headers_of(request: web.Request, wanted: Iterable[bytes]) -> Headers:
         values = request.headers.getall(name.decode("latin-1"), None)
         text = (",".join(values) if name in LISTS else values[0]) if values else ""
         if text:
-            headers[name] = text.encode("latin-1", "replace")
+            # aiohttp reads them so; back to the bytes that came, two users stay two.
+            headers[name] = text.encode("utf-8", "surrogateescape")
     return headers
 
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from opentelemetry.context import attach, detach
 
-from heatshield.context.deadline import deadline_in
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.admission import Refusal
@@ -214,7 +213,7 @@ class RouteGuard:
             final: the handler is next, and not an application that may have routes of its own.
         """
         served = self._request_of(scope)
-        if served is None or served.request.entered:
+        if served is None:
             return None
         parameters = scope.get("path_params", _NO_PARAMS)
         return self._lifecycle.admit(served, template, parameters, scope.get("user"), final=final)
@@ -226,7 +225,6 @@ class RouteGuard:
             if request is None:
                 return None
             served = ServerRequest(request, _method(scope), request.span, None, ours=False)
-            served.deadline = deadline_in()
             headers = dict(scope["headers"])
             self._lifecycle.name_user(served, headers, scope.get("query_string", b""))
             scope[KEY] = served

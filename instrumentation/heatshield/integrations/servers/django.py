@@ -67,6 +67,7 @@ def remove() -> None:
     """Take all of it out again."""
     _PATCHES.undo()
     RequestLifecycle.retire(NAME)
+    RequestLifecycle.retire(OVER_ASGI)
 
 
 def _entering(middleware: ServerMiddleware) -> Wrapper:

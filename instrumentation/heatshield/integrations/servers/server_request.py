@@ -64,7 +64,7 @@ class ServerRequest:
         ours: its span was opened here, and is ended here.
         within: its span is of another integration of ours, around this framework.
         context: the request's; ``None`` if it is the current one.
-        deadline: when its caller stops waiting, if that is known and heeded.
+        deadline: when its caller stops waiting, if that is known and heeded; lifted at the end.
         failure: the identity of the error that left its handler last.
         prefix: the templates of the mounts it has come through.
         root: the path under which the whole application is served.
@@ -114,6 +114,7 @@ class RequestLifecycle:
         self._tracer = PROVIDER.get_tracer(f"heatshield.{scope or framework}")
         self._read = services.propagator.read
         self._identity = services.identity
+        self._names_users = bool(services.identity.headers or services.identity.reads_query)
         self._deadlines = DeadlineHeader(settings)
         self.excluded_paths = settings.excluded_paths
         names = (name.encode() for name in HEADERS)
@@ -187,7 +188,8 @@ class RequestLifecycle:
             context = with_deadline(deadline, context)
         served = ServerRequest(request, name, span, set_span_in_context(span, context), ours=True)
         served.deadline = deadline
-        self.name_user(served, headers, query)
+        if self._names_users:
+            self.name_user(served, headers, query)
         return served
 
     def join(self, method: str, headers: Headers, query: bytes = b"") -> ServerRequest | None:
@@ -199,8 +201,8 @@ class RequestLifecycle:
 
     def name_user(self, served: ServerRequest, headers: Headers, query: bytes) -> None:
         """Name the user by what the request says of itself, as far as the settings want it."""
-        identity = self._identity
-        if identity.headers or identity.reads_query:
+        if self._names_users:
+            identity = self._identity
             identity.on_entry(served.request, headers, query if identity.reads_query else b"")
             stamp_user(served.span, served.request)
 
@@ -233,7 +235,7 @@ class RequestLifecycle:
             stamp_user(served.span, request)
         # Where HEAD has no handler of its own, it runs that of GET.
         also = f"GET {template}" if served.method == "HEAD" else ""
-        return admit(request, served.span, call, also=also, deadline=served.deadline, final=final)
+        return admit(request, served.span, call, deadline_in(), also=also, final=final)
 
     def no_route(self, served: ServerRequest) -> None:
         """Name a request without a handler: its path, which any caller can choose, is no name."""
@@ -268,7 +270,7 @@ class RequestLifecycle:
 
     @fail_open("serving", None)
     def _conclude(self, served: ServerRequest) -> None:
-        if served.ours and served.deadline is not None:
+        if served.deadline is not None:
             served.deadline.lift()
         span = served.span
         if not span.is_recording() or served.within:  # which counts itself what it moves
@@ -330,7 +332,6 @@ def _joined(method: str) -> ServerRequest | None:
     if not request.span.is_recording():
         return None
     served = ServerRequest(request, method_name(method), request.span, context, ours=False)
-    served.deadline = deadline_in()
     scope = getattr(request.span, "instrumentation_scope", None)
     served.within = str(getattr(scope, "name", "")).startswith("heatshield.")
     return served

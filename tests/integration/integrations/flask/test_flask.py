@@ -225,3 +225,22 @@ def test_a_request_leaves_nothing_behind_in_its_thread(service):
     asked(small_app(view=lambda user: user), path="/view/u-1")
     assert request_in() is None
     assert get_current_span() is INVALID_SPAN
+
+
+@pytest.mark.parametrize(
+    ("within_s", "header", "status"), [(0.0, None, 504), (None, "0", 200), (60.0, "0", 504)]
+)
+def test_a_deadline_that_the_services_own_middleware_sets_is_heeded(
+    service, within_s, header, status
+):
+    service()
+    app = small_app(view=lambda user: user)
+    original = app.wsgi_app
+
+    def middleware(environ, start_response):
+        with heatshield.deadline(within_s):
+            return original(environ, start_response)
+
+    app.wsgi_app = middleware
+    headers = {} if header is None else {"heatshield-deadline": header}
+    assert asked(app, path="/view/u-1", headers=headers).status_code == status
