@@ -1,10 +1,12 @@
 """The journal: in order, in bounded memory, and never in the way."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from heatshield.clock import ManualClock
+from heatshield.contract import BreakerEntry
 from heatshield_collector.control import Journal
 from heatshield_collector.store import DuckDBStore, StoreError
 
@@ -39,8 +41,8 @@ def test_rows_are_written_in_order_with_objects_as_json_when_it_stops(tmp_path):
 def test_a_row_that_can_t_be_written_is_counted_and_the_next_ones_are(tmp_path, wrong):
     store = DuckDBStore(tmp_path)
     journal = Journal(store, ManualClock())
-    journal._append([("audit", wrong)])
-    journal._append([("audit", {**AUDIT, "entry": "{}"})])
+    journal._append([("audit", wrong)], {})
+    journal._append([("audit", {**AUDIT, "entry": "{}"})], {})
     assert journal.dropped == 1
     assert len(store.recent("audit", 9)) == 1
     store.close()
@@ -48,7 +50,7 @@ def test_a_row_that_can_t_be_written_is_counted_and_the_next_ones_are(tmp_path, 
 
 def test_a_store_that_fails_costs_rows_and_not_the_thread():
     class Failing:
-        def append(self, _tables):
+        def record(self, _journals, _held):
             raise StoreError("x")
 
     journal = Journal(Failing(), ManualClock())
@@ -58,9 +60,58 @@ def test_a_store_that_fails_costs_rows_and_not_the_thread():
     assert journal.dropped == 1
 
 
-def test_a_full_queue_holds_nobody_up(monkeypatch):
+def test_a_full_queue_holds_up_no_writer(monkeypatch):
     monkeypatch.setattr("heatshield_collector.control.journal.ROWS_MOST", 2)
     journal = Journal(None, ManualClock())
     for _ in range(5):
         journal.write("audit", AUDIT)
     assert journal.dropped == 3
+
+
+def entry(user, at_ns, change="opened"):
+    """An audit record of a user's breaker."""
+    said = asdict(BreakerEntry(f"b-{user}", user, "shop", "POST /p", issuer="rule:HotUser"))
+    return {**AUDIT, "at_ns": at_ns, "change": change, "entry": said}
+
+
+def users_held(store):
+    return [json.loads(one.entry)["user"] for one in store.held()]
+
+
+def test_what_is_held_is_kept_even_where_its_record_finds_no_room(tmp_path, monkeypatch):
+    """A flood of refusals fills the queue; a restart must hold on what was granted meanwhile."""
+    monkeypatch.setattr("heatshield_collector.control.journal.ROWS_MOST", 2)
+    store = DuckDBStore(tmp_path)
+    journal = Journal(store, ManualClock())
+    journal.write("audit", entry("first", 1))
+    journal.write("audit", entry("first", 2, "refused"))
+    journal.write("audit", entry("late", 3))
+    journal.write("audit", entry("first", 4, "cleared"))
+    journal.start()
+    journal.stop()
+    assert journal.dropped == 2
+    assert users_held(store) == ["late"]
+    store.close()
+
+
+def test_what_is_held_is_written_again_where_the_store_failed(tmp_path):
+    store = DuckDBStore(tmp_path)
+
+    class FailingOnce:
+        failed = False
+
+        def record(self, journals, held):
+            if not self.failed:
+                self.failed = True
+                raise StoreError("x")
+            store.record(journals, held)
+
+    journal = Journal(FailingOnce(), ManualClock())
+    for record in (entry("u-1", 1), entry("u-2", 2)):
+        journal.write("audit", record)
+    journal._append(*journal._take())
+    journal.write("audit", entry("u-2", 3, "closed"))
+    journal._append(*journal._take())
+    assert users_held(store) == ["u-1"]
+    assert [row["at_ns"] for row in store.recent("audit", 9)] == [3]
+    store.close()

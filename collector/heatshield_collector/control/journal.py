@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from heatshield.call_key import CallKey
 from heatshield.clock import Clock
-from heatshield_alerts.restart import held_after
+from heatshield_alerts.restart import HeldEntry, held_after
 from heatshield_collector.model import TABLES
 from heatshield_collector.store import ControlStore
 
@@ -29,6 +30,9 @@ ROWS_MOST: Final = 10_000
 
 Row = tuple[str, dict[str, Any]]
 """A table, and a row of it."""
+
+Held = dict[CallKey, HeldEntry | None]
+"""By key: the entry that a breaker holds from now on, or ``None``: no longer any."""
 
 
 class Journal:
@@ -47,7 +51,8 @@ class Journal:
         self._clock = clock
         self._changed = threading.Condition()
         self._rows: deque[Row] = deque()
-        self._stopping = False
+        self._held: Held = {}
+        self._news = self._stopping = False
         self._thread = threading.Thread(target=self._run, name="heatshield-journal", daemon=True)
         self.dropped = 0
 
@@ -68,31 +73,41 @@ class Journal:
         self._thread.join()
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
-        """Queue a row of ``findings``, ``alerts`` or ``audit``; objects in it are kept as JSON."""
+        """Queue a row of ``findings``, ``alerts`` or ``audit``; objects in it are kept as JSON.
+
+        A row that finds no room is dropped, but what it says of held entries is not: a restart goes
+        by that, and there are no more keys than breakers may hold.
+        """
         texts = {
             name: json.dumps(value, default=str) if isinstance(value, dict | list) else value
             for name, value in row.items()
         }
+        held = held_after([texts]) if table == "audit" else {}
         with self._changed:
-            if len(self._rows) >= ROWS_MOST:
+            self._held.update(held)
+            if len(self._rows) < ROWS_MOST:
+                self._rows.append((table, texts))
+            else:
                 self.dropped += 1
-                return
-            self._rows.append((table, texts))
+            self._news = True
             self._changed.notify()
 
     def _run(self) -> None:
-        while rows := self._take():
-            self._append(rows)
+        while (taken := self._take()) is not None:
+            self._append(*taken)
 
-    def _take(self) -> list[Row]:
-        """All rows that wait; none when it stops."""
+    def _take(self) -> tuple[list[Row], Held] | None:
+        """All rows that wait, and what is held by now; ``None`` when it stops."""
         with self._changed:
-            self._clock.wait_for(self._changed, lambda: bool(self._rows) or self._stopping)
-            rows = list(self._rows)
+            self._clock.wait_for(self._changed, lambda: self._news or self._stopping)
+            if not self._news:
+                return None
+            rows, held = list(self._rows), self._held
             self._rows.clear()
-        return rows
+            self._held, self._news = {}, False
+        return rows, held
 
-    def _append(self, rows: Sequence[Row]) -> None:
+    def _append(self, rows: Sequence[Row], held: Held) -> None:
         by_table: dict[str, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
@@ -101,7 +116,9 @@ class Journal:
                 table: pa.Table.from_pylist(found, schema=TABLES[table])
                 for table, found in by_table.items()
             }
-            self._store.record(journals, held_after(by_table.get("audit", ())))
+            self._store.record(journals, held)
         except Exception:  # noqa: BLE001 - whatever a row held, the next ones are written
             self.dropped += len(rows)
             _log.exception("%d journal rows were not stored", len(rows))
+            with self._changed:  # written with the next rows, unless it has changed since
+                self._held = held | self._held
