@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from heatshield.call_key import DEFAULT_TENANT, SEPARATOR
-from heatshield_collector.link.grouping import SMALL, groups_of
 
 __all__ = ["CHARGES", "by_call", "by_request", "by_user", "key_texts", "sums"]
 
@@ -62,7 +61,7 @@ def _without_separator(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def by_request(charges: pa.Table) -> pa.Table:
     """One row a (trace, user, service, call), with the text of its key in ``key``."""
     keys = ["trace", "user", "service", "call", "eligible"]
-    rows = sums(charges, keys, ["trace_id"])
+    rows = sums(charges, keys, [("trace_id", "first")])
     texts = key_texts(_TENANT, *(rows.column(name) for name in ("user", "service", "call")))
     return rows.append_column("key", texts)
 
@@ -96,27 +95,11 @@ def by_call(charges: pa.Table) -> pa.Table:
     return rows.append_column("key", texts)
 
 
-def sums(rows: pa.Table, keys: list[str], more: Sequence[str] = ()) -> pa.Table:
-    """The costs of the rows that share ``keys``, in the order in which they were first seen.
-
-    Args:
-        rows: with ``keys`` and the columns of cost.
-        keys: names of columns.
-        more: further columns, of whose values the first stands.
-    """
-    if rows.num_rows > SMALL:
-        return _sums_of_many(rows, keys, more)
-    groups = groups_of([rows.column(name) for name in keys])
-    first = pa.array(groups.first)
-    columns = {name: rows.column(name).take(first) for name in (*keys, *more)}
-    costs = {name: pa.array(groups.sums(rows.column(name).to_numpy())) for name in _SUMMED}
-    return pa.table(columns | costs)
-
-
-def _sums_of_many(rows: pa.Table, keys: list[str], more: Sequence[str]) -> pa.Table:
+def sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
+    """The costs of the rows that share ``keys``; ``more`` has further (column, aggregate)."""
     # "first" is defined for one thread only, and so is the order of the groups.
     summed = rows.group_by(keys, use_threads=False).aggregate(
-        [(name, "sum") for name in _SUMMED] + [(name, "first") for name in more]
+        [(name, "sum") for name in _SUMMED] + list(more)
     )
     return summed.rename_columns(
         [name.removesuffix("_sum").removesuffix("_first") for name in summed.column_names]
