@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 import figures
@@ -22,7 +23,7 @@ from figures import Report, quantile
 from heatshield.clock import Instant
 from heatshield_collector.decode import decode_traces, records
 from heatshield_collector.detect import Detection, Durations
-from heatshield_collector.link import Linker
+from heatshield_collector.link import Linked, Linker
 from heatshield_collector.red import CallMetrics, groups_of
 from heatshield_collector.store import DuckDBStore
 from payloads import SPANS_PER_REQUEST, Template, zipf_users
@@ -68,7 +69,7 @@ class _Stations:
         self._time("ptars", lambda: handler.list_to_record_batch(payloads))
         decoded = self._time("decode", lambda: decode_traces(payloads, instant.epoch_ns))
         spans = decoded.table
-        linked = self._time("link", lambda: self._linker.link(spans, instant))
+        linked = self._time("link", lambda: self._linked(spans, instant))
         self._time("observe", lambda: self._detection.observe(linked, instant))
         groups = self._time("red", lambda: groups_of(spans, linked.opens, linked.errors))
         self._time("totals", lambda: self._calls.observe_calls(groups))
@@ -76,6 +77,12 @@ class _Stations:
         self._time("durations", lambda: self._durations.observe(spans, opened, instant))
         tables = {"spans": spans, "request_parts": linked.parts, "resources": decoded.resources}
         self._time("store", lambda: self._store.append(tables))
+
+    def _linked(self, spans: pa.Table, instant: Instant) -> Linked:
+        """Link a batch, with the rows that are stored of it."""
+        linked = self._linker.link(spans, instant)
+        assert linked.parts.num_rows
+        return linked
 
     def _time(self, name: str, step: Callable[[], Any]) -> Any:
         wall_s, cpu_s = time.perf_counter(), time.process_time()

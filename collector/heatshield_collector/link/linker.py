@@ -15,6 +15,7 @@ twenty thousand of a busy one, and a data frame's fixed cost would be most of th
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
@@ -109,7 +110,8 @@ class Linker:
         settled = self.pending.give_up(now_ns) + self._resolve(named)
         if settled:
             charges = pa.concat_tables([charges, _table_of(settled)])
-        parts = request_parts(
+        summed = partial(
+            request_parts,
             columns,
             batch.traces,
             batch.roots,
@@ -118,7 +120,7 @@ class Linker:
             batch.busy_ns,
             instant.epoch_ns,
         )
-        return Linked(charges, parts, batch.opens & fresh, batch.errors)
+        return Linked(charges, summed, batch.opens & fresh, batch.errors)
 
     def overdue(self, instant: Instant) -> Linked:
         """Charges that no span has named a user of in time, when no batch has come meanwhile."""
