@@ -18,6 +18,7 @@ from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
 from heatshield_collector.api.app import create_app
+from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
@@ -55,7 +56,7 @@ class Collector:
     def __init__(self, settings: CollectorSettings, clock: Clock | None = None) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
-        self.events = EventHub(clock=self._clock)
+        self.events = EventHub(encode_event, clock=self._clock)
         self.grpc_port: int | None = None
         self._app: ASGIApp | None = None
         self._ended = threading.Event()
@@ -207,7 +208,7 @@ class Collector:
     def _not_ready(self) -> Sequence[str]:
         reasons = []
         if not self._pipeline.alive:
-            reasons.append("the commit loop has ended")
+            reasons.append("the pipeline has ended: nothing is taken in")
         if not self._core.control.alive:
             reasons.append("the control loop has ended")
         if not self._journal.alive:

@@ -1,4 +1,4 @@
-"""What happens, as it happens: the hub of ``/api/events``, a signal, and how an event is written.
+"""What happens, as it happens: the hub of ``/api/events``, and a signal.
 
 Any thread may publish; subscribers listen on an event loop. No subscriber holds up a publisher: one
 that falls :data:`QUEUE_EVENTS` behind is cut off and counted, and is expected to come back.
@@ -10,21 +10,18 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
-
-import orjson
-from fastapi.sse import format_sse_event
+from typing import Final, TypeAlias
 
 from heatshield.clock import Clock, SystemClock
 
 __all__ = [
     "EVENTS",
     "QUEUE_EVENTS",
+    "Encode",
     "EventHub",
     "HubClosedError",
     "Signal",
     "Subscription",
-    "encode_event",
 ]
 
 QUEUE_EVENTS: Final = 1_024
@@ -46,20 +43,12 @@ MAX_SUBSCRIBERS: Final = 256
 """Pages and scripts that may listen at once; what they hold is bounded by this."""
 
 
+Encode: TypeAlias = Callable[[str, object, str], bytes]
+"""Writes an event down for subscribers: its name, its data and its id."""
+
+
 class HubClosedError(Exception):
     """The hub takes no subscriber: it is closed, or has as many as it may."""
-
-
-def encode_event(name: str, data: Any, event_id: str | None = None) -> bytes:
-    """One server-sent event, its data as JSON on one line.
-
-    Args:
-        name: the event's type.
-        data: anything orjson writes; what it doesn't know is written as text.
-        event_id: what a client sends back as ``Last-Event-ID``.
-    """
-    text = orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    return format_sse_event(data_str=text, event=name, id=event_id)
 
 
 class Signal:
@@ -163,9 +152,10 @@ class Subscription:
 
 
 class EventHub:
-    """Hands each published event to everyone who listens.
+    """Hands each published event to every subscriber.
 
     Args:
+        encode: called once an event, however many subscribers there are.
         queue_events: most events kept for one subscriber.
         max_subscribers: most subscribers at once.
         clock: what subscribers wait on.
@@ -177,16 +167,18 @@ class EventHub:
 
     def __init__(
         self,
+        encode: Encode,
         queue_events: int = QUEUE_EVENTS,
         max_subscribers: int = MAX_SUBSCRIBERS,
         clock: Clock | None = None,
     ) -> None:
+        self._encode = encode
         self._clock = clock or SystemClock()
         self.cut_off = 0
         self.closing = Signal()
         self._queue_events = queue_events
         self._max_subscribers = max_subscribers
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: dict[Subscription, None] = {}  # in the order they came
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
@@ -198,11 +190,11 @@ class EventHub:
 
     @property
     def subscribers(self) -> int:
-        """How many listen."""
+        """How many subscribers there are."""
         return len(self._subscriptions)
 
-    def publish(self, name: str, data: Any) -> None:
-        """Tell everyone. Never blocks.
+    def publish(self, name: str, data: object) -> None:
+        """Tell every subscriber. Never blocks.
 
         Args:
             name: one of :data:`EVENTS`.
@@ -212,9 +204,10 @@ class EventHub:
             event_id = next(self._ids)
             if not self._subscriptions:
                 return
-            event = encode_event(name, data, str(event_id))
+            event = self._encode(name, data, str(event_id))
             behind = [one for one in self._subscriptions if not one.offer(event)]
-            self._subscriptions.difference_update(behind)
+            for one in behind:
+                del self._subscriptions[one]
             self.cut_off += len(behind)
 
     def subscribe(self) -> Subscription:
@@ -231,13 +224,13 @@ class EventHub:
                 raise HubClosedError("the collector is shutting down")
             if len(self._subscriptions) >= self._max_subscribers:
                 raise HubClosedError(f"{self._max_subscribers} listen already; come back later")
-            self._subscriptions.add(subscription)
+            self._subscriptions[subscription] = None
         return subscription
 
     def forget(self, subscription: Subscription) -> None:
         """Publish no more to this subscriber."""
         with self._lock:
-            self._subscriptions.discard(subscription)
+            self._subscriptions.pop(subscription, None)
 
     def close(self) -> None:
         """End every stream, those that hang on :attr:`closing` too; the server goes down."""

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from heatshield_collector.events import EventHub, HubClosedError, Signal, encode_event
+from heatshield_collector.api.stream import encode_event
+from heatshield_collector.events import EventHub, HubClosedError, Signal
 
 
 def data_of(event: bytes):
@@ -27,7 +28,7 @@ def test_an_event_is_written_as_one_message_on_one_line_of_data():
 
 def test_subscribers_get_what_is_published_from_another_thread_in_order():
     async def scenario():
-        hub = EventHub()
+        hub = EventHub(encode_event)
         hub.publish("mode", {"missed": True})
         one, other = hub.subscribe(), hub.subscribe()
         publisher = threading.Thread(
@@ -47,7 +48,7 @@ def test_subscribers_get_what_is_published_from_another_thread_in_order():
 
 def test_without_an_event_next_returns_none():
     async def scenario():
-        subscription = EventHub().subscribe()
+        subscription = EventHub(encode_event).subscribe()
         assert await subscription.next(0) is None
         assert not subscription.ended
 
@@ -56,7 +57,7 @@ def test_without_an_event_next_returns_none():
 
 def test_who_falls_behind_is_cut_off_and_counted_and_holds_nothing():
     async def scenario():
-        hub = EventHub(queue_events=3)
+        hub = EventHub(encode_event, queue_events=3)
         slow, quick = hub.subscribe(), hub.subscribe()
         for n in range(4):
             hub.publish("finding", {"n": n})
@@ -71,7 +72,7 @@ def test_who_falls_behind_is_cut_off_and_counted_and_holds_nothing():
 
 def test_closing_gives_what_is_queued_then_ends_and_fires_closing():
     async def scenario():
-        hub = EventHub()
+        hub = EventHub(encode_event)
         fired = []
         hub.closing.subscribe(lambda: fired.append(True))
         subscription = hub.subscribe()
@@ -89,7 +90,7 @@ def test_closing_gives_what_is_queued_then_ends_and_fires_closing():
 
 def test_closing_wakes_who_waits():
     async def scenario():
-        hub = EventHub()
+        hub = EventHub(encode_event)
         subscription = hub.subscribe()
         waiting = asyncio.create_task(subscription.next(60))
         await asyncio.sleep(0)
@@ -102,7 +103,7 @@ def test_closing_wakes_who_waits():
 
 def test_there_are_never_more_subscribers_than_allowed():
     async def scenario():
-        hub = EventHub(max_subscribers=1)
+        hub = EventHub(encode_event, max_subscribers=1)
         first = hub.subscribe()
         with pytest.raises(HubClosedError, match="1 listen already"):
             hub.subscribe()
@@ -113,7 +114,7 @@ def test_there_are_never_more_subscribers_than_allowed():
 
 
 def test_publishing_after_the_subscribers_loop_is_gone_is_harmless():
-    hub = EventHub()
+    hub = EventHub(encode_event)
 
     async def scenario():
         hub.subscribe()
@@ -137,7 +138,7 @@ def test_the_wake_of_an_event_that_was_taken_without_waiting_does_not_end_the_ne
     """That wake arrives when the next wait has begun, and is no reason to answer `None`."""
 
     async def scenario():
-        hub = EventHub()
+        hub = EventHub(encode_event)
         subscription = hub.subscribe()
         loop = asyncio.get_running_loop()
 

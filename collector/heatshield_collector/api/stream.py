@@ -1,15 +1,17 @@
-"""A response of server-sent events that cleans up after itself and cuts off who does not read."""
+"""Server-sent events: how one is written, and a response of them that cuts off stalled clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
+import orjson
+from fastapi.sse import format_sse_event
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from heatshield.clock import Clock, SystemClock
 
-__all__ = ["PING", "PING_S", "EventStream", "Waker"]
+__all__ = ["PING", "PING_S", "EventStream", "Waker", "encode_event"]
 
 PING_S: Final = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection open."""
@@ -18,6 +20,18 @@ PING: Final = b":\n\n"
 
 STALL_S: Final = 10.0
 """Seconds a subscriber may leave a full socket buffer unread before it is cut off."""
+
+
+def encode_event(name: str, data: object, event_id: str | None = None) -> bytes:
+    """One server-sent event, its data as JSON on one line.
+
+    Args:
+        name: the event's type.
+        data: anything orjson writes; what it doesn't know is written as text.
+        event_id: what a client sends back as ``Last-Event-ID``.
+    """
+    text = orjson.dumps(data, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return format_sse_event(data_str=text, event=name, id=event_id)
 
 
 class EventStream(StreamingResponse):
@@ -32,7 +46,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], ended: Callable[[], Any], stall_s: float = STALL_S
+        self, events: AsyncIterator[bytes], ended: Callable[[], object], stall_s: float = STALL_S
     ) -> None:
         # X-Accel-Buffering asks nginx not to hold events back.
         super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -42,7 +56,7 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
 
-        async def send_or_stall(message: Any) -> None:
+        async def send_or_stall(message: Message) -> None:
             async with asyncio.timeout(self._stall_s):
                 await send(message)
 

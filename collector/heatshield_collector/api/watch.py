@@ -21,8 +21,8 @@ from heatshield.contract import (
     StateVersion,
 )
 from heatshield_collector.api.answers import BreakerState
-from heatshield_collector.api.stream import EventStream, Waker
-from heatshield_collector.events import EventHub, HubClosedError, encode_event
+from heatshield_collector.api.stream import EventStream, Waker, encode_event
+from heatshield_collector.events import EventHub, HubClosedError
 from heatshield_collector.ports import BreakerService, Ports
 
 __all__ = ["next_event", "router"]
@@ -33,14 +33,14 @@ LONGEST_WAIT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks, if it says so: an instance of a service and how much it can do at once."""
+    """The client, where it names itself: an instance of a service, and how much it does at once."""
 
     service: Annotated[str, Query(max_length=256)] = ""
     instance: Annotated[str, Query(max_length=256)] = ""
     workers: Annotated[int, Query(ge=0, le=MAX_WORKERS)] = 1
 
     def attend(self, breakers: BreakerService) -> None:
-        """Say that it lives."""
+        """Tell the breakers that this instance lives."""
         if self.service and self.instance:
             breakers.attend(self.service, self.instance, self.workers)
 

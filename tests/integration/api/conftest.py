@@ -16,6 +16,7 @@ from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
 from heatshield_alerts.rules import Alert
 from heatshield_collector.api.app import create_app
+from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.events import EventHub, Signal
 from heatshield_collector.ports import (
@@ -205,7 +206,7 @@ def face() -> Face:
         loads=FixedLoads(),
         alerts=lambda: alerts,
         breakers=MemoryBreakers(),
-        events=EventHub(),
+        events=EventHub(encode_event),
         ready=lambda: reasons,
         metrics=SelfMetrics().render,
         clock=ManualClock(epoch_ns=START_NS),
