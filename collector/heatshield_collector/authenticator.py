@@ -25,7 +25,7 @@ HOW_TO: Final = (
     "heatshield.toml and send it as `Authorization: Bearer <token>`"
 )
 
-ANYBODY: Final = Principal(DEFAULT_TENANT, frozenset(Scope) - {Scope.CONTROL})
+ANY_CALLER: Final = Principal(DEFAULT_TENANT, frozenset(Scope) - {Scope.CONTROL})
 ADMIN: Final = Principal(DEFAULT_TENANT, frozenset(Scope))
 
 
@@ -47,7 +47,7 @@ class AdminTokenAuthenticator:
             ForbiddenError: no token is set, and the caller is on another machine.
         """
         if scope is not Scope.CONTROL:
-            return ANYBODY
+            return ANY_CALLER
         if self._token:
             kind, _, given = caller.authorization.partition(" ")
             right = hmac.compare_digest(given.strip().encode(), self._token)

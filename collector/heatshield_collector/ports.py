@@ -7,7 +7,7 @@ composition root; the core implements the protocols and imports nothing of any f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
@@ -120,8 +120,7 @@ class LoadReader(Protocol):
         ...
 
 
-def _text(about: str) -> Any:
-    return Field(min_length=1, max_length=1024, description=about)
+_Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +132,9 @@ class TripRequest:
         issuer: ``human:<name>``; a caller can't pose as a rule here.
     """
 
-    user: Annotated[str, _text("the end user, as services name them")]
-    service: Annotated[str, _text("the service of the call")]
-    call: Annotated[str, _text("the call: a server span's or a guard's name")]
+    user: Annotated[_Text, Field(description="the end user, as services name them")]
+    service: Annotated[_Text, Field(description="the service of the call")]
+    call: Annotated[_Text, Field(description="the call: a server span's or a guard's name")]
     mode: BreakerMode = BreakerMode.REJECT
     lease_ms: Annotated[int | None, Field(gt=0, le=MAX_LEASE_MS)] = None
     rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -249,21 +248,19 @@ class Caller(Protocol):
 
 
 class AccessError(Exception):
-    """The caller is not let through; the text tells the caller why."""
+    """The caller is not let through; the text tells the caller why. As :class:`ForbiddenError`."""
 
-    cause = "access"
+    cause = "forbidden"
 
 
 class UnauthenticatedError(AccessError):
-    """The caller did not prove who it is: 401, or gRPC's UNAUTHENTICATED."""
+    """The caller did not prove its identity: 401, or gRPC's UNAUTHENTICATED."""
 
     cause = "unauthenticated"
 
 
 class ForbiddenError(AccessError):
     """No proof would help this caller: 403, or gRPC's PERMISSION_DENIED."""
-
-    cause = "forbidden"
 
 
 class Authenticator(Protocol):
@@ -276,7 +273,7 @@ class Authenticator(Protocol):
             The caller's principal, which has at least ``scope``.
 
         Raises:
-            UnauthenticatedError: the caller did not prove who it is.
+            UnauthenticatedError: the caller did not prove its identity.
             ForbiddenError: the caller may not do this.
         """
         ...

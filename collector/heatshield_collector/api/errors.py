@@ -1,5 +1,6 @@
 """Every error of the API is ``{"error": "..."}``, one sentence that says what to do."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse
 from heatshield.contract import ContractError
 from heatshield_collector.api.answers import Error
 from heatshield_collector.events import HubClosedError
-from heatshield_collector.ports import ForbiddenError, TripRefusedError, UnauthenticatedError
+from heatshield_collector.ports import AccessError, TripRefusedError, UnauthenticatedError
 from heatshield_collector.store.protocol import StoreError
 
 __all__ = ["Error", "add_error_handlers", "documented"]
@@ -35,7 +36,7 @@ def add_error_handlers(app: FastAPI) -> None:
     for kind, status in (
         (ContractError, 400),
         (UnauthenticatedError, 401),
-        (ForbiddenError, 403),
+        (AccessError, 403),
         (TripRefusedError, 409),
         (StoreError, 503),
         (HubClosedError, 503),
@@ -44,7 +45,7 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer_with(status))
 
 
-def _error(status: int, text: str, headers: Any = None) -> JSONResponse:
+def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": text}, status, headers)
 
 
@@ -76,7 +77,7 @@ def _complaint(problem: dict[str, Any]) -> str:
     return f"{kind} {name}: {problem['msg']}{shown}" if name else f"body: {problem['msg']}{shown}"
 
 
-def _answer_with(status: int) -> Any:
+def _answer_with(status: int) -> Callable[[Request, Exception], JSONResponse]:
     def handle(_request: Request, error: Exception) -> JSONResponse:
         # A defect goes to the log with its traceback, not to the client.
         text = "internal error; the collector's log has it" if status == 500 else str(error)  # noqa: PLR2004

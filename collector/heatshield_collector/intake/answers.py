@@ -4,9 +4,10 @@ Retryable is only what says so: overload carries ``RetryInfo`` (and ``Retry-Afte
 is the sender's fault never does (OTLP 1.x, "Failures").
 """
 
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
@@ -25,7 +26,7 @@ from heatshield_collector.intake.payload import (
     TooLargeError,
     UnsupportedError,
 )
-from heatshield_collector.ports import AccessError, ForbiddenError, UnauthenticatedError
+from heatshield_collector.ports import AccessError, UnauthenticatedError
 
 __all__ = ["export_response", "fault", "retry_info", "status_of"]
 
@@ -33,7 +34,7 @@ _FAULT_RETRY_S: Final = 5.0
 """After a fault of ours the sender still has the data, so it is asked to come again; not at once,
 because the fault may last."""
 
-_RESPONSES: Final[dict[Signal, tuple[Any, str]]] = {
+_RESPONSES: Final[dict[Signal, tuple[type[Message], str]]] = {
     "traces": (ExportTraceServiceResponse, "rejected_spans"),
     "logs": (ExportLogsServiceResponse, "rejected_log_records"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
@@ -42,7 +43,7 @@ _RESPONSES: Final[dict[Signal, tuple[Any, str]]] = {
 
 _CODES: Final[dict[type[IntakeError | AccessError], int]] = {
     UnauthenticatedError: code_pb2.UNAUTHENTICATED,
-    ForbiddenError: code_pb2.PERMISSION_DENIED,
+    AccessError: code_pb2.PERMISSION_DENIED,
     MalformedError: code_pb2.INVALID_ARGUMENT,
     UnsupportedError: code_pb2.INVALID_ARGUMENT,
     TooLargeError: code_pb2.RESOURCE_EXHAUSTED,  # what gRPC itself says; without RetryInfo: final
@@ -50,7 +51,7 @@ _CODES: Final[dict[type[IntakeError | AccessError], int]] = {
 }
 
 
-def export_response(signal: Signal, accepted: Accepted) -> Any:
+def export_response(signal: Signal, accepted: Accepted) -> Message:
     """The signal's ``Export…ServiceResponse``; ``partial_success`` is unset on full success."""
     kind, rejected = _RESPONSES[signal]
     response = kind()
@@ -60,15 +61,20 @@ def export_response(signal: Signal, accepted: Accepted) -> Any:
     return response
 
 
-def status_of(error: IntakeError | AccessError) -> Any:
+def status_of(error: IntakeError | AccessError) -> Status:
     """The error as ``google.rpc.Status``, with ``RetryInfo`` where a retry makes sense."""
-    status = Status(code=_CODES.get(type(error), code_pb2.INTERNAL), message=str(error))
+    status = Status(code=_code_of(error), message=str(error))
     if isinstance(error, OverloadedError):
         status.details.add().Pack(retry_info(error))
     return status
 
 
-def retry_info(error: OverloadedError) -> Any:
+def _code_of(error: IntakeError | AccessError) -> int:
+    known = (_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    return next(known, code_pb2.INTERNAL)
+
+
+def retry_info(error: OverloadedError) -> RetryInfo:
     """When to come again, as ``google.rpc.RetryInfo``."""
     delay = Duration()
     delay.FromNanoseconds(int(error.retry_after_s * 1e9))
@@ -76,7 +82,7 @@ def retry_info(error: OverloadedError) -> Any:
 
 
 def fault() -> OverloadedError:
-    """The answer to an exception no code foresaw: nothing was kept, come again later."""
+    """The answer to a defect of ours: nothing was kept, send again later."""
     error = OverloadedError(_FAULT_RETRY_S, "internal error of the collector; nothing was kept")
     error.cause = IntakeError.cause
     return error

@@ -1,12 +1,12 @@
 """OTLP over gRPC: each signal's ``Export``, on raw bytes.
 
-The handlers have no deserializer: the request goes to the commit loop as it came. gRPC undoes the
+The handlers have no deserializer: the request goes to the pipeline as it came. gRPC undoes the
 compression itself and stops at the message limit while it inflates.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -40,7 +40,18 @@ _MOST_EXPORTS: Final = 512
 sends again, so it is far more than a second's batches of any number of instances. Each holds a
 message before the bounded queue sees it; without a bound many senders fill the memory."""
 
-_Handler = Callable[[bytes, Any], Awaitable[bytes]]
+
+class _Call(Protocol):
+    """What is used of gRPC's ``ServicerContext``, which has no types."""
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
+    def peer(self) -> str: ...
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: Sequence[tuple[str, bytes]]
+    ) -> None: ...
+
+
+_Handler: TypeAlias = Callable[[bytes, _Call], Awaitable[bytes]]
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +61,7 @@ class _GrpcCaller:
 
     host = None
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: _Call) -> None:
         self._context = context
 
     @property
@@ -87,7 +98,7 @@ class GrpcListener:
         self._limit_bytes = limit_bytes
         self._counters = counters
         self._authenticator = authenticator
-        self._server: Any = None
+        self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str) -> int:
         """Listen on ``host:port`` (port 0: any free one) and return the port.
@@ -126,7 +137,7 @@ class GrpcListener:
             await server.stop(grace_s)
 
     def _export(self, signal: Signal) -> _Handler:
-        async def export(body: bytes, context: Any) -> bytes:
+        async def export(body: bytes, context: _Call) -> bytes:
             try:
                 self._authenticator.authenticate(_GrpcCaller(context), Scope.INGEST)
                 accepted = await self._committer.submit(Payload(signal, body))
@@ -144,7 +155,7 @@ class GrpcListener:
         return export
 
 
-async def _abort(context: Any, error: IntakeError | AccessError) -> bytes:
+async def _abort(context: _Call, error: IntakeError | AccessError) -> bytes:
     """End the call with the error's status; it does not return."""
     status = status_of(error)
     trailers = [("grpc-status-details-bin", status.SerializeToString())]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.rpc import code_pb2
 from google.rpc.status_pb2 import Status
 from starlette.datastructures import Headers
@@ -38,7 +39,6 @@ from heatshield_collector.intake.payload import (
 from heatshield_collector.ports import (
     AccessError,
     Authenticator,
-    ForbiddenError,
     Scope,
     UnauthenticatedError,
 )
@@ -47,8 +47,8 @@ __all__ = ["routes"]
 
 _INLINE_BYTES: Final = 8 * 1024
 """Bodies up to this size are inflated or converted on the event loop, in about the time that
-handing over to a thread takes. Longer ones, and JSON that inflates to who knows what, would hold up
-everybody."""
+handing over to a thread takes. Longer ones, and JSON whose inflated size is unknown, would hold up
+all other requests."""
 
 _BODIES_HELD: Final = 2
 """Bodies that are unfinished, or wait to be inflated or converted, may together hold this many
@@ -67,7 +67,7 @@ _FULL_RETRY_S: Final = 1.0
 
 _HTTP_STATUS: Final[dict[type[IntakeError | AccessError], int]] = {
     UnauthenticatedError: 401,
-    ForbiddenError: 403,
+    AccessError: 403,
     MalformedError: 400,
     TooLargeError: 413,
     UnsupportedError: 415,
@@ -232,7 +232,11 @@ class _Endpoint:
         elif isinstance(error, UnauthenticatedError):
             extra = ((b"www-authenticate", b"Bearer"),)
         media = _answer_media(headers)
-        return _Answer(_HTTP_STATUS[type(error)], media, _encode(status_of(error), media), extra)
+        return _Answer(_http_status(error), media, _encode(status_of(error), media), extra)
+
+
+def _http_status(error: IntakeError | AccessError) -> int:
+    return next(_HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in _HTTP_STATUS)
 
 
 def _declared_bytes(headers: Headers) -> int:
@@ -257,11 +261,11 @@ def _not_allowed(method: str, media: Media) -> _Answer:
     return _Answer(405, media, _encode(status, media), ((b"allow", b"POST"),))
 
 
-def _encode(message: object, media: Media) -> bytes:
+def _encode(message: Message, media: Media) -> bytes:
     if media is Media.JSON:
         text: str = json_format.MessageToJson(message, indent=None)
         return text.encode("utf-8")
-    body: bytes = message.SerializeToString()  # type: ignore[attr-defined]  # protobuf is untyped
+    body: bytes = message.SerializeToString()
     return body
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -26,7 +27,7 @@ __all__ = ["protobuf_from_json"]
 _REASON_CHARS: Final = 300
 """Of a parser's complaint this much goes back to the sender; it can quote the input."""
 
-_REQUESTS: Final[dict[Signal, Any]] = {
+_REQUESTS: Final[dict[Signal, type[Message]]] = {
     "traces": ExportTraceServiceRequest,
     "logs": ExportLogsServiceRequest,
     "metrics": ExportMetricsServiceRequest,

@@ -11,11 +11,21 @@ from heatshield_collector.api.access import scope_of
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake.grpc import GRPC_SERVICES
 from heatshield_collector.intake.http import routes
-from heatshield_collector.ports import ForbiddenError, Principal, Scope, UnauthenticatedError
+from heatshield_collector.ports import (
+    AccessError,
+    ForbiddenError,
+    Principal,
+    Scope,
+    UnauthenticatedError,
+)
 
 from .conftest import Face
 
 LIMIT = 1024
+
+
+class ExpiredError(UnauthenticatedError):
+    """What another authenticator may raise."""
 
 
 class Denying:
@@ -57,7 +67,12 @@ def every_route(app):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(UnauthenticatedError("say who you are"), 401), (ForbiddenError("not you"), 403)],
+    [
+        (UnauthenticatedError("say who you are"), 401),
+        (ForbiddenError("not you"), 403),
+        (ExpiredError("the token has expired"), 401),
+        (AccessError("an authenticator of its own kind"), 403),
+    ],
 )
 def test_every_route_asks_and_refuses(face, error, status):
     denying = Denying(error)
@@ -95,6 +110,8 @@ def test_what_changes_something_needs_control_unless_it_is_said_otherwise():
     [
         (UnauthenticatedError("say who you are"), grpc.StatusCode.UNAUTHENTICATED),
         (ForbiddenError("not you"), grpc.StatusCode.PERMISSION_DENIED),
+        (ExpiredError("the token has expired"), grpc.StatusCode.UNAUTHENTICATED),
+        (AccessError("an authenticator of its own kind"), grpc.StatusCode.PERMISSION_DENIED),
     ],
 )
 def test_every_method_of_grpc_asks_and_refuses(error, code):
