@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -77,7 +77,7 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
     _run(settings)
 
 
-def settings_of(config: Path | None, **flags: Any) -> CollectorSettings:
+def settings_of(config: Path | None, **flags: object) -> CollectorSettings:
     """The collector's settings; flags that are ``None`` were not given.
 
     Raises:
@@ -109,7 +109,7 @@ def _instrument(address: str) -> None:
     """The collector is a service too, and reports to itself.
 
     What it takes in and what watches its breakers is left out: each payload would make the next.
-    It never refuses anybody: it would lose the evidence.
+    It never refuses a user: it would lose the evidence.
     """
     import heatshield
 

@@ -2,7 +2,7 @@
 
 The order matters. The socket is bound first, so that a second collector fails before it touches the
 store. On SIGINT or SIGTERM streams end, requests in flight are answered (senders wait for their
-payload to be durable, so the commit loop still runs), and only then the collector stops.
+payload to be durable, so the pipeline still runs), and only then the collector stops.
 """
 
 import asyncio
@@ -13,9 +13,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from heatshield_alerts.notify import NotifyConfigError
 from heatshield_alerts.rules import RuleError
@@ -50,7 +51,7 @@ class Serveable(Protocol):
 
     events: EventHub
 
-    def asgi(self) -> Any:
+    def asgi(self) -> ASGIApp:
         """The ASGI application."""
         ...
 
@@ -73,7 +74,7 @@ class GracefulServer(uvicorn.Server):
         end_streams: called when no further connection is accepted.
     """
 
-    def __init__(self, app: Any, end_streams: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, end_streams: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

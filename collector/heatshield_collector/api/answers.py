@@ -153,7 +153,7 @@ class Mode:
 
 @dataclass(frozen=True, slots=True)
 class ModeChange:
-    """The mode that is wanted, and by whom."""
+    """The mode to switch to, and ``by``, the person who wants it."""
 
     mode: PlatformMode
     by: Annotated[str, Field(min_length=1, max_length=200)] = "api"

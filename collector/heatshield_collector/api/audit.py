@@ -17,7 +17,7 @@ def router(ports: Ports) -> APIRouter:
 
     @routes.get("/api/audit")
     def audit(limit: Annotated[int, Query(ge=1, le=1_000)] = 50) -> Audit:
-        """Who was cut, by whom, why, and what was refused; newest first."""
+        """Each change of a breaker and each refusal, with issuer and evidence; newest first."""
         rows = ports.store.recent("audit", limit)
         return Audit([AuditRecord(**{**row, "entry": json.loads(row["entry"])}) for row in rows])
 

@@ -14,7 +14,7 @@ from heatshield_collector.ports import Ports, TripRequest
 
 __all__ = ["router"]
 
-Who = Annotated[str, Query(min_length=1, max_length=200, description="who clears it")]
+By = Annotated[str, Query(min_length=1, max_length=200, description="the person who clears it")]
 
 
 def router(ports: Ports) -> APIRouter:
@@ -34,7 +34,7 @@ def router(ports: Ports) -> APIRouter:
         names.BREAKERS_PATH + "/{entry_id}",
         responses=REFUSALS | documented(_404="no such entry"),
     )
-    def clear(entry_id: str, by: Who = "api") -> Cleared:
+    def clear(entry_id: str, by: By = "api") -> Cleared:
         """Clear an entry; the rule that made it is held off for a while."""
         entry = ports.breakers.clear(entry_id, by)
         if entry is None:

@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``: for those who restart us and those who send us work."""
+"""``/healthz`` and ``/readyz``: for what restarts the collector and what sends it work."""
 
 from fastapi import APIRouter, Response
 
@@ -19,7 +19,7 @@ def router(ports: Ports) -> APIRouter:
 
     @routes.get("/readyz", responses={503: {"model": Readiness}})
     async def readyz(response: Response) -> Readiness:
-        """Ready: 200 when the store and the commit loop take work, else 503 with the reasons."""
+        """Ready: 200 when the store and the pipeline take work, else 503 with the reasons."""
         reasons = list(ports.ready())
         if reasons:
             response.status_code = 503
