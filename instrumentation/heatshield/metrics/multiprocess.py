@@ -142,7 +142,9 @@ class _OverProcesses(Collector):
             self._mirror.write()
         folder = Path(os.environ[FOLDER_KEY])
         sweep(folder)
-        return MultiProcessCollector(None, str(folder)).collect()  # type: ignore[no-untyped-call,no-any-return]
+        # A file that another worker has made and not yet filled is empty: the library can't read it.
+        files = [str(file) for file in sorted(folder.glob("*.db")) if _size(file)]
+        return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def over_processes(mirror: Mirror) -> CollectorRegistry:
@@ -150,6 +152,14 @@ def over_processes(mirror: Mirror) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_OverProcesses(mirror))
     return registry
+
+
+def _size(file: Path) -> int:
+    """Its length in bytes; 0 where another worker has just swept it away."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def sweep(folder: Path) -> None:

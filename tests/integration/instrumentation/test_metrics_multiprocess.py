@@ -126,6 +126,14 @@ assert read(REQUESTS) == 3
 """)
 
 
+def test_a_file_that_another_worker_has_only_just_made_is_no_error(run):
+    run("""
+work(1)
+open(os.path.join(os.environ["PROMETHEUS_MULTIPROC_DIR"], f"counter_{PARENT + 1}.db"), "w").close()
+assert read(REQUESTS) == 2
+""")
+
+
 def test_the_services_own_scrape_shows_ours_too(run):
     """Mounted as the library's documentation has it."""
     run("""
