@@ -33,7 +33,7 @@ import figures
 from collector_process import HOST, RealCollector, clean_environment
 from figures import Report, Target, quantile
 from heatshield.breakers.gate import Gate
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import SystemClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
 from stickershop.processes import free_port

@@ -19,7 +19,6 @@ import inventory
 from heatshield import names
 from heatshield.cli.app import app
 from heatshield.settings import number_range
-from heatshield_alerts import policy
 from heatshield_collector.events import EVENTS
 
 __all__ = ["REFERENCE", "reference"]
@@ -97,7 +96,7 @@ def reference() -> str:
         (
             "Labels of alerts that act",
             "Set by a rule, see [rules.md](rules.md).",
-            _table(("label", "meaning"), _named(policy, r"heatshield_\w+")),
+            _table(("label", "meaning"), _named(trip_policy, r"heatshield_\w+")),
         ),
         (
             "Attributes and headers",

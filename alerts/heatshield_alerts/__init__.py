@@ -9,16 +9,15 @@ Everything takes values and a time; only :class:`Notifier` has threads and talks
 from its ``start()`` to its ``stop()``.
 """
 
-from heatshield_alerts.breaker import HeldBreaker
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.draft import Draft, Reason
+from heatshield_alerts.held_breaker import HeldBreaker
 from heatshield_alerts.instances import Instance, Instances
 from heatshield_alerts.matchers import Matcher, MatchKind
 from heatshield_alerts.notify import Notifier, NotifyConfigError
-from heatshield_alerts.policy import Decision, Evidence, Refuse, Trip, decide
 from heatshield_alerts.promql import (
     EvaluationError,
     Evaluator,
@@ -41,6 +40,7 @@ from heatshield_alerts.rules import (
     load_text,
 )
 from heatshield_alerts.series import InstantSamples, Labels, Point, Sample, Series, SeriesSource
+from heatshield_alerts.trip_policy import Decision, Evidence, Refuse, Trip, decide
 
 __all__ = [
     "SHIPPED_RULES",

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 from heatshield.call_key import CallKey
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
-from heatshield_alerts.breaker import HeldBreaker, entry_of, hold_s, merged, probing
 from heatshield_alerts.breaker_changes import Change, ChangeKind, History
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps, Occupancy, cap
 from heatshield_alerts.draft import Draft, Reason, check
+from heatshield_alerts.held_breaker import HeldBreaker, entry_of, hold_s, merged, probing
 from heatshield_alerts.instances import Instances
-from heatshield_alerts.policy import Decision, Refuse
 from heatshield_alerts.restraint import Restraint
+from heatshield_alerts.trip_policy import Decision, Refuse
 
 __all__ = ["BreakerControl"]
 
@@ -82,7 +82,7 @@ class BreakerControl:
     # -- what people and rules ask for --------------------------------------------------------
 
     def act(self, decision: Decision, now: float, active_users: int = 0) -> Change:
-        """Carry out what :func:`~heatshield_alerts.policy.decide` decided.
+        """Carry out what :func:`~heatshield_alerts.trip_policy.decide` decided.
 
         Call it at every evaluation for every alert that fires: that holds the entry for as long as
         the alert fires, and tries again after a refusal. What repeats is not recorded again.

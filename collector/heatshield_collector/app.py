@@ -110,7 +110,7 @@ class Collector:
         held = held_drafts(self._store.held(), now.epoch_ns)
         core.breakers.restore(held, now)
         self._pipeline = Pipeline(
-            self._store, core.charging, FORMATS, clock, settings.queue_mib * _MIB
+            self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
         )
         self._retention = threading.Thread(
             target=self._expire, name="heatshield-retention", daemon=True
@@ -150,7 +150,7 @@ class Collector:
         metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._pipeline.queued_bytes)
         metrics.gauge(names.STORE_BYTES, lambda: self._store.sizes()["bytes"])
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
-        metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.charging.dropped)
+        metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.analysis.dropped)
         metrics.causes(
             names.STREAMS_CUT_OFF,
             "Listeners of /api/events that fell behind.",

@@ -7,7 +7,7 @@ from heatshield.clock import Clock
 from heatshield.contract import PlatformMode
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.rules import RuleGroup, RuleRunner
-from heatshield_collector.charging import Charging
+from heatshield_collector.analysis import Analysis
 from heatshield_collector.control import Breakers, ControlLoop, Outlets
 from heatshield_collector.detect import Detection, Durations, HotRules
 from heatshield_collector.link import Linker
@@ -42,7 +42,7 @@ class Core:
         detection: loads and detectors.
         durations: of calls.
         control: the rounds of evaluation.
-        charging: takes in batches of spans.
+        analysis: takes in batches of spans.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Core:
             clock,
             settings.cold_start_s,
         )
-        self.charging = Charging(
+        self.analysis = Analysis(
             Linker(),
             self.detection,
             self.durations,

@@ -110,7 +110,7 @@ class Simulation:
             wake=self._wake,
         )
         self.breakers = core.breakers
-        self._control, self._charging = core.control, core.charging
+        self._control, self._analysis = core.control, core.analysis
         self._began_s = self.clock.monotonic()
         self._listens_s = self._began_s
         self._batch_s = self._began_s
@@ -128,7 +128,7 @@ class Simulation:
 
     def dropped(self) -> dict[str, float]:
         """Charges that linking let go of, by cause."""
-        return self._charging.dropped()
+        return self._analysis.dropped()
 
     def samples(self) -> Iterator[Sample]:
         """The series of this moment, as ``/metrics`` has them."""
@@ -171,7 +171,7 @@ class Simulation:
     def charge(self, spans: pa.Table) -> None:
         """Take in decoded spans (``model.SPANS``) at this moment."""
         now = self.clock.now()
-        self._charging.detect(spans, now)
+        self._analysis.detect(spans, now)
         self._batch_s = now.monotonic_s
         self.advance(0.0)
 
@@ -187,7 +187,7 @@ class Simulation:
             if round_s <= idle_s:
                 self._round(due_s)
             else:
-                self._charging.settle(self.clock.now())
+                self._analysis.settle(self.clock.now())
                 self._batch_s = due_s
         self.clock.advance(max(0.0, ends_s - self.clock.monotonic()))
 

@@ -18,7 +18,7 @@ from heatshield.api import (
     status,
     user,
 )
-from heatshield.breakers.expiry import DeadlineExceeded
+from heatshield.breakers.deadline_exceeded import DeadlineExceeded
 from heatshield.rejection import BreakerOpen, is_rejection, raise_for_rejection
 from heatshield.settings import SettingsError
 

@@ -10,7 +10,7 @@ from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock
 from heatshield.context.deadline import TIME
@@ -19,7 +19,7 @@ from heatshield.contract import BreakerMode
 from heatshield.counters import fail_open
 from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 from heatshield.integrations.registry import Registry
 from heatshield.integrations.services import Services
 from heatshield.metrics.calls import count

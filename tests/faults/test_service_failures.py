@@ -240,7 +240,7 @@ def test_an_integration_that_raises_at_its_installation_is_left_out(monkeypatch,
         ("heatshield.tracing.provider.Tracer._started", "span start"),
         ("heatshield.runtime.Runtime.finished", "span end"),
         ("heatshield.tracing.stamp.attributes_of", "cost"),
-        ("heatshield.breakers.table.BreakerTable.decide", "decide"),
+        ("heatshield.breakers.lease_table.BreakerTable.decide", "decide"),
         ("heatshield.export.records.encode", "export"),
     ],
 )

@@ -11,9 +11,9 @@ from moments import at
 
 from heatshield import names
 from heatshield.contract import BreakerMode
-from heatshield_alerts.policy import Evidence, Trip, decide
 from heatshield_alerts.rules import RuleRunner, load_text
 from heatshield_alerts.series import InstantSamples, Sample
+from heatshield_alerts.trip_policy import Evidence, Trip, decide
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 RULES, TEST = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

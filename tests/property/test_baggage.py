@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 
 from heatshield.context.propagator import MAX_BAGGAGE_BYTES, MAX_BAGGAGE_MEMBERS, RequestPropagator
 from heatshield.context.request import Request, request_in, with_request
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
 
 NAMES = st.text("!#$%&'*+.^_`|~-0aZ", min_size=1, max_size=20)

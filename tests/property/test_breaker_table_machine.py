@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from heatshield.breakers.table import Applied, BreakerTable, Reason
+from heatshield.breakers.lease_table import Applied, BreakerTable, Reason
 from heatshield.contract import (
     RAMP_S,
     BreakerEntry,

@@ -16,9 +16,9 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from heatshield.context.request import Request
 from heatshield.counters import COUNTERS
 from heatshield.export.attributes import forget
-from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
-from heatshield.identity.sources import Identity
+from heatshield.export.payloads import encode
+from heatshield.identity.identify import Identity
 from heatshield.names import CALL, ENDUSER_ID
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from heatshield.counters import COUNTERS
-from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.payloads import encode
 from heatshield.integrations.logs import logging as logging_integration
 from heatshield.integrations.logs import loguru as loguru_integration
 from heatshield.integrations.logs import structlog as structlog_integration

@@ -24,9 +24,9 @@ from heatshield_alerts import (
     Refuse,
     Trip,
 )
-from heatshield_alerts.breaker import COOL_S, HALF_OPEN_S, PROBE_RATE_PER_S
 from heatshield_alerts.breaker_changes import HISTORY
 from heatshield_alerts.caps import Caps
+from heatshield_alerts.held_breaker import COOL_S, HALF_OPEN_S, PROBE_RATE_PER_S
 from heatshield_alerts.instances import LIVE_S, Instances
 from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
 

@@ -5,7 +5,7 @@ import timeit
 import pytest
 
 from heatshield.breakers.gate import Gate
-from heatshield.breakers.table import MAX_ENTRIES, Applied, BreakerTable, Reason
+from heatshield.breakers.lease_table import MAX_ENTRIES, Applied, BreakerTable, Reason
 from heatshield.clock import ManualClock
 from heatshield.contract import (
     RAMP_S,

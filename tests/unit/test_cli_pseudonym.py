@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from heatshield.cli.app import app
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
 
 KEY = "a key for tests"

@@ -3,7 +3,7 @@
 import pytest
 from control_platform import BASE, Platform
 
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.contract import (
     PlatformMode,
     Report,

@@ -15,9 +15,8 @@ import generate
 import heatshield
 import inventory
 from heatshield import names
-from heatshield.identity.sources import SOURCES, Identity
+from heatshield.identity.identify import SOURCES, Identity
 from heatshield.settings import ServiceSettings, load
-from heatshield_alerts import policy
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.rules.template import Template
 from heatshield_collector.detect import COSTS, WINDOWS_S
@@ -142,7 +141,7 @@ def names_in(module):
 @pytest.mark.parametrize("page", WRITTEN)
 def test_every_name_on_a_page_exists(page):
     text = WRITTEN[page]
-    known = names_in(names) | names_in(policy) | set(import_packages())
+    known = names_in(names) | names_in(trip_policy) | set(import_packages())
     said = set(re.findall(r"\bheatshield_\w+", text))
     assert {name.removesuffix("_bucket") for name in said} <= known
     assert set(re.findall(r"\bHEATSHIELD_[A-Z_]+", text)) <= set(variables())

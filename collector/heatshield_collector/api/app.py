@@ -21,8 +21,8 @@ from heatshield_collector.api import (
     users,
     watch,
 )
-from heatshield_collector.api.access import asks, guard_documentation
 from heatshield_collector.api.errors import add_error_handlers, documented
+from heatshield_collector.api.scopes import asks, guard_documentation
 from heatshield_collector.ports import Ports
 
 __all__ = ["create_app"]

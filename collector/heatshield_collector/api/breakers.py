@@ -7,9 +7,9 @@ from starlette.exceptions import HTTPException
 
 from heatshield import names
 from heatshield.contract import BreakerEntry, Report
-from heatshield_collector.api.access import REFUSALS
 from heatshield_collector.api.answers import Cleared, Reported
 from heatshield_collector.api.errors import documented
+from heatshield_collector.api.scopes import REFUSALS
 from heatshield_collector.ports import Ports, TripRequest
 
 __all__ = ["router"]

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from heatshield_collector.api.access import REFUSALS
 from heatshield_collector.api.answers import Mode, ModeChange
+from heatshield_collector.api.scopes import REFUSALS
 from heatshield_collector.ports import Ports
 
 __all__ = ["router"]

@@ -19,7 +19,7 @@ from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
-from heatshield_alerts.policy import Decision
+from heatshield_alerts.trip_policy import Decision
 from heatshield_collector.control.outlets import Publishes, Writes
 from heatshield_collector.events import Signal
 from heatshield_collector.ports import TripRefusedError, TripRequest

@@ -9,9 +9,9 @@ from typing import Any, Final
 from heatshield import names
 from heatshield.call_key import CallKey
 from heatshield.clock import Clock, Instant
-from heatshield_alerts.policy import Evidence, decide, key_of
 from heatshield_alerts.rules import Alert, AlertState, RuleRunner, Transition
 from heatshield_alerts.series import Sample
+from heatshield_alerts.trip_policy import Evidence, decide, key_of
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.series import (

@@ -1,11 +1,11 @@
 """Loads, baselines and detectors -> findings."""
 
-from heatshield_collector.detect.detection import Detection, Profile, all_detectors
-from heatshield_collector.detect.detector import Capacity, Detector, Sources
+from heatshield_collector.detect.detectors import Detection, Profile, all_detectors
 from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.hot_user import HotRules
 from heatshield_collector.detect.loads import COSTS, Load, LoadedCall, Loads
+from heatshield_collector.detect.protocol import Capacity, Detector, Sources
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [

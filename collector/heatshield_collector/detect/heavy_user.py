@@ -4,8 +4,8 @@ from typing import Final
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
-from heatshield_collector.detect.detector import Sources
 from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.protocol import Sources
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName
 from heatshield_collector.link import Linked
 

@@ -21,8 +21,8 @@ import pyarrow as pa
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
 from heatshield_collector.detect.clip import Clip, counters_of
-from heatshield_collector.detect.detector import Sources
 from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.protocol import Sources
 from heatshield_collector.detect.windows import WindowName, Windows
 from heatshield_collector.link import Linked
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from heatshield.breakers.event_stream import EventStream
+from heatshield.breakers.lease_table import Applied, BreakerTable
 from heatshield.breakers.reports import Reports
 from heatshield.breakers.server_sent_events import Event
-from heatshield.breakers.table import Applied, BreakerTable
 from heatshield.clock import Clock
 from heatshield.contract import Delta, Snapshot, StateVersion, decode
 from heatshield.export.connection import Connection

@@ -5,7 +5,7 @@ from typing import Final
 
 from opentelemetry.trace import get_current_span
 
-from heatshield.breakers.table import BreakerTable, Decision, Reason
+from heatshield.breakers.lease_table import BreakerTable, Decision, Reason
 from heatshield.clock import Clock
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS

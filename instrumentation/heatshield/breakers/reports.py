@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.contract import RENEW_S, Report, StateVersion
 from heatshield.export.answer import Unreachable
 from heatshield.export.connection import Connection

@@ -13,7 +13,7 @@ from typing import Final
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from heatshield.breakers.follow import REQUEST_TIMEOUT_S, Follower
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import Clock
 from heatshield.contract import ContractError
 from heatshield.counters import COUNTERS, fail_open

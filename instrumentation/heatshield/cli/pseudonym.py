@@ -8,8 +8,8 @@ import typer
 
 from heatshield.cli.errors import CliError
 from heatshield.cli.options import AsJson
+from heatshield.identity.identify import acceptable
 from heatshield.identity.pseudonym import pseudonym as pseudonym_of
-from heatshield.identity.sources import acceptable
 from heatshield.settings import ServiceSettings, load
 
 __all__ = ["pseudonym"]

@@ -28,7 +28,7 @@ from heatshield.context.allowed_hosts import AllowedHosts
 from heatshield.context.request import Request, request_in, with_request
 from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 from heatshield.counters import COUNTERS
-from heatshield.identity.sources import BAGGAGE, Identity
+from heatshield.identity.identify import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.sanitize.sanitizer import SANITIZER
 

@@ -14,7 +14,7 @@ from opentelemetry.context import Context, attach, detach
 
 from heatshield.context.request import Request, with_request
 from heatshield.counters import fail_open
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 
 __all__ = ["UserScope", "user_scope"]
 

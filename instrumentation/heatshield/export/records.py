@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from heatshield.counters import COUNTERS
-from heatshield.export.encode import Payload, encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.payloads import Payload, encode
 from heatshield.export.urgency import Urgency
 from heatshield.names import COST_ELEMENTS
 from heatshield.settings import ServiceSettings

@@ -15,7 +15,7 @@ from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
 from heatshield.export.answer import Unreachable
 from heatshield.export.connection import Connection
-from heatshield.export.encode import Payload
+from heatshield.export.payloads import Payload
 from heatshield.export.retry_policy import (
     HOLD_S,
     Delivered,

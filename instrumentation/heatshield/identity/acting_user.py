@@ -21,7 +21,7 @@ class ActingUser:
         user: the acting user, a pseudonym if those are in use; ``None`` while unknown.
         raw_user: the id behind the pseudonym, where one is in use and this process knows it; it
             never leaves the process and is kept only to be masked.
-        source: where the user was named, one of :data:`heatshield.identity.sources.SOURCES`.
+        source: where the user was named, one of :data:`heatshield.identity.identify.SOURCES`.
         aliases: of all users that the request names, as far as their raw ids are known.
     """
 

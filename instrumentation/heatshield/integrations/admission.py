@@ -6,7 +6,7 @@ protocol: ``servers/refusal.py`` over HTTP, ``rpc/grpc_calls.py`` and ``rpc/thri
 
 from opentelemetry.trace import Span
 
-from heatshield.breakers.expiry import DeadlineExceeded, expiry_in
+from heatshield.breakers.deadline_exceeded import DeadlineExceeded, expiry_in
 from heatshield.breakers.gate import GATE
 from heatshield.context.deadline import TIME, Deadline
 from heatshield.context.request import Request

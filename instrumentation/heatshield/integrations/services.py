@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from heatshield.context.propagator import RequestPropagator
 from heatshield.export.logs import LogEvent
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
 
 if TYPE_CHECKING:

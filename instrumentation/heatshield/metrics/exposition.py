@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from heatshield.metrics import multiprocess
 from heatshield.metrics.families import OWN
-from heatshield.process.fork_guard import unforked
+from heatshield.metrics.fork_guard import unforked
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

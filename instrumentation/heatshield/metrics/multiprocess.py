@@ -142,7 +142,7 @@ class _OverProcesses(Collector):
             self._mirror.write()
         folder = Path(os.environ[FOLDER_KEY])
         sweep(folder)
-        # A file that another worker has made and not yet filled is empty: the library can't read it.
+        # The library can't read a file that another worker has made and not yet filled.
         files = [str(file) for file in sorted(folder.glob("*.db")) if _size(file)]
         return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call,no-any-return]
 

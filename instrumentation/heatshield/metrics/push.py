@@ -11,9 +11,9 @@ from heatshield.counters import COUNTERS
 from heatshield.export.answer import Unreachable
 from heatshield.export.connection import Connection
 from heatshield.metrics.families import OWN
+from heatshield.metrics.fork_guard import unforked
 from heatshield.metrics.otlp import Moment, encode
 from heatshield.names import OTLP_METRICS_PATH
-from heatshield.process.fork_guard import unforked
 from heatshield.settings import ServiceSettings
 
 __all__ = ["LAST_S", "Push"]

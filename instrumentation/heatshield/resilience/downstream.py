@@ -13,7 +13,7 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind, get_current_span
 
-from heatshield.breakers.expiry import DeadlineExceeded
+from heatshield.breakers.deadline_exceeded import DeadlineExceeded
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.deadline import HOP_S, deadline_in, left_s
 from heatshield.counters import COUNTERS

@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
-from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
+from heatshield.breakers.deadline_exceeded import DeadlineExceeded, is_expiry
 from heatshield.counters import fail_open
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.rejection import BreakerOpen, is_rejection

@@ -7,7 +7,7 @@ from recording_committer import RecordingCommitter
 from starlette.routing import Route
 
 from heatshield.call_key import DEFAULT_TENANT
-from heatshield_collector.api.access import scope_of
+from heatshield_collector.api.scopes import scope_of
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake.grpc import GRPC_SERVICES
 from heatshield_collector.intake.http import routes

@@ -9,7 +9,7 @@ import pytest
 
 from heatshield import runtime
 from heatshield.breakers.event_stream import EventStream
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import SystemClock
 from heatshield.export.connection import Connection

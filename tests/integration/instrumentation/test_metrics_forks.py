@@ -2,7 +2,7 @@
 
 HOLDING = """
 import os, sys, threading, time
-from heatshield.process.fork_guard import unforked
+from heatshield.metrics.fork_guard import unforked
 
 lock, reading = threading.Lock(), threading.Event()
 
@@ -46,7 +46,7 @@ def test_a_collector_that_forks_while_it_is_read_does_not_wait_for_itself_for_ev
     done = run_python(
         """
 import os
-from heatshield.process.fork_guard import unforked
+from heatshield.metrics.fork_guard import unforked
 with unforked():
     child = os.fork()
     if child == 0:

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.trace import SpanKind, get_tracer
 
 from heatshield import runtime
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import MAX_RECONNECT_S, Watch
 from heatshield.clock import ManualClock
 from heatshield.contract import RENEW_S, SILENCE_S

@@ -7,7 +7,7 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from heatshield.context.allowed_hosts import AllowedHosts
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request, request_in, with_request
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import heatshield
-from heatshield.breakers.expiry import DeadlineExceeded, is_expiry
+from heatshield.breakers.deadline_exceeded import DeadlineExceeded, is_expiry
 from heatshield.clock import ManualClock
 from heatshield.context.deadline import (
     HOP_S,

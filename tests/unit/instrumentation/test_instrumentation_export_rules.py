@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from heatshield.counters import COUNTERS
 from heatshield.export.answer import Answer
-from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.payloads import encode
 from heatshield.export.retry_policy import (
     HOLD_S,
     MAX_ATTEMPTS,

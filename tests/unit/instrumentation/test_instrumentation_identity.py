@@ -10,7 +10,7 @@ from opentelemetry.trace import get_current_span
 
 from heatshield.context.propagator import MAX_BAGGAGE_BYTES, RequestPropagator
 from heatshield.context.request import Request, request_in, with_request
-from heatshield.identity.sources import Identity, acceptable
+from heatshield.identity.identify import Identity, acceptable
 from heatshield.settings import ServiceSettings
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

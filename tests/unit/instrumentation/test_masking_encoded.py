@@ -11,10 +11,10 @@ from opentelemetry.trace import SpanKind
 
 from heatshield.context.request import Request, with_request
 from heatshield.export.attributes import forget
-from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.payloads import encode
+from heatshield.identity.identify import Identity
 from heatshield.identity.pseudonym import pseudonym
-from heatshield.identity.sources import Identity
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from heatshield.export.attributes import forget
-from heatshield.export.encode import encode
 from heatshield.export.logs import LogEvent
+from heatshield.export.payloads import encode
 from heatshield.sanitize.redaction import Redaction
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings

@@ -7,7 +7,7 @@ import threading
 import pytest
 from opentelemetry.trace import get_tracer
 
-from heatshield.breakers.table import BreakerTable
+from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import RESTART_S, Watch
 from heatshield.clock import ManualClock
 from heatshield.counters import COUNTERS

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from heatshield.breakers.expiry import is_expiry
+from heatshield.breakers.deadline_exceeded import is_expiry
 from heatshield.rejection import Response, is_rejection
 from heatshield.resilience.local_breaker import Outcome
 

@@ -23,7 +23,7 @@ from heatshield.breakers.gate import GATE
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
-from heatshield.identity.sources import Identity
+from heatshield.identity.identify import Identity
 from heatshield.names import COST_BYTES
 from heatshield.rejection import BreakerOpen
 from heatshield.tracing.failure import fail

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 from opentelemetry.trace import Span, SpanKind
 
-from heatshield.breakers.expiry import expiry_in
+from heatshield.breakers.deadline_exceeded import expiry_in
 from heatshield.context.span_like import attributes_of
 from heatshield.rejection import refusal_in
 

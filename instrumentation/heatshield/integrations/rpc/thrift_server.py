@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_co
 
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
-from heatshield.identity.sources import HEADER, Found
+from heatshield.identity.identify import HEADER, Found
 from heatshield.integrations.admission import admit
 from heatshield.integrations.rpc.thrift_field import Attributed, WithField, rejection
 from heatshield.integrations.services import Services

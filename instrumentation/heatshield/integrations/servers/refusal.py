@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from opentelemetry.trace import get_current_span
 
-from heatshield.breakers.expiry import EXPIRED_STATUS
+from heatshield.breakers.deadline_exceeded import EXPIRED_STATUS
 from heatshield.context.request import request_in
 from heatshield.integrations.admission import Refusal, refusal_behind
 from heatshield.rejection import UNAVAILABLE, BreakerOpen

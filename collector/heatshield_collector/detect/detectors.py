@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
-from heatshield_collector.detect.detector import Capacity, Detector, Sources
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
 from heatshield_collector.detect.loads import Loads
+from heatshield_collector.detect.protocol import Capacity, Detector, Sources
 from heatshield_collector.link import Linked
 
 __all__ = ["Detection", "Profile", "all_detectors"]

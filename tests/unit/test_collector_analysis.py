@@ -7,7 +7,7 @@ from heatshield import names
 from heatshield.clock import ManualClock
 from heatshield.contract import PlatformMode
 from heatshield_alerts.breaker_control import BreakerControl
-from heatshield_collector.charging import Charging
+from heatshield_collector.analysis import Analysis
 from heatshield_collector.control import Breakers
 from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
@@ -33,7 +33,7 @@ class Rig:
         )
         self.detection = Detection(lambda _: 4.0)
         self.durations, self.woken = Durations(), []
-        self.charging = Charging(
+        self.analysis = Analysis(
             Linker(),
             self.detection,
             self.durations,
@@ -43,7 +43,7 @@ class Rig:
         )
 
     def charge(self, *rows):
-        return self.charging.charge(table(rows), self.clock.now())
+        return self.analysis.charge(table(rows), self.clock.now())
 
     def top(self):
         found = self.detection.loads.top("busy", "10s", 9, self.clock.monotonic())
@@ -78,16 +78,16 @@ def test_a_batch_that_is_delivered_again_changes_no_load_rate_or_duration():
         rig.charge(*rows)
     assert rig.top() == {"u": 0.01}
     assert rig.requests() == {"ok": 1, "error": 0, "rejected": 1}
-    assert rig.charging.dropped()["duplicate"] == 4
+    assert rig.analysis.dropped()["duplicate"] == 4
 
 
 def test_what_no_span_names_a_user_of_is_charged_to_no_user_also_when_no_batch_comes():
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9))
     rig.clock.advance(PATIENCE_NS / 1e9)
-    rig.charging.settle(rig.clock.now())
+    rig.analysis.settle(rig.clock.now())
     assert rig.top() == {None: 0.01}
-    rig.charging.settle(rig.clock.now())
+    rig.analysis.settle(rig.clock.now())
     assert rig.top() == {None: 0.01}
 
 
@@ -95,7 +95,7 @@ def test_a_user_called_unknown_is_charged_apart_from_what_no_user_is_known_of():
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9), span(2, trace=8, user="unknown", duration_ns=2 * 10**7))
     rig.clock.advance(PATIENCE_NS / 1e9)
-    rig.charging.settle(rig.clock.now())
+    rig.analysis.settle(rig.clock.now())
     assert rig.top() == {None: 0.01, "unknown": 0.02}
 
 
@@ -103,7 +103,7 @@ def test_a_wall_clock_that_jumps_settles_nothing_early():
     rig = Rig()
     rig.charge(span(1, trace=7, parent=9))
     rig.clock.step_wall_clock(3600)
-    rig.charging.settle(rig.clock.now())
+    rig.analysis.settle(rig.clock.now())
     rig.charge(span(2, trace=7, user="u"))
     assert rig.top() == {"u": 0.02}
 
@@ -141,8 +141,8 @@ def test_an_instance_that_watches_keeps_the_workers_it_reported():
 def test_every_cause_of_a_lost_charge_is_reported():
     rig = Rig()
     rig.charge(span(1, parent=99, kind=INTERNAL, start_ns=START_NS))
-    causes = rig.charging.dropped()
-    linker = rig.charging._linker
+    causes = rig.analysis.dropped()
+    linker = rig.analysis._linker
     assert {f"pending_{cause}" for cause in linker.pending.dropped} <= causes.keys()
     assert not any(causes.values())
     assert {"waiting_children", "users_forgotten_early", "seen_forgotten_early"} <= causes.keys()

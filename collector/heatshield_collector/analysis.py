@@ -17,10 +17,10 @@ from heatshield_collector.link.grouping import pairs_of
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
 
-__all__ = ["Charging"]
+__all__ = ["Analysis"]
 
 
-class Charging:
+class Analysis:
     """Implements :class:`heatshield_collector.pipeline.Charges`.
 
     Args:

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from heatshield.counters import fail_open
 from heatshield.identity.acting_user import ActingUser
-from heatshield.identity.extract import claim_in, cookie_in, ids_of, pairs_in, parameters_in
+from heatshield.identity.credentials import claim_in, cookie_in, ids_of, pairs_in, parameters_in
 from heatshield.identity.pseudonym import is_pseudonym
 from heatshield.identity.pseudonym_cache import Aliases
 from heatshield.settings import ServiceSettings

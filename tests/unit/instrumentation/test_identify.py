@@ -10,8 +10,8 @@ import pytest
 from starlette.authentication import SimpleUser, UnauthenticatedUser
 
 from heatshield.context.request import Request, latest
+from heatshield.identity.identify import SOURCES, Identity
 from heatshield.identity.pseudonym import pseudonym
-from heatshield.identity.sources import SOURCES, Identity
 from heatshield.settings import ServiceSettings, SettingsError, load
 
 KEY = "a key for tests"
