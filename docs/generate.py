@@ -19,6 +19,7 @@ import inventory
 from heatshield import names
 from heatshield.cli.app import app
 from heatshield.settings import number_range
+from heatshield_alerts import trip_policy
 from heatshield_collector.events import EVENTS
 
 __all__ = ["REFERENCE", "reference"]

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
+from heatshield.fork_locks import IMPORTING
 from heatshield.settings import ServiceSettings, load
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def instrument(service: str | None = None, **settings: object) -> None:
     if not loaded.enabled:
         return
     try:
-        from heatshield.runtime import begin
+        with IMPORTING:
+            from heatshield.runtime import begin
 
         begin(loaded)
     except Exception:
@@ -82,7 +84,8 @@ def user(id: str) -> AbstractContextManager[None]:  # noqa: A002  # the public n
 def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002  # the public name
     """Add to the cost of the current span: collection elements, database rows, bytes moved."""
     if _runtime() is not None:
-        from heatshield.tracing.stamp import add_cost
+        with IMPORTING:
+            from heatshield.tracing.stamp import add_cost
 
         add_cost(elements, rows, bytes)
 
@@ -96,7 +99,8 @@ def guard(name: str) -> "Guard":
     Raises, on entering:
         BreakerOpen: if it is tripped for the acting user.
     """
-    from heatshield.breakers.guard import Guard
+    with IMPORTING:
+        from heatshield.breakers.guard import Guard
 
     return Guard(name)
 
@@ -111,7 +115,8 @@ def breaker(
         fallback: called with the same arguments instead, when a breaker refuses the call or
             something within it; without one, :class:`heatshield.BreakerOpen` is raised.
     """
-    from heatshield.breakers.guard import breaker as decorate
+    with IMPORTING:
+        from heatshield.breakers.guard import breaker as decorate
 
     return decorate(name, fallback)
 
@@ -147,7 +152,8 @@ def deadline(seconds: float | None) -> "DeadlineScope":
     Raises, from calls in the block:
         DeadlineExceeded: if one is not started because no time is left.
     """
-    from heatshield.context.deadline import DeadlineScope
+    with IMPORTING:
+        from heatshield.context.deadline import DeadlineScope
 
     return DeadlineScope(seconds)
 

@@ -1,4 +1,4 @@
-"""Locks that a fork does not hand down.
+"""Locks that a fork does not hand down, and locks that a fork waits for.
 
 Only the thread that forks lives on in the child. A lock that another thread held at that moment
 would stay locked there for ever; a lock that is made here is free in the child, as those of
@@ -13,7 +13,7 @@ import threading
 from typing import Final, Protocol, cast
 from weakref import WeakSet
 
-__all__ = ["lock", "reentrant_lock"]
+__all__ = ["IMPORTING", "ForkBarrier", "lock", "reentrant_lock"]
 
 
 class _Lock(Protocol):
@@ -47,3 +47,41 @@ def _free() -> None:
 
 
 os.register_at_fork(after_in_child=_free)
+
+
+class ForkBarrier:
+    """A reentrant lock that a fork waits for.
+
+    What happens under it takes locks that are not ours, and that nobody would free in the child. A
+    fork waits by the system's time, for it is the operating system that forks.
+
+    Args:
+        most_s: how long a fork waits at most; under the lock may run what is not ours.
+    """
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+        self._lock = reentrant_lock()
+        self._forking = threading.local()
+        os.register_at_fork(before=self._before, after_in_parent=self._after)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def _before(self) -> None:
+        self._forking.waited = self._lock.acquire(timeout=self._most_s)
+
+    def _after(self) -> None:
+        if self._forking.waited:
+            self._lock.release()
+
+
+IMPORTING: Final = ForkBarrier(most_s=5.0)
+"""Held while something of ours is imported that only some services need, and they only late.
+
+Python's lock of a module that another thread was importing at a fork stays locked in the child, and
+the child's first import of it waits for ever.
+"""

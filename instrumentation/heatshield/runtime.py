@@ -13,7 +13,7 @@ from heatshield.clock import Clock, SystemClock
 from heatshield.context.request import call_in, request_in
 from heatshield.context.user_scope import UserScope, user_scope
 from heatshield.counters import COUNTERS, fail_open
-from heatshield.fork_locks import lock
+from heatshield.fork_locks import IMPORTING, lock
 from heatshield.process.sigterm import SigtermHandler
 from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
@@ -167,7 +167,8 @@ def process(message: object) -> AbstractContextManager[None]:
     runtime = _RUNNING.get()
     if runtime is None:
         return nullcontext()
-    from heatshield.integrations.messaging.processing import Processing  # few services have queues
+    with IMPORTING:  # few services have queues
+        from heatshield.integrations.messaging.processing import Processing
 
     return Processing(message, runtime.propagator, runtime.identity)
 

@@ -17,6 +17,7 @@ import inventory
 from heatshield import names
 from heatshield.identity.identify import SOURCES, Identity
 from heatshield.settings import ServiceSettings, load
+from heatshield_alerts import trip_policy
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.rules.template import Template
 from heatshield_collector.detect import COSTS, WINDOWS_S

@@ -12,6 +12,7 @@ import heatshield
 import heatshield_collector
 import inventory
 from heatshield import names
+from heatshield_alerts import trip_policy
 from heatshield_collector.events import EVENTS
 from heatshield_collector.intake.grpc import GRPC_SERVICES
 

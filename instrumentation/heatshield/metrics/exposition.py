@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from heatshield.metrics import multiprocess
 from heatshield.metrics.families import OWN
-from heatshield.metrics.fork_guard import unforked
+from heatshield.metrics.registry_guard import REGISTRY_IN_USE
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -48,7 +48,7 @@ class Served(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All of it, read at once."""
-        with unforked():
+        with REGISTRY_IN_USE:
             return list(self._registry.collect())
 
     def restricted_registry(self, names: Iterable[str]) -> Collector:
@@ -65,13 +65,13 @@ def served() -> Served:
 
 def mirror() -> None:
     """Write our figures to the files of multi-process mode, while no fork begins."""
-    with unforked():
+    with REGISTRY_IN_USE:
         MIRROR.write()
 
 
 def retire() -> None:
     """Write them for the last time."""
-    with unforked():
+    with REGISTRY_IN_USE:
         MIRROR.retire()
 
 

@@ -11,8 +11,8 @@ from heatshield.counters import COUNTERS
 from heatshield.export.answer import Unreachable
 from heatshield.export.connection import Connection
 from heatshield.metrics.families import OWN
-from heatshield.metrics.fork_guard import unforked
 from heatshield.metrics.otlp import Moment, encode
+from heatshield.metrics.registry_guard import REGISTRY_IN_USE
 from heatshield.names import OTLP_METRICS_PATH
 from heatshield.settings import ServiceSettings
 
@@ -53,7 +53,7 @@ class Push:
     def send(self, timeout_s: float | None = None) -> None:
         """Send a snapshot."""
         now_ns = self._clock.time_ns()
-        with unforked():
+        with REGISTRY_IN_USE:
             families = list(self._collect())
         snapshot = encode(
             families, self._resource(), Moment(now_ns, self._start_ns, self._fresh_ns)

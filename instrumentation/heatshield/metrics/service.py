@@ -9,6 +9,7 @@ from wrapt.importer import register_post_import_hook
 
 from heatshield.clock import Clock
 from heatshield.counters import fail_open
+from heatshield.fork_locks import IMPORTING
 from heatshield.metrics.gc_pauses import GC_PAUSES
 from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.readings import READINGS, Reading
@@ -107,10 +108,11 @@ class ServiceMetrics:
             if self.started:
                 return
             self.started = True
-            from heatshield.metrics.periodic import PeriodicThread, Schedule
+            with IMPORTING:
+                from heatshield.metrics.periodic import PeriodicThread, Schedule
 
-            if self._schedule is None:
-                self._schedule = Schedule(self._what_to_do(), self._clock.monotonic())
+                if self._schedule is None:
+                    self._schedule = Schedule(self._what_to_do(), self._clock.monotonic())
             if self._schedule:
                 thread = PeriodicThread(self._schedule, self._finish, self._clock)
                 thread.start()
@@ -146,7 +148,8 @@ class ServiceMetrics:
     def page(self) -> App:
         """The ASGI application that answers at :attr:`path`."""
         if self._page is None:
-            from heatshield.metrics.exposition import asgi_app
+            with IMPORTING:
+                from heatshield.metrics.exposition import asgi_app
 
             self._page = asgi_app()
         return self._page

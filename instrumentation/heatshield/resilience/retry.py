@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from heatshield.breakers.deadline_exceeded import DeadlineExceeded, is_expiry
 from heatshield.counters import fail_open
+from heatshield.fork_locks import IMPORTING
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.rejection import BreakerOpen, is_rejection
 from heatshield.resilience.attempts import RETRIES
@@ -133,9 +134,8 @@ def _count(state: RetryState, name: str) -> None:
 def _allowed(found: object, name: str) -> bool:
     if is_final(found):
         return False
-    from heatshield.context.deadline import (
-        left_s,  # brings OpenTelemetry in, and is needed only here
-    )
+    with IMPORTING:  # it brings OpenTelemetry in, and is needed only here
+        from heatshield.context.deadline import left_s
 
     now = RETRIES.monotonic()
     left = left_s(now)

@@ -2,12 +2,12 @@
 
 HOLDING = """
 import os, sys, threading, time
-from heatshield.metrics.fork_guard import unforked
+from heatshield.metrics.registry_guard import REGISTRY_IN_USE
 
 lock, reading = threading.Lock(), threading.Event()
 
 def read(for_s):
-    with unforked(), lock:
+    with REGISTRY_IN_USE, lock:
         reading.set()
         time.sleep(for_s)
 
@@ -18,11 +18,11 @@ def fork_while_somebody_reads(for_s):
     child = os.fork()
     if child == 0:
         free = lock.acquire(timeout=1)
-        with unforked():  # and the guard itself is free in the child
+        with REGISTRY_IN_USE:  # and the guard itself is free in the child
             os._exit(0 if free else 3)
     took_s = time.monotonic() - began
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with unforked():
+    with REGISTRY_IN_USE:
         return code, took_s
 """
 
@@ -46,15 +46,15 @@ def test_a_collector_that_forks_while_it_is_read_does_not_wait_for_itself_for_ev
     done = run_python(
         """
 import os
-from heatshield.metrics.fork_guard import unforked
-with unforked():
+from heatshield.metrics.registry_guard import REGISTRY_IN_USE
+with REGISTRY_IN_USE:
     child = os.fork()
     if child == 0:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 child = os.fork()
 if child == 0:
-    with unforked():
+    with REGISTRY_IN_USE:
         os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """

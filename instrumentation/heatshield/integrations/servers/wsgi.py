@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from opentelemetry.context import attach, detach
 
 from heatshield.counters import fail_open
+from heatshield.fork_locks import IMPORTING
 from heatshield.integrations.servers.server_request import (
     KEY,
     Headers,
@@ -104,7 +105,8 @@ class ServerMiddleware:
 
     def _metrics(self) -> Application:
         if self._page is None:
-            from heatshield.metrics.exposition import wsgi_app
+            with IMPORTING:
+                from heatshield.metrics.exposition import wsgi_app
 
             self._page = cast("Application", wsgi_app())
         return self._page

@@ -200,3 +200,35 @@ sell("u-1")
 assert heatshield.flush()
 assert Finder.found == [], Finder.found
 """)
+
+
+def test_no_import_of_ours_is_left_half_done_in_a_child(run_python, tmp_path):
+    """A guard's first use in a thread imports what guards need; the child needs it, too."""
+    done = run_python(
+        """
+import heatshield, os, sys, threading, time
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "heatshield.context.request":
+            importing.set()
+            time.sleep(0.3)
+
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=heatshield.guard, args=("sell",))
+thread.start()
+assert importing.wait(10)
+pid = os.fork()
+if pid == 0:
+    heatshield.guard("sell")
+    os._exit(0)
+thread.join()
+deadline = time.monotonic() + 10
+while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+    assert time.monotonic() < deadline, (os.kill(pid, 9), "the child waits for ever")
+    time.sleep(0.01)
+assert ended[1] == 0
+"""
+    )
+    assert done.returncode == 0, done.stderr
