@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
+from heatshield import forks
 from heatshield.breakers.gate import GATE
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.request import call_in, request_in
@@ -87,22 +88,16 @@ class _Running:
     @fail_open("fork", None)
     def _before_fork(self) -> None:
         SIGTERM_HANDLER.before_fork()
-        if self._runtime is not None:
-            self._runtime.exporter.before_fork()
-            self._runtime.metrics.before_fork()
+        forks.before(self._runtime)
 
     @fail_open("fork", None)
     def _after_fork_in_parent(self) -> None:
         SIGTERM_HANDLER.after_fork_in_parent()
-        if self._runtime is not None:
-            self._runtime.exporter.after_fork_in_parent()
-            self._runtime.metrics.after_fork_in_parent()
+        forks.after_in_parent(self._runtime)
 
     def _after_fork(self) -> None:
         SIGTERM_HANDLER.after_fork()
-        COUNTERS.after_fork()
-        if self._runtime is not None:
-            self._runtime.after_fork()
+        forks.after_in_child(self._runtime)
 
 
 _RUNNING: Final = _Running()

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from time import time_ns
 from typing import Final
 
 from opentelemetry import trace
@@ -16,7 +15,6 @@ from heatshield.clock import Clock
 from heatshield.context.deadline import TIME
 from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
-from heatshield.counters import fail_open
 from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
 from heatshield.identity.identify import Identity
@@ -29,7 +27,7 @@ from heatshield.process.shutdown import ShutdownBudget
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, EndedSpan, Span
+from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, EndedSpan
 
 __all__ = ["Runtime"]
 
@@ -152,24 +150,3 @@ class Runtime:
         PROVIDER.outlet = PROVIDER.entered = None
         self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
         self.watch.stop(self.shutdown_budget.left_s)
-
-    @fail_open("fork", None)
-    def after_fork(self) -> None:
-        """Become another instance, with empty queues and threads of its own when needed."""
-        self.instance.renew()
-        self.exporter.after_fork()
-        self.metrics.after_fork()
-        self.watch.after_fork()
-        self.table.forget_rejections()
-        self._leave_spans_to_parent()
-
-    def _leave_spans_to_parent(self) -> None:
-        """The spans that a fork happens in are the parent's to end, though both go on in them."""
-        trace_id = trace.get_current_span().get_span_context().trace_id
-        forked_ns = time_ns()  # as spans read it, whatever the clock
-
-        def outlet(span: Span) -> None:
-            if span.trace_id != trace_id or span.start_time > forked_ns:
-                self.finished(span)
-
-        PROVIDER.outlet = outlet if trace_id else self.finished

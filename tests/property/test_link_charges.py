@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield_collector.link.charges import by_call, by_request, by_user, key_texts
+from heatshield_collector.link.charge_sums import by_call, by_request, by_user, key_texts
 
 names = st.text(st.sampled_from("ab\x1f\x1eü"), max_size=5)
 users = st.none() | names | st.just("unknown")

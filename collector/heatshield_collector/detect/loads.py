@@ -14,7 +14,7 @@ from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.sketch import HeavyHitters, Hitter
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
 from heatshield_collector.link import Linked
-from heatshield_collector.link.charges import by_call, by_user, sums
+from heatshield_collector.link.charge_sums import by_call, by_user, sums
 
 __all__ = ["COSTS", "Load", "LoadedCall", "Loads"]
 

@@ -1,14 +1,33 @@
-"""Charges: what spans cost, a row each, and their sums by request, by key, by user and by call."""
+"""Charges: what each span costs, and whom: its user, on its call.
 
-from collections.abc import Sequence
-from typing import Final
+A charge names its (user, service, call), where the call is the innermost enclosing one that a
+breaker can refuse: the span says so (``heatshield.call``), or, from services that are instrumented
+by something else, it is the nearest server span above it. Where the time was spent in a backend,
+the charge also names that.
+"""
 
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from heatshield.call_key import DEFAULT_TENANT, SEPARATOR
+from heatshield_collector.link.pending import Settled
 
-__all__ = ["CHARGES", "by_call", "by_request", "by_user", "key_texts", "sums"]
+__all__ = [
+    "CHARGES",
+    "Booleans",
+    "Integers",
+    "LinkedColumns",
+    "Owners",
+    "charged",
+    "settled_table",
+]
+
+Booleans = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 
 CHARGES: Final = pa.schema(
     [
@@ -34,73 +53,73 @@ CHARGES: Final = pa.schema(
 """One row a span that cost anything. Loads sum up busy time, elements, calls and errors; the other
 columns are for detectors that ask what was so expensive."""
 
-_SUMMED: Final = ("busy_us", "elements", "calls", "errors")
 
-_JOINT: Final = pa.scalar(SEPARATOR, pa.string())
-_TENANT: Final = pa.scalar(DEFAULT_TENANT, pa.string())
-_NOTHING: Final = pa.scalar("", pa.string())
-_NO_USER: Final = pa.scalar(None, pa.string())
+@dataclass(frozen=True, slots=True)
+class LinkedColumns:
+    """The columns of a batch that linking adds, one entry a span."""
 
-
-def key_texts(
-    tenants: pa.ChunkedArray, users: pa.ChunkedArray, services: pa.ChunkedArray,
-    calls: pa.ChunkedArray,
-) -> pa.ChunkedArray:  # fmt: skip
-    """:attr:`heatshield.call_key.CallKey.text` of each row; a scalar stands for all rows."""
-    head = [_without_separator(texts) for texts in (tenants, services, calls)]
-    # Nulls are left out: a row without a user has no fourth part.
-    return pc.binary_join_element_wise(*head, users, _JOINT, null_handling="skip")
+    traces: npt.NDArray[np.uint64]
+    identity: npt.NDArray[np.uint64]
+    roots: Booleans
+    rank: Integers
+    opens: Booleans
+    errors: Booleans
+    call: pa.Array
+    busy_ns: Integers
 
 
-def _without_separator(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    # Scalars are this module's own, for which each of these calls would be in vain.
-    known = texts is _TENANT or texts is _NOTHING
-    return texts if known else pc.replace_substring(texts, SEPARATOR, "")
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Whom a batch's spans are charged to.
 
-
-def by_request(charges: pa.Table) -> pa.Table:
-    """One row a (trace, user, service, call), with the text of its key in ``key``."""
-    keys = ["trace", "user", "service", "call", "eligible"]
-    rows = sums(charges, keys, [("trace_id", "first")])
-    texts = key_texts(_TENANT, *(rows.column(name) for name in ("user", "service", "call")))
-    return rows.append_column("key", texts)
-
-
-def by_user(requests: pa.Table) -> pa.Table:
-    """Rows of :func:`by_request` summed up by user, with the text of the user's key in ``key``."""
-    rows = sums(requests, ["user"])
-    texts = key_texts(_TENANT, rows.column("user"), _NOTHING, _NOTHING)
-    return rows.append_column("key", texts)
-
-
-def by_call(charges: pa.Table) -> pa.Table:
-    """One row a call that the cost arose in, with the text of its key (of no user) in ``key``.
-
-    A backend's time counts as the backend's own operation. A charge that is transferred to its user
-    counted here when it was charged to no user.
+    Attributes:
+        users: string[t], one a trace; null where none is known yet.
+        eligible: bool[t]: whether the trace may count towards a trip.
+        by_span: int[n]: the trace of each span that is charged.
     """
-    transferred = charges.column("transferred")
-    if pc.any(transferred).as_py():
-        charges = charges.filter(pc.invert(transferred))
-    backend = charges.column("backend")
-    spent = {
-        "service": pc.coalesce(backend, charges.column("service")),
-        "call": pc.if_else(
-            pc.is_valid(backend), charges.column("operation"), charges.column("call")
-        ),
-    }
-    costs = {name: charges.column(name) for name in _SUMMED}
-    rows = sums(pa.table(spent | costs), ["service", "call"])
-    texts = key_texts(_TENANT, _NO_USER, rows.column("service"), rows.column("call"))
-    return rows.append_column("key", texts)
+
+    users: pa.Array
+    eligible: pa.Array
+    by_span: pa.Array
 
 
-def sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
-    """The costs of the rows that share ``keys``; ``more`` has further (column, aggregate)."""
-    # "first" is defined for one thread only, and so is the order of the groups.
-    summed = rows.group_by(keys, use_threads=False).aggregate(
-        [(name, "sum") for name in _SUMMED] + list(more)
+def charged(
+    columns: dict[str, pa.Array], linked: LinkedColumns, rows: Integers, owners: Owners
+) -> pa.Table:
+    """:data:`CHARGES`, one row each of the spans at ``rows``."""
+    taken = pa.array(rows)
+    eligible = owners.eligible.take(owners.by_span)
+    return pa.table(
+        [
+            pa.array(linked.traces[rows]),
+            owners.users.take(owners.by_span),
+            columns["service"].take(taken),
+            linked.call.take(taken),
+            columns["backend"].take(taken),
+            columns["name"].take(taken),
+            pa.array(linked.busy_ns[rows] // 1000),
+            columns["elements"].take(taken),
+            pa.array(linked.opens[rows].astype(np.int64)),
+            pa.array((linked.errors & linked.opens)[rows].astype(np.int64)),
+            *(columns[name].take(taken) for name in ("rows", "bytes", "key_pattern", "size")),
+            # What a breaker refused is no reason to trip another: one cut would cascade.
+            pc.and_(eligible, columns["rejected"].take(taken).is_null()),
+            pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
+            columns["trace_id"].take(taken),
+        ],
+        schema=CHARGES,
     )
-    return summed.rename_columns(
-        [name.removesuffix("_sum").removesuffix("_first") for name in summed.column_names]
-    )
+
+
+def settled_table(settled: list[Settled]) -> pa.Table:
+    """:data:`CHARGES` of what has waited for a user."""
+    rows: list[dict[str, Any]] = [
+        {
+            **one.charge._asdict(),
+            "user": one.user,
+            "eligible": one.eligible,
+            "transferred": one.transferred,
+        }
+        for one in settled
+    ]
+    return pa.Table.from_pylist(rows, schema=CHARGES)

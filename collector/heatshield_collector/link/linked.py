@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from heatshield_collector.link.charges import by_request
+from heatshield_collector.link.charge_sums import by_request
 from heatshield_collector.model import REQUEST_PARTS
 
 __all__ = ["Linked"]
@@ -48,7 +48,7 @@ class Linked:
 
     @cached_property
     def requests(self) -> pa.Table:
-        """The charges by (trace, user, service, call): see :func:`link.charges.by_request`.
+        """The charges by (trace, user, service, call): see :func:`link.charge_sums.by_request`.
 
         Summed up once, however many detectors ask.
         """

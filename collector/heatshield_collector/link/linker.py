@@ -5,18 +5,12 @@ trace's user, for a moment. Self time is charged, of servers, consumers and what
 client's span is charged when its other side is a backend (``db.system``), which makes no spans of
 its own, and not when it is a service that does.
 
-A charge names its (user, service, call), where the call is the innermost enclosing one that a
-breaker can refuse: the span says so (``heatshield.call``), or, from services that are instrumented
-by something else, it is the nearest server span above it. Where the time was spent in a backend,
-the charge also names that.
-
 Columns are NumPy and Arrow arrays throughout: a batch may be eight spans of an idle platform or
 twenty thousand of a busy one, and a data frame's fixed cost would be most of the former.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
 import numpy as np
@@ -25,7 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from heatshield.clock import Instant
-from heatshield_collector.link.charges import CHARGES
+from heatshield_collector.link.charges import (
+    CHARGES,
+    Booleans,
+    Integers,
+    LinkedColumns,
+    Owners,
+    charged,
+    settled_table,
+)
 from heatshield_collector.link.duplicates import SeenSpans
 from heatshield_collector.link.identity import (
     RANK_ENTRY,
@@ -63,23 +65,6 @@ _KIND_MIX: Final = np.uint64(0x2545F4914F6CDD1D)
 
 _NO_CHARGES: Final = CHARGES.empty_table()
 
-Booleans = npt.NDArray[np.bool_]
-Integers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """The columns of a batch that linking adds, one entry a span."""
-
-    traces: npt.NDArray[np.uint64]
-    identity: npt.NDArray[np.uint64]
-    roots: Booleans
-    rank: Integers
-    opens: Booleans
-    errors: Booleans
-    call: pa.Array
-    busy_ns: Integers
-
 
 class Linker:
     """Links spans of many batches. Not thread-safe: one thread owns it."""
@@ -109,7 +94,7 @@ class Linker:
         charges = self._charge(columns, batch, np.flatnonzero(worth), now_ns)
         settled = self.pending.give_up(now_ns) + self._resolve(named)
         if settled:
-            charges = pa.concat_tables([charges, _table_of(settled)])
+            charges = pa.concat_tables([charges, settled_table(settled)])
         summed = partial(
             request_parts,
             columns,
@@ -125,9 +110,9 @@ class Linker:
     def overdue(self, instant: Instant) -> Linked:
         """Charges that no span has named a user of in time, when no batch has come meanwhile."""
         settled = self.pending.give_up(_monotonic_ns(instant))
-        return Linked.of_charges(_table_of(settled) if settled else _NO_CHARGES)
+        return Linked.of_charges(settled_table(settled) if settled else _NO_CHARGES)
 
-    def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> _Batch:
+    def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> LinkedColumns:
         traces = trace_keys(columns["trace_id"])
         keys, _ = keys_of(traces, columns["span_id"])
         parents, has_parent = keys_of(traces, columns["parent_span_id"])
@@ -141,7 +126,7 @@ class Linker:
         elsewhere = ((kind == CLIENT) | (kind == PRODUCER)) & ~_valid(columns["backend"])
         rank = np.where(~has_parent, RANK_ENTRY, np.where(kind == SERVER, RANK_SERVER, RANK_OTHER))
         failed = columns["status"].to_numpy() == _ERROR
-        return _Batch(
+        return LinkedColumns(
             traces=traces,
             identity=keys ^ kind.astype(np.uint64) * _KIND_MIX ^ _text_keys(columns["service"]),
             roots=~has_parent,
@@ -152,7 +137,7 @@ class Linker:
             busy_ns=np.where(elsewhere, 0, placed.self_ns),
         )
 
-    def _learn(self, users: pa.Array, batch: _Batch, now_ns: int) -> list[int]:
+    def _learn(self, users: pa.Array, batch: LinkedColumns, now_ns: int) -> list[int]:
         """Learn the users that this batch names; the traces that it names one for, in order."""
         rows = np.flatnonzero(_valid(users))
         if not len(rows):
@@ -178,34 +163,14 @@ class Linker:
         return settled
 
     def _charge(
-        self, columns: dict[str, pa.Array], batch: _Batch, rows: Integers, now_ns: int
+        self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers, now_ns: int
     ) -> pa.Table:
         """Charge the spans of these rows whose users are known; the others wait."""
         traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
         known = [self.users.of(trace) for trace in traces.tolist()]
         users = pa.array([one and one.user for one in known], pa.string())
         eligible = pa.array([bool(one and not one.conflict) for one in known], pa.bool_())
-        taken, by_trace = pa.array(rows), pa.array(of_row)
-        charges = pa.table(
-            [
-                pa.array(batch.traces[rows]),
-                users.take(by_trace),
-                columns["service"].take(taken),
-                batch.call.take(taken),
-                columns["backend"].take(taken),
-                columns["name"].take(taken),
-                pa.array(batch.busy_ns[rows] // 1000),
-                columns["elements"].take(taken),
-                pa.array(batch.opens[rows].astype(np.int64)),
-                pa.array((batch.errors & batch.opens)[rows].astype(np.int64)),
-                *(columns[name].take(taken) for name in ("rows", "bytes", "key_pattern", "size")),
-                # What a breaker refused is no reason to trip another: one cut would cascade.
-                pc.and_(eligible.take(by_trace), columns["rejected"].take(taken).is_null()),
-                pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
-                columns["trace_id"].take(taken),
-            ],
-            schema=CHARGES,
-        )
+        charges = charged(columns, batch, rows, Owners(users, eligible, pa.array(of_row)))
         return self._hold(charges, now_ns) if users.null_count else charges
 
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
@@ -214,7 +179,7 @@ class Linker:
         unnamed = charges.filter(nameless).drop_columns(["user", "eligible", "transferred"])
         settled = self.pending.hold(map(Charge.of_row, unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))
-        return pa.concat_tables([named, _table_of(settled)]) if settled else named
+        return pa.concat_tables([named, settled_table(settled)]) if settled else named
 
 
 def _monotonic_ns(instant: Instant) -> int:
@@ -264,16 +229,3 @@ def _text_keys(texts: pa.Array) -> npt.NDArray[np.uint64]:
     keys = [crc32(text.encode()) << 32 for text in distinct.dictionary.to_pylist()]
     of_text: npt.NDArray[np.uint64] = np.array(keys, dtype=np.uint64)[distinct.indices.to_numpy()]
     return of_text
-
-
-def _table_of(settled: list[Settled]) -> pa.Table:
-    rows: list[dict[str, Any]] = [
-        {
-            **one.charge._asdict(),
-            "user": one.user,
-            "eligible": one.eligible,
-            "transferred": one.transferred,
-        }
-        for one in settled
-    ]
-    return pa.Table.from_pylist(rows, schema=CHARGES)

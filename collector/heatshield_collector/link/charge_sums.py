@@ -1,0 +1,82 @@
+"""Sums of charges by request, by key, by user and by call."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from heatshield.call_key import DEFAULT_TENANT, SEPARATOR
+
+__all__ = ["by_call", "by_request", "by_user", "key_texts", "sums"]
+
+_SUMMED: Final = ("busy_us", "elements", "calls", "errors")
+
+_JOINT: Final = pa.scalar(SEPARATOR, pa.string())
+_TENANT: Final = pa.scalar(DEFAULT_TENANT, pa.string())
+_NOTHING: Final = pa.scalar("", pa.string())
+_NO_USER: Final = pa.scalar(None, pa.string())
+
+
+def key_texts(
+    tenants: pa.ChunkedArray, users: pa.ChunkedArray, services: pa.ChunkedArray,
+    calls: pa.ChunkedArray,
+) -> pa.ChunkedArray:  # fmt: skip
+    """:attr:`heatshield.call_key.CallKey.text` of each row; a scalar stands for all rows."""
+    head = [_without_separator(texts) for texts in (tenants, services, calls)]
+    # Nulls are left out: a row without a user has no fourth part.
+    return pc.binary_join_element_wise(*head, users, _JOINT, null_handling="skip")
+
+
+def _without_separator(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    # Scalars are this module's own, for which each of these calls would be in vain.
+    known = texts is _TENANT or texts is _NOTHING
+    return texts if known else pc.replace_substring(texts, SEPARATOR, "")
+
+
+def by_request(charges: pa.Table) -> pa.Table:
+    """One row a (trace, user, service, call), with the text of its key in ``key``."""
+    keys = ["trace", "user", "service", "call", "eligible"]
+    rows = sums(charges, keys, [("trace_id", "first")])
+    texts = key_texts(_TENANT, *(rows.column(name) for name in ("user", "service", "call")))
+    return rows.append_column("key", texts)
+
+
+def by_user(requests: pa.Table) -> pa.Table:
+    """Rows of :func:`by_request` summed up by user, with the text of the user's key in ``key``."""
+    rows = sums(requests, ["user"])
+    texts = key_texts(_TENANT, rows.column("user"), _NOTHING, _NOTHING)
+    return rows.append_column("key", texts)
+
+
+def by_call(charges: pa.Table) -> pa.Table:
+    """One row a call that the cost arose in, with the text of its key (of no user) in ``key``.
+
+    A backend's time counts as the backend's own operation. A charge that is transferred to its user
+    counted here when it was charged to no user.
+    """
+    transferred = charges.column("transferred")
+    if pc.any(transferred).as_py():
+        charges = charges.filter(pc.invert(transferred))
+    backend = charges.column("backend")
+    spent = {
+        "service": pc.coalesce(backend, charges.column("service")),
+        "call": pc.if_else(
+            pc.is_valid(backend), charges.column("operation"), charges.column("call")
+        ),
+    }
+    costs = {name: charges.column(name) for name in _SUMMED}
+    rows = sums(pa.table(spent | costs), ["service", "call"])
+    texts = key_texts(_TENANT, _NO_USER, rows.column("service"), rows.column("call"))
+    return rows.append_column("key", texts)
+
+
+def sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
+    """The costs of the rows that share ``keys``; ``more`` has further (column, aggregate)."""
+    # "first" is defined for one thread only, and so is the order of the groups.
+    summed = rows.group_by(keys, use_threads=False).aggregate(
+        [(name, "sum") for name in _SUMMED] + list(more)
+    )
+    return summed.rename_columns(
+        [name.removesuffix("_sum").removesuffix("_first") for name in summed.column_names]
+    )
