@@ -3,12 +3,14 @@
 from collections import Counter
 
 import pyarrow as pa
+import pytest
 from charge_rows import charge, charge_table
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield_collector.link.charge_sums import by_call, by_request, by_user, key_texts
+from heatshield_collector.link import charge_sums
+from heatshield_collector.link.charge_sums import by_call, by_request, by_user, key_texts, sums
 
 names = st.text(st.sampled_from("ab\x1f\x1eü"), max_size=5)
 users = st.none() | names | st.just("unknown")
@@ -77,3 +79,15 @@ def test_a_call_s_sum_leaves_out_what_was_transferred_and_names_the_backend(rows
     for row in by_call(charge_table(rows)).to_pylist():
         found[row["key"]] += row["busy_us"]
     assert found == truth
+
+
+@given(charges)
+def test_few_rows_are_summed_as_many_are(rows):
+    table, keys = charge_table(rows), ["user", "service", "call", "eligible"]
+    few = sums(table, keys, ["trace_id"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charge_sums, "FEW", -1)
+        many = sums(table, keys, ["trace_id"])
+    order = [(name, "ascending") for name in keys]
+    assert few.sort_by(order).to_pylist() == many.sort_by(order).to_pylist()
+    assert few.schema == many.schema

@@ -12,6 +12,9 @@ __all__ = ["by_call", "by_request", "by_user", "key_texts", "sums"]
 
 _SUMMED: Final = ("busy_us", "elements", "calls", "errors")
 
+FEW: Final = 32
+"""Rows that Python sums up sooner than Arrow, whose grouping takes 0.1 ms however few they are."""
+
 _JOINT: Final = pa.scalar(SEPARATOR, pa.string())
 _TENANT: Final = pa.scalar(DEFAULT_TENANT, pa.string())
 _NOTHING: Final = pa.scalar("", pa.string())
@@ -37,7 +40,7 @@ def _without_separator(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def by_request(charges: pa.Table) -> pa.Table:
     """One row a (trace, user, service, call), with the text of its key in ``key``."""
     keys = ["trace", "user", "service", "call", "eligible"]
-    rows = sums(charges, keys, [("trace_id", "first")])
+    rows = sums(charges, keys, ["trace_id"])
     texts = key_texts(_TENANT, *(rows.column(name) for name in ("user", "service", "call")))
     return rows.append_column("key", texts)
 
@@ -71,12 +74,38 @@ def by_call(charges: pa.Table) -> pa.Table:
     return rows.append_column("key", texts)
 
 
-def sums(rows: pa.Table, keys: list[str], more: Sequence[tuple[str, str]] = ()) -> pa.Table:
-    """The costs of the rows that share ``keys``; ``more`` has further (column, aggregate)."""
+def sums(rows: pa.Table, keys: list[str], firsts: Sequence[str] = ()) -> pa.Table:
+    """The costs of the rows that share ``keys``, in the order that these come in.
+
+    Args:
+        rows: with the costs in columns of their names.
+        keys: the columns to group by.
+        firsts: further columns, of which each group has its first row's value.
+    """
+    if rows.num_rows <= FEW:
+        return _sums_of_few(rows, keys, firsts)
     # "first" is defined for one thread only, and so is the order of the groups.
     summed = rows.group_by(keys, use_threads=False).aggregate(
-        [(name, "sum") for name in _SUMMED] + list(more)
+        [(name, "sum") for name in _SUMMED] + [(name, "first") for name in firsts]
     )
-    return summed.rename_columns(
-        [name.removesuffix("_sum").removesuffix("_first") for name in summed.column_names]
-    )
+    return summed.rename_columns([*keys, *_SUMMED, *firsts])
+
+
+def _sums_of_few(rows: pa.Table, keys: list[str], firsts: Sequence[str]) -> pa.Table:
+    slots: dict[tuple[object, ...], int] = {}
+    first: list[int] = []
+    of_row = []
+    for row, key in enumerate(zip(*(rows.column(name).to_pylist() for name in keys), strict=True)):
+        slot = slots.setdefault(key, row)
+        if slot == row:
+            first.append(row)
+        of_row.append(slot)
+    columns = [rows.column(name).take(pa.array(first, pa.int32())) for name in (*keys, *firsts)]
+    costs = []
+    for name in _SUMMED:
+        totals = [0] * rows.num_rows
+        for slot, cost in zip(of_row, rows.column(name).to_pylist(), strict=True):
+            totals[slot] += cost
+        costs.append(pa.array([totals[slot] for slot in first], pa.int64()))
+    split = len(keys)
+    return pa.table([*columns[:split], *costs, *columns[split:]], names=[*keys, *_SUMMED, *firsts])

@@ -53,6 +53,12 @@ CHARGES: Final = pa.schema(
 """One row a span that cost anything. Loads sum up busy time, elements, calls and errors; the other
 columns are for detectors that ask what was so expensive."""
 
+_TAKEN: Final = (
+    "service", "backend", "name", "elements", "rows", "bytes", "key_pattern", "size", "rejected",
+    "trace_id",
+)  # fmt: skip
+"""Columns of the spans that a charge has, or depends on."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkedColumns:
@@ -87,25 +93,26 @@ def charged(
     columns: dict[str, pa.Array], linked: LinkedColumns, rows: Integers, owners: Owners
 ) -> pa.Table:
     """:data:`CHARGES`, one row each of the spans at ``rows``."""
-    taken = pa.array(rows)
+    whole = pa.record_batch({name: columns[name] for name in _TAKEN} | {"call": linked.call})
+    taken = whole.take(pa.array(rows))  # all at once: a call of Arrow's costs more than its work
     eligible = owners.eligible.take(owners.by_span)
     return pa.table(
         [
             pa.array(linked.traces[rows]),
             owners.users.take(owners.by_span),
-            columns["service"].take(taken),
-            linked.call.take(taken),
-            columns["backend"].take(taken),
-            columns["name"].take(taken),
+            taken["service"],
+            taken["call"],
+            taken["backend"],
+            taken["name"],
             pa.array(linked.busy_ns[rows] // 1000),
-            columns["elements"].take(taken),
+            taken["elements"],
             pa.array(linked.opens[rows].astype(np.int64)),
             pa.array((linked.errors & linked.opens)[rows].astype(np.int64)),
-            *(columns[name].take(taken) for name in ("rows", "bytes", "key_pattern", "size")),
+            *(taken[name] for name in ("rows", "bytes", "key_pattern", "size")),
             # What a breaker refused is no reason to trip another: one cut would cascade.
-            pc.and_(eligible, columns["rejected"].take(taken).is_null()),
+            pc.and_(eligible, taken["rejected"].is_null()),
             pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
-            columns["trace_id"].take(taken),
+            taken["trace_id"],
         ],
         schema=CHARGES,
     )
