@@ -37,14 +37,16 @@ def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def closure(name, seen):
-    """A distribution with all that its plain install brings."""
+def closure(name, seen, extras=("",)):
+    """A distribution with all that its plain install, or that of extras, brings."""
     if normal(name) in seen:
         return seen
     seen.add(normal(name))
     for row in distribution(name).requires or ():
         wanted = Requirement(row)
-        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+        if wanted.marker is None or any(
+            wanted.marker.evaluate({"extra": extra}) for extra in extras
+        ):
             closure(wanted.name, seen)
     return seen
 
@@ -57,21 +59,38 @@ def modules(one):
             yield from (parts[0], ".".join(parts[:2]))
 
 
-@pytest.fixture(scope="module")
-def absent():
-    """Modules of this environment that a plain install would not have, comma-separated.
+def absent_with(*extras):
+    """Modules of this environment that an install with these extras would not have.
 
-    Of a namespace package (google, opentelemetry) only the parts.
+    Comma-separated; of a namespace package (google, opentelemetry) only the parts.
     """
-    plain = closure("heatshield", set())
+    plain = closure("heatshield", set(), ("", *extras))
     theirs, others = set(), set()
     for one in distributions():
         found = theirs if normal(one.metadata["Name"]) in plain else others
         found.update(modules(one))
     names = {name for name in others - theirs if name.replace(".", "").isidentifier()}
     assert {"duckdb", "fastapi", "pyarrow", "uvicorn", "grpc", "structlog", "yaml"} <= names
-    assert "typer" not in names
     return ",".join(sorted(names - {"heatshield"}))
+
+
+@pytest.fixture(scope="module")
+def absent():
+    """Of a plain install, in a service."""
+    return absent_with()
+
+
+@pytest.fixture(scope="module")
+def absent_to_people():
+    """Of an install with the command line."""
+    return absent_with("cli")
+
+
+def test_a_service_gets_what_runs_in_it_and_nothing_else():
+    """Pydantic 2 above all is not to be had beside an application with pydantic 1."""
+    brought = closure("heatshield", set()) - {"heatshield"}
+    assert not brought & {"pydantic", "typer", "rich", "opentelemetry-instrumentation"}, brought
+    assert {"opentelemetry-api", "opentelemetry-sdk", "prometheus-client", "wrapt"} <= brought
 
 
 def run(absent, code, *arguments, cwd):
@@ -95,8 +114,23 @@ def test_a_service_is_instrumented(absent, tmp_path):
     assert set(states.values()) <= {"active", "ready"}, "what is Python's own is there"
 
 
-def test_help_lists_every_command(absent, tmp_path):
-    done = run(absent, COMMAND_LINE, "--help", cwd=tmp_path)
+def test_a_service_is_run_without_the_command_line_s_extra(absent, tmp_path):
+    code = "import sys; print('heatshield.service_runtime' in sys.modules)"
+    command = ("--service", "shop", "--", sys.executable, "-c", code)
+    done = run(absent, COMMAND_LINE, "run", *command, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_any_other_command_says_which_extra_it_needs(absent, tmp_path):
+    for command in (["hot"], ["--help"], ["run", "--help"], ["run", "--"]):
+        done = run(absent, COMMAND_LINE, *command, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "pip install 'heatshield[cli]'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_lists_every_command(absent_to_people, tmp_path):
+    done = run(absent_to_people, COMMAND_LINE, "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("up", "run", "demo", "dashboards", "hot", "doctor"):
         assert re.search(rf"\b{name}\b", done.stdout)
@@ -105,16 +139,17 @@ def test_help_lists_every_command(absent, tmp_path):
 @pytest.mark.parametrize(
     ("command", "extra"), [("up", "collector"), ("demo", "demo"), ("dashboards", "dashboards")]
 )
-def test_a_command_of_an_extra_says_what_installs_it(absent, tmp_path, command, extra):
-    done = run(absent, COMMAND_LINE, command, cwd=tmp_path)
+def test_a_command_of_an_extra_says_what_installs_it(absent_to_people, tmp_path, command, extra):
+    done = run(absent_to_people, COMMAND_LINE, command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     line = rf"heatshield: `heatshield {command}` needs \w+: pip install 'heatshield\[{extra}\]'\n"
     assert re.fullmatch(line, done.stderr)
     assert list(Path(tmp_path).iterdir()) == []
 
 
-def test_the_commands_that_need_no_extra_work(absent, tmp_path):
+def test_the_commands_that_need_no_extra_work(absent_to_people, tmp_path):
     """Without a collector they say so, and how to start one."""
-    done = run(absent, COMMAND_LINE, "hot", "--endpoint", "http://127.0.0.1:9", cwd=tmp_path)
+    command = ("hot", "--endpoint", "http://127.0.0.1:9")
+    done = run(absent_to_people, COMMAND_LINE, *command, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("heatshield: no collector answers at http://127.0.0.1:9")

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from heatshield.autostart.launch import Launch, LaunchError, find_program, parse
 from heatshield.cli import live
 from heatshield.cli.client import Collector, path_of
 from heatshield.cli.errors import ApiError, CliError, CollectorUnreachable
 from heatshield.cli.options import collector
-from heatshield.cli.run_command import find_program
 from heatshield.cli.terminal import safe, seconds
 from heatshield.cli.trip import lease_ms
 
@@ -83,14 +83,36 @@ def test_a_program_beside_the_interpreter_is_found_though_path_lacks_it():
 
 
 def test_a_program_that_is_nowhere_is_127_and_one_that_is_not_executable_126(tmp_path):
-    with pytest.raises(CliError) as caught:
+    with pytest.raises(LaunchError) as caught:
         find_program("no-such-program-here", {"PATH": "/usr/bin"})
     assert caught.value.exit_code == 127
     script = tmp_path / "script"
     script.write_text("echo")
-    with pytest.raises(CliError) as caught:
+    with pytest.raises(LaunchError) as caught:
         find_program(str(script), {"PATH": "/usr/bin"})
     assert caught.value.exit_code == 126
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ("-- uvicorn shop:app", Launch(["uvicorn", "shop:app"])),
+        ("uvicorn --reload shop:app", Launch(["uvicorn", "--reload", "shop:app"])),
+        ("--service shop -- true", Launch(["true"], "shop")),
+        (
+            "--endpoint=http://h:1 --service=s true -- x",
+            Launch(["true", "--", "x"], "s", "http://h:1"),
+        ),
+        ("--help", None),
+        ("--service", None),
+        ("--service shop", None),
+        ("--servce shop -- true", None),
+        ("--", None),
+        ("", None),
+    ],
+)
+def test_plain_arguments_of_run_are_read_without_the_command_line(arguments, wanted):
+    assert parse(arguments.split()) == wanted
 
 
 def shown(renderable):

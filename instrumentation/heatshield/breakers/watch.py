@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from opentelemetry.instrumentation.utils import suppress_instrumentation
-
 from heatshield.breakers.follow import REQUEST_TIMEOUT_S, Follower
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import Clock
@@ -19,6 +17,7 @@ from heatshield.contract import ContractError
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.answer import Unreachable
 from heatshield.fork_locks import lock
+from heatshield.tracing.suppression import suppressed
 
 __all__ = ["Watch"]
 
@@ -129,7 +128,7 @@ class Watch:
 
     def _run(self, wake: socket.socket) -> None:
         follower, stopping, gone = self._follower, self._stopping, self._gone
-        with suppress_instrumentation():
+        with suppressed():
             while not stopping.is_set():
                 _try_to_follow(follower, stopping, wake)
                 self._clock.wait(stopping, self._reconnect_s(follower.failures))

@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from opentelemetry.instrumentation.utils import suppress_instrumentation
-
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.logs import LogEvent
@@ -23,6 +21,7 @@ from heatshield.process.shutdown import SHUTDOWN_S
 from heatshield.process.wakeup import Wakeup
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.span import EndedSpan
+from heatshield.tracing.suppression import suppressed
 
 __all__ = ["Exporter"]
 
@@ -188,7 +187,7 @@ class Exporter:
     @fail_open("export", None)
     def _send_here(self) -> None:
         """Send from this thread: an interpreter that ends may start no other any more."""
-        with suppress_instrumentation():
+        with suppressed():
             self._send_all()
 
     # -- forks -----------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ class Exporter:
 
     def _run(self, running: Wakeup, gone: Wakeup) -> None:
         running.set()
-        with suppress_instrumentation():
+        with suppressed():
             while self._goes_on():
                 try:
                     self._round()

@@ -5,10 +5,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from opentelemetry.instrumentation.utils import suppress_instrumentation
-
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
+from heatshield.tracing.suppression import suppressed
 
 __all__ = ["PeriodicTask", "PeriodicThread", "Schedule", "attempt"]
 
@@ -111,7 +110,7 @@ class PeriodicThread:
             self._thread.join()  # it has nothing left to do
 
     def _run(self) -> None:
-        with suppress_instrumentation():
+        with suppressed():
             while not (self._ending or self._pausing):
                 self._clock.wait(self._woken, self._schedule.wait_s(self._clock.monotonic()))
                 self._woken.clear()
