@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from heatshield.fork_locks import IMPORTING
+from heatshield.names import UNKNOWN_SERVICE
 from heatshield.settings import ServiceSettings, load
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-UNKNOWN_SERVICE: Final = "unknown_service"
-"""OpenTelemetry's name of a service without one."""
 
 FLUSH_S: Final = 2.0
 """Seconds that a flush may take before it gives up."""

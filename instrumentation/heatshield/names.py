@@ -82,6 +82,9 @@ BREAKERS_PATH: Final = "/v1/breakers"
 BREAKER_STREAM_PATH: Final = "/v1/breakers/stream"
 BREAKER_REPORT_PATH: Final = "/v1/breakers/report"
 
+UNKNOWN_SERVICE: Final = "unknown_service"
+"""OpenTelemetry's name of a service without one."""
+
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 
 # -- metrics: the collector's own /metrics, and series that rules and dashboards read ----------

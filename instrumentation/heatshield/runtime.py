@@ -1,6 +1,7 @@
 """This process's runtime: what ``instrument()`` begins, and what forks, signals and exits end."""
 
 import atexit
+import logging
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,7 @@ from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.service_runtime import Runtime
 from heatshield.settings import ServiceSettings
-from heatshield.settings_advice import advice
+from heatshield.settings_advice import advice, faults
 from heatshield.tracing.joining import settle
 from heatshield.tracing.stamp import stamp_user
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
+
+
+_LOGGER: Final = logging.getLogger("heatshield")
 
 
 def _export(span: "ReadableSpan") -> None:
@@ -51,6 +55,7 @@ class _Running:
         self._lock = lock()
         self._runtime: Runtime | None = None
         self._hooked = False
+        self._is_warned = False
 
     def get(self) -> Runtime | None:
         return self._runtime
@@ -59,7 +64,7 @@ class _Running:
         with self._lock:
             if self._runtime is not None:
                 return
-            runtime = Runtime(settings, clock, begin_export=SIGTERM_HANDLER.arm)
+            runtime = Runtime(settings, clock, begin_export=self._begin_export)
             settle(_export, _seen)
             runtime.install()
             self._runtime = runtime
@@ -71,6 +76,15 @@ class _Running:
                     after_in_parent=self._after_fork_in_parent,
                     after_in_child=self._after_fork,
                 )
+
+    def _begin_export(self) -> None:
+        """Something is to be sent for the first time: now it matters where to."""
+        SIGTERM_HANDLER.arm()
+        runtime = self._runtime
+        if runtime is not None and not self._is_warned:
+            self._is_warned = True
+            for fault in faults(runtime.settings):
+                _LOGGER.warning("heatshield: %s", fault)
 
     def end(self) -> None:
         with self._lock:

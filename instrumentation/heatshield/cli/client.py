@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from heatshield.cli.errors import ApiError, CliError, CollectorUnreachable
+from heatshield.export.answer import GRPC_PORT, speaks_http2
 
 __all__ = ["Collector", "Json", "path_of"]
 
@@ -147,6 +148,8 @@ def _parsed(content: bytes) -> Json:
 
 
 def _cause(error: Exception) -> str:
+    if speaks_http2(error):
+        return GRPC_PORT
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, OSError) and error.strerror:

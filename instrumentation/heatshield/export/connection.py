@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, urlsplit
 
 from heatshield.clock import Clock
-from heatshield.export.answer import Answer, Unreachable
+from heatshield.export.answer import GRPC_PORT, Answer, Unreachable, speaks_http2
 from heatshield.export.deadline_socket import Deadline, DeadlineSocket
 from heatshield.export.stream import Stream
 
@@ -212,7 +212,10 @@ class Connection:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        return Unreachable(f"{self._endpoint}: {error!r}")
+        if isinstance(error, Unreachable):
+            return error
+        why = GRPC_PORT if speaks_http2(error) else repr(error)
+        return Unreachable(f"{self._endpoint}: {why}")
 
     def leave_to_parent(self) -> None:
         """In a child process: let go of the connection, which goes on being the parent's."""

@@ -16,6 +16,7 @@ from heatshield.counters import COUNTERS
 from heatshield.export.answer import Unreachable
 from heatshield.export.connection import Connection
 from heatshield.export.payloads import Payload
+from heatshield.export.reachability import Reachability
 from heatshield.export.retry_policy import (
     HOLD_S,
     Delivered,
@@ -64,6 +65,7 @@ class Sender:
         self._draining = draining
         self._chance = chance
         self._connection = Connection(settings.endpoint, settings.export_timeout_s, clock)
+        self._reachability = Reachability(settings.endpoint, clock)
         self._backlog: deque[tuple[Payload, bool]] = deque()
         self._bytes = 0
         self._in_hand = 0
@@ -132,7 +134,13 @@ class Sender:
                     meanwhile=meanwhile,
                 )
                 outcome = after_answer(answer, attempt, self._chance)
-            except Unreachable:
+                if answer.ok:
+                    self._reachability.arrived()
+                elif isinstance(outcome, Drop):
+                    self._reachability.lost(f"it answers {answer.status} to {payload.path}")
+            except Unreachable as error:
+                if attempt > 1 or self._draining.is_set():  # one failure may be a restart
+                    self._reachability.lost(str(error))
                 silent_s = self._clock.monotonic() - first_at
                 silent_s = HOLD_S if self._draining.is_set() else silent_s
                 outcome = after_silence(attempt, silent_s, self._chance)

@@ -1,0 +1,53 @@
+"""Says in the service's log that telemetry does not arrive, once an outage, and that it does again.
+
+Whoever starts a service with a wrong endpoint learns it from the service itself. A log record of
+heatshield's is never sent, so this can't feed itself.
+"""
+
+import logging
+from typing import Final
+
+from heatshield.clock import Clock
+
+__all__ = ["Reachability"]
+
+AGAIN_S: Final = 60.0
+"""Between two outages that are told of; a collector that comes and goes must not fill the log."""
+
+_LOGGER: Final = logging.getLogger("heatshield")
+
+
+class Reachability:
+    """Told of each failure and each delivery. For one thread.
+
+    Args:
+        endpoint: address of the collector, as it was set.
+        clock: says how long ago the last outage was told of.
+    """
+
+    def __init__(self, endpoint: str, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._told_at = float("-inf")
+        self._is_told = False
+
+    def lost(self, why: str) -> None:
+        """Telemetry did not arrive: it waits, or was let go."""
+        now = self._clock.monotonic()
+        if self._is_told or now < self._told_at + AGAIN_S:
+            return
+        self._is_told, self._told_at = True, now
+        _LOGGER.warning(
+            "heatshield: telemetry does not reach the collector at %s: %s. The service goes on; "
+            "what does not fit into the queue is lost. Correct HEATSHIELD_ENDPOINT, or start a "
+            "collector there; `heatshield doctor` checks it.",
+            self._endpoint,
+            why,
+        )
+
+    def arrived(self) -> None:
+        """The collector has taken something."""
+        if self._is_told:
+            self._is_told = False
+            told = "heatshield: telemetry reaches the collector at %s again"
+            _LOGGER.warning(told, self._endpoint)
