@@ -169,3 +169,14 @@ def test_a_verdict_says_what_was_found_and_whether_it_was_met():
     assert "met" in text
     assert "a: 5.5" in text
     assert "NOT MET  b: not seen" in text
+
+
+def test_a_busy_machine_makes_latencies_unclear_and_nothing_else():
+    checked = [
+        Expectation("a", 9.0, False),
+        Expectation("b", 3, False, is_latency=False),
+        Expectation("c", 5.5, True),
+    ]
+    text = shown(verdicts(checked, is_noisy=True))
+    for line in ("unclear  a: 9", "NOT MET  b: 3", "met      c: 5.5"):
+        assert line in text

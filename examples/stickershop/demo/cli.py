@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from heatshield.cli.errors import CliError
 from heatshield.cli.terminal import print_json
+from stickershop.demo.machine import NOISY_SHARE, Processors, connections_for
 from stickershop.demo.report import Run, expectations, report
 from stickershop.demo.run import COLD_START_S, WARM_UP_S, Acts, DemoFailed, play
 from stickershop.demo.view import View, result_table, verdicts, view_for
@@ -25,9 +27,8 @@ SECONDS: Final = 24.0
 
 FEWEST_SECONDS: Final = 12.0
 
-BUSY_SHARE: Final = 0.4
-"""Load average per core, before the demo starts, that counts as busy: the demo needs about half of
-two cores for itself."""
+MEASURING: Final = Acts(calm_s=6.0, hot_s=3.0)
+"""The run that fits the hot user to this machine."""
 
 REPORT: Final = Path("demo-report.json")
 
@@ -49,26 +50,34 @@ def demo(
 ) -> None:
     """Run the sticker shop twice, one hot user among hundreds: without protection, then with it.
 
-    Exits with 1 if an expectation is not met, and shows which.
+    A short run before them measures how hard the hot user must buy on this machine. Exits with 1 if
+    an expectation is not met, and shows which; latencies are not judged while the machine does much
+    other work.
     """
     console = Console(stderr=as_json, highlight=False)
     directory = Path(tempfile.mkdtemp(prefix="heatshield-demo-"))
     # SIGTERM must end the children too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        before = Processors.now()
         shadow, protect = _play_both(directory, Acts.of(seconds), seed, view_for(console))
+        after = Processors.now()
     except KeyboardInterrupt:
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
         raise
-    found = report(shadow, protect)
+    others_share = after.share_of_others(before) if before and after else 0.0
+    is_noisy = others_share > NOISY_SHARE
+    found = report(shadow, protect) | {"machine": {"others_share": round(others_share, 3)}}
     report_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     checked = expectations(found)
-    met = all(one.met for one in checked)
-    console.print(result_table(found), verdicts(checked))
+    met = all(one.met or (is_noisy and one.is_latency) for one in checked)
+    console.print(result_table(found), verdicts(checked, is_noisy=is_noisy))
+    _say_if_noisy(console, others_share, is_noisy=is_noisy)
     _say_where(console, report_file, directory, found["protect"]["evidence_trace_id"])
     if met and not keep:
-        shutil.rmtree(directory / "shadow")
+        for mode in ("measuring", "shadow"):
+            shutil.rmtree(directory / mode)
     if as_json:
         print_json(found)
     if not met:
@@ -80,29 +89,40 @@ def _play_both(directory: Path, acts: Acts, seed: int, view: View) -> tuple[Run,
         f"The hot-user rule's cold start is cut from 120 s to {COLD_START_S:g} s for this demo; "
         f"the first {WARM_UP_S:g} s of each run are not measured."
     )
-    _say_if_busy(view)
     try:
+        measured = play("shadow", directory / "measuring", MEASURING, seed, view, connections=1)
+        connections = connections_for(measured)
+        view.say(f"on this machine the hot user buys on {connections} connections at once")
         shadow, protect = (
-            play(mode, directory / mode, acts, seed, view) for mode in ("shadow", "protect")
+            play(mode, directory / mode, acts, seed, view, connections)
+            for mode in ("shadow", "protect")
         )
     except (ChildFailed, DemoFailed) as error:
         raise CliError(f"{error}\nlogs and stores are in {directory}") from error
     return shadow, protect
 
 
-def _say_if_busy(view: View) -> None:
-    """Warn if other work on this machine will add to the latencies."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > BUSY_SHARE * cores:
-        view.say(
-            f"This machine is busy with other work (load average {load:.1f} on {cores} cores): "
-            "every latency below includes that."
+def _say_if_noisy(console: Console, others_share: float, *, is_noisy: bool) -> None:
+    if is_noisy:
+        console.print(
+            f"\nOther work took {others_share:.0%} of this machine meanwhile, so latencies say "
+            "little about heatshield here: repeat the demo when the machine is quiet.",
+            soft_wrap=True,
         )
 
 
 def _say_where(console: Console, report_file: Path, directory: Path, trace_id: str | None) -> None:
-    data = directory / "protect" / "data"
+    data, heatshield = directory / "protect" / "data", _command()
     console.print(f"\nreport: {report_file}", soft_wrap=True)
-    console.print(f"to read its data: heatshield up --data {data}", soft_wrap=True)
+    console.print(f"to read its data: {heatshield} up --data {data}", soft_wrap=True)
     if trace_id is not None:
-        console.print(f"then, for the evidence: heatshield request {trace_id}", soft_wrap=True)
+        console.print(f"then, for the evidence: {heatshield} request {trace_id}", soft_wrap=True)
+
+
+def _command() -> str:
+    """The command line as this user can type it: in a checkout it is not on ``PATH``."""
+    name = "heatshield"
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) or not beside.exists():
+        return name
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)

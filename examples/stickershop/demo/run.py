@@ -54,7 +54,9 @@ class Acts:
         return cls(calm_s=seconds * (1 - HOT_SHARE), hot_s=seconds * HOT_SHARE)
 
 
-def play(mode: str, directory: Path, acts: Acts, seed: int, view: View) -> Run:
+def play(
+    mode: str, directory: Path, acts: Acts, seed: int, view: View, connections: int = 4
+) -> Run:
     """Start the platform, send the whole load, stop the platform.
 
     Args:
@@ -63,6 +65,7 @@ def play(mode: str, directory: Path, acts: Acts, seed: int, view: View) -> Run:
         acts: the lengths of its parts.
         seed: seed of users and arrivals; the same seed gives the same load.
         view: shows the run.
+        connections: on which the hot user buys.
 
     Raises:
         DemoFailed: if the load or the collector's events ended early.
@@ -73,15 +76,17 @@ def play(mode: str, directory: Path, acts: Acts, seed: int, view: View) -> Run:
     view.say(f"{mode}: starting redis, a collector and four services")
     with Platform(settings) as platform, view.stage():
         try:
-            return asyncio.run(_play(mode, platform, acts, seed, view))
+            return asyncio.run(_play(mode, platform, acts, seed, view, connections))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
 
-async def _play(mode: str, platform: Platform, acts: Acts, seed: int, view: View) -> Run:
+async def _play(
+    mode: str, platform: Platform, acts: Acts, seed: int, view: View, connections: int
+) -> Run:
     async with httpx.AsyncClient(base_url=platform.collector_url, trust_env=False) as collector:
         stage = _Stage(platform, collector, view)
-        scene = await stage.watch(mode, acts, seed)
+        scene = await stage.watch(mode, acts, seed, connections)
         trace_id, elements = await _evidence(collector, evidence_candidates(scene.events))
     return Run(mode, scene.sent, scene.events, scene.measured_from_ns, trace_id, elements)
 
@@ -94,10 +99,14 @@ class _Stage:
         self._collector = collector
         self._view = view
 
-    async def watch(self, mode: str, acts: Acts, seed: int) -> Scene:
+    async def watch(self, mode: str, acts: Acts, seed: int, connections: int) -> Scene:
         """Send the whole load; return the scene at its end."""
         settings = LoadSettings(
-            gateway=self._platform.gateway_url, seed=seed, calm_s=acts.calm_s, hot_s=acts.hot_s
+            gateway=self._platform.gateway_url,
+            seed=seed,
+            calm_s=acts.calm_s,
+            hot_s=acts.hot_s,
+            connections=connections,
         )
         now_ns = time.time_ns()
         scene = Scene(
@@ -156,6 +165,7 @@ async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
         "--seed": settings.seed,
         "--calm-s": settings.calm_s,
         "--hot-s": settings.hot_s,
+        "--connections": settings.connections,
     }
     words = [str(word) for pair in flags.items() for word in pair]
     command = [sys.executable, "-m", "stickershop.load", *words]

@@ -127,11 +127,18 @@ ROWS: Final = (
 """Label, key of the report and unit of each row."""
 
 
-def verdicts(checked: Iterable[Expectation]) -> RenderableType:
-    """Render one line per expectation: whether it was met, and the measured value."""
+def verdicts(checked: Iterable[Expectation], *, is_noisy: bool = False) -> RenderableType:
+    """Render one line per expectation: whether it was met, and the measured value.
+
+    Args:
+        checked: the expectations.
+        is_noisy: whether the machine did so much else that latencies are no verdict.
+    """
     lines = []
     for one in checked:
         mark, style = ("met    ", "green") if one.met else ("NOT MET", "bold red")
+        if not one.met and one.is_latency and is_noisy:
+            mark, style = "unclear", "yellow"
         found = "not seen" if one.found is None else f"{one.found:g}"
         lines.append(Text.assemble((mark, style), f"  {one.text}: {found}"))
     return Group(*lines)
