@@ -34,6 +34,7 @@ HELP: Final = {
     names.SERVICE_CAPACITY: "Workers of a service's live instances.",
     names.ALERTS: "Alerts by name and state.",
     names.BREAKERS: "Breaker entries by state and mode.",
+    names.BREAKER_HELD: "1 for each breaker entry: whom it is about, its state and mode.",
     names.COMMIT_QUEUE_BYTES: "Payloads that wait for the disk.",
     names.STORE_BYTES: "What the store takes up on disk.",
     names.STREAM_SUBSCRIBERS: "Listeners of /api/events.",

@@ -27,7 +27,12 @@ def provision(
     prometheus: Annotated[
         str, typer.Option(help="Address of the Prometheus that scrapes the collector.")
     ] = DEFAULTS.prometheus,
-    collector: Annotated[str, typer.Option(help="Address of the collector.")] = DEFAULTS.collector,
+    collector: Annotated[
+        str, typer.Option(help="Address of the collector, for Prometheus.")
+    ] = DEFAULTS.collector,
+    public_url: Annotated[
+        str, typer.Option(help="Address of the collector as people reach it; default: the same.")
+    ] = DEFAULTS.public_url,
 ) -> None:
     """Write dashboards, provisioning and a scrape configuration to DIRECTORY.
 
@@ -35,7 +40,7 @@ def provision(
     --config.file=DIRECTORY/prometheus/heatshield.yaml --enable-feature=exemplar-storage.
     """
     dashboards = (directory / "dashboards").resolve()
-    _write(directory, Places(str(dashboards), prometheus, collector))
+    _write(directory, Places(str(dashboards), prometheus, collector, public_url))
 
 
 @app.command()

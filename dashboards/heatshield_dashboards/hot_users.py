@@ -14,7 +14,16 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from heatshield_dashboards import queries
-from heatshield_dashboards.panels import SOURCE, Panel, lines, rows, stacked
+from heatshield_dashboards.panels import (
+    DATASOURCE_NAME,
+    DATASOURCE_UID,
+    SOURCE,
+    Panel,
+    events,
+    lines,
+    rows,
+    stacked,
+)
 
 __all__ = ["UID", "hot_users"]
 
@@ -44,6 +53,14 @@ def hot_users() -> dashboard.Dashboard:
     )
     for variable in _variables():
         built.with_variable(variable)
+    built.annotation(
+        events(
+            "Breakers open",
+            queries.HELD,
+            title="{{user}} is cut ({{mode}})",
+            text="{{call}} of {{service}}",
+        )
+    )
     for title, panels in (
         ("Users", _users()),
         ("Alerts and breakers", _actions()),
@@ -57,7 +74,13 @@ def hot_users() -> dashboard.Dashboard:
 
 
 def _variables() -> Iterator[Builder[dashboard.VariableModel]]:
-    yield builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
+    yield (
+        builders.DatasourceVariable("datasource")
+        .label("Data source")
+        .type("prometheus")
+        # Else Grafana takes its default source, which may be any other Prometheus.
+        .current(VariableOption(selected=True, text=DATASOURCE_NAME, value=DATASOURCE_UID))
+    )
     yield _choice("cost", "Cost", COSTS, COSTS[0])
     yield _choice("window", "Window", WINDOWS, DEFAULT_WINDOW)
     yield (

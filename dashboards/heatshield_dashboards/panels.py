@@ -1,7 +1,8 @@
 """Builds panels that share one style."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
+from types import MappingProxyType
 from typing import Final
 
 from grafana_foundation_sdk.builders import common, prometheus, table, timeseries
@@ -19,10 +20,26 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from heatshield_dashboards.queries import Query
 
-__all__ = ["SOURCE", "Panel", "lines", "rows", "stacked"]
+__all__ = [
+    "DATASOURCE_NAME",
+    "DATASOURCE_UID",
+    "SOURCE",
+    "Panel",
+    "events",
+    "lines",
+    "rows",
+    "stacked",
+]
 
 Panel = Builder[dashboard.Panel]
 """A builder of a panel."""
+
+DATASOURCE_NAME: Final = "Heatshield"
+DATASOURCE_UID: Final = "heatshield-prometheus"
+"""The data source that is provisioned."""
+
+EVENTS_STEP: Final = "1s"
+"""A breaker may be held for a few seconds only."""
 
 SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 """The data source that the dashboard's first variable names."""
@@ -110,3 +127,34 @@ def _columns(order: dict[str, int]) -> dashboard.DataTransformerConfig:
         id_val="organize",
         options={"includeByName": dict.fromkeys(order, True), "indexByName": order},
     )
+
+
+class _Events(dashboard.AnnotationQuery):
+    """A query of annotations, with what Grafana's Prometheus source reads and the SDK lacks."""
+
+    shown: Mapping[str, str] = MappingProxyType({})
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), **self.shown}
+
+
+class _EventsBuilder(Builder[dashboard.AnnotationQuery]):
+    def __init__(self, built: _Events) -> None:
+        self._built = built
+
+    def build(self) -> dashboard.AnnotationQuery:
+        return self._built
+
+
+def events(name: str, query: Query, title: str, text: str) -> Builder[dashboard.AnnotationQuery]:
+    """Marks on all panels the time in which the series of a query are there.
+
+    Args:
+        name: of the switch that shows and hides them.
+        query: its series are 1 while it lasts.
+        title: with ``{{label}}``.
+        text: below the title.
+    """
+    built = _Events(name=name, datasource=SOURCE, enable=True, icon_color="red", expr=query.expr)
+    built.shown = {"titleFormat": title, "textFormat": text, "step": EVENTS_STEP}
+    return _EventsBuilder(built)

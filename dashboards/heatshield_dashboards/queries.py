@@ -49,6 +49,7 @@ ALERTS: Final = Query(
     f"sum by (alertname, alertstate) ({names.ALERTS})", "{{alertname}} {{alertstate}}"
 )
 BREAKERS: Final = Query(f"sum by (state, mode) ({names.BREAKERS})", "{{state}} {{mode}}")
+HELD: Final = Query(f'{names.BREAKER_HELD}{{{SERVICE}, state="open"}}')
 REJECTED: Final = Query(
     f"sum by (service, call) (rate({names.BREAKER_REJECTED}{{{SERVICE}}}{RATE}))",
     "{{call}} of {{service}}",

@@ -109,6 +109,9 @@ ALERTS: Final = "heatshield_alerts"
 BREAKERS: Final = "heatshield_breakers"
 """Gauge by ``state`` (open, half_open) and ``mode`` (reject, trickle, flag): entries held."""
 
+BREAKER_HELD: Final = "heatshield_breaker_held"
+"""Gauge, 1 for each entry held: by ``user``, ``service``, ``call``, ``state`` and ``mode``."""
+
 BREAKER_REJECTED: Final = "heatshield_breaker_rejected_total"
 """Counter by ``service`` and ``call``: calls that clients report having refused."""
 

@@ -45,6 +45,12 @@ TARGETS = [
     pytest.param(target, id=f"{panel['title']}-{target['refId']}".replace(" ", "_"))
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", [])
+] + [
+    pytest.param(
+        {"expr": one["expr"], "legendFormat": one["titleFormat"], "instant": False}, id=one["name"]
+    )
+    for one in DASHBOARD["annotations"]["list"]
+    if "expr" in one
 ]
 
 
@@ -82,6 +88,7 @@ def canned_registry():
     gauge(names.SERVICE_CAPACITY, service="shop").set(4)
     gauge(names.ALERTS, alertname="HotUser", alertstate="firing").set(1)
     gauge(names.BREAKERS, state="open", mode="reject").set(1)
+    gauge(names.BREAKER_HELD, user="u-1", **call, state="open", mode="reject").set(1)
     for plain in (
         names.COMMIT_QUEUE_BYTES,
         names.STORE_BYTES,

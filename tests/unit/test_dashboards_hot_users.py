@@ -14,7 +14,11 @@ from heatshield_dashboards.provision import Places, as_object, escaped, files, w
 COMMITTED = Path(__file__).parents[2] / "dashboards" / "grafana"
 DASHBOARD = as_object(hot_users())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-EXPRESSIONS = [target["expr"] for panel in PANELS for target in panel["targets"]]
+ANNOTATIONS = [one for one in DASHBOARD["annotations"]["list"] if one.get("expr")]
+EXPRESSIONS = [
+    *(target["expr"] for panel in PANELS for target in panel["targets"]),
+    *(one["expr"] for one in ANNOTATIONS),
+]
 
 METRICS = {
     value
@@ -129,3 +133,27 @@ def test_places_reach_every_file_that_names_them(tmp_path):
     assert job["scheme"] == "https"
     assert job["metrics_path"] == "/prefix/metrics"
     assert job["static_configs"] == [{"targets": ["collect.example:2"]}]
+
+
+def test_another_default_prometheus_does_not_empty_the_dashboard():
+    (source,) = (one for one in DASHBOARD["templating"]["list"] if one["name"] == "datasource")
+    provisioned = yaml.safe_load(files(Places())["provisioning/datasources/heatshield.yaml"])
+    assert source["current"]["value"] == provisioned["datasources"][0]["uid"]
+
+
+def test_an_opening_names_the_user_and_the_call():
+    (one,) = ANNOTATIONS
+    assert one["enable"]
+    assert {"user", "mode"} <= set(re.findall(r"{{(\w+)}}", one["titleFormat"]))
+    assert set(re.findall(r"{{(\w+)}}", one["textFormat"])) == {"service", "call"}
+
+
+@pytest.mark.parametrize(
+    ("public_url", "linked"),
+    [("", "http://10.0.0.1:4318"), ("https://heat.example/", "https://heat.example")],
+)
+def test_links_lead_where_people_reach_the_collector(public_url, linked):
+    places = Places(collector="http://10.0.0.1:4318", public_url=public_url)
+    source = yaml.safe_load(files(places)["provisioning/datasources/heatshield.yaml"])
+    (link,) = source["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
+    assert link["url"].startswith(f"{linked}/api/requests/")

@@ -22,6 +22,7 @@ from heatshield_collector.control.series import (
     call_load_samples,
     capacity_samples,
     finding_samples,
+    held_samples,
     user_load_samples,
 )
 from heatshield_collector.detect import PANE_S, Detection, Finding
@@ -129,6 +130,7 @@ class ControlLoop:
                 names.CALL_LOAD: lambda: call_load_samples(self._detection.loads, now_s),
                 names.ALERTS: lambda: alert_samples(self._runner.alerts),
                 names.BREAKERS: lambda: breaker_samples(self._breakers),
+                names.BREAKER_HELD: lambda: held_samples(self._breakers),
                 names.SERVICE_CAPACITY: lambda: capacity_samples(self._breakers.count_workers(now)),
             }
         )

@@ -21,6 +21,7 @@ __all__ = [
     "call_load_samples",
     "capacity_samples",
     "finding_samples",
+    "held_samples",
     "user_load_samples",
     "user_shown",
 ]
@@ -142,6 +143,13 @@ def breaker_samples(breakers: Breakers) -> Iterator[Sample]:
     held = Counter((state, entry.mode.value) for _, state, entry in breakers.held())
     for (state, mode), count in sorted(held.items()):
         yield Sample.of(names.BREAKERS, {"state": state, "mode": mode}, count)
+
+
+def held_samples(breakers: Breakers) -> Iterator[Sample]:
+    """Each entry that is held, with whom and what it is about."""
+    for _, state, entry in breakers.held():
+        about = {"user": entry.user, "service": entry.service, "call": entry.call}
+        yield Sample.of(names.BREAKER_HELD, about | {"state": state, "mode": entry.mode.value}, 1)
 
 
 def capacity_samples(capacities: Mapping[str, float]) -> Iterator[Sample]:
