@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from caller_behaviour import CallerBehaviour, of_user
+from caller_behaviour import STRANGERS, CallerBehaviour, of_user
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 import heatshield
@@ -88,12 +88,13 @@ class HttpxBehaviour(CallerBehaviour):
         client = make_client()
         if how == "one client":
             instrumentor.instrument_client(client.client)
-        client.ask(f"{peer.url}/rejected")
+        client.ask(f"{peer.url}/rejected", headers=STRANGERS)
         heatshield.shutdown()
         if how != "one client":
             instrumentor.uninstrument()
         (span,) = shop.spans
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
+        assert peer.asked[0][2].keys().isdisjoint({"baggage", "tracestate", "b3", "x-b3-flags"})
         if how != "before":  # then theirs has ended its span before ours can mark it
             assert span.attributes[REJECTED] == "b-9"
 

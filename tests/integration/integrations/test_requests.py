@@ -3,7 +3,7 @@
 import pytest
 import requests
 import urllib3
-from caller_behaviour import CallerBehaviour, of_user
+from caller_behaviour import STRANGERS, CallerBehaviour, of_user
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
 from requests.adapters import HTTPAdapter
@@ -112,13 +112,14 @@ class TestRequests(CallerBehaviour):
         if how == "before":
             shop = service()
         try:
-            client.ask(f"{peer.url}/rejected")
+            client.ask(f"{peer.url}/rejected", headers=STRANGERS)
         finally:
             heatshield.shutdown()
             for one in instrumentors:
                 one.uninstrument()
         (span,) = shop.spans
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
+        assert peer.asked[0][2].keys().isdisjoint({"baggage", "tracestate", "b3", "x-b3-flags"})
         assert span.attributes[REJECTED] == "b-9"
 
     def test_removed_it_leaves_requests_as_it_was(self, service):
