@@ -295,6 +295,7 @@ class Report:
     workers: int
     applied: StateVersion | None
     rejected: tuple[Rejections, ...] = ()
+    number: int = 0  # of its rejections; the same when they are sent again. 0: they have none
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
@@ -304,6 +305,7 @@ class Report:
             "workers": self.workers,
             "applied": str(self.applied) if self.applied else None,
             "rejected": [asdict(row) for row in self.rejected],
+            "number": self.number,
         }
 
     @classmethod
@@ -331,6 +333,7 @@ class Report:
                 )
                 for row in (_object(row, "report.rejected") for row in rows)
             ),
+            number=_integer(fields, "number", 0),
         )
 
 

@@ -22,6 +22,31 @@ from heatshield.names import CALL, COST_BYTES, ENDUSER_ID, REJECTED
 
 STRANGE = "00-11111111111111111111111111111111-2222222222222222-01"
 
+STRANGERS = {
+    "TraceParent": STRANGE,
+    "tracestate": "theirs=1",
+    "Baggage": "enduser.id=victim,theirs=1",
+    "b3": "11111111111111111111111111111111-2222222222222222-1",
+    "X-B3-TraceId": "11111111111111111111111111111111",
+    "X-B3-SpanId": "2222222222222222",
+    "X-B3-ParentSpanId": "3333333333333333",
+    "X-B3-Sampled": "0",
+    "X-B3-Flags": "1",
+}
+"""What a stranger sends to a gateway that copies its caller's headers to its own call."""
+
+FIELDS = {name.lower() for name in STRANGERS}
+
+
+def of_no_user(work):
+    """Serve a request that names no user, as an edge does; returns the result of ``work``."""
+    token = attach(extract({}))
+    try:
+        with get_tracer("test").start_as_current_span("serve", kind=SpanKind.SERVER):
+            return work()
+    finally:
+        detach(token)
+
 
 ANSWERS = {
     "/ok": (200, {}, b"ok"),
@@ -252,6 +277,29 @@ class CallerBehaviour:
         assert headers["baggage"] == "enduser.id=u-1"
         assert headers["x-own"] == "1"
         assert copied["Traceparent"] == STRANGE
+
+    @pytest.mark.parametrize("settings", [{"edge": True}, {}])
+    def test_nothing_that_a_stranger_named_is_handed_on(self, service, client, peer, settings):
+        """Where the request has no user, no baggage of ours would stand in the place of theirs."""
+        shop = service(**settings)
+        copied = dict(STRANGERS)
+        of_no_user(lambda: client.ask(f"{peer.url}/moved", headers=copied))
+        assert len(peer.asked) == 2
+        ours = {"traceparent", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"}
+        for _, _, headers in peer.asked:
+            assert headers.keys() & FIELDS == ours
+            assert headers["traceparent"][3:35] == headers["x-b3-traceid"]
+            assert headers["x-b3-traceid"] == f"{shop.spans[0].trace_id:032x}"
+            assert headers["x-b3-sampled"] == "1"
+        assert copied == STRANGERS
+
+    def test_a_host_that_is_left_out_is_told_of_no_strangers_either(self, service, client, peer):
+        service(propagate_to=("*.internal",))
+        headers = {**STRANGERS, "X-Own": "1"}
+        of_user("u-1", lambda: client.ask(f"{peer.url}/ok", headers=headers))
+        told = peer.asked[0][2]
+        assert told.keys() & FIELDS == set()
+        assert told["x-own"] == "1"
 
     def test_credentials_are_not_in_the_span(self, service, client, peer):
         shop = service()

@@ -6,6 +6,7 @@ from control_platform import BASE, Platform
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.contract import (
     PlatformMode,
+    Rejections,
     Report,
     Snapshot,
 )
@@ -92,3 +93,18 @@ def test_an_instance_is_announced_when_it_appears_and_when_it_says_what_it_appli
     assert appeared == ["i-1", "i-2", "i-9"]
     (applied,) = platform.events.of("applied")
     assert (applied["service"], applied["instance"], applied["applied"]) == ("shop", "i-9", "3.0")
+
+
+def test_rejections_that_are_reported_again_count_once():
+    """The answer to the first report got lost; a first copy may also arrive after the second."""
+    platform = Platform()
+    entry = platform.breakers.trip(trip())
+    row = Rejections(entry.id, 10, entry.user, entry.service, entry.call)
+
+    def report(number, instance="i-1"):
+        platform.breakers.report(Report("shop", instance, 4, None, (row,), number))
+        return sum(count for _, _, count in platform.rejected)
+
+    assert [report(1), report(1), report(2), report(1)] == [10, 10, 20, 20]
+    assert report(1, "i-2") == 30, "each instance counts for itself"
+    assert [report(0), report(0)] == [40, 50], "a client that does not number them"

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
@@ -19,6 +19,7 @@ from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
+from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.trip_policy import Decision
 from heatshield_collector.control.outlets import Publishes, Writes
 from heatshield_collector.events import Signal
@@ -59,6 +60,7 @@ class Breakers:
         self._clock = clock
         self._lock = threading.Lock()
         self._changed = Signal()
+        self._numbers = ReportNumbers()
         self._capacities: Mapping[str, float] = {}
         self._counted_s = -math.inf
 
@@ -136,11 +138,13 @@ class Breakers:
 
     def report(self, report: Report) -> None:
         """Take in what a client enforces and refused; it also says that the client lives."""
-        for row in report.rejected:
-            self._rejected(row.service, row.call, row.count)
         now = self._clock.now()
         with self._lock:
+            if not self._numbers.is_new(report):
+                report = replace(report, rejected=())
             arrived = self._control.report(report, now.monotonic_s)
+        for row in report.rejected:
+            self._rejected(row.service, row.call, row.count)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
         if report.applied:

@@ -127,7 +127,7 @@ class BreakerTable:
         # By what varies of a CallKey here, (user, call): two parts hash faster than four.
         self._mine: Mapping[tuple[str, str], BreakerEntry] = {}
         self._anchor = float("-inf")
-        self._tallies = Tallies(tenant)
+        self._tallies = Tallies()
 
     @property
     def at(self) -> StateVersion | None:
@@ -251,12 +251,7 @@ class BreakerTable:
 
     def forget_rejections(self) -> None:
         """In a child process: what the parent has refused, the parent reports."""
-        self._tallies = Tallies(self._tenant)
-
-    def restore_rejections(self, rows: tuple[Rejections, ...]) -> None:
-        """Give back drained counts whose report did not arrive."""
-        with self._lock:
-            self._tallies.restore(rows)
+        self._tallies = Tallies()
 
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from heatshield.breakers.lease_table import BreakerTable
-from heatshield.contract import RENEW_S, Report, StateVersion
-from heatshield.export.answer import Unreachable
+from heatshield.contract import RENEW_S, Rejections, Report, StateVersion
 from heatshield.export.connection import Connection
 from heatshield.names import BREAKER_REPORT_PATH
 
@@ -17,6 +16,9 @@ REPORT_S: Final = 1.0
 
 ALIVE_S: Final = RENEW_S
 """Seconds between reports while nothing happens: they carry this instance's capacity."""
+
+_REFUSED_FOR_GOOD: Final = frozenset({400, 413, 422})
+"""Statuses of a collector that will never take this report."""
 
 
 class Reports:
@@ -46,6 +48,8 @@ class Reports:
         self._workers = workers
         self._checked_at = self._sent_at = float("-inf")
         self._applied: StateVersion | None = None
+        self._rows: tuple[Rejections, ...] = ()  # not known to have arrived
+        self._number = 0  # of these rows
 
     @property
     def due_at(self) -> float:
@@ -53,7 +57,11 @@ class Reports:
         return self._checked_at + REPORT_S
 
     def send_due(self, now: float) -> None:
-        """Send a report if one is due; refusals that did not arrive are kept for the next.
+        """Send a report if one is due.
+
+        Refusals whose arrival was not confirmed are sent again as they were, under their number:
+        whether the collector never got them or only its answer got lost, they count once. What
+        was refused since waits for the report after that.
 
         Raises:
             Unreachable: if the collector could not be told.
@@ -62,21 +70,22 @@ class Reports:
         if applied == self._applied and now < self.due_at:
             return
         self._checked_at = now
-        rows = self._table.drain_rejections()
-        if rows or applied != self._applied or now - self._sent_at >= ALIVE_S:
+        if not self._rows:
+            self._rows = self._table.drain_rejections()
+            self._number += bool(self._rows)
+        if self._rows or applied != self._applied or now - self._sent_at >= ALIVE_S:
             self._applied, self._sent_at = applied, now
-            self._send(Report(self._service, self._instance(), self._workers, applied, rows))
+            self._send(applied)
 
-    def _send(self, report: Report) -> None:
-        try:
-            answer = self._connection.request(
-                "POST",
-                BREAKER_REPORT_PATH,
-                body=json.dumps(report.to_json()).encode(),
-                headers={"content-type": "application/json"},
-            )
-        except Unreachable:
-            self._table.restore_rejections(report.rejected)
-            raise
-        if not answer.ok:
-            self._table.restore_rejections(report.rejected)
+    def _send(self, applied: StateVersion | None) -> None:
+        report = Report(
+            self._service, self._instance(), self._workers, applied, self._rows, self._number
+        )
+        answer = self._connection.request(
+            "POST",
+            BREAKER_REPORT_PATH,
+            body=json.dumps(report.to_json()).encode(),
+            headers={"content-type": "application/json"},
+        )
+        if answer.ok or answer.status in _REFUSED_FOR_GOOD:
+            self._rows = ()

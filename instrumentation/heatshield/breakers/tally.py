@@ -43,14 +43,9 @@ class Tally:
 
 
 class Tallies:
-    """Tallies by entry id; at most twice as many as a client holds entries.
+    """Tallies by entry id; at most twice as many as a client holds entries."""
 
-    Args:
-        tenant: of entries that are known by their counts alone.
-    """
-
-    def __init__(self, tenant: str) -> None:
-        self._tenant = tenant
+    def __init__(self) -> None:
         self._by_id: dict[str, Tally] = {}
 
     def hold(self, entries: Mapping[str, BreakerEntry]) -> None:
@@ -87,16 +82,6 @@ class Tallies:
             if entry_id not in held:
                 del self._by_id[entry_id]
         return tuple(rows)
-
-    def restore(self, rows: Collection[Rejections]) -> None:
-        """Give back drained counts whose report did not arrive."""
-        for row in rows:
-            tally = self._by_id.get(row.id)
-            if tally is None and len(self._by_id) < 2 * MAX_ENTRIES:
-                gone = BreakerEntry(row.id, row.user, row.service, row.call, tenant=self._tenant)
-                tally = self._by_id[row.id] = Tally(gone)
-            if tally is not None:
-                tally.rejected += row.count
 
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""

@@ -4,11 +4,12 @@ In: ``traceparent`` wins over B3, so a mesh that sends both yields one trace; 64
 padded. Baggage is capped before it is parsed, its members are validated, and the user is taken
 out of it. An edge trusts no header, but links the new trace to the caller's span, as OpenTelemetry
 asks of a trace that begins anew. Out: W3C, baggage with the user, and B3, to the hosts that the
-settings allow.
+settings allow. On what goes out these headers are heatshield's alone: a gateway that copies its
+caller's headers must not hand on whom a stranger named, so they are dropped first, and then set.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus
 
@@ -32,7 +33,7 @@ from heatshield.identity.identify import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.sanitize.sanitizer import SANITIZER
 
-__all__ = ["HEADERS", "Inbound", "RequestPropagator"]
+__all__ = ["HEADERS", "Inbound", "RequestPropagator", "is_propagation_field"]
 
 MAX_BAGGAGE_BYTES: Final = 8_192
 MAX_BAGGAGE_MEMBERS: Final = 64
@@ -46,6 +47,10 @@ HEADERS: Final = (
 )  # fmt: skip
 """The headers that :meth:`RequestPropagator.read` reads."""
 
+_FIELDS: Final[frozenset[object]] = frozenset(
+    form for name in (*HEADERS, "x-b3-parentspanid", "x-b3-flags") for form in (name, name.encode())
+)
+
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])(-.*)?"
 )
@@ -58,6 +63,15 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _NOWHERE: Final = (0, 0)
 _NO_PARENT: Final = (0, 0, True)
 _NO_MEMBERS: Final[Mapping[str, str]] = {}
+
+
+def is_propagation_field(name: object) -> bool:
+    """Whether a header, in whatever case, says in which trace or for which user a message is sent.
+
+    Args:
+        name: text or bytes; nothing else is the name of a header.
+    """
+    return isinstance(name, str | bytes) and name.lower() in _FIELDS
 
 
 class Inbound(NamedTuple):
@@ -121,6 +135,11 @@ class RequestPropagator(TextMapPropagator):
         self._edge = edge
         self._to = AllowedHosts(to) if to else None
 
+    @property
+    def is_edge(self) -> bool:
+        """Whether no incoming header is trusted."""
+        return self._edge
+
     # -- in --------------------------------------------------------------------------------------
 
     def read(self, header: Callable[[str], str | None]) -> Inbound:
@@ -166,8 +185,13 @@ class RequestPropagator(TextMapPropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        """Write trace and user into a carrier (OpenTelemetry's API); never raises."""
+        """Write trace and user into a carrier (OpenTelemetry's API); never raises.
+
+        What a mapping or a list of pairs has of such headers already is dropped; a carrier of
+        another kind has only what its setter replaces.
+        """
         try:
+            _drop_fields(carrier)
             for name, value in self.headers(get_current() if context is None else context).items():
                 setter.set(carrier, name, value)
         except Exception:  # noqa: BLE001  # an odd carrier must not fail the call
@@ -201,6 +225,14 @@ class RequestPropagator(TextMapPropagator):
         """The headers that :meth:`inject` may set."""
         b3 = {"multi": {"x-b3-traceid", "x-b3-spanid", "x-b3-sampled"}, "single": {"b3"}}
         return {"traceparent", "tracestate", "baggage", *b3.get(self._b3, set())}
+
+
+def _drop_fields(carrier: object) -> None:
+    if isinstance(carrier, MutableMapping):
+        for name in [name for name in carrier if is_propagation_field(name)]:
+            carrier.pop(name, None)  # a multi-dict has a name as often as it has values
+    elif isinstance(carrier, list):
+        carrier[:] = [pair for pair in carrier if not is_propagation_field(pair[0])]
 
 
 def _parent(header: Callable[[str], str | None]) -> tuple[int, int, bool]:

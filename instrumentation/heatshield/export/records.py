@@ -1,11 +1,11 @@
 """Spans and log records that wait to be encoded: two queues, bounded, of which the oldest go.
 
-Threads that serve requests append; the thread that exports takes batches. A deque's methods are
-atomic, so neither takes a lock.
+Threads that serve requests append; the thread that exports takes batches. The methods of deques and
+sets are atomic, so neither takes a lock; what is read and then written must be one's own.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ class Records:
         self._spans: deque[EndedSpan] = deque()
         self._logs: deque[LogEvent] = deque()
         self._urgency = Urgency()
-        self._is_urgent = False
+        self._urgent: set[int] = set()  # ids of queued spans
 
     def __len__(self) -> int:
         return len(self._spans) + len(self._logs)
@@ -62,9 +62,9 @@ class Records:
         waiting = len(queue)
         if waiting >= self._most:
             self._make_room(queue)
-        queue.append(span)
         if is_urgent:
-            self._is_urgent = True
+            self._urgent.add(id(span))  # before it can be taken
+        queue.append(span)
         return is_urgent or waiting + 1 >= self._batch
 
     def add_log(self, event: LogEvent) -> bool:
@@ -76,12 +76,21 @@ class Records:
         queue.append(event)
         return waiting + 1 >= self._batch
 
-    @staticmethod
-    def _make_room(queue: deque[R]) -> None:
+    def _make_room(self, queue: deque[R]) -> None:
         dropped = _take(queue, 1)
         if dropped:
+            self._claim_urgent(dropped)
             COUNTERS.drop("queue_full")
             _release(dropped)
+
+    def _claim_urgent(self, taken: Sequence[object]) -> bool:
+        """Whether an urgent span is among those that were taken; it is remembered no longer."""
+        if not self._urgent:
+            return False
+        ids = set(map(id, taken))
+        is_urgent = not self._urgent.isdisjoint(ids)
+        self._urgent.difference_update(ids)
+        return is_urgent
 
     def encode(self, deliver: Callable[[Payload, bool], object]) -> None:
         """Encode all that waits; never fails.
@@ -89,9 +98,10 @@ class Records:
         Args:
             deliver: takes each payload, and whether it is urgent.
         """
-        is_urgent, self._is_urgent = self._is_urgent, False
+        is_urgent = False
         for spans, logs in self._batches():
             left = len(spans) + len(logs)
+            is_urgent = self._claim_urgent(spans) or is_urgent
             try:
                 for payload in encode(spans, logs, self._resource()):
                     left -= payload.records
@@ -113,6 +123,7 @@ class Records:
     def abandon(self) -> int:
         """Let go of all that waits; returns how many records."""
         spans = _take(self._spans, len(self._spans))
+        self._claim_urgent(spans)
         _release(spans)
         return len(spans) + len(_take(self._logs, len(self._logs)))
 

@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar, cast
 from wrapt import FunctionWrapper
 
 __all__ = [
-    "AsyncOriginal", "AsyncWrapper", "Original", "Patches", "Wrapper", "after", "after_async",
-    "around", "around_async", "before",
+    "Args", "AsyncOriginal", "AsyncWrapper", "Kwargs", "Original", "Patches", "Wrapper", "after",
+    "after_async", "around", "around_async", "before",
 ]  # fmt: skip
 
 Original = Callable[..., object]
@@ -22,6 +22,9 @@ Wrapper = Callable[[Original], Original]
 
 AsyncWrapper = Callable[[AsyncOriginal], AsyncOriginal]
 """The same of a coroutine function."""
+
+Args = tuple[object, ...]
+Kwargs = dict[str, object]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Original)
@@ -83,6 +86,7 @@ def around(
     begin: Callable[..., T | None],
     end: Callable[..., object],
     failed: Callable[[T, BaseException], object],
+    instead: Callable[[T, Args, Kwargs], tuple[Args, Kwargs]] | None = None,
 ) -> Wrapper:
     """A patch that follows each call of a method from its begin to its end.
 
@@ -91,6 +95,8 @@ def around(
             call run unseen.
         end: takes what ``begin`` returned, and the result.
         failed: takes what ``begin`` returned, and the error, which is raised afterwards.
+        instead: takes what ``begin`` returned, and the arguments; returns those that the method
+            gets instead. It must not raise.
     """
 
     def wrap(original: Original) -> Original:
@@ -99,6 +105,8 @@ def around(
             call = begin(instance, args, kwargs)
             if call is None:
                 return original(instance, *args, **kwargs)
+            if instead is not None:
+                args, kwargs = instead(call, args, kwargs)
             try:
                 result = original(instance, *args, **kwargs)
             except BaseException as error:
@@ -116,6 +124,7 @@ def around_async(
     begin: Callable[..., T | None],
     end: Callable[..., object],
     failed: Callable[[T, BaseException], object],
+    instead: Callable[[T, Args, Kwargs], tuple[Args, Kwargs]] | None = None,
 ) -> AsyncWrapper:
     """:func:`around` for a method that returns an awaitable."""
 
@@ -125,6 +134,8 @@ def around_async(
             call = begin(instance, args, kwargs)
             if call is None:
                 return await original(instance, *args, **kwargs)
+            if instead is not None:
+                args, kwargs = instead(call, args, kwargs)
             try:
                 result = await original(instance, *args, **kwargs)
             except BaseException as error:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ClientRequest, ClientResponse
-from caller_behaviour import CallerBehaviour
+from caller_behaviour import FIELDS, STRANGERS, CallerBehaviour, of_user
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
 import heatshield
@@ -101,6 +101,17 @@ class TestAiohttpClient(CallerBehaviour):
         headers = peer.asked[0][2]
         assert (headers["x-session"], headers["x-own"]) == ("1", "1")
 
+    @pytest.mark.parametrize("to", [(), ("*.internal",)])
+    def test_a_sessions_own_headers_hand_on_nothing_of_a_strangers(
+        self, service, make_client, peer, to
+    ):
+        service(propagate_to=to)
+        client = make_client(headers=STRANGERS)
+        of_user("u-1", lambda: client.ask(f"{peer.url}/ok"))
+        headers = peer.asked[0][2]
+        assert headers.get("baggage") == (None if to else "enduser.id=u-1")
+        assert headers.keys().isdisjoint(FIELDS if to else {"tracestate", "b3"})
+
     def test_a_session_that_was_made_before_is_covered(self, service, client, peer):
         shop = service()
         client.ask(f"{peer.url}/ok")
@@ -117,12 +128,13 @@ class TestAiohttpClient(CallerBehaviour):
         if how == "before":
             shop = service()
         try:
-            make_client().ask(f"{peer.url}/ok")
+            make_client().ask(f"{peer.url}/ok", headers=STRANGERS)
         finally:
             heatshield.shutdown()
             instrumentor.uninstrument()
         (span,) = shop.spans
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
+        assert peer.asked[0][2].keys().isdisjoint({"baggage", "tracestate", "b3", "x-b3-flags"})
 
     def test_removed_it_leaves_aiohttp_as_it_was(self, service):
         owners = (aiohttp.ClientSession, ClientRequest, ClientResponse)

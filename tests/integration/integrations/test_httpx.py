@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from caller_behaviour import CallerBehaviour, of_user
+from caller_behaviour import STRANGERS, CallerBehaviour, of_user
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
 import heatshield
@@ -88,12 +88,13 @@ class HttpxBehaviour(CallerBehaviour):
         client = make_client()
         if how == "one client":
             instrumentor.instrument_client(client.client)
-        client.ask(f"{peer.url}/rejected")
+        client.ask(f"{peer.url}/rejected", headers=STRANGERS)
         heatshield.shutdown()
         if how != "one client":
             instrumentor.uninstrument()
         (span,) = shop.spans
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
+        assert peer.asked[0][2].keys().isdisjoint({"baggage", "tracestate", "b3", "x-b3-flags"})
         if how != "before":  # then theirs has ended its span before ours can mark it
             assert span.attributes[REJECTED] == "b-9"
 
@@ -109,6 +110,22 @@ class TestHttpx(HttpxBehaviour):
         client.client.send(request)
         assert ["baggage" in headers for _, _, headers in peer.asked] == [True, False]
         assert request.headers.raw == own
+
+    def test_headers_that_a_transport_adds_survive(self, service, make_client, peer):
+        class Signing(httpx.HTTPTransport):
+            def handle_request(self, request):
+                request.headers["x-signed"] = "1"
+                return super().handle_request(request)
+
+        service()
+        client = make_client(transport=Signing())
+        request = client.client.build_request("GET", f"{peer.url}/ok")
+        response = of_user("u-1", lambda: client.client.send(request))
+        headers = peer.asked[0][2]
+        assert (headers["x-signed"], headers["baggage"]) == ("1", "enduser.id=u-1")
+        assert response.request is request
+        assert request.headers["x-signed"] == "1"
+        assert "baggage" not in request.headers
 
     def test_a_response_that_was_read_can_be_pickled(self, service, client, peer):
         service()
@@ -133,6 +150,26 @@ class TestHttpx(HttpxBehaviour):
 
 class TestHttpxAsync(HttpxBehaviour):
     kind = Async
+
+    def test_a_request_can_be_sent_by_several_tasks_at_once(self, service, client, peer):
+        """Each for its user; and it is the same request afterwards, with the same headers."""
+        service()
+        request = client.client.build_request("GET", f"{peer.url}/chunked")
+        headers, own = request.headers, list(request.headers.raw)
+
+        async def send(user):
+            with heatshield.user(user):
+                response = await client.client.send(request)
+            assert response.request is request
+
+        async def send_all():
+            await asyncio.gather(*(send(f"u-{n % 4}") for n in range(20)))
+
+        client.loop.run_until_complete(send_all())
+        told = sorted(headers["baggage"] for _, _, headers in peer.asked)
+        assert told == sorted(f"enduser.id=u-{n % 4}" for n in range(20))
+        assert request.headers is headers
+        assert headers.raw == own
 
     def test_a_call_that_is_cancelled_ends(self, service, client, peer):
         shop = service()

@@ -1,9 +1,11 @@
 """requests, against a real server: one span an exchange, though it goes through urllib3."""
 
+import threading
+
 import pytest
 import requests
 import urllib3
-from caller_behaviour import CallerBehaviour, of_user
+from caller_behaviour import FIELDS, STRANGERS, CallerBehaviour, of_user
 from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
 from requests.adapters import HTTPAdapter
@@ -87,6 +89,64 @@ class TestRequests(CallerBehaviour):
         assert ["baggage" in headers for _, _, headers in peer.asked] == [True, False]
         assert dict(request.headers) == own
 
+    def test_a_request_can_be_sent_by_several_threads_at_once(self, service, make_client, peer):
+        """Each for its user; and it is the same request afterwards, with the same headers."""
+        service()
+        request = make_client().session.prepare_request(
+            requests.Request("GET", f"{peer.url}/chunked")
+        )
+        headers, own = request.headers, dict(request.headers)
+        together = threading.Barrier(4)
+
+        def send(user):
+            client = make_client()
+            for _ in range(5):
+                together.wait(10)
+                response = of_user(user, lambda: client.session.send(request))
+                assert response.request is request
+
+        threads = [threading.Thread(target=send, args=(f"u-{n}",)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        told = sorted(headers["baggage"] for _, _, headers in peer.asked)
+        assert told == sorted(f"enduser.id=u-{n}" for n in range(4) for _ in range(5))
+        assert request.headers is headers
+        assert dict(request.headers) == own
+
+    @pytest.mark.parametrize("replaces", [False, True])
+    @pytest.mark.parametrize("settings", [{}, {"deadlines": True}])
+    def test_headers_that_an_adapter_adds_survive(self, service, client, peer, settings, replaces):
+        class Signing(HTTPAdapter):
+            def add_headers(self, request, **_):
+                if replaces:
+                    request.headers = request.headers.copy()
+                request.headers["X-Signed"] = "1"
+
+        service(**settings)
+        client.session.mount("http://", Signing())
+        request = client.session.prepare_request(requests.Request("GET", f"{peer.url}/ok"))
+        response = of_user("u-1", lambda: client.session.send(request))
+        headers = peer.asked[0][2]
+        assert (headers["x-signed"], headers["baggage"]) == ("1", "enduser.id=u-1")
+        assert response.request is request
+        assert request.headers["X-Signed"] == "1"
+        assert {name.lower() for name in request.headers}.isdisjoint(headers.keys() & FIELDS)
+
+    def test_another_call_that_an_adapter_makes_on_the_way_is_told_nothing(
+        self, service, client, peer
+    ):
+        class Fetching(HTTPAdapter):
+            def add_headers(self, *_, **__):
+                urllib3.PoolManager().request("GET", f"{peer.url}/ok?token")
+
+        service()
+        client.session.mount("http://", Fetching())
+        of_user("u-1", lambda: client.ask(f"{peer.url}/missing"))
+        told = {path: headers.get("baggage") for _, path, headers in peer.asked}
+        assert told == {"/ok": None, "/missing": "enduser.id=u-1"}
+
     @pytest.mark.parametrize("disabled", ["urllib3", "requests"])
     def test_either_is_enough(self, service, client, peer, disabled):
         shop = service(disabled=(disabled,))
@@ -112,13 +172,14 @@ class TestRequests(CallerBehaviour):
         if how == "before":
             shop = service()
         try:
-            client.ask(f"{peer.url}/rejected")
+            client.ask(f"{peer.url}/rejected", headers=STRANGERS)
         finally:
             heatshield.shutdown()
             for one in instrumentors:
                 one.uninstrument()
         (span,) = shop.spans
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
+        assert peer.asked[0][2].keys().isdisjoint({"baggage", "tracestate", "b3", "x-b3-flags"})
         assert span.attributes[REJECTED] == "b-9"
 
     def test_removed_it_leaves_requests_as_it_was(self, service):

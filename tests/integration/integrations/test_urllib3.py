@@ -2,7 +2,7 @@
 
 import pytest
 import urllib3
-from caller_behaviour import CallerBehaviour
+from caller_behaviour import STRANGERS, CallerBehaviour
 from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
 
 import heatshield
@@ -87,12 +87,13 @@ class TestUrllib3(CallerBehaviour):
         if how == "before":
             shop = service()
         try:
-            client.ask(f"{peer.url}/rejected")
+            client.ask(f"{peer.url}/rejected", headers=STRANGERS)
         finally:
             heatshield.shutdown()
             instrumentor.uninstrument()
         (span,) = shop.spans
         assert f"{span.span_id:016x}" in peer.asked[0][2]["traceparent"]
+        assert peer.asked[0][2].keys().isdisjoint({"baggage", "tracestate", "b3", "x-b3-flags"})
         if how == "after":
             assert span.attributes[REJECTED] == "b-9"
 

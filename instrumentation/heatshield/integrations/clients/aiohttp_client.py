@@ -9,14 +9,12 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Final, cast
 
-from heatshield.counters import COUNTERS, fail_open
+from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
 from heatshield.integrations.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from aiohttp import ClientRequest, ClientResponse, ClientSession
     from yarl import URL
 
@@ -63,7 +61,7 @@ def _requesting(calls: Calls) -> AsyncWrapper:
             if call is None:
                 return await original(session, method, url, **more)
             try:
-                response = await original(session, method, url, **_with_headers(more, call))
+                response = await original(session, method, url, **more)
             except BaseException as error:
                 call.failed(error)
                 raise
@@ -76,12 +74,14 @@ def _requesting(calls: Calls) -> AsyncWrapper:
 
 
 def _sending(calls: Calls) -> AsyncWrapper:
-    """Fit the headers to each redirect: aiohttp sends the same ones wherever it leads."""
+    """Fit the headers to each host: to those of a call a session adds its own, and aiohttp sends
+    the same ones wherever a redirect leads.
+    """
 
     def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def send(request: ClientRequest, *args: object, **kwargs: object) -> object:
-            calls.readdress(request.headers, request.url.host or "")
+            calls.address(request.headers, request.url.host or "")
             return await original(request, *args, **kwargs)
 
         return send
@@ -102,20 +102,6 @@ def _begin(calls: Calls, session: ClientSession, method: str, url: str | URL) ->
     if base is not None and not whole.absolute:
         whole = base.join(whole)
     return calls.begin(str(method).upper(), str(whole), whole.host or "", whole.port)
-
-
-def _with_headers(more: dict[str, object], call: Call) -> dict[str, object]:
-    """The call's arguments with our headers in the place of what may have been copied."""
-    try:
-        from multidict import CIMultiDict
-
-        given = cast("Iterable[tuple[str, str]]", more.get("headers") or ())
-        headers = CIMultiDict(given)
-        headers.update(call.headers)
-    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
-        COUNTERS.error(NAME)
-        return more
-    return {**more, "headers": headers}
 
 
 @fail_open(NAME, None)

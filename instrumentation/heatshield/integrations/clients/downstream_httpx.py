@@ -7,13 +7,14 @@ httpx knows no route, and a path has ids in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from heatshield.context.deadline import milliseconds
 from heatshield.context.request import call_in
 from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_outcome import http_outcome
-from heatshield.integrations.patches import Patches, around, around_async
+from heatshield.integrations.clients.httpx import copy_of
+from heatshield.integrations.patches import Args, Kwargs, Patches, around, around_async
 from heatshield.integrations.services import Services
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
@@ -39,8 +40,10 @@ def install(services: Services) -> None:
 
     remove()
     if DOWNSTREAM.install(NAME, services.settings):
-        _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(_begin, _end, _failed))
-        asynchronous = around_async(_begin, _end, _failed)
+        _PATCHES.wrap(
+            httpx.HTTPTransport, "handle_request", around(_begin, _end, _failed, _instead)
+        )
+        asynchronous = around_async(_begin, _end, _failed, _instead)
         _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", asynchronous)
 
 
@@ -56,10 +59,7 @@ def _begin(
     if DOWNSTREAM.idle:
         return None
     request = args[0] if args else kwargs["request"]
-    begun = DOWNSTREAM.begin(_peer(request), str(request.method), call_in)
-    if begun is not None and begun.left_s is not None:
-        _pass_on(request, begun)
-    return begun
+    return DOWNSTREAM.begin(_peer(request), str(request.method), call_in)
 
 
 @fail_open(NAME, "")
@@ -67,13 +67,24 @@ def _peer(request: httpx.Request) -> str:
     return str(request.url.netloc, "ascii")
 
 
+def _instead(begun: Begun, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    if begun.left_s is None:
+        return args, kwargs
+    request = cast("httpx.Request", args[0] if args else kwargs["request"])
+    return (_passed_on(request, begun) or request,), {}
+
+
 @fail_open(NAME, None)
-def _pass_on(request: httpx.Request, begun: Begun) -> None:
-    """Tell the called service how much time is left, and wait no longer than that."""
+def _passed_on(request: httpx.Request, begun: Begun) -> httpx.Request:
+    """Tell the called service how much time is left, and wait no longer than that.
+
+    In a copy: the service may send the request again, with another deadline or none.
+    """
     own: dict[str, float | None] = request.extensions.get("timeout", {})
     steps = {name: begun.timeout_s(own.get(name)) for name in ("connect", "read", "write", "pool")}
-    request.extensions = {**request.extensions, "timeout": steps}
-    request.headers[DEADLINE_HEADER] = milliseconds(begun.left_s or 0.0)
+    headers = request.headers.copy()
+    headers[DEADLINE_HEADER] = milliseconds(begun.left_s or 0.0)
+    return copy_of(request, headers=headers, extensions={**request.extensions, "timeout": steps})
 
 
 def _end(begun: Begun, response: httpx.Response) -> None:

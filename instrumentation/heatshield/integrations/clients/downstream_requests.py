@@ -14,7 +14,9 @@ from heatshield.context.deadline import milliseconds
 from heatshield.context.request import call_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_outcome import http_outcome
-from heatshield.integrations.patches import Original, Patches
+from heatshield.integrations.clients.urllib3 import patch_for, unpatch_for
+from heatshield.integrations.clients.urllib3_headers import carry, let_go
+from heatshield.integrations.patches import Args, Kwargs, Original, Patches
 from heatshield.integrations.services import Services
 from heatshield.names import DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
@@ -33,9 +35,6 @@ TIMEOUT_AT: Final = 1
 
 _PATCHES: Final = Patches()
 
-Args = tuple[object, ...]
-Kwargs = dict[str, object]
-
 
 def install(services: Services) -> None:
     """Ask before each call of an adapter, if the settings want anything asked.
@@ -48,10 +47,12 @@ def install(services: Services) -> None:
     remove()
     if DOWNSTREAM.install(NAME, services.settings):
         _PATCHES.wrap(HTTPAdapter, "send", _around)
+        patch_for(NAME)
 
 
 def remove() -> None:
     """Take the patches out again."""
+    unpatch_for(NAME)
     _PATCHES.undo()
     DOWNSTREAM.remove(NAME)
 
@@ -62,13 +63,18 @@ def _around(original: Original) -> Original:
         begun = _begin(request)
         if begun is None:
             return original(adapter, request, *args, **kwargs)
+        carrying = None
         if begun.left_s is not None:
-            args, kwargs = _pass_on(request, begun, args, kwargs)
+            left = {DEADLINE_HEADER: milliseconds(begun.left_s)}
+            carrying = carry(request, left, propagates=False)
+            args, kwargs = _hurried(begun, args, kwargs)
         try:
             response = original(adapter, request, *args, **kwargs)
         except BaseException as error:
             _failed(begun, error)
             raise
+        finally:
+            let_go(carrying)
         begun.end(http_outcome(cast("Response", response)))
         return response
 
@@ -86,12 +92,9 @@ def _peer(request: PreparedRequest) -> str:
     return str(urlsplit(request.url).netloc).rpartition("@")[2].lower()
 
 
-def _pass_on(
-    request: PreparedRequest, begun: Begun, args: Args, kwargs: Kwargs
-) -> tuple[Args, Kwargs]:
-    """Tell the called service how much time is left, and wait no longer than that."""
+def _hurried(begun: Begun, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    """The arguments of ``send`` after the request, with no more time than is left."""
     try:
-        request.headers[DEADLINE_HEADER] = milliseconds(begun.left_s or 0.0)
         if len(args) > TIMEOUT_AT:
             timeout = _timeout(args[TIMEOUT_AT], begun)
             return (*args[:TIMEOUT_AT], timeout, *args[TIMEOUT_AT + 1 :]), kwargs

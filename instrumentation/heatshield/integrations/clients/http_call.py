@@ -20,8 +20,10 @@ from opentelemetry.context import (
     detach,
     get_current,
 )
+from opentelemetry.propagate import get_global_textmap
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
+from heatshield.context.propagator import is_propagation_field
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
@@ -76,7 +78,8 @@ class Call:
         token: of the context in which the span is the current one; ``None`` if it is not ours.
 
     Attributes:
-        headers: to be sent with the request.
+        headers: to be sent with the request, in place of all propagation fields that it has;
+            ``None`` leaves those to the service's own propagator.
         sent: as above; some libraries know it only when the answer is there.
         span: as above.
         held: how many reads of its answer are under way; it ends only after them.
@@ -87,7 +90,7 @@ class Call:
 
     def __init__(self, span: Span, sent: int, token: "Token[Context] | None" = None) -> None:
         self.span = span
-        self.headers: dict[str, str] = {}
+        self.headers: dict[str, str] | None = None
         self.sent = sent
         self.held = 0
         self.due = False
@@ -176,8 +179,8 @@ class Calls:
         self._in_use[library] = self
         self._contrib = contrib
         self._scope, self._their_scope = _OURS + library, _THEIRS + library
+        self._propagator = services.propagator
         self._headers = services.propagator.headers
-        self._names = services.propagator.fields
         self._tracer = PROVIDER.get_tracer(self._scope)
 
     @classmethod
@@ -205,7 +208,7 @@ class Calls:
         if getattr(around, "kind", None) is SpanKind.CLIENT:
             scope = _scope_of(around)
             if scope == self._their_scope:
-                return Call(around, sent)
+                return self._join(around, sent, context)
             if scope in _SCOPES:
                 return None
         if self._contrib is not None and self._contrib.active:
@@ -229,20 +232,28 @@ class Calls:
         call.headers = self._headers(within)
         return call
 
+    def _join(self, theirs: Span, sent: int, context: Context) -> Call:
+        """A call whose span OpenTelemetry's instrumentation has opened, and written headers of."""
+        call = Call(theirs, sent)
+        if get_global_textmap() is self._propagator:
+            call.headers = self._headers(context)
+        return call
+
     @fail_open("calling", None)
-    def readdress(self, headers: MutableMapping[str, str], host: str) -> None:
-        """Fit our headers to the host that a redirect leads to; not every host is told the user.
+    def address(self, headers: MutableMapping[str, str], host: str) -> None:
+        """Fit the headers of a request to the host it goes to: first or by a redirect.
 
         Args:
             headers: of the request that is about to be sent; a mapping that ignores case.
-            host: that it goes to.
+            host: that it goes to; not every host is told the user.
         """
         span = get_current_span()
-        if _scope_of(span) != self._scope or attributes_of(span).get("server.address") == host:
+        if _scope_of(span) != self._scope:
             return
-        span.set_attribute("server.address", host)
-        for name in self._names:
-            headers.pop(name, None)
+        if attributes_of(span).get("server.address") != host:
+            span.set_attribute("server.address", host)
+        for name in {name.lower() for name in headers if is_propagation_field(name)}:
+            del headers[name]
         headers.update(self._headers(get_current()))
 
 

@@ -9,17 +9,25 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from heatshield.context.propagator import is_propagation_field
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, end_of, letting_go
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import AsyncOriginal, Patches, around, around_async
+from heatshield.integrations.patches import (
+    Args,
+    AsyncOriginal,
+    Kwargs,
+    Patches,
+    around,
+    around_async,
+)
 from heatshield.integrations.services import Services
 
 if TYPE_CHECKING:
     import httpx
 
 
-__all__ = ["NAME", "install", "remove"]
+__all__ = ["NAME", "copy_of", "install", "remove"]
 
 NAME: Final = "httpx"
 
@@ -43,8 +51,8 @@ def install(services: Services) -> None:
     ) -> _Exchange | None:
         return _begin(calls, args[0] if args else kwargs["request"])
 
-    _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(begin, _end, _fail))
-    asynchronous = around_async(begin, _end, _fail)
+    _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(begin, _end, _fail, _instead))
+    asynchronous = around_async(begin, _end, _fail, _instead)
     _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", asynchronous)
     _PATCHES.wrap(httpx.Response, "close", letting_go(_received))
     _PATCHES.wrap(httpx.Response, "aclose", _letting_go_async)
@@ -57,49 +65,61 @@ def remove() -> None:
 
 
 class _Exchange(NamedTuple):
-    """A request that is being sent, with our headers in the place of its own."""
+    """A request that is being sent; what goes to the transport is a copy with our headers.
+
+    The service may send its own again, for another user, and in several tasks at once.
+    """
 
     call: Call
-    request: httpx.Request
-    own: httpx.Headers
+    sent: httpx.Request
 
 
 def _begin(calls: Calls, request: httpx.Request) -> _Exchange | None:
-    url, own = request.url, request.headers
-    length = own.get("content-length", "")
+    url = request.url
+    length = request.headers.get("content-length", "")
     sent = int(length) if length.isdigit() else 0
     call = calls.begin(request.method, str(url), url.host, url.port, sent)
     if call is None:
         return None
-    request.headers = _with_headers(own, call)
-    return _Exchange(call, request, own)
+    return _Exchange(call, _addressed(request, call))
+
+
+def _instead(exchange: _Exchange, _args: Args, _kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    return (exchange.sent,), {}
 
 
 def _end(exchange: _Exchange, response: httpx.Response) -> None:
-    call, request, own = exchange
-    request.headers = own  # the service may send it again, for another user
+    call = exchange.call
     call.answered(response.status_code, response.headers)
     call.follow(response)
 
 
 def _fail(exchange: _Exchange, error: BaseException) -> None:
-    call, request, own = exchange
-    request.headers = own  # as above
-    call.failed(error)
+    exchange.call.failed(error)
 
 
-def _with_headers(own: httpx.Headers, call: Call) -> httpx.Headers:
-    """The request's headers, and ours in the place of what may have been copied from elsewhere."""
-    if not call.headers:
-        return own
+def _addressed(request: httpx.Request, call: Call) -> httpx.Request:
+    """The request with our headers in the place of what may have been copied from elsewhere."""
+    if call.headers is None:
+        return request
     try:
+        own = request.headers
         ours = [(name.encode(), value.encode("latin-1")) for name, value in call.headers.items()]
-        names = {name for name, _ in ours}
-        kept = [(name, value) for name, value in own.raw if name.lower() not in names]
-        return type(own)(kept + ours)
+        kept = [(name, value) for name, value in own.raw if not is_propagation_field(name)]
+        return copy_of(request, headers=type(own)(kept + ours))
     except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
         COUNTERS.error(NAME)
-        return own
+        return request
+
+
+def copy_of(request: httpx.Request, **changed: object) -> httpx.Request:
+    """A request that differs in some attributes, and shares the others: its stream, too.
+
+    :func:`copy.copy` would lose the stream, which httpx leaves out where requests are pickled.
+    """
+    copied = object.__new__(type(request))
+    vars(copied).update(vars(request), **changed)
+    return copied
 
 
 def _received(response: httpx.Response) -> int:

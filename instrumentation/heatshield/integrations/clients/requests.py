@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from heatshield.counters import COUNTERS, fail_open
+from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls
-from heatshield.integrations.clients.urllib3 import answered, follow_responses, leave_responses
+from heatshield.integrations.clients.urllib3 import answered, patch_for, unpatch_for
+from heatshield.integrations.clients.urllib3_headers import Carrying, carry, let_go
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches, around
 from heatshield.integrations.services import Services
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
-    from requests.structures import CaseInsensitiveDict
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -48,57 +48,43 @@ def install(services: Services) -> None:
         return _begin(calls, args[0] if args else kwargs["request"])
 
     _PATCHES.wrap(HTTPAdapter, "send", around(begin, _end, _fail))
-    follow_responses(NAME)
+    patch_for(NAME)
 
 
 def remove() -> None:
     """Take the patches out again."""
-    leave_responses(NAME)
+    unpatch_for(NAME)
     _PATCHES.undo()
     Calls.retire(NAME)
 
 
 class _Exchange(NamedTuple):
-    """A request that is being sent, with our headers in the place of its own."""
+    """A request that is being sent. It is not changed: our headers are put on in urllib3."""
 
     call: Call
-    request: PreparedRequest
-    own: CaseInsensitiveDict[str | bytes]
+    carrying: Carrying | None
 
 
 def _begin(calls: Calls, request: PreparedRequest) -> _Exchange | None:
-    url, own = request.url or "", request.headers
-    length = str(own.get("Content-Length", ""))
+    url = request.url or ""
+    length = str(request.headers.get("Content-Length", ""))
     sent = int(length) if length.isdigit() else 0
     parts = urlsplit(url)
     call = calls.begin(request.method or "", url, parts.hostname or "", parts.port, sent)
     if call is None:
         return None
-    request.headers = _with_headers(own, call)
-    return _Exchange(call, request, own)
+    if call.headers is None:
+        return _Exchange(call, None)
+    return _Exchange(call, carry(request, call.headers, propagates=True))
 
 
 def _end(exchange: _Exchange, response: Response) -> None:
-    call, request, own = exchange
-    request.headers = own  # the service may send it again, for another user
+    call, carrying = exchange
+    let_go(carrying)
     answered(call, response.raw)
 
 
 def _fail(exchange: _Exchange, error: BaseException) -> None:
-    call, request, own = exchange
-    request.headers = own  # as above
+    call, carrying = exchange
+    let_go(carrying)
     call.failed(error)
-
-
-def _with_headers(
-    own: CaseInsensitiveDict[str | bytes], call: Call
-) -> CaseInsensitiveDict[str | bytes]:
-    if not call.headers:
-        return own
-    try:
-        headers = own.copy()
-        headers.update(call.headers)
-    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
-        COUNTERS.error(NAME)
-        return own
-    return headers

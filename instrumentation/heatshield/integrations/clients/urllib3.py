@@ -4,15 +4,16 @@ urllib3 retries a 503 that says ``Retry-After`` by default, after waiting as lon
 rejection says both and is not to be retried, so the service gets it at once.
 """
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from heatshield.counters import COUNTERS, fail_open
+from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
+from heatshield.integrations.clients.urllib3_headers import carried_to, with_headers
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import Original, Patches, Wrapper
+from heatshield.integrations.patches import Args, Kwargs, Original, Patches
 from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER
 from heatshield.rejection import UNAVAILABLE
@@ -20,13 +21,12 @@ from heatshield.rejection import UNAVAILABLE
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["NAME", "answered", "follow_responses", "install", "leave_responses", "remove"]
+__all__ = ["NAME", "answered", "install", "patch_for", "remove", "unpatch_for"]
 
 NAME: Final = "urllib3"
 
 BODY_AT: Final = 2
-HEADERS_AT: Final = 3
-"""Where these stand among the arguments of ``urlopen``: after method and URL."""
+"""Where it stands among the arguments of ``urlopen``: after method and URL."""
 
 _CHUNKED: Final = "_heatshield_chunked"
 """Attribute of a response: bytes that were read by chunks."""
@@ -36,20 +36,12 @@ _REJECTED: Final[ContextVar[bool]] = ContextVar("heatshield-rejected", default=F
 """Whether the last answer in this context was a rejection."""
 
 _PATCHES: Final = Patches()
-_RESPONSES: Final = Patches()
-_FOLLOWING: Final[set[str]] = set()
-"""Integrations that follow responses: this one, and that of requests."""
+_SHARED: Final = Patches()
+_SHARING: Final[set[str]] = set()
+"""Integrations that pools and responses are patched for: this one, and those of requests."""
 
-Args = tuple[object, ...]
-Kwargs = dict[str, object]
-
-
-class _Headers(Protocol):
-    def copy(self) -> MutableMapping[str, str]: ...
-
-    def keys(self) -> Iterable[str]: ...
-
-    def __getitem__(self, name: str, /) -> str: ...
+_CALLS: Final[list[Calls]] = []
+"""Those of this integration, while it is installed."""
 
 
 class _Retries(Protocol):
@@ -84,41 +76,46 @@ def install(services: Services) -> None:
     _PATCHES.undo()
     _PATCHES.wrap(HTTPConnectionPool, "_make_request", _trying)
     _PATCHES.wrap(Retry, "is_retry", _retrying)
-    calls = Calls(NAME, services, OtelContrib("urllib3", "URLLib3Instrumentor"))
-    _PATCHES.wrap(HTTPConnectionPool, "urlopen", _calling(calls))
-    follow_responses(NAME)
+    _CALLS[:] = [Calls(NAME, services, OtelContrib("urllib3", "URLLib3Instrumentor"))]
+    patch_for(NAME)
 
 
 def remove() -> None:
     """Take the patches out again."""
-    leave_responses(NAME)
+    _CALLS.clear()
+    unpatch_for(NAME)
     _PATCHES.undo()
     Calls.retire(NAME)
 
 
-def follow_responses(user: str) -> None:
-    """End calls when their responses are let go.
+def patch_for(user: str) -> None:
+    """Send what is carried for requests of requests; end calls when their responses are let go.
+
+    These patches are one set, whoever asks for them first or last: of two on the same method, the
+    earlier could not be taken out before the later.
 
     Args:
-        user: the integration that asks for it, until :func:`leave_responses`.
+        user: the integration that asks for it, until :func:`unpatch_for`.
     """
+    from urllib3.connectionpool import HTTPConnectionPool
     from urllib3.response import HTTPResponse
 
-    if not _FOLLOWING:
+    if not _SHARING:
+        _SHARED.wrap(HTTPConnectionPool, "urlopen", _sending)
         for method in ("release_conn", "close"):
-            _RESPONSES.wrap(HTTPResponse, method, letting_go(_received))
+            _SHARED.wrap(HTTPResponse, method, letting_go(_received))
         for method in ("read", "drain_conn"):
-            _RESPONSES.wrap(HTTPResponse, method, reading(_received))
-        _RESPONSES.wrap(HTTPResponse, "read_chunked", _counting)
-        _RESPONSES.wrap(HTTPResponse, "__del__", abandoning)  # urllib3-future's
-    _FOLLOWING.add(user)
+            _SHARED.wrap(HTTPResponse, method, reading(_received))
+        _SHARED.wrap(HTTPResponse, "read_chunked", _counting)
+        _SHARED.wrap(HTTPResponse, "__del__", abandoning)  # urllib3-future's
+    _SHARING.add(user)
 
 
-def leave_responses(user: str) -> None:
-    """Follow no more responses for this integration."""
-    _FOLLOWING.discard(user)
-    if not _FOLLOWING:
-        _RESPONSES.undo()
+def unpatch_for(user: str) -> None:
+    """This integration needs the patches no more."""
+    _SHARING.discard(user)
+    if not _SHARING:
+        _SHARED.undo()
 
 
 @fail_open(NAME, None)
@@ -135,29 +132,33 @@ def answered(call: Call, response: Response) -> None:
         call.follow(response)
 
 
-def _calling(calls: Calls) -> Wrapper:
-    def wrap(original: Original) -> Original:
-        @wraps(original)
-        def urlopen(pool: "HTTPConnectionPool", *args: object, **kwargs: object) -> object:
-            call = _begin(calls, pool, args, kwargs)
-            if call is None:
-                return original(pool, *args, **kwargs)
-            args, kwargs = _with_headers(pool, args, kwargs, call)
-            try:
-                response = original(pool, *args, **kwargs)
-            except BaseException as error:
-                call.failed(error)
-                raise
-            answered(call, cast("Response", response))
-            return response
+def _sending(original: Original) -> Original:
+    @wraps(original)
+    def urlopen(pool: "HTTPConnectionPool", *args: object, **kwargs: object) -> object:
+        carried = carried_to(args, kwargs)
+        if carried is not None:
+            _, headers, propagates = carried
+            args, kwargs = with_headers(pool, args, kwargs, headers, propagates=propagates)
+        call = _begin(pool, args, kwargs)
+        if call is None:
+            return original(pool, *args, **kwargs)
+        if call.headers is not None:
+            args, kwargs = with_headers(pool, args, kwargs, call.headers, propagates=True)
+        try:
+            response = original(pool, *args, **kwargs)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        answered(call, cast("Response", response))
+        return response
 
-        return urlopen
-
-    return wrap
+    return urlopen
 
 
 @fail_open(NAME, None)
-def _begin(calls: Calls, pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs) -> Call | None:
+def _begin(pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs) -> Call | None:
+    if not _CALLS:
+        return None
     method = str(args[0] if args else kwargs["method"])
     url = str(args[1] if len(args) > 1 else kwargs["url"])
     body = args[BODY_AT] if len(args) > BODY_AT else kwargs.get("body")
@@ -166,29 +167,7 @@ def _begin(calls: Calls, pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs)
         shown = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
         url = f"{scheme}://{host}{shown}{url}"
     sent = len(body) if isinstance(body, bytes | bytearray | str) else 0
-    return calls.begin(method.upper(), url, host, port, sent)
-
-
-def _with_headers(
-    pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs, call: Call
-) -> tuple[Args, Kwargs]:
-    """The arguments with our headers in the place of what may have been copied from elsewhere."""
-    if not call.headers:
-        return args, kwargs
-    try:
-        by_position = len(args) > HEADERS_AT
-        given = args[HEADERS_AT] if by_position else kwargs.get("headers")
-        own = cast("_Headers", pool.headers if given is None else given)
-        headers = own.copy() if hasattr(own, "copy") else dict(own)
-        for name in [name for name in headers if name.lower() in call.headers]:
-            del headers[name]
-        headers.update(call.headers)
-    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
-        COUNTERS.error(NAME)
-        return args, kwargs
-    if by_position:
-        return (*args[:HEADERS_AT], headers, *args[HEADERS_AT + 1 :]), kwargs
-    return args, {**kwargs, "headers": headers}
+    return _CALLS[0].begin(method.upper(), url, host, port, sent)
 
 
 @fail_open(NAME, None)

@@ -11,8 +11,6 @@ from heatshield.integrations.messaging.kafka import (
     KafkaSpans,
     Kwargs,
     Sending,
-    names_trace,
-    with_headers,
 )
 from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import OtelContrib
@@ -72,7 +70,7 @@ def _sending(original: AsyncOriginal) -> AsyncOriginal:
         sending = _open(args, kwargs)
         if sending is None:
             return await original(producer, *args, **kwargs)
-        headers = with_headers(_SEND.get("headers", args, kwargs), sending.headers)
+        headers = _SPANS.with_headers(_SEND.get("headers", args, kwargs), sending.headers)
         placed, named = _SEND.put("headers", headers, args, kwargs)
         return await _ended(sending, original(producer, *placed, **named))
 
@@ -133,10 +131,9 @@ def _have_adding(batch: _Batch) -> None:
 def _adding(original: Original) -> Original:
     @wraps(original)
     def append(*args: object, **kwargs: object) -> object:
-        given = kwargs.get("headers")
-        ours = None if names_trace(given) else _SPANS.carried()
-        if ours:
-            kwargs["headers"] = with_headers(given, ours)
+        ours = _SPANS.carried()
+        if ours or kwargs.get("headers"):
+            kwargs["headers"] = _SPANS.with_headers(kwargs.get("headers"), ours or {})
         return original(*args, **kwargs)
 
     return append

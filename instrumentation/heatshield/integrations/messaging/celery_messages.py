@@ -14,6 +14,7 @@ from opentelemetry.context import (
 )
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
+from heatshield.context.propagator import is_propagation_field
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Original
@@ -74,7 +75,8 @@ class Publishing:
         span = TRACER.open(f"publish {name}", SpanKind.PRODUCER, attributes, context)
         within = set_span_in_context(span, context)
         own = cast("Mapping[str, object]", given or {})
-        headers = {**own, **self._headers(within)}
+        kept = {key: value for key, value in own.items() if not is_propagation_field(key)}
+        headers = {**kept, **self._headers(within)}
         return span, attach(within), headers
 
 

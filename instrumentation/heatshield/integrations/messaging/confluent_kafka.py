@@ -17,7 +17,6 @@ from heatshield.integrations.messaging.kafka import (
     KafkaSpans,
     Kwargs,
     Sending,
-    with_headers,
 )
 from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import OtelContrib
@@ -111,7 +110,7 @@ def _traced_producer(original: CType) -> type:
             sending = _open(args, kwargs)
             if sending is None:
                 return super().produce(*args, **kwargs)
-            headers = with_headers(_PRODUCE.get("headers", args, kwargs), sending.headers)
+            headers = _SPANS.with_headers(_PRODUCE.get("headers", args, kwargs), sending.headers)
             placed, named = _PRODUCE.put("headers", headers, args, kwargs)
             try:
                 return super().produce(*placed, **named)

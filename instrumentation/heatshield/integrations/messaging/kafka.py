@@ -4,13 +4,13 @@ Spans of producers end when the library has taken the message: it sends in the b
 once, and tells the result much later. Spans of consumers leave out the time without a message.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, cast
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 
-from heatshield.context.propagator import HEADERS, RequestPropagator
+from heatshield.context.propagator import RequestPropagator, is_propagation_field
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
@@ -20,10 +20,7 @@ from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.values import Attributes
 
-__all__ = ["Arguments", "KafkaSpans", "Sending", "names_trace", "with_headers"]
-
-_NAMES: Final = frozenset({*HEADERS, "x-b3-sampled"})
-"""Headers that say in which trace and for which user a message was sent."""
+__all__ = ["Arguments", "KafkaSpans", "Sending"]
 
 _HEADERS: Final = (list, tuple, Mapping)
 
@@ -55,40 +52,24 @@ class Arguments:
         return args, {**kwargs, name: value}
 
 
-def with_headers(given: object, ours: Mapping[str, str]) -> object:
-    """The headers of a message with ours in the place of those that said the same.
-
-    A service that sends a message on often gives the headers that it came with. Where it does so
-    outside of :func:`heatshield.processing`, those name the message's user better than ours.
-
-    Args:
-        given: as the service gives them: a list or tuple of pairs, a mapping, or ``None``.
-        ours: none to change nothing.
-    """
-    try:
-        return _merged(given, ours)
-    except Exception:  # noqa: BLE001  # the library says what is wrong with them
-        COUNTERS.error("kafka")
-        return given
-
-
-def _merged(given: object, ours: Mapping[str, str]) -> object:
+def _merged(given: object, ours: Mapping[str, str], *, theirs_is_better: bool) -> object:
     if given is None and ours:
         return [(name, value.encode()) for name, value in ours.items()]
-    if not ours or not isinstance(given, _HEADERS) or (names_trace(given) and not _in_request()):
+    if not isinstance(given, _HEADERS) or (theirs_is_better and _names_trace(given)):
         return given
     pairs = cast("Iterable[Header]", given.items() if isinstance(given, Mapping) else given)
-    kept = [pair for pair in pairs if pair[0] not in _NAMES]
+    kept = [pair for pair in pairs if not is_propagation_field(pair[0])]
+    if not ours and len(kept) == len(given):
+        return given
     merged = [*kept, *((name, value.encode()) for name, value in ours.items())]
     return tuple(merged) if isinstance(given, tuple) else merged  # of the kind that was given
 
 
-@fail_open("kafka", False)  # what it returns then
-def names_trace(given: object) -> bool:
+def _names_trace(given: Collection[object]) -> bool:
     """Whether headers that the service gives name a trace or a user already."""
     if isinstance(given, Mapping):
-        return not _NAMES.isdisjoint(given)
-    return isinstance(given, list | tuple) and any(pair[0] in _NAMES for pair in given)
+        return any(map(is_propagation_field, given))
+    return any(is_propagation_field(pair[0]) for pair in cast("Iterable[Header]", given))
 
 
 def _in_request() -> bool:
@@ -161,6 +142,25 @@ class KafkaSpans:
         if context is None or self._propagator is None:
             return None
         return self._propagator.headers(context)
+
+    def with_headers(self, given: object, ours: Mapping[str, str]) -> object:
+        """The headers of a message with ours in the place of all that propagate.
+
+        A service that sends a message on often gives the headers that it came with. Where it does
+        so outside of :func:`heatshield.processing`, those name the message's user better than
+        ours; but not at an edge, which trusts nobody's.
+
+        Args:
+            given: as the service gives them: a list or tuple of pairs, a mapping, or ``None``.
+            ours: what :meth:`sending` or :meth:`carried` says; there may be none.
+        """
+        try:
+            propagator = self._propagator
+            trusts = propagator is not None and not propagator.is_edge
+            return _merged(given, ours, theirs_is_better=trusts and not _in_request())
+        except Exception:  # noqa: BLE001  # the library says what is wrong with them
+            COUNTERS.error("kafka")
+            return given
 
     @fail_open("kafka", None)
     def received(self, messages: Iterable[tuple[str, int]]) -> None:

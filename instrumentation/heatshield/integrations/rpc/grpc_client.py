@@ -14,7 +14,7 @@ import grpc
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
-from heatshield.context.propagator import RequestPropagator
+from heatshield.context.propagator import RequestPropagator, is_propagation_field
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.grpc_calls import (
     at_once,
@@ -113,11 +113,11 @@ def _has_theirs(stub: Any) -> bool:
 def _with_metadata(
     args: tuple[Any, ...], kwargs: dict[str, Any], headers: dict[str, str]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call; what we send replaces what was copied from elsewhere."""
+    """The arguments of a call; what we send takes the place of what was copied from elsewhere."""
     by_position = len(args) > METADATA_AT
     given = args[METADATA_AT] if by_position else kwargs.get("metadata")
     metadata = (
-        *((name, value) for name, value in given or () if name not in headers),
+        *((name, value) for name, value in given or () if not is_propagation_field(name)),
         # gRPC refuses the whole call for a value that is not printable ASCII.
         *((n, value) for n, value in headers.items() if value.isascii() and value.isprintable()),
     )

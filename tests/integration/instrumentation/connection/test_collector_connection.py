@@ -171,3 +171,24 @@ def test_the_next_address_of_a_host_is_tried(serve, connect, monkeypatch, fails)
 
     monkeypatch.setattr(socket, "socket", Crippled)
     assert connect(server.endpoint).request("GET", "/").ok
+
+
+@pytest.mark.parametrize("first", ["255.255.255.255", "127.0.0.2"])
+def test_an_address_without_a_way_or_a_listener_gives_way_to_the_next(
+    serve, connect, monkeypatch, first
+):
+    """The kernel says ENETUNREACH at once to the one, and refuses the other."""
+    server = serve(answering(OK))
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port))
+        for host in (first, "127.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert connect(server.endpoint).request("GET", "/").ok
+
+
+def test_the_reason_of_the_last_address_is_told(connect, monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("255.255.255.255", 9))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(Unreachable, match="Network is unreachable"):
+        connect("http://localhost:9").request("GET", "/")

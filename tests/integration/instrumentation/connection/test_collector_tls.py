@@ -1,5 +1,8 @@
 """HTTP to the collector over TLS: verified, and with the same deadlines."""
 
+import contextlib
+import time
+
 import pytest
 from collector_sockets import OK, answering, soon, trickling
 
@@ -14,6 +17,23 @@ def test_a_collector_behind_tls_is_reached_and_kept_alive(serve, connect, tls):
         assert connection.request("POST", "/", body=body).body == b"ok"
     assert server.connections == 1
     assert server.requests[1].endswith(body)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_what_a_closed_connection_never_answered_is_sent_once_more(serve, connect, tls, clean):
+    """TLS may say that it ends, or the connection may just be gone."""
+
+    def script(server, peer):
+        server.read(peer)
+        peer.sendall(OK)
+        if clean:
+            with contextlib.suppress(OSError):
+                peer.unwrap()
+
+    connection = connect(serve(script, answering(OK), tls=tls("localhost")).endpoint, 5.0)
+    assert connection.request("POST", "/", body=b"1").ok
+    time.sleep(0.1)
+    assert connection.request("POST", "/", body=b"2").ok
 
 
 def test_a_certificate_of_another_host_is_not_trusted(serve, connect, tls):

@@ -36,6 +36,23 @@ def test_the_time_left_travels(get, shop, install):
     assert not any(name.lower() == "heatshield-deadline" for name in shop.seen[-1])
 
 
+def test_the_request_that_the_service_sends_is_not_changed(shop, install):
+    """It may send the same one again, with another deadline or none."""
+    install()
+    in_real_time()
+    with requests.Session() as session, httpx.Client() as client:
+        prepared = session.prepare_request(requests.Request("GET", shop.url))
+        built = client.build_request("GET", shop.url)
+        before = dict(prepared.headers), list(built.headers.raw), dict(built.extensions)
+        for send in (lambda: session.send(prepared), lambda: client.send(built)):
+            with heatshield.deadline(30.0):
+                send()
+            assert 29 < deadline_in_header(shop) < 30
+            send()
+            assert not any(name.lower() == "heatshield-deadline" for name in shop.seen[-1])
+        assert (dict(prepared.headers), built.headers.raw, built.extensions) == before
+
+
 @every_client
 def test_an_expired_request_is_not_started(get, shop, install):
     install()

@@ -1,0 +1,72 @@
+"""Reports of refusals to a collector that is away, or whose answers get lost: each counts once."""
+
+import json
+
+import pytest
+
+from heatshield.breakers.lease_table import BreakerTable
+from heatshield.breakers.reports import Reports
+from heatshield.contract import BreakerEntry, PlatformMode, Report, Snapshot, StateVersion
+from heatshield.export.answer import Answer, Unreachable
+from heatshield_alerts.report_numbers import ReportNumbers
+
+
+class Line:
+    """Takes reports; each time it has the next fate: a status, or what gets lost."""
+
+    def __init__(self, *fates):
+        self.fates, self.counted, self._numbers = list(fates), 0, ReportNumbers()
+
+    def request(self, _method, _path, *, body, headers):
+        del headers
+        fate = self.fates.pop(0) if self.fates else 200
+        report = Report.from_json(json.loads(body))
+        if fate in (200, "answer lost") and self._numbers.is_new(report):
+            self.counted += sum(row.count for row in report.rejected)
+        if isinstance(fate, str):
+            raise Unreachable(fate)
+        return Answer(fate, {}, b"")
+
+
+@pytest.fixture
+def table():
+    made = BreakerTable("shop")
+    entry = BreakerEntry("b-1", "u", "shop", "buy", lease_ms=1_000_000)
+    made.apply(Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (entry,)), 0.0)
+    return made
+
+
+def reported(table, line, rounds):
+    reports = Reports(line, table, service="shop", instance=lambda: "i-1", workers=1)
+    failures = 0
+    for second in range(rounds):
+        if second < 3:
+            assert not table.decide("u", "buy", float(second)).allowed
+        try:
+            reports.send_due(float(second))
+        except Unreachable:
+            failures += 1
+    return failures
+
+
+@pytest.mark.parametrize(
+    "fates",
+    [
+        (),
+        ("report lost",),
+        ("answer lost",),
+        ("answer lost", "answer lost", "report lost", "answer lost"),
+        (503, "answer lost", 503),
+    ],
+)
+def test_each_refusal_counts_once_whatever_gets_lost(table, fates):
+    line = Line(*fates)
+    assert reported(table, line, 10) == sum(isinstance(fate, str) for fate in fates)
+    assert line.counted == 3
+    assert table.drain_rejections() == ()
+
+
+def test_a_report_that_no_collector_takes_does_not_hold_up_those_after_it(table):
+    line = Line(400)
+    reported(table, line, 10)
+    assert line.counted == 2
