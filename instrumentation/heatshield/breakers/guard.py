@@ -7,7 +7,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Final, ParamSpec, Self, TypeVar, cast
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     Span,
     SpanKind,
@@ -16,6 +16,7 @@ from opentelemetry.trace import (
 )
 
 from heatshield.breakers.gate import GATE
+from heatshield.context.attachment import attach, detach
 from heatshield.context.request import with_guard
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.names import GUARD
@@ -41,6 +42,7 @@ class Guard:
     def __init__(self, name: str) -> None:
         self.name = name
         self._span: Span | None = None
+        self._context: Context | None = None
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> Self:
@@ -78,15 +80,17 @@ class Guard:
             else:  # not instrumented: as the service has set OpenTelemetry up, if it has
                 span = get_tracer("heatshield").start_span(self.name, context)
             self._span = span
-            self._token = attach(set_span_in_context(span, context))
+            self._context = set_span_in_context(span, context)
+            self._token = attach(self._context)
         except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
             COUNTERS.error("guard")
 
     def _end(self, error: BaseException | None) -> None:
         span, self._span = self._span, None
         token, self._token = self._token, None
+        context, self._context = self._context, None
         if token is not None:
-            detach(token)
+            detach(token, context)
         if span is not None:
             _finish(span, error)
 

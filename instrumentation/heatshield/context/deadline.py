@@ -21,7 +21,9 @@ from contextvars import Token
 from types import TracebackType
 from typing import Final, cast
 
-from opentelemetry.context import Context, attach, create_key, detach, get_current, set_value
+from opentelemetry.context import Context, create_key, get_current, set_value
+
+from heatshield.context.attachment import attach, detach
 
 __all__ = [
     "HOP_S",
@@ -137,12 +139,13 @@ class DeadlineScope:
         monotonic: source of monotonic seconds, by default :data:`TIME`.
     """
 
-    __slots__ = ("_mine", "_monotonic", "_seconds", "_token")
+    __slots__ = ("_context", "_mine", "_monotonic", "_seconds", "_token")
 
     def __init__(self, seconds: float | None, monotonic: Callable[[], float] | None = None) -> None:
         self._seconds = seconds
         self._monotonic = monotonic or TIME.monotonic
         self._mine: Deadline | None = None
+        self._context: Context | None = None
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> Deadline:
@@ -153,7 +156,8 @@ class DeadlineScope:
             if outer is not None and outer.at <= at:
                 return outer
         self._mine = mine = Deadline(at)
-        self._token = attach(with_deadline(mine))
+        self._context = with_deadline(mine)
+        self._token = attach(self._context)
         return mine
 
     def __exit__(
@@ -164,7 +168,8 @@ class DeadlineScope:
     ) -> None:
         mine, self._mine = self._mine, None
         token, self._token = self._token, None
+        context, self._context = self._context, None
         if mine is not None:
             mine.lift()
         if token is not None:
-            detach(token)
+            detach(token, context)

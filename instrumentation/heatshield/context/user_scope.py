@@ -10,8 +10,9 @@ from contextvars import Token
 from dataclasses import replace
 from types import TracebackType
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, get_current
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.request import Request, with_request
 from heatshield.counters import fail_open
 from heatshield.identity.identify import Identity
@@ -27,22 +28,24 @@ class UserScope(AbstractContextManager[None]):
         request: the request for which the user was named.
         before: the request's previous user, raw user and source; ``None`` if the request was begun
             for this user.
-        token: token of the context in which the request was begun, if it was.
+        context: in which the request was begun, and is current; ``None`` if none was begun.
     """
 
-    __slots__ = ("_before", "_request", "_token", "known_as")
+    __slots__ = ("_before", "_context", "_request", "_token", "_within", "known_as")
 
     def __init__(
         self,
         known_as: str | None = None,
         request: Request | None = None,
         before: tuple[str | None, str, str] | None = None,
-        token: "Token[Context] | None" = None,
+        context: Context | None = None,
     ) -> None:
         self.known_as = known_as
         self._request = request
         self._before = before
-        self._token = token
+        self._within: Request | None = None
+        self._context = context
+        self._token: Token[Context] | None = None if context is None else attach(context)
 
     def __enter__(self) -> None:
         self._enter()
@@ -54,9 +57,10 @@ class UserScope(AbstractContextManager[None]):
             return
         # Spans get their user at export, so spans of the block need a request of their own, and
         # the request outside must have its previous user again.
-        within = replace(request)
+        self._within = within = replace(request)
         request.user, request.raw_user, request.source = before
-        self._token = attach(with_request(within))
+        self._context = with_request(within)
+        self._token = attach(self._context)
 
     def __exit__(
         self,
@@ -70,8 +74,17 @@ class UserScope(AbstractContextManager[None]):
     def end(self) -> None:
         """Leave the context that was entered for this user."""
         token, self._token = self._token, None
-        if token is not None:
-            detach(token)
+        context, self._context = self._context, None
+        within, self._within = self._within, None
+        if token is None:
+            return
+        was_lost = get_current() is not context
+        if detach(token, context) or not was_lost:
+            return
+        if self._request is not None and within is not None:
+            # The block was entered in a copy of the context, as a synchronous dependency's is, so
+            # what ran meanwhile ran for the request outside, and for this user.
+            self._request.inherit(within)
 
 
 def user_scope(identity: Identity, current: Request | None, user: object) -> UserScope:
@@ -89,4 +102,4 @@ def user_scope(identity: Identity, current: Request | None, user: object) -> Use
     known_as = identity.name(request, user)
     if known_as is None:
         return UserScope()
-    return UserScope(known_as, request, token=attach(with_request(request)))
+    return UserScope(known_as, request, context=with_request(request))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol, cast
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Link as ApiLink
 from opentelemetry.trace import (
     SpanKind,
@@ -20,6 +20,7 @@ from opentelemetry.trace import (
 from opentelemetry.util import types as api
 from opentelemetry.util._decorator import _agnosticcontextmanager
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import COUNTERS

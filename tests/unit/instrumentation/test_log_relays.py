@@ -27,6 +27,10 @@ def inside(outer, said, *, reached=True):
         ("bought 7", record("INFO shop bought %s", 7)),
         ("bought seven", record("INFO bought seven\nTraceback...")),
         ('bought "seven"', '{"event": "bought \\"seven\\""}'),
+        ('bought "seven"', '{"text": "x", "record": {"message": "bought \\"seven\\""}}'),
+        ("bought seven", "2026-12-01 07:08:09,123 | INFO | shop.stock:buy:88 - bought seven"),
+        ("bought seven", "[shop-api] Dec  1 MainThread WARNING: bought seven"),
+        ("bought seven", "07:08:09 [info     ] bought seven              user=u-1 items='a b'"),
         ("", record("")),
     ],
 )
@@ -41,6 +45,9 @@ def test_what_says_the_same_is_a_relay_and_its_reaching_counts_for_the_outer(out
         ("bought 7", "the file of the log is full"),
         ("ok", "not ok at all"),  # too short to be found within by chance
         (record("%d", "x"), "wrong arguments"),
+        ("bought seven", "not sent: bought seven"),
+        ("bought seven", "INFO shop bought seven could not be sent"),
+        ("bought seven", '{"event": "not sent", "record": "bought seven"}'),
     ],
 )
 def test_what_a_handler_has_to_say_for_itself_is_a_record_of_its_own(outer, said):

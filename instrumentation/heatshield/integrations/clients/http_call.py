@@ -16,13 +16,12 @@ from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
     _SUPPRESS_INSTRUMENTATION_KEY,
     Context,
-    attach,
-    detach,
     get_current,
 )
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.propagator import is_propagation_field
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Final, NamedTuple, Protocol
 
+from heatshield.context.attachment import reset
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import (
     AsyncOriginal,
@@ -113,7 +114,7 @@ def _releasing(original: Original) -> Original:
         try:
             return original(lock, *args, **kwargs)
         finally:
-            GIVING_BACK.reset(token)
+            reset(GIVING_BACK, token)
 
     return release
 
@@ -125,7 +126,7 @@ def _releasing_async(original: AsyncOriginal) -> AsyncOriginal:
         try:
             return await original(lock, *args, **kwargs)
         finally:
-            GIVING_BACK.reset(token)
+            reset(GIVING_BACK, token)
 
     return release
 

@@ -10,8 +10,9 @@ from importlib import import_module
 from types import FrameType
 from typing import Final
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.finished import context_in
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import Original, Patches

@@ -9,11 +9,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from time import monotonic
 from typing import Final
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
+from heatshield.context.attachment import reset
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.log_limits import LogLimits, Site, Suppressed
@@ -21,7 +23,7 @@ from heatshield.export.logs import LogEvent, suppression
 from heatshield.export.severity import LEVELS
 from heatshield.integrations.services import Services
 
-__all__ = ["IDS", "SUPPRESSED_CAUSE", "LogTee", "current_ids", "ids_text"]
+__all__ = ["IDS", "SUPPRESSED_CAUSE", "TAKING", "LogTee", "current_ids", "ids_text"]
 
 NEVER_EXPORTED: Final = ("heatshield", "opentelemetry")
 """Loggers of exporting, with all below them: each of their records would cause another."""
@@ -31,6 +33,13 @@ SUPPRESSED_CAUSE: Final = "log_rate_limit"
 
 FORK_WAITS_S: Final = 0.2
 """How long a fork waits for a thread that is just exporting what was suppressed."""
+
+TAKING: Final[ContextVar[bool]] = ContextVar("heatshield-taking", default=False)
+"""Whether a record is being read for the export.
+
+Values of the service's are turned into text then, and some of them log while they are. Without
+heatshield they would not have been asked, so what they log is neither written nor exported; else a
+value that logs itself would do so for ever."""
 
 _TEES: Final[weakref.WeakSet["LogTee"]] = weakref.WeakSet()
 
@@ -67,12 +76,15 @@ class LogTee:
 
     def send(self, make: Callable[..., LogEvent | None], *arguments: object) -> None:
         """Export what ``make`` makes; never raises, whatever a record holds."""
+        taking = TAKING.set(True)
         try:
             event = make(self, *arguments)
             if event is not None:
                 self.log(event)
         except Exception:  # noqa: BLE001  # the service's objects are in there
             COUNTERS.error(self._name)
+        finally:
+            reset(TAKING, taking)
 
     def close(self) -> None:
         """Export what was suppressed, and end."""

@@ -6,7 +6,8 @@ logger, Python's output of last resort would vanish, ``basicConfig`` would do no
 shows exactly what it showed before.
 
 A record is read after its handlers are done: their filters may have redacted it, and one of them
-has formatted message and stack, which need not be done twice.
+has formatted message and stack, which need not be done twice: an argument may be a query that runs
+when it is rendered.
 """
 
 import logging
@@ -25,9 +26,9 @@ from heatshield.export.logs import (
     event_of,
     exception_attributes,
 )
-from heatshield.integrations.logs.deduplicate import Emission
+from heatshield.integrations.logs.deduplicate import Emission, remember
 from heatshield.integrations.logs.frame_disguise import Place, Tap
-from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
+from heatshield.integrations.logs.log_tee import TAKING, LogTee, current_ids, ids_text
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.tracing.values import plain
@@ -59,7 +60,10 @@ _TAP: Final = Tap()
 
 def install(services: Services) -> None:
     """Tee every record into the export."""
-    places = [Place(logging.Logger, "callHandlers", _calling)]
+    places = [
+        Place(logging.Logger, "callHandlers", _calling),
+        Place(logging.LogRecord, "getMessage", _rendering),
+    ]
     _TAP.put_in(LogTee(services, NAME), places)
 
 
@@ -77,6 +81,8 @@ def _around(tap: Tap, original: Original) -> Original:
     """``callHandlers`` around the function that another patch has put there before."""
 
     def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if TAKING.get():
+            return
         emission = Emission(record)
         ids = _ids_on(record, emission, tap.tee)
         emission.reached = True
@@ -84,7 +90,7 @@ def _around(tap: Tap, original: Original) -> Original:
             original(logger, record)
         finally:
             if emission.close() and tap.tee is not None:
-                tap.tee.send(_event, record, ids)
+                tap.tee.send(_event, record, ids, emission)
 
     return call_handlers
 
@@ -95,7 +101,11 @@ def _instead(tap: Tap) -> Original:  # noqa: C901  # see below
     All of it is one function because handlers may count the frames between them and the caller.
     """
 
-    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+    def call_handlers(  # noqa: C901  # see above
+        logger: logging.Logger, record: logging.LogRecord
+    ) -> None:
+        if TAKING.get():
+            return
         emission = Emission(record)
         ids = _ids_on(record, emission, tap.tee)
         written = record
@@ -122,9 +132,41 @@ def _instead(tap: Tap) -> Original:  # noqa: C901  # see below
                 sys.stderr.write(f'No handlers could be found for logger "{logger.name}"\n')
         finally:
             if emission.close() and tap.tee is not None:
-                tap.tee.send(_event, written, ids)
+                tap.tee.send(_event, written, ids, emission)
 
     return call_handlers
+
+
+def _rendering(tap: Tap, original: Original) -> Original:
+    """``getMessage`` that also keeps what it has rendered."""
+    del tap
+    if getattr(original, "__module__", "") != "logging":
+        return _rendering_around(original)
+
+    def get_message(self: logging.LogRecord) -> str:
+        """Return the message for this LogRecord, with its arguments merged in.
+
+        As CPython has it. Its lines stand as far from the first as they do there,
+        because the report of a record whose arguments don't fit shows the line that
+        failed.
+        """
+        msg = str(self.msg)
+        if self.args:
+            msg = msg % self.args  # see above
+        remember(self, msg)
+        return msg
+
+    return get_message
+
+
+def _rendering_around(original: Original) -> Original:
+    def get_message(self: logging.LogRecord) -> object:
+        text = original(self)
+        if isinstance(text, str):
+            remember(self, text)
+        return text
+
+    return get_message
 
 
 def _took(answer: object, handler: logging.Handler) -> bool:
@@ -145,7 +187,9 @@ def _warned(logger: logging.Logger) -> bool:
     return warned
 
 
-def _event(tee: LogTee, record: logging.LogRecord, ids: _Ids) -> LogEvent | None:
+def _event(
+    tee: LogTee, record: logging.LogRecord, ids: _Ids, emission: Emission
+) -> LogEvent | None:
     every = record.__dict__
     thread, process = every["thread"], every["process"]
     if (thread is not None and thread != get_ident()) or (
@@ -170,7 +214,8 @@ def _event(tee: LogTee, record: logging.LogRecord, ids: _Ids) -> LogEvent | None
                 fields.append(pair)  # noqa: PERF401  # a comprehension costs a call in Python 3.11
     body = every.get("message")  # as a formatter has left it
     if type(body) is not str or _ESCAPE in body or type(record.msg) is not str:
-        body, more = _body_and_fields(record)
+        known = emission.rendered if record is emission.said else None
+        body, more = _body_and_fields(record, known)
         fields.extend(more.items())
     if ids is not _NO_IDS:
         body = body.removesuffix(ids.suffix)
@@ -189,12 +234,21 @@ def _details(record: logging.LogRecord) -> tuple[dict[str, str], BaseException |
     return details, error_in(exc_info)
 
 
-def _body_and_fields(record: logging.LogRecord) -> tuple[str, Mapping[object, object]]:
-    """The message, formatted here, and the fields of a message that is a mapping."""
+def _body_and_fields(
+    record: logging.LogRecord, known: str | None
+) -> tuple[str, Mapping[object, object]]:
+    """The message, and the fields of one that is a mapping.
+
+    Args:
+        record: a record.
+        known: its message as a handler has rendered it; ``None`` if none has.
+    """
     if isinstance(record.msg, Mapping):  # for formatters that render it
         said = dict(record.msg)
         body = said.pop("event", None) or said.pop("message", None)
         return str(plain(body)) if body else "", said
+    if known is not None:
+        return known, {}
     try:
         return record.getMessage(), {}
     except Exception:  # noqa: BLE001  # its arguments don't fit; a handler has shown that on the console

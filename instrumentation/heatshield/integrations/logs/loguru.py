@@ -14,7 +14,7 @@ from heatshield.counters import fail_open
 from heatshield.export.logs import LogEvent, error_in, event_of, exception_attributes
 from heatshield.integrations.logs.deduplicate import Emission, current
 from heatshield.integrations.logs.frame_disguise import Place, Tap
-from heatshield.integrations.logs.log_tee import LogTee, current_ids, ids_text
+from heatshield.integrations.logs.log_tee import TAKING, LogTee, current_ids, ids_text
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 
@@ -51,8 +51,8 @@ class _Logger(Protocol):
 class _Writing(Emission):
     """One record on its way to the sinks."""
 
-    def __init__(self, said: object) -> None:
-        super().__init__(said)
+    def __init__(self, said: object, level: int) -> None:
+        super().__init__(said, level)
         self.record: Record | None = None
         self.ids: dict[str, str] = {}
         self.suffix = ""
@@ -109,7 +109,10 @@ def _logging(tap: Tap, original: Original) -> Original:
         if tee is None or (current() is None and _is_below(self, level)):
             original(self, level, from_decorator, options, message, args, kwargs)
             return
-        writing = _Writing(message if isinstance(message, str) else "")
+        if TAKING.get():
+            return
+        said = message if isinstance(message, str) else ""
+        writing = _Writing(said, _number(self, level) if current() is not None else 0)
         if tee.console_ids and writing.outer is None:
             shown = _with_ids(writing, self, options, message, args, kwargs)
             message, options = shown or (message, options)
@@ -131,6 +134,7 @@ def _emitting(tap: Tap, original: Original) -> Original:
             original(self, record, *rest, **more)
             return
         writing.record, writing.said = record, record.get("message", "")
+        writing.level = record["level"].no
         before = writing.writes, writing.relays
         try:
             original(self, record, *rest, **more)
@@ -188,9 +192,15 @@ def _handling_elsewhere(tap: Tap, original: Original) -> Original:
 
 def _is_below(logger: _Logger, level: object) -> bool:
     """Whether no sink takes this level."""
-    core = logger._core  # noqa: SLF001  # nothing public says it
-    known = core.levels_lookup.get(level) if isinstance(level, str | int) else None
-    return known is not None and known[2] < core.min_level
+    number = _number(logger, level)
+    return 0 <= number < logger._core.min_level  # noqa: SLF001  # nothing public says it
+
+
+def _number(logger: _Logger, level: object) -> int:
+    """A level's number; -1 if there is none of its name."""
+    lookup = logger._core.levels_lookup  # noqa: SLF001  # same
+    known = lookup.get(level) if isinstance(level, str | int) else None
+    return -1 if known is None else known[2]
 
 
 @fail_open("loguru", None)

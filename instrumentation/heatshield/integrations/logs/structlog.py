@@ -25,7 +25,7 @@ from heatshield.export.logs import (
 )
 from heatshield.integrations.logs.deduplicate import Emission, Follows, current
 from heatshield.integrations.logs.frame_disguise import Place, Tap
-from heatshield.integrations.logs.log_tee import LogTee, current_ids
+from heatshield.integrations.logs.log_tee import TAKING, LogTee, current_ids
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.tracing.values import plain
@@ -74,8 +74,8 @@ class _BoundLogger(Protocol):
 class _Writing(Emission):
     """One event on its way through its processors and into the logger that writes it."""
 
-    def __init__(self, said: object, exc_info: object, *, console_ids: bool) -> None:
-        super().__init__(said if isinstance(said, str) else "")
+    def __init__(self, said: object, level: int, exc_info: object, *, console_ids: bool) -> None:
+        super().__init__(said if isinstance(said, str) else "", level)
         self.follows = Follows.NONE
         self.console_ids = console_ids and self.outer is None
         self.event: Event | None = None
@@ -130,7 +130,10 @@ def _proxying(tap: Tap, original: Original) -> Original:
         tee = tap.tee
         if tee is None:
             return original(self, method_name, event, **event_kw)
-        writing = _Writing(event, event_kw.get("exc_info"), console_ids=tee.console_ids)
+        if TAKING.get():
+            return None
+        level = _LEVELS.get(method_name, logging.INFO)
+        writing = _Writing(event, level, event_kw.get("exc_info"), console_ids=tee.console_ids)
         try:
             return original(self, method_name, event, **event_kw)
         finally:

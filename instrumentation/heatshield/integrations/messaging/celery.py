@@ -8,8 +8,9 @@ current one for ever. ``celery_tasks`` and ``celery_messages`` have the patches.
 from functools import wraps
 from typing import Final
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, set_value
 
+from heatshield.context.attachment import attach, detach
 from heatshield.integrations.import_hooks import ImportHooks, ImportPatch
 from heatshield.integrations.messaging.celery_messages import Publishing
 from heatshield.integrations.messaging.celery_tasks import WORKING, retrying

@@ -17,10 +17,11 @@ from typing import Final, Protocol, cast
 
 from celery import states
 from celery.exceptions import Ignore
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
 
 from heatshield.breakers.gate import GATE
+from heatshield.context.attachment import attach, detach
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open

@@ -10,16 +10,11 @@ from contextvars import Token
 from types import TracebackType
 from typing import Final, NamedTuple, cast
 
-from opentelemetry.context import (
-    _SUPPRESS_INSTRUMENTATION_KEY,
-    Context,
-    attach,
-    detach,
-    get_current,
-)
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from heatshield.breakers.gate import GATE
+from heatshield.context.attachment import attach, detach
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request
 from heatshield.counters import fail_open

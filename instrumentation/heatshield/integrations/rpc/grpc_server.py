@@ -15,13 +15,7 @@ from contextvars import Token
 from typing import Any, Final
 
 import grpc
-from opentelemetry.context import (
-    _SUPPRESS_INSTRUMENTATION_KEY,
-    Context,
-    attach,
-    detach,
-    get_current,
-)
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import (
     INVALID_SPAN,
     Span,
@@ -31,6 +25,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.deadline import MAX_S, TIME, Deadline, deadline_in, with_deadline
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in

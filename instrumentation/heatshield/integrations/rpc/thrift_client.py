@@ -5,15 +5,10 @@ from contextvars import Token
 from functools import wraps
 from typing import Any, Final
 
-from opentelemetry.context import (
-    _SUPPRESS_INSTRUMENTATION_KEY,
-    Context,
-    attach,
-    detach,
-    get_current,
-)
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
+from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.thrift_field import FIELD, Attributed, WithField, note_rejection
 from heatshield.integrations.services import Services

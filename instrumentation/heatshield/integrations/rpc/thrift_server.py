@@ -11,15 +11,10 @@ from contextvars import Token
 from functools import partial, wraps
 from typing import Any, Final
 
-from opentelemetry.context import (
-    _SUPPRESS_INSTRUMENTATION_KEY,
-    Context,
-    attach,
-    detach,
-    get_current,
-)
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.identity.identify import HEADER, Found

@@ -19,8 +19,8 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import SystemRoute, UrlMappingMatchInfo
-from opentelemetry.context import attach, detach
 
+from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
 from heatshield.integrations.servers.asgi_types import Message

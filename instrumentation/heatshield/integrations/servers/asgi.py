@@ -9,8 +9,7 @@ by then, so no route is looked for twice.
 
 from typing import Any, Final
 
-from opentelemetry.context import attach, detach
-
+from heatshield.context.attachment import attach, detach
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.admission import Refusal

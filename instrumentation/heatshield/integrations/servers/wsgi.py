@@ -8,8 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar, cast
 
-from opentelemetry.context import attach, detach
-
+from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.fork_locks import IMPORTING
 from heatshield.integrations.servers.server_request import (

@@ -14,19 +14,14 @@ from contextvars import Token
 from functools import wraps
 from typing import Final, NamedTuple
 
-from opentelemetry.context import (
-    _SUPPRESS_INSTRUMENTATION_KEY,
-    Context,
-    attach,
-    detach,
-    get_current,
-)
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 from py_zipkin import Kind  # type: ignore[attr-defined]  # where its documentation has it
 from py_zipkin.storage import Tracer
 from py_zipkin.util import ZipkinAttrs
 from py_zipkin.zipkin import zipkin_span
 
+from heatshield.context.attachment import attach, detach
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import request_in
 from heatshield.context.span_like import ids_of, is_sampled
