@@ -23,6 +23,7 @@ the caller keeps what it had. Nothing here can widen what is enforced.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -76,6 +77,10 @@ SILENCE_S = 6.0
 
 MOST_DIGITS = 20
 """Of an epoch or a version as text: as many as 64 bits have. Python refuses to read thousands."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""JSON can say half of a character. No text with one can be written as UTF-8: not in a metric, not
+in an answer, not in the audit."""
 
 RAMP_S = 10.0
 """Seconds over which a lapsed grant opens up, so a collector's death is no thundering herd."""
@@ -363,7 +368,7 @@ def _text(fields: Mapping[str, Any], name: str, default: str | None = None) -> s
     value = fields.get(name, default)
     if not isinstance(value, str) or not value:
         raise ContractError(f"{name} is not a non-empty string: {value!r}")
-    return value
+    return _SURROGATES.sub("\ufffd", value)
 
 
 def _integer(fields: Mapping[str, Any], name: str, default: int | None = None) -> int:

@@ -47,6 +47,10 @@ REJECTED: Final = "heatshield.rejected"
 LOG_SUPPRESSED: Final = "heatshield.log.suppressed"
 """On a log record, an integer: how many records of its call site were not sent."""
 
+TEXT_MENDED: Final = "heatshield.text.mended"
+"""On a span, event, link, log record, point or resource, ``true``: a text of it was no Unicode when
+it came, and the collector has put U+FFFD where it was not."""
+
 # -- resource attributes ----------------------------------------------------------------------
 
 SERVICE_NAME: Final = "service.name"

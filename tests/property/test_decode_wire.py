@@ -22,7 +22,14 @@ from wire import (
     varint,
 )
 
-from heatshield_collector.decode import DecodeError, decode_logs, decode_traces
+from heatshield.names import TEXT_MENDED
+from heatshield_collector.decode import (
+    DecodeError,
+    decode_logs,
+    decode_metrics,
+    decode_traces,
+    mending,
+)
 
 RECEIVED_NS = 5
 
@@ -77,13 +84,6 @@ INVALID = {
     "wire type 7": b"\x0f\x00",
     "a number of eleven bytes": one_span(varint(10 << 3) + b"\x81" + b"\x80" * 9 + b"\x00"),
     "a group that another one closes": b"\x0bT",
-    "no UTF-8 in a name": one_span(nested(5, b"\xff")),
-    "a surrogate in a name": one_span(nested(5, b"\xed\xa0\x80")),
-    "no UTF-8 in a key": one_span(attribute(b"\xff")),
-    "no UTF-8 in a value": one_span(attribute(b"k", text(b"\xff"))),
-    "no UTF-8 in a nested value": one_span(attribute(b"k", array(text(b"\xff")))),
-    "no UTF-8 in a nested key": one_span(attribute(b"k", kvlist(b"\xff"))),
-    "no UTF-8 in a scope": one_span(scope=nested(1, text(b"\xff"))),
     "no message nested in a scope": one_span(
         scope=nested(1, nested(3, nested(1, b"k"), nested(2, nested(5, nested(1, b"\xff\xff")))))
     ),
@@ -91,6 +91,36 @@ INVALID = {
     "arrays, 5000 deep": one_span(attribute(b"k", arrays_within(5000))),
     # 200,000 levels end the process where a parser recurses without a limit.
     "groups, 5000 deep": groups(5000),
+}
+
+MENDED = {
+    "no UTF-8 in a name": one_span(nested(5, b"\xff")),
+    "a surrogate in a name": one_span(nested(5, b"\xed\xa0\x80")),
+    "no UTF-8 in a key": one_span(attribute(b"\xff")),
+    "no UTF-8 in a value": one_span(attribute(b"k", text(b"\xff"))),
+    "no UTF-8 in a nested value": one_span(attribute(b"k", array(text(b"\xff")))),
+    "no UTF-8 in a nested key": one_span(attribute(b"k", kvlist(b"\xff"))),
+    "no UTF-8 in a scope": one_span(scope=nested(1, text(b"\xff"))),
+    "no UTF-8 in a resource": one_span(
+        resource=nested(1, nested(1, nested(1, b"a"), nested(2, text(b"\xff"))))
+    ),
+    "no UTF-8 in an event's attribute": one_span(
+        nested(11, nested(3, nested(1, b"k"), nested(2, text(b"\xff"))))
+    ),
+}
+
+GOOD_ID = b"g" * 8
+GOOD = nested(2, nested(1, b"t" * 16), nested(2, GOOD_ID))
+DAMAGED = {
+    "a record cut short": nested(2, nested(1, b"t" * 16)[:-1]),
+    "a field number of 0": nested(2, b"\x00\x00"),
+    "a nested message cut short": nested(2, nested(9, b"\x0a\x05a")),
+    "groups, 5000 deep": nested(2, groups(5000)),
+    "arrays, 5000 deep": nested(2, attribute(b"k", arrays_within(5000))),
+    "arrays, 48 deep": nested(2, attribute(b"k", arrays_within(48))),
+    "no UTF-8 in arrays, 48 deep": nested(
+        2, nested(5, b"\xff"), attribute(b"k", arrays_within(48))
+    ),
 }
 
 
@@ -102,8 +132,11 @@ def judge(signal: str, payload: bytes) -> None:
     try:
         expected, rejected = reference([payload], RECEIVED_NS)
     except ProtobufError:
-        with pytest.raises(DecodeError):
-            decode([payload], RECEIVED_NS)
+        try:
+            saved = decode([payload], RECEIVED_NS)
+        except DecodeError:
+            return
+        assert saved.rejected[0] or saved.mended[0], "protobuf refuses it: the sender is told"
         return
     try:
         decoded = decode([payload], RECEIVED_NS)
@@ -127,6 +160,46 @@ def test_an_invalid_payload_is_refused_as_protobuf_does(payload: bytes) -> None:
         reference_spans([payload], RECEIVED_NS)
     with pytest.raises(DecodeError):
         decode_traces([one_span(), payload], RECEIVED_NS)
+
+
+@pytest.mark.parametrize("payload", MENDED.values(), ids=MENDED.keys())
+def test_a_text_that_is_no_unicode_is_mended_and_marked(payload: bytes) -> None:
+    """One byte must not cost the sender the others of its batch."""
+    with pytest.raises(ProtobufError):
+        reference_spans([payload], RECEIVED_NS)
+    decoded = decode_traces([one_span(), payload], RECEIVED_NS)
+    assert (decoded.rejected, decoded.mended) == ([0, 0], [0, 1])
+    _, row = rows_of(decoded.table, decoded.resources)
+    assert "\ufffd" in str(row)
+    marked = TEXT_MENDED in row["attributes"] or TEXT_MENDED in row["resource"]
+    assert marked or "\ufffd" in row["scope"]  # of a scope the name alone is kept
+
+
+@pytest.mark.parametrize("record", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_record_alone_is_left_out(record: bytes) -> None:
+    payload = nested(1, nested(2, GOOD, record, GOOD))
+    decoded = decode_traces([one_span(), payload], RECEIVED_NS)
+    assert (decoded.rejected, decoded.mended) == ([0, 1], [0, 0])
+    assert decoded.table.column("span_id").to_pylist() == [b"s" * 8, GOOD_ID, GOOD_ID]
+
+
+def test_texts_of_logs_and_metrics_are_mended_too() -> None:
+    decoded = decode_logs(
+        [nested(1, nested(2, nested(2, nested(5, text(b"a\xffb")))))], RECEIVED_NS
+    )
+    assert decoded.table.column("body").to_pylist() == ["a\ufffdb"]
+    point = nested(7, nested(1, b"k"), nested(2, text(b"\xff")))
+    metric = nested(2, nested(1, b"n\xff"), nested(5, nested(1, point, fixed64(6, 1))))
+    decoded = decode_metrics([nested(1, nested(2, metric))], RECEIVED_NS)
+    assert decoded.mended == [1]
+    assert decoded.series.column("name").to_pylist() == ["n\ufffd"]
+
+
+def test_only_so_many_records_of_a_payload_are_mended(monkeypatch) -> None:
+    monkeypatch.setattr(mending, "MAX_MENDED", 2)
+    bad = nested(2, nested(1, b"t" * 16), nested(2, b"s" * 8), nested(5, b"\xff"))
+    decoded = decode_traces([nested(1, nested(2, bad * 5, GOOD))], RECEIVED_NS)
+    assert (decoded.rejected, decoded.mended, decoded.table.num_rows) == ([3], [2], 3)
 
 
 @pytest.mark.parametrize(

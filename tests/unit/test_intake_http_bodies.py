@@ -10,6 +10,7 @@ from recording_committer import RecordingCommitter
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake import http
 from heatshield_collector.intake.http import routes
+from heatshield_collector.intake.json import Converted
 from heatshield_collector.intake.payload import Payload
 
 LIMIT = 100_000
@@ -142,14 +143,15 @@ async def one_now(endpoint, sender: Sender) -> None:
 class Crowd:
     """Stands in for work on a thread: notes how many are at it at once, until told to go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, made: object) -> None:
+        self.made = made
         self.began = threading.Event()
         self.go_on = threading.Event()
         self.most = 0
         self._now = 0
         self._lock = threading.Lock()
 
-    def work(self, *_: object) -> bytes:
+    def work(self, *_: object) -> object:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
@@ -157,7 +159,7 @@ class Crowd:
         self.go_on.wait(10)
         with self._lock:
             self._now -= 1
-        return b""
+        return self.made
 
 
 async def together(crowd: Crowd, endpoint, scope: dict, senders: list[Sender], meanwhile) -> None:
@@ -186,7 +188,7 @@ async def nothing() -> None:
 )
 def test_few_bodies_are_worked_on_at_once(monkeypatch, headers, work, most) -> None:
     """What they become is bounded by their number, and conversions would starve other threads."""
-    crowd = Crowd()
+    crowd = Crowd(Converted(b"") if work == "protobuf_from_json" else b"")
     monkeypatch.setattr(http, work, crowd.work)
     scope = scope_of(**headers)
     scope["headers"].reverse()  # the content type given here goes before the usual one
@@ -198,7 +200,7 @@ def test_few_bodies_are_worked_on_at_once(monkeypatch, headers, work, most) -> N
 
 
 def test_bodies_that_wait_to_be_inflated_still_hold_their_room(monkeypatch) -> None:
-    crowd = Crowd()
+    crowd = Crowd(b"")
     monkeypatch.setattr(http, "inflate", crowd.work)
     endpoint = endpoint_of(RecordingCommitter())
     late = Sender([bytes(10)])

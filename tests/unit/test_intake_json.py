@@ -6,6 +6,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from heatshield.names import TEXT_MENDED
 from heatshield_collector.intake.json import protobuf_from_json
 from heatshield_collector.intake.payload import MalformedError
 
@@ -15,13 +16,13 @@ SPAN_ID = "EEE19B7EC3C1B174"
 
 def span_of(**fields):
     document = {"resourceSpans": [{"scopeSpans": [{"spans": [fields]}]}]}
-    body = protobuf_from_json("traces", json.dumps(document).encode())
+    body = protobuf_from_json("traces", json.dumps(document).encode()).body
     return ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans[0]
 
 
 def record_of(**fields):
     document = {"resourceLogs": [{"scopeLogs": [{"logRecords": [fields]}]}]}
-    body = protobuf_from_json("logs", json.dumps(document).encode())
+    body = protobuf_from_json("logs", json.dumps(document).encode()).body
     return ExportLogsServiceRequest.FromString(body).resource_logs[0].scope_logs[0].log_records[0]
 
 
@@ -52,7 +53,7 @@ def test_original_field_names_are_understood_too() -> None:
             ]
         }
     )
-    request = ExportTraceServiceRequest.FromString(protobuf_from_json("traces", text.encode()))
+    request = ExportTraceServiceRequest.FromString(protobuf_from_json("traces", text.encode()).body)
     span = request.resource_spans[0].scope_spans[0].spans[0]
     assert (span.trace_id, span.start_time_unix_nano) == (bytes.fromhex(TRACE_ID), 5)
 
@@ -85,7 +86,7 @@ def test_unknown_fields_are_ignored_at_every_level() -> None:
             }
         ],
     }
-    body = protobuf_from_json("traces", json.dumps(document).encode())
+    body = protobuf_from_json("traces", json.dumps(document).encode()).body
     request = ExportTraceServiceRequest.FromString(body)
     assert request.resource_spans[0].scope_spans[0].spans[0].name == "n"
 
@@ -122,7 +123,7 @@ def test_every_kind_of_attribute() -> None:
 @pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
 @pytest.mark.parametrize("text", [b"{}", b' {"resourceSpans": [], "resourceLogs": []} '])
 def test_an_empty_request_is_empty(signal, text) -> None:
-    assert protobuf_from_json(signal, text) == b""
+    assert protobuf_from_json(signal, text).body == b""
 
 
 def test_null_is_as_good_as_absent() -> None:
@@ -132,8 +133,6 @@ def test_null_is_as_good_as_absent() -> None:
 MALFORMED = {
     "no text": b"",
     "no JSON": b"{",
-    "no UTF-8": b'{"a": "\xff"}',
-    "a lone surrogate": rb'{"resourceSpans": [{"schemaUrl": "\ud800"}]}',
     "a list": b"[]",
     "a number": b"1",
     "a string for a list": b'{"resourceSpans": "x"}',
@@ -166,6 +165,83 @@ def test_anything_else_is_malformed_with_a_reason(text: bytes) -> None:
     assert 0 < len(str(raised.value)) <= 300
 
 
+SPAN = f'{{"traceId": "{TRACE_ID}", "spanId": "{SPAN_ID}"}}'.encode()
+
+
+def request_of(*spans: bytes) -> bytes:
+    return b'{"resourceSpans": [{"scopeSpans": [{"spans": [' + b", ".join(spans) + b"]}]}]}"
+
+
+def spans_of(body: bytes):
+    return ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
+
+
+@pytest.mark.parametrize(
+    ("name", "mended"),
+    [
+        (b"a\xffb", "a\ufffdb"),
+        (rb"a\ud800b", "a\ufffdb"),
+        (rb"a\udc00\ud800", "a\ufffd\ufffd"),
+        (rb"\\ud800 \ud83d\ude00 \udfff", "\\ud800 \U0001f600 \ufffd"),
+    ],
+    ids=["no UTF-8", "a lone surrogate", "a pair the wrong way round", "a pair beside a lone one"],
+)
+def test_a_text_that_is_no_unicode_is_mended_and_marked(name, mended) -> None:
+    converted = protobuf_from_json("traces", request_of(SPAN, b'{"name": "' + name + b'"}', SPAN))
+    assert (converted.left_out, converted.mended) == (0, 1)
+    spans = spans_of(converted.body)
+    assert [span.name for span in spans] == ["", mended, ""]
+    assert [[one.key for one in span.attributes] for span in spans] == [[], [TEXT_MENDED], []]
+    assert spans[2].trace_id == bytes.fromhex(TRACE_ID)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"null", b"5", b'{"traceId": "xyz"}', b'{"kind": 1e400}', b'{"startTimeUnixNano": -1}'],
+)
+def test_a_record_that_is_no_record_alone_is_left_out(bad) -> None:
+    converted = protobuf_from_json("traces", request_of(SPAN, bad, SPAN))
+    assert (converted.left_out, converted.mended) == (1, 0)
+    assert [span.span_id.hex().upper() for span in spans_of(converted.body)] == [SPAN_ID] * 2
+
+
+def test_nulls_in_lists_are_left_out_but_in_array_values() -> None:
+    array = b'{"key": "k", "value": {"arrayValue": {"values": [{"intValue": 1}, null]}}}'
+    span = b'{"attributes": [null, ' + array + b'], "events": [null], "links": [null]}'
+    converted = protobuf_from_json("traces", request_of(SPAN, span))
+    assert (converted.left_out, converted.mended) == (0, 1)
+    (attribute, mark), events = (
+        getattr(spans_of(converted.body)[1], name) for name in ("attributes", "events")
+    )
+    assert (len(attribute.value.array_value.values), mark.key, len(events)) == (2, TEXT_MENDED, 0)
+
+
+def test_a_null_among_bucket_counts_costs_that_metric_alone() -> None:
+    """Without it every further count would be that of another bucket."""
+    point = '{"count": 1, "explicitBounds": [1], "bucketCounts": [0, null, 1]}'
+    document = (
+        '{"resourceMetrics": [null, {"scopeMetrics": [{"metrics": [{"name": "a"}, '
+        f'{{"name": "b", "histogram": {{"dataPoints": [{point}]}}}}]}}]}}]}}'
+    )
+    converted = protobuf_from_json("metrics", document.encode())
+    assert (converted.left_out, converted.mended) == (2, 0)
+
+
+def test_a_resource_that_is_none_costs_its_records_alone() -> None:
+    bad = '{"resource": 5, "scopeSpans": [{"spans": [{}, {}]}, {"spans": [{}]}]}'
+    good = '{"scopeSpans": [{"spans": [{"name": "n"}]}]}'
+    text = f'{{"resourceSpans": [{bad}, {good}]}}'
+    converted = protobuf_from_json("traces", text.encode())
+    assert converted.left_out == 3
+    assert [
+        span.name
+        for span in ExportTraceServiceRequest.FromString(converted.body)
+        .resource_spans[1]
+        .scope_spans[0]
+        .spans
+    ] == ["n"]
+
+
 @pytest.mark.parametrize("bad", ["xyz", "5B8", "5B 8E", "é", 5, ["5B"], {}, True])
 def test_an_id_that_is_not_hexadecimal_is_malformed(bad) -> None:
     with pytest.raises(MalformedError, match="traceId is not hexadecimal"):
@@ -190,5 +266,5 @@ def test_too_many_resources_or_scopes_are_malformed(resources) -> None:
 
 def test_as_many_resources_as_a_request_may_have_are_taken() -> None:
     text = '{"resourceSpans":[' + "{}," * 9_999 + "{}]}"
-    body = protobuf_from_json("traces", text.encode())
+    body = protobuf_from_json("traces", text.encode()).body
     assert len(ExportTraceServiceRequest.FromString(body).resource_spans) == 10_000

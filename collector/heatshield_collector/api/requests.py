@@ -16,6 +16,9 @@ __all__ = ["router"]
 
 LONGEST_LOOKBACK_S: Final = 366 * 86_400.0
 
+LONGEST_DURATION_MS: Final = LONGEST_LOOKBACK_S * 1e3
+"""A number with room for any request; nanoseconds of it are 64 bits."""
+
 TraceId = Annotated[
     str,
     Path(
@@ -35,7 +38,7 @@ def router(ports: Ports) -> APIRouter:
         service: Annotated[str | None, Query(description="a service that took part")] = None,
         call: Annotated[str | None, Query(description="name of a span in it")] = None,
         errors: Annotated[bool | None, Query(description="with, or without, an error")] = None,
-        min_duration_ms: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
+        min_duration_ms: Annotated[float, Query(ge=0, le=LONGEST_DURATION_MS)] = 0.0,
         since_s: Annotated[
             float, Query(gt=0, le=LONGEST_LOOKBACK_S, description="how far back, seconds")
         ] = 3600.0,

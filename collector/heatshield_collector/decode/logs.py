@@ -19,7 +19,8 @@ HIGHEST_SEVERITY = 24
 
 
 def decode_logs(payloads: Sequence[bytes], received_ns: int) -> Decoded:
-    """Decode log payloads jointly. No record is left out: one without a request is still a record.
+    """Decode log payloads jointly. A record without a request is still a record: left out are only
+    damaged ones.
 
     Args:
         payloads: serialized ``ExportLogsServiceRequest`` messages.
@@ -54,7 +55,7 @@ def decode_logs(payloads: Sequence[bytes], received_ns: int) -> Decoded:
         "received_ns": pa.array(np.full(len(logs), received_ns)),
     }
     table = pa.table([columns[name] for name in LOGS.names], schema=LOGS)
-    return Decoded(table, records.resources, [0] * len(payloads))
+    return Decoded(table, records.resources, records.left_out.tolist(), records.mended)
 
 
 def _id(ids: pa.Array, size: int) -> pa.Array:

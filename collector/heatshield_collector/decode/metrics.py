@@ -77,8 +77,13 @@ def decode_metrics(payloads: Sequence[bytes], received_ns: int) -> Decoded:
         if (table := _points(records, member, received_ns)) is not None
     ]
     if not tables:
-        none = [0] * len(payloads)
-        return Decoded(SAMPLES.empty_table(), records.resources, none, SERIES.empty_table())
+        return Decoded(
+            SAMPLES.empty_table(),
+            records.resources,
+            records.left_out.tolist(),
+            records.mended,
+            SERIES.empty_table(),
+        )
     points = pa.concat_tables(tables).combine_chunks()
     kept = points.column("kept").to_numpy()
     rejected = np.bincount(points.column("payload").to_numpy()[~kept], minlength=len(payloads))
@@ -86,7 +91,8 @@ def decode_metrics(payloads: Sequence[bytes], received_ns: int) -> Decoded:
     return Decoded(
         points.select(SAMPLES.names).cast(SAMPLES),
         records.resources,
-        rejected.tolist(),
+        (rejected + records.left_out).tolist(),
+        records.mended,
         points.take(pa.array(first)).select(SERIES.names).cast(SERIES),
     )
 

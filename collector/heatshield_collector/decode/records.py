@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from heatshield.names import SERVICE_INSTANCE_ID, SERVICE_NAME
 from heatshield_collector.decode.attributes import flatten
 from heatshield_collector.decode.errors import DecodeError
+from heatshield_collector.decode.mending import mended
 from heatshield_collector.model import ESCAPE, RESOURCES
 
 __all__ = [
@@ -64,12 +65,14 @@ class Decoded:
             ``SAMPLES``.
         resources: one row a distinct resource of the batch, ``model.RESOURCES``.
         rejected: for each payload, how many of its records were left out as invalid.
+        mended: for each payload, how many of its records have texts that were mended.
         series: one row a distinct series of the batch, ``model.SERIES``; of metrics alone.
     """
 
     table: pa.Table
     resources: pa.Table
     rejected: list[int]
+    mended: list[int]
     series: pa.Table | None = None
 
 
@@ -83,6 +86,8 @@ class Records:
         service, instance, scope: string[n].
         resource_id: int64[n].
         resources: ``model.RESOURCES``.
+        left_out, mended: for each payload, how many of its records are damaged and not among these,
+            and how many have texts that were mended.
     """
 
     fields: pa.StructArray
@@ -92,6 +97,8 @@ class Records:
     scope: pa.Array
     resource_id: pa.Array
     resources: pa.Table
+    left_out: np.ndarray
+    mended: list[int]
 
 
 def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Records:
@@ -106,7 +113,8 @@ def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Reco
         DecodeError: when any payload is not such a request.
     """
     outer, inner = _LISTS[signal]
-    batch = _parse(request, payloads, outer, inner)
+    payloads, left_out, touched = _checked(request, payloads, (outer, inner, signal))
+    batch = _parse(request, payloads)
     by_payload = batch.column(outer)
     by_resource = by_payload.values.field(inner)
     by_scope = by_resource.values.field(signal)
@@ -123,22 +131,32 @@ def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Reco
         scope=_child(scope, "name", "").take(pa.array(scope_of_record)),
         resource_id=resource_id.take(of_record),
         resources=resources,
+        left_out=np.array(left_out, dtype=np.int64),
+        mended=touched,
     )
 
 
-def _parse(
-    request: type[Message], payloads: Sequence[bytes], outer: str, inner: str
-) -> pa.RecordBatch:
-    """One row a payload, once protobuf's own parser has accepted each of them.
+def _checked(
+    request: type[Message], payloads: Sequence[bytes], lists: tuple[str, str, str]
+) -> tuple[list[bytes], list[int], list[int]]:
+    """The payloads once protobuf's own parser has accepted each of them, mended if need be.
 
     ptars parses groups, which OTLP doesn't have, by recursion without a limit: 400 kB of nested
     ones, 2 kB compressed, overflow its stack and end the process. Protobuf stops at 100 levels,
     and 0.4 µs a span is little for that and for one notion of what a valid payload is.
     """
-    bad = {}
+    outer, inner, _ = lists
+    sound, bad = list(payloads), {}
+    left_out, touched = [0] * len(sound), [0] * len(sound)
     for index, payload in enumerate(payloads):
         try:
-            message = request.FromString(payload)
+            try:
+                message = request.FromString(payload)
+            except ProtobufError:
+                saved = mended(request, lists, payload)
+                message = request.FromString(saved.body)
+                sound[index] = saved.body
+                left_out[index], touched[index] = saved.left_out, saved.mended
         except ProtobufError as error:
             bad[index] = str(error)
         else:
@@ -146,8 +164,13 @@ def _parse(
                 bad[index] = f"more than {MAX_RESOURCES} resources or scopes in one request"
     if bad:
         raise DecodeError(next(iter(bad.values())), bad)
+    return sound, left_out, touched
+
+
+def _parse(request: type[Message], payloads: list[bytes]) -> pa.RecordBatch:
+    """One row a payload."""
     try:
-        return _handler(request.DESCRIPTOR).list_to_record_batch(list(payloads))
+        return _handler(request.DESCRIPTOR).list_to_record_batch(payloads)
     except ValueError as error:
         raise DecodeError(str(error)) from error
 

@@ -71,7 +71,7 @@ def decode_traces(payloads: Sequence[bytes], received_ns: int) -> Decoded:
     rejected = np.bincount(records.payload[~keep], minlength=len(payloads))
     if not keep.all():
         table = table.filter(pa.array(keep))
-    return Decoded(table, records.resources, rejected.tolist())
+    return Decoded(table, records.resources, (rejected + records.left_out).tolist(), records.mended)
 
 
 def _of_set(parent: pa.StructArray, name: str, default: Any) -> pa.Array:

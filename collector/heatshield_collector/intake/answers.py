@@ -52,10 +52,13 @@ _CODES: Final[dict[type[IntakeError | AccessError], int]] = {
 
 
 def export_response(signal: Signal, accepted: Accepted) -> Message:
-    """The signal's ``Export…ServiceResponse``; ``partial_success`` is unset on full success."""
+    """The signal's ``Export…ServiceResponse``; ``partial_success`` is unset on full success.
+
+    With none rejected it is a warning, as OTLP has it: all was kept, though not as it came.
+    """
     kind, rejected = _RESPONSES[signal]
     response = kind()
-    if accepted.rejected:
+    if accepted.rejected or accepted.reason:
         setattr(response.partial_success, rejected, accepted.rejected)
         response.partial_success.error_message = accepted.reason
     return response

@@ -43,14 +43,16 @@ FORMATS: Final = (
         OTLP,
         "traces",
         decode_traces,
-        "left out: a trace id must be 16 bytes and a span id 8, neither all zero",
+        "left out: a trace id must be 16 bytes and a span id 8, neither all zero, and "
+        "a record must be valid",
     ),
-    Format(OTLP, "logs", decode_logs, "left out"),
+    Format(OTLP, "logs", decode_logs, "left out: a record must be valid"),
     Format(
         OTLP,
         "metrics",
         decode_metrics,
-        "left out: a metric needs a name, a point a value, a histogram a bucket more than bounds",
+        "left out: a metric needs a name, a point a value, a histogram a bucket more than bounds, "
+        "and a record must be valid",
     ),
 )
 """Every format the collector takes in."""

@@ -23,7 +23,7 @@ from heatshield import names
 from heatshield_collector.http_caller import HttpCaller
 from heatshield_collector.intake.answers import export_response, fault, status_of
 from heatshield_collector.intake.content import Media, inflate, is_plain, media_of
-from heatshield_collector.intake.json import protobuf_from_json
+from heatshield_collector.intake.json import Converted, protobuf_from_json
 from heatshield_collector.intake.payload import (
     Accepted,
     Committer,
@@ -182,12 +182,15 @@ class _Endpoint:
         media = media_of(headers.get("content-type"))
         with _Held(self.room) as held:
             body = await self._read(headers, receive, held)
-            body = await self._undone(media, headers.get("content-encoding"), body)
+            undone = await self._undone(media, headers.get("content-encoding"), body)
         # From here on the committer's bound counts: nothing is awaited in between.
         urgent = headers.get(names.URGENT_HEADER) == "1"
-        return media, await self.committer.submit(Payload(self.signal, body, urgent))
+        payload = Payload(
+            self.signal, undone.body, urgent, left_out=undone.left_out, mended=undone.mended
+        )
+        return media, await self.committer.submit(payload)
 
-    async def _undone(self, media: Media, coding: str | None, body: bytes) -> bytes:
+    async def _undone(self, media: Media, coding: str | None, body: bytes) -> Converted:
         """The body as protobuf, on a thread where that takes long."""
         small, plain = len(body) <= _INLINE_BYTES, is_plain(coding)
         if (small or plain) if media is Media.PROTOBUF else (small and plain):
@@ -195,9 +198,9 @@ class _Endpoint:
         async with self.room.inflating if media is Media.PROTOBUF else self.room.converting:
             return await asyncio.to_thread(self._protobuf, media, coding, body)
 
-    def _protobuf(self, media: Media, coding: str | None, body: bytes) -> bytes:
+    def _protobuf(self, media: Media, coding: str | None, body: bytes) -> Converted:
         if media is Media.PROTOBUF:
-            return inflate(body, coding, self.limit_bytes)
+            return Converted(inflate(body, coding, self.limit_bytes))
         plain = inflate(body, coding, min(self.limit_bytes, _JSON_BYTES))
         return protobuf_from_json(self.signal, plain)
 

@@ -8,6 +8,7 @@ does the rest: enums as integers, 64-bit integers as text or number, unknown fie
 import base64
 import binascii
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -20,12 +21,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from heatshield_collector.decode.records import MAX_RESOURCES
+from heatshield_collector.intake.json_mending import Level, parse_leniently, save
 from heatshield_collector.intake.payload import MalformedError, Signal
 
-__all__ = ["protobuf_from_json"]
-
-_REASON_CHARS: Final = 300
-"""Of a parser's complaint this much goes back to the sender; it can quote the input."""
+__all__ = ["Converted", "protobuf_from_json"]
 
 _REQUESTS: Final[dict[Signal, type[Message]]] = {
     "traces": ExportTraceServiceRequest,
@@ -34,17 +33,21 @@ _REQUESTS: Final[dict[Signal, type[Message]]] = {
 }
 
 # Each level in its JSON name and in its original name; the mapping asks parsers to take both.
-_RECORDS: Final[dict[Signal, tuple[tuple[str, ...], ...]]] = {
-    "traces": (("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), ("spans",)),
+_LEVELS: Final[dict[Signal, tuple[Level, ...]]] = {
+    "traces": (
+        Level(("resourceSpans", "resource_spans"), "resource_spans"),
+        Level(("scopeSpans", "scope_spans"), "scope_spans"),
+        Level(("spans",), "spans"),
+    ),
     "logs": (
-        ("resourceLogs", "resource_logs"),
-        ("scopeLogs", "scope_logs"),
-        ("logRecords", "log_records"),
+        Level(("resourceLogs", "resource_logs"), "resource_logs"),
+        Level(("scopeLogs", "scope_logs"), "scope_logs"),
+        Level(("logRecords", "log_records"), "log_records"),
     ),
     "metrics": (
-        ("resourceMetrics", "resource_metrics"),
-        ("scopeMetrics", "scope_metrics"),
-        ("metrics",),
+        Level(("resourceMetrics", "resource_metrics"), "resource_metrics"),
+        Level(("scopeMetrics", "scope_metrics"), "scope_metrics"),
+        Level(("metrics",), "metrics"),
     ),
 }
 _POINTS_OF: Final = (
@@ -58,8 +61,23 @@ _POINTS_OF: Final = (
 _IDS: Final = ("traceId", "trace_id", "spanId", "span_id", "parentSpanId", "parent_span_id")
 
 
-def protobuf_from_json(signal: Signal, text: bytes) -> bytes:
-    """The export request that ``text`` is, as protobuf bytes.
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """An export request as protobuf bytes.
+
+    Attributes:
+        body: the serialized request.
+        left_out: how many records of the JSON are damaged and not in it.
+        mended: how many records in it were mended.
+    """
+
+    body: bytes
+    left_out: int = 0
+    mended: int = 0
+
+
+def protobuf_from_json(signal: Signal, text: bytes) -> Converted:
+    """The export request that ``text`` is.
 
     Raises:
         MalformedError: no JSON, or not the JSON of that signal's request, or one of more resources
@@ -67,29 +85,49 @@ def protobuf_from_json(signal: Signal, text: bytes) -> bytes:
     """
     try:
         document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise MalformedError(f"not JSON: {error}"[:_REASON_CHARS]) from error
+    except orjson.JSONDecodeError:
+        return _saved(signal, parse_leniently(text))
+    try:
+        for record in _records(signal, _object(document)):
+            _rewrite(signal, record)
+        request = json_format.ParseDict(document, _REQUESTS[signal](), ignore_unknown_fields=True)
+    except (json_format.ParseError, _RecordError):
+        # Parsed again, because ids have been rewritten up to where it failed.
+        return _saved(signal, orjson.loads(text))
+    return Converted(request.SerializeToString())
+
+
+class _RecordError(MalformedError):
+    """One record is not what OTLP JSON says that it is."""
+
+
+def _saved(signal: Signal, document: Any) -> Converted:
+    _records(signal, _object(document))  # bounds them
+    saved = save(
+        document, _REQUESTS[signal](), _LEVELS[signal], lambda record: _rewrite(signal, record)
+    )
+    return Converted(saved.request.SerializeToString(), saved.left_out, saved.mended)
+
+
+def _object(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise MalformedError("an export request is a JSON object")
-    for record in _records(signal, document):
-        for one in _exemplars(record) if signal == "metrics" else _with_links(record):
-            _rewrite_ids(one)
-    try:
-        request = json_format.ParseDict(document, _REQUESTS[signal](), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise MalformedError(f"not OTLP JSON: {error}"[:_REASON_CHARS]) from error
-    body: bytes = request.SerializeToString()
-    return body
+    return document
+
+
+def _rewrite(signal: Signal, record: dict[str, Any]) -> None:
+    for one in _exemplars(record) if signal == "metrics" else _with_links(record):
+        _rewrite_ids(one)
 
 
 def _records(signal: Signal, document: dict[str, Any]) -> Iterable[dict[str, Any]]:
     level: list[dict[str, Any]] = [document]
-    *above, records = _RECORDS[signal]
-    for names in above:
-        level = [child for parent in level for child in _objects(parent, names)]
+    *above, records = _LEVELS[signal]
+    for one in above:
+        level = [child for parent in level for child in _objects(parent, one.json_names)]
         if len(level) > MAX_RESOURCES:
             raise MalformedError(f"more than {MAX_RESOURCES} resources or scopes in one request")
-    return [child for parent in level for child in _objects(parent, records)]
+    return [child for parent in level for child in _objects(parent, records.json_names)]
 
 
 def _with_links(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -121,4 +159,4 @@ def _rewrite_ids(record: dict[str, Any]) -> None:
         try:
             record[name] = base64.b64encode(binascii.unhexlify(text)).decode("ascii")
         except (binascii.Error, TypeError, ValueError) as error:
-            raise MalformedError(f"{name} is not hexadecimal text"[:_REASON_CHARS]) from error
+            raise _RecordError(f"{name} is not hexadecimal text") from error

@@ -44,12 +44,16 @@ class Payload:
         body: its bytes, not yet parsed where the sender sent the format itself.
         urgent: its sender says that a span in it is far costlier than usual.
         format: which of :data:`heatshield_collector.intake.formats.FORMATS` the bytes are in.
+        left_out: records that the sender sent and that are not in ``body``, for they are damaged.
+        mended: records in ``body`` whose texts were mended.
     """
 
     signal: Signal
     body: bytes
     urgent: bool = False
     format: str = OTLP
+    left_out: int = 0
+    mended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Accepted:
 
     Attributes:
         rejected: spans, log records or points that were left out; 0 when all were kept.
-        reason: why, for a person; empty when all were kept.
+        reason: why, for a person, or what was mended; empty when all were kept as they came.
     """
 
     rejected: int = 0

@@ -85,10 +85,10 @@ class Group:
     def add(self, waiting: Sequence[Waiting], decoded: Decoded, form: Format) -> None:
         """Add payloads of one format that were decoded jointly."""
         self.waiting += waiting
-        self.answers += [
-            Accepted(rejected, form.left_out) if rejected else Accepted()
-            for rejected in decoded.rejected
-        ]
+        for index, one in enumerate(waiting):
+            left_out = one.payload.left_out + decoded.rejected[index]
+            mended = one.payload.mended + decoded.mended[index]
+            self.answers.append(_answer(form, left_out, mended))
         self.put(_TABLES[form.signal], decoded.table)
         self.put("resources", decoded.resources)
         if decoded.series is not None:
@@ -109,3 +109,12 @@ class Group:
         """All rows for a table as one; ``None`` if there are none."""
         tables = self.tables.get(table)
         return pa.concat_tables(tables) if tables else None
+
+
+def _answer(form: Format, left_out: int, mended: int) -> Accepted:
+    reasons = []
+    if left_out:
+        reasons.append(form.left_out)
+    if mended:
+        reasons.append(f"mended: {mended} records had nulls in lists, or texts that are no Unicode")
+    return Accepted(left_out, "; ".join(reasons))
