@@ -220,7 +220,7 @@ class Collector:
     def _expire(self) -> None:
         while not self._clock.wait(self._ended, RETENTION_INTERVAL_S):
             try:
-                self._store.expire(self._clock.time_ns())
+                self._store.expire(self._clock.now())
             except StoreError:
                 _log.exception("retention failed; it is tried again in a minute")
 

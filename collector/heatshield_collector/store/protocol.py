@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 
 from heatshield.call_key import CallKey
+from heatshield.clock import Instant
 from heatshield_alerts.matchers import Matcher
 from heatshield_alerts.restart import HeldEntry
 
@@ -285,8 +286,10 @@ class Store(TelemetryStore, ControlStore, Protocol):
         """Rows by table, and ``bytes`` on disk."""
         ...
 
-    def expire(self, now_ns: int) -> int:
-        """Apply retention by age and size; the number of rows let go."""
+    def expire(self, now: Instant) -> int:
+        """Apply retention by age and size; the number of rows let go. While the wall clock has just
+        jumped nothing is let go by its age.
+        """
         ...
 
     def close(self) -> None:
