@@ -80,6 +80,10 @@ class Analysis:
         self._metrics.received(rows.get("spans", 0), rows.get("logs", 0), rows.get("samples", 0))
         self._metrics.committed(seconds)
 
+    def not_stored(self, spans: pa.Table) -> None:
+        """Spans of a group were charged and are not stored: what is stored later counts them."""
+        self._linker.not_stored(spans)
+
     def dropped(self) -> dict[str, float]:
         """Charges that were let go, by cause."""
         linker = self._linker

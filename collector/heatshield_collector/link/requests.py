@@ -24,6 +24,7 @@ def request_parts(
     rank: Integers,
     errors: Booleans,
     busy_ns: Integers,
+    counted: Booleans,
     now_ns: int,
 ) -> pa.Table:
     """Sum a batch of spans up by trace.
@@ -35,6 +36,7 @@ def request_parts(
         rank: precedence of the user that each span names.
         errors: which spans failed.
         busy_ns: self time that is charged.
+        counted: which spans no part that is stored has counted before.
         now_ns: when the batch was received.
 
     Returns:
@@ -61,10 +63,10 @@ def request_parts(
             pa.array(ranks.astype(np.int8)),
             _taken(columns["service"], root),
             _taken(columns["name"], root),
-            pa.array(np.bincount(of_span, minlength=count).astype(np.int32)),
-            pa.array(_sums(of_span, errors.astype(np.int64), count).astype(np.int32)),
-            pa.array(_sums(of_span, busy_ns, count)),
-            pa.array(_sums(of_span, columns["elements"].to_numpy(), count)),
+            pa.array(_sums(of_span, counted.astype(np.int64), count).astype(np.int32)),
+            pa.array(_sums(of_span, (errors & counted).astype(np.int64), count).astype(np.int32)),
+            pa.array(_sums(of_span, busy_ns * counted, count)),
+            pa.array(_sums(of_span, columns["elements"].to_numpy() * counted, count)),
             received,
             received,
         ],
