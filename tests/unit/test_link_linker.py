@@ -348,6 +348,7 @@ def test_parts_sum_a_request_up_and_take_its_name_from_the_root(linker):
         "elements": 3,
         "received_ns": START_NS + S,
         "last_received_ns": START_NS + S,
+        "services": ["gateway", "shop"],
     }
     assert (second["user"], second["user_rank"], second["service"]) == (None, 9, None)
     assert (second["spans"], second["busy_ns"], second["start_ns"]) == (1, 0, START_NS + 5)

@@ -45,7 +45,8 @@ SUMMED: Final = f"""
     {_ROOT}.service AS service, {_ROOT}.call AS call,
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements,
-    min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns
+    min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns,
+    list_sort(list_distinct(flatten(list(services)))) AS services
 """
 """What the parts of one request say together, as columns of ``request_parts``."""
 
