@@ -101,9 +101,10 @@ class Analysis:
         """Instances that send spans live, also those that watch no breakers; those that watch have
         said how many workers they have.
         """
-        known = {(one.service, one.instance): one for one in self._breakers.live(now)}
         _, pairs = pairs_of(spans.column("service"), spans.column("instance"))
         for service, instance in pairs:
-            one = known.get((service, instance))
-            if instance and (one is None or now.monotonic_s - one.seen_s >= RENEW_S):
+            if not instance:
+                continue
+            one = self._breakers.instance(service, instance, now)
+            if one is None or now.monotonic_s - one.seen_s >= RENEW_S:
                 self._breakers.attend(service, instance, one.workers if one else 1, now)
