@@ -22,6 +22,7 @@ from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
+from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
 from heatshield_collector.intake.formats import FORMATS
 from heatshield_collector.intake.grpc import GrpcListener
@@ -186,7 +187,7 @@ class Collector:
         await self._grpc.stop()
         self.events.close()
         self._ended.set()
-        await asyncio.to_thread(self._stop_threads)
+        await in_daemon_thread(self._stop_threads, "heatshield-stop")
 
     def _stop_threads(self) -> None:
         # In the order in which they feed each other.
