@@ -265,6 +265,9 @@ class MemoryStore:
     def sizes(self) -> Mapping[str, int]:
         return {**{name: len(rows) for name, rows in self._rows.items()}, "bytes": 0}
 
+    def used_bytes(self) -> int:
+        return 0
+
     def expire(self, now: Instant) -> int:  # noqa: ARG002 - it keeps everything
         return 0
 

@@ -283,7 +283,11 @@ class Store(TelemetryStore, ControlStore, Protocol):
     """Both in one, and what its owner asks of it."""
 
     def sizes(self) -> Mapping[str, int]:
-        """Rows by table, and ``bytes`` on disk."""
+        """Rows by table, and ``bytes`` on disk. It counts every table: not for each scrape."""
+        ...
+
+    def used_bytes(self) -> int:
+        """Bytes in use on disk, told in a time that does not depend on how many rows there are."""
         ...
 
     def expire(self, now: Instant) -> int:

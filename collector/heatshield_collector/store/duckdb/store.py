@@ -42,6 +42,11 @@ class DuckDBStore(Telemetry, Control):
             counts = {name: retention.count(cursor, name) for name in TABLES}
             return {**counts, "bytes": retention.used_bytes(cursor)}
 
+    def used_bytes(self) -> int:
+        """Bytes in use on disk; no table is looked at."""
+        with self._database.reading() as cursor:
+            return retention.used_bytes(cursor)
+
     def expire(self, now: Instant) -> int:
         """Fold old parts of requests into one row each and apply retention; rows let go."""
         with self._database.maintenance() as cursor:
