@@ -62,6 +62,11 @@ class Instances:
             del self._known[next(iter(self._known))]
         return known is None or not _alive(known, now)
 
+    def find(self, service: str, instance: str, now: float) -> Instance | None:
+        """One that is alive, however many there are; ``None``: it is not."""
+        known = self._known.get((service, instance))
+        return known if known is not None and _alive(known, now) else None
+
     def live(self, now: float) -> tuple[Instance, ...]:
         """Those that are alive, the one that was silent longest first."""
         return tuple(row for row in self._known.values() if _alive(row, now))

@@ -80,6 +80,10 @@ class Analysis:
         self._metrics.received(rows.get("spans", 0), rows.get("logs", 0), rows.get("samples", 0))
         self._metrics.committed(seconds)
 
+    def not_stored(self, spans: pa.Table) -> None:
+        """Spans of a group were charged and are not stored: what is stored later counts them."""
+        self._linker.not_stored(spans)
+
     def dropped(self) -> dict[str, float]:
         """Charges that were let go, by cause."""
         linker = self._linker
@@ -97,9 +101,10 @@ class Analysis:
         """Instances that send spans live, also those that watch no breakers; those that watch have
         said how many workers they have.
         """
-        known = {(one.service, one.instance): one for one in self._breakers.live(now)}
         _, pairs = pairs_of(spans.column("service"), spans.column("instance"))
         for service, instance in pairs:
-            one = known.get((service, instance))
-            if instance and (one is None or now.monotonic_s - one.seen_s >= RENEW_S):
+            if not instance:
+                continue
+            one = self._breakers.instance(service, instance, now)
+            if one is None or now.monotonic_s - one.seen_s >= RENEW_S:
                 self._breakers.attend(service, instance, one.workers if one else 1, now)

@@ -22,6 +22,7 @@ from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
+from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
 from heatshield_collector.intake.formats import FORMATS
 from heatshield_collector.intake.grpc import GrpcListener
@@ -148,7 +149,7 @@ class Collector:
     def _show_metrics(self) -> None:
         metrics = self._core.metrics
         metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._pipeline.queued_bytes)
-        metrics.gauge(names.STORE_BYTES, lambda: self._store.sizes()["bytes"])
+        metrics.gauge(names.STORE_BYTES, lambda: self._store.used_bytes())
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
         metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.analysis.dropped)
         metrics.causes(
@@ -186,7 +187,7 @@ class Collector:
         await self._grpc.stop()
         self.events.close()
         self._ended.set()
-        await asyncio.to_thread(self._stop_threads)
+        await in_daemon_thread(self._stop_threads, "heatshield-stop")
 
     def _stop_threads(self) -> None:
         # In the order in which they feed each other.
@@ -220,7 +221,7 @@ class Collector:
     def _expire(self) -> None:
         while not self._clock.wait(self._ended, RETENTION_INTERVAL_S):
             try:
-                self._store.expire(self._clock.time_ns())
+                self._store.expire(self._clock.now())
             except StoreError:
                 _log.exception("retention failed; it is tried again in a minute")
 

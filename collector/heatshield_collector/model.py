@@ -176,6 +176,7 @@ REQUEST_PARTS: Final = pa.schema(
         ("elements", pa.int64()),
         ("received_ns", pa.int64()),
         ("last_received_ns", pa.int64()),  # differs once the store has folded parts into one
+        ("services", pa.list_(pa.string())),  # that have spans in this part, sorted
     ]
 )
 """What one commit saw of a request. A request arrives in pieces; the store adds them up into one

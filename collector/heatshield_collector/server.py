@@ -60,7 +60,9 @@ class Serveable(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Bring what was taken in to the disk and let go of everything."""
+        """Bring what was taken in to the disk and let go of everything. It is cancelled when that
+        takes too long; see :func:`~heatshield_collector.daemon_thread.in_daemon_thread`.
+        """
         ...
 
 
@@ -115,13 +117,19 @@ class GracefulServer(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(collector: Serveable, listener: socket.socket, started: Callable[[], None]) -> None:
+def serve(
+    collector: Serveable,
+    listener: socket.socket,
+    started: Callable[[], None],
+    drain_s: float = DRAIN_S,
+) -> None:
     """Run until a signal comes.
 
     Args:
         collector: not started yet; stopped on return.
         listener: from :func:`listen`; closed on return.
         started: called when requests are about to be answered.
+        drain_s: seconds for the queue to reach the disk.
 
     Raises:
         StartError: when the collector can't start, or can't bring its queue to the disk.
@@ -132,7 +140,7 @@ def serve(collector: Serveable, listener: socket.socket, started: Callable[[], N
         server.stopped_by_signals(),
         asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
     ):
-        runner.run(_serve(server, collector, listener, started))
+        runner.run(_serve(server, collector, listener, started, drain_s))
 
 
 async def _serve(
@@ -140,6 +148,7 @@ async def _serve(
     collector: Serveable,
     listener: socket.socket,
     started: Callable[[], None],
+    drain_s: float,
 ) -> None:
     try:
         await collector.start()
@@ -149,15 +158,15 @@ async def _serve(
         started()
         await server.serve([listener])
     finally:
-        await _drain(collector)
+        await _drain(collector, drain_s)
 
 
-async def _drain(collector: Serveable) -> None:
+async def _drain(collector: Serveable, drain_s: float) -> None:
     try:
-        await asyncio.wait_for(collector.stop(), DRAIN_S)
+        await asyncio.wait_for(collector.stop(), drain_s)
     except TimeoutError as error:
         raise StartError(
-            f"the queue did not reach the disk within {DRAIN_S:g} s; stopped without it"
+            f"the queue did not reach the disk within {drain_s:g} s; stopped without it"
         ) from error
 
 

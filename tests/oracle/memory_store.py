@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from heatshield.call_key import CallKey
+from heatshield.clock import Instant
 from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.model import LOGS, TABLES, attributes_of
 from heatshield_collector.store import (
@@ -264,7 +265,10 @@ class MemoryStore:
     def sizes(self) -> Mapping[str, int]:
         return {**{name: len(rows) for name, rows in self._rows.items()}, "bytes": 0}
 
-    def expire(self, now_ns: int) -> int:  # noqa: ARG002 - it keeps everything
+    def used_bytes(self) -> int:
+        return 0
+
+    def expire(self, now: Instant) -> int:  # noqa: ARG002 - it keeps everything
         return 0
 
     def close(self) -> None:

@@ -59,6 +59,9 @@ class Charges:
     def settle(self, now):
         pass
 
+    def not_stored(self, spans):
+        self.linker.not_stored(spans)
+
     def committed(self, rows, seconds):
         if self.count_error:
             raise self.count_error

@@ -4,6 +4,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pyarrow as pa
 from span_rows import MS, START_NS, table, trace_id
 
@@ -26,6 +27,11 @@ HOUR_NS = 3_600 * S
 SINCE_NS, UNTIL_NS = START_NS - S, START_NS + HOUR_NS
 HARD_TEXT = f"a{SEPARATOR}b\x1e1 'quoted' % _ é"
 """What a joined text, a pattern or a statement put together of texts would get wrong."""
+
+
+def moment(epoch_ns):
+    """The instant at which the wall clock shows this, on a clock that has never jumped."""
+    return Instant((epoch_ns - START_NS) / 1e9 + 1_000, epoch_ns)
 
 
 def put(store, rows, received_ns=START_NS, linker=None):
@@ -144,3 +150,29 @@ def at_once(work, count=4):
 
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(run, range(count)))
+
+
+def parts_of(store):
+    """(trace, spans) of each row of ``request_parts``."""
+    rows = store._database.select("SELECT trace_id, spans FROM request_parts")
+    return sorted((int.from_bytes(trace, "big"), spans) for trace, spans in rows)
+
+
+def bulk_logs(first, count):
+    """``model.LOGS`` of bodies that no compression removes, 64 bytes each."""
+    texts = np.random.default_rng(first).bytes(32 * count).hex()
+    known = {
+        "time_ns": np.arange(first, first + count),
+        "body": [texts[at : at + 64] for at in range(0, len(texts), 64)],
+        "trace_id": pa.repeat(pa.scalar(b"", pa.binary()), count),
+        "span_id": pa.repeat(pa.scalar(b"", pa.binary()), count),
+        "received_ns": np.arange(START_NS + first, START_NS + first + count),
+    }
+    rest = {
+        field.name: pa.repeat(
+            pa.scalar("" if pa.types.is_string(field.type) else 0).cast(field.type), count
+        )
+        for field in LOGS
+        if field.name not in known
+    }
+    return pa.table({**rest, **known}, schema=LOGS)

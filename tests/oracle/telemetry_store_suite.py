@@ -102,6 +102,30 @@ class TelemetryStoreSuite:
         (row,) = store.requests(RequestQuery(START_NS - 10 * S, START_NS))
         assert (row["spans"], row["duration_ns"]) == (2, 15 * S + MS)
 
+    def test_a_page_is_filled_from_requests_that_are_far_apart(self, store):
+        for number, hours in ((1, 0), (2, 5), (3, 5), (4, 300)):
+            put(
+                store, [span(number, trace=number, user="u", start_ns=START_NS - hours * 3_600 * S)]
+            )
+        for more in ({}, {"user": "u"}, {"service": "shop"}, {"user": "u", "service": "shop"}):
+            rows = store.requests(RequestQuery(0, UNTIL_NS, **more))
+            assert [row["trace_id"][-1] for row in rows] == [1, 2, 3, 4]
+            assert len(store.requests(RequestQuery(0, UNTIL_NS, limit=2, **more))) == 2
+
+    def test_a_long_request_is_summed_up_whole_wherever_it_is_looked_at(self, store):
+        """Its root came last and lasted for hours, longer than what is looked at."""
+        linker = Linker()
+        root = span(1, duration_ns=3 * 3_600 * 1_000 * MS)
+        children = [
+            span(number, parent=1, kind=1, start_ns=START_NS + number * 1_800 * S, duration_ns=MS)
+            for number in (2, 3, 4, 5)
+        ]
+        for row in (*children, root):
+            put(store, [row], row["start_ns"] + row["duration_ns"], linker)
+        (row,) = store.requests(RequestQuery(START_NS - S, START_NS + S))
+        assert (row["spans"], row["start_ns"]) == (5, START_NS)
+        assert store.requests(RequestQuery(START_NS + 3_600 * S, START_NS + 7_200 * S)) == []
+
     @pytest.mark.parametrize("turn", [1, -1])
     def test_whose_request_it_is_does_not_depend_on_what_came_first(self, store, turn):
         parts = [

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memory_store import MemoryStore
 from span_rows import MS, START_NS, span, table, trace_id
-from store_rows import HARD_TEXT, S, joined, log, put_logs, put_samples, series_row
+from store_rows import HARD_TEXT, S, joined, log, moment, put_logs, put_samples, series_row
 
 from heatshield.clock import Instant
 from heatshield_alerts.matchers import Matcher, MatchKind
@@ -107,7 +107,7 @@ def test_both_stores_answer_alike(deliveries, queries, questions):
                 store.append({"spans": batch, "request_parts": parts})
                 put_logs(store, [{**row, "received_ns": received_ns} for row in records])
         for fold_after_s in (0, 61, 120):  # not yet, the first delivery, all of them
-            embedded.expire(START_NS + fold_after_s * S)
+            embedded.expire(moment(START_NS + fold_after_s * S))
             for query in queries:
                 assert embedded.requests(query) == memory.requests(query)
         for question in questions:

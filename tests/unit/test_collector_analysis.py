@@ -138,6 +138,36 @@ def test_an_instance_that_watches_keeps_the_workers_it_reported():
         assert rig.breakers.capacities() == {"shop": 8.0}
 
 
+def test_a_batch_looks_at_the_instances_that_sent_it_however_many_there_are(monkeypatch):
+    rig = Rig()
+    for number in range(100):
+        rig.breakers.attend("shop", f"i-{number}", 2)
+    rig.charge(span(1, user="u", instance="i-5"))  # counts workers, once in a quarter of a second
+    looked = []
+    kept = rig.breakers._control.instances._known
+    monkeypatch.setattr(rig.breakers._control.instances, "_known", Watched(kept, looked))
+    rig.charge(span(2, trace=2, user="u", instance="i-5"))
+    assert looked == [("shop", "i-5")]
+    rig.clock.advance(10)
+    assert rig.breakers.instance("shop", "i-5", rig.clock.now()).workers == 2
+
+
+class Watched(dict):
+    """Notes which keys are read; listing all is every key."""
+
+    def __init__(self, kept, looked):
+        super().__init__(kept)
+        self.looked = looked
+
+    def get(self, key, default=None):
+        self.looked.append(key)
+        return super().get(key, default)
+
+    def values(self):
+        self.looked += self
+        return super().values()
+
+
 def test_every_cause_of_a_lost_charge_is_reported():
     rig = Rig()
     rig.charge(span(1, parent=99, kind=INTERNAL, start_ns=START_NS))

@@ -348,9 +348,33 @@ def test_parts_sum_a_request_up_and_take_its_name_from_the_root(linker):
         "elements": 3,
         "received_ns": START_NS + S,
         "last_received_ns": START_NS + S,
+        "services": ["gateway", "shop"],
     }
     assert (second["user"], second["user_rank"], second["service"]) == (None, 9, None)
     assert (second["spans"], second["busy_ns"], second["start_ns"]) == (1, 0, START_NS + 5)
+
+
+def sums(linker, rows, after_ns=0):
+    (part,) = link(linker, rows, after_ns).parts.to_pylist()
+    return [part[name] for name in ("spans", "errors", "busy_ns", "elements")]
+
+
+def test_a_batch_that_comes_again_adds_nothing_to_what_its_request_is_summed_up_to(linker):
+    rows = [span(1, status=2, elements=3), span(2, parent=1, kind=INTERNAL, duration_ns=4 * MS)]
+    assert sums(linker, [*rows, rows[0]]) == [2, 1, 10 * MS, 3]
+    assert sums(linker, rows, S) == [0, 0, 0, 0]
+    assert sums(linker, [*rows, span(3, duration_ns=MS)], 2 * S) == [1, 0, MS, 0]
+
+
+def test_a_batch_that_comes_again_because_it_was_not_stored_is_summed_up_once(linker):
+    rows = [span(1, elements=3), span(2, parent=1, kind=INTERNAL, duration_ns=4 * MS)]
+    assert sums(linker, rows) == [2, 0, 10 * MS, 3]
+    linker.not_stored(table(rows))
+    again = link(linker, [*rows, *rows], S)
+    assert again.charges.num_rows == 0
+    (part,) = again.parts.to_pylist()
+    assert (part["spans"], part["busy_ns"]) == (2, 10 * MS)
+    assert sums(linker, rows, 2 * S) == [0, 0, 0, 0]
 
 
 def test_a_part_names_the_most_credible_user_wherever_the_span_stands(linker):

@@ -46,6 +46,9 @@ class Rig:
     def settle(self, _now):
         raise AssertionError("payloads have come")
 
+    def not_stored(self, spans):
+        self.linker.not_stored(spans)
+
     def committed(self, _rows, seconds):
         self.waited_s.append(seconds)
 
@@ -112,6 +115,8 @@ def test_a_disk_that_is_full_refuses_the_group_and_the_next_one_is_stored(rig):
     rig.pipeline.run_group()
     assert accepted.answers == [Accepted()]
     assert rig.pipeline.queued_bytes == 0
+    (stored,) = rig.transactions
+    assert stored["request_parts"].column("spans").to_pylist() == [1]
 
 
 @pytest.mark.parametrize(("form", "signal"), [("zipkin", "traces"), ("span-lines", "logs")])

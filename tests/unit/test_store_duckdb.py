@@ -4,7 +4,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from span_rows import CLIENT, MS, START_NS, span, table, trace_id
-from store_rows import HOUR_NS, S, audit, found, log, put, put_logs, traces
+from store_rows import HOUR_NS, S, audit, found, log, moment, put, put_logs, traces
 
 from heatshield_collector.model import RESOURCES
 from heatshield_collector.store import DuckDBStore, RequestQuery, StoreError, StoreFullError
@@ -125,7 +125,7 @@ def test_spans_are_found_by_requests_that_came_in_pieces_over_time(store):
     for number in range(1, 4):
         put(store, [span(number)], START_NS + number * 70 * S)
     assert len(store.spans_of(trace_id(1))) == 3
-    store.expire(START_NS + HOUR_NS)
+    store.expire(moment(START_NS + HOUR_NS))
     assert len(store.spans_of(trace_id(1))) == 3
     assert store.spans_of(trace_id(99)) == []
 

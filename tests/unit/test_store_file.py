@@ -7,12 +7,13 @@ import sys
 
 import duckdb
 import pytest
-from span_rows import span, table, trace_id
-from store_rows import S, audit, put
+from span_rows import START_NS, span, table, trace_id
+from store_rows import SINCE_NS, UNTIL_NS, S, audit, moment, put
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield_collector.model import SEPARATOR, TABLES
-from heatshield_collector.store import DuckDBStore, StoreError
+from heatshield_collector.link import Linker
+from heatshield_collector.model import SEPARATOR, SPANS, TABLES
+from heatshield_collector.store import DuckDBStore, RequestQuery, StoreError
 from heatshield_collector.store.duckdb.database import FILE_NAME
 from heatshield_collector.store.duckdb.schema import MIGRATIONS, migrate
 
@@ -31,7 +32,7 @@ def test_the_tables_have_the_columns_of_the_model_and_their_types(store):
     kinds = {
         "binary": "BLOB", "string": "VARCHAR", "int8": "TINYINT", "int32": "INTEGER",
         "int64": "BIGINT", "double": "DOUBLE", "list<item: double>": "DOUBLE[]",
-        "list<item: int64>": "BIGINT[]",
+        "list<item: int64>": "BIGINT[]", "list<item: string>": "VARCHAR[]",
     }  # fmt: skip
     for name, schema in TABLES.items():
         rows = store._database.select(
@@ -190,3 +191,35 @@ def test_what_an_older_store_s_audit_says_is_held_is_held_on(tmp_path):
     assert len(store.held()) == 2
     store.close()
     assert version(tmp_path) == len(MIGRATIONS)
+
+
+def test_requests_of_an_older_file_are_found_by_the_services_of_their_spans(tmp_path):
+    old = duckdb.connect(str(tmp_path / FILE_NAME))
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", MIGRATIONS[:3])
+        migrate(old)
+    rows = [span(1), span(2, parent=1, service="talk")]
+    parts = Linker().link(table(rows), moment(START_NS)).parts
+    tables = {
+        "spans": table(rows).select(SPANS.names),
+        "request_parts": parts.drop_columns(["services"]),
+    }
+    for name, incoming in tables.items():
+        old.register("incoming", incoming)
+        old.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")  # noqa: S608 - two names
+    old.close()
+    store = DuckDBStore(tmp_path)
+    (row,) = store.requests(RequestQuery(SINCE_NS, UNTIL_NS, service="talk"))
+    assert row["services"] == ["shop", "talk"]
+    store.close()
+
+
+def test_bytes_in_use_are_told_without_a_look_at_any_table(store, monkeypatch):
+    put(store, [span(1)])
+    sizes = store.sizes()
+
+    def counted(_cursor, table):
+        raise AssertionError(f"{table} is counted")
+
+    monkeypatch.setattr("heatshield_collector.store.duckdb.retention.count", counted)
+    assert store.used_bytes() == sizes["bytes"] > 0

@@ -5,6 +5,7 @@ import json
 import duckdb
 import pyarrow as pa
 import pytest
+from store_rows import moment
 
 from heatshield_collector.model import RESOURCES, SAMPLES, SERIES
 from heatshield_collector.store import DuckDBStore, Limits, SampleQuery
@@ -139,7 +140,7 @@ def test_exemplars_of_the_whole_time_come_newest_first(store):
 def test_samples_go_with_their_age_and_series_with_their_last_sample(store, monkeypatch):
     monkeypatch.setattr("heatshield_collector.store.duckdb.retention.SERIES_MANY", 1)
     put(store, [series(1), series(2)], [sample(1, 1.0), sample(2, 1.0, at_s=2 * 3_600)])
-    assert store.expire(START_NS + 2 * HOUR_NS) == 1
+    assert store.expire(moment(START_NS + 2 * HOUR_NS)) == 1
     assert (store.sizes()["samples"], store.sizes()["series"]) == (1, 1)
     put(store, [series(1)], [sample(1, 3.0, at_s=2 * 3_600)])  # and it may come again
     assert sorted(row["value"] for row in latest(store)) == [1.0, 3.0]
@@ -150,7 +151,7 @@ def test_a_resource_of_a_series_stays(store, monkeypatch):
     rows = [{"resource_id": n, "attribute_keys": "", "attribute_values": ""} for n in (7, 8)]
     store.append({"resources": pa.Table.from_pylist(rows, schema=RESOURCES)})
     put(store, [series(1, resource_id=7)], [sample(1, 1.0), sample(1, 2.0, at_s=2 * 3_600)])
-    store.expire(START_NS + 2 * HOUR_NS)
+    store.expire(moment(START_NS + 2 * HOUR_NS))
     assert store.sizes()["resources"] == 1
 
 

@@ -1,13 +1,12 @@
 """What the embedded store folds and lets go of."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from span_rows import START_NS, span, trace_id
-from store_rows import HOUR_NS, S, audit, found, log, put, put_logs
+from store_rows import HOUR_NS, S, audit, bulk_logs, found, log, moment, parts_of, put, put_logs
 
 from heatshield_collector.link import Linker
-from heatshield_collector.model import LOGS, RESOURCES
+from heatshield_collector.model import RESOURCES
 from heatshield_collector.store import DuckDBStore, Limits
 from heatshield_collector.store.duckdb.database import FILE_NAME
 from heatshield_collector.store.duckdb.retention import FOLD_AFTER_NS
@@ -27,9 +26,9 @@ def test_folding_keeps_what_requests_say_in_one_row_each(store):
             START_NS + number, linker)  # fmt: skip
     put(store, [span(9, trace=2)], START_NS)
     before = found(store)
-    store.expire(START_NS + FOLD_AFTER_NS)
+    store.expire(moment(START_NS + FOLD_AFTER_NS))
     assert store.sizes()["request_parts"] == 5  # not quiet for a minute yet
-    store.expire(START_NS + FOLD_AFTER_NS + 5)
+    store.expire(moment(START_NS + FOLD_AFTER_NS + 5))
     assert store.sizes()["request_parts"] == 2
     assert found(store) == before
     assert store.user_of(trace_id(1)) == ("u", 2)
@@ -37,23 +36,17 @@ def test_folding_keeps_what_requests_say_in_one_row_each(store):
     assert len(store.spans_of(trace_id(1))) == 5
 
 
-def parts_of(store):
-    """(trace, spans) of each row of ``request_parts``."""
-    rows = store._database.select("SELECT trace_id, spans FROM request_parts")
-    return sorted((int.from_bytes(trace, "big"), spans) for trace, spans in rows)
-
-
 def test_each_part_is_looked_at_by_one_folding_only(store):
     """What came of a request after its first parts were folded is a row of its own."""
     linker = Linker()
     put(store, [span(1, user="u")], START_NS, linker)
     put(store, [span(2, parent=1)], START_NS + 1, linker)
-    store.expire(START_NS + FOLD_AFTER_NS + 1)
+    store.expire(moment(START_NS + FOLD_AFTER_NS + 1))
     assert parts_of(store) == [(1, 2)]
     for number in (3, 4):
         put(store, [span(number, parent=1)], START_NS + number, linker)
     before = found(store)
-    store.expire(START_NS + FOLD_AFTER_NS + 4)
+    store.expire(moment(START_NS + FOLD_AFTER_NS + 4))
     assert parts_of(store) == [(1, 2), (1, 2)]
     assert found(store) == before
     assert before[0]["spans"] == 4
@@ -66,7 +59,7 @@ def test_after_a_restart_parts_of_the_last_hour_are_folded_and_older_ones_stay(t
             put(store, [span(number, trace=trace)], received_ns + number)
     store.close()
     again = DuckDBStore(tmp_path)
-    again.expire(START_NS + HOUR_NS + FOLD_AFTER_NS + 2)
+    again.expire(moment(START_NS + HOUR_NS + FOLD_AFTER_NS + 2))
     assert parts_of(again) == [(1, 1), (1, 1), (2, 2)]
     again.close()
 
@@ -77,33 +70,13 @@ def test_what_is_too_old_is_let_go_and_journals_later(tmp_path):
         put(store, [span(hours + 1, trace=hours + 1)], START_NS + hours * HOUR_NS)
         put_logs(store, [log(hours, received_ns=START_NS + hours * HOUR_NS)])
         store.append({"audit": audit(START_NS + hours * HOUR_NS)})
-    gone = store.expire(START_NS + 3 * HOUR_NS)
+    gone = store.expire(moment(START_NS + 3 * HOUR_NS))
     assert gone == 2 * 3  # two of spans, of parts, of logs
     sizes = store.sizes()
     assert [sizes[name] for name in ("spans", "request_parts", "logs", "audit")] == [2, 2, 2, 4]
-    store.expire(START_NS + 12 * HOUR_NS)
+    store.expire(moment(START_NS + 12 * HOUR_NS))
     assert [store.sizes()[name] for name in ("spans", "audit")] == [0, 2]
     store.close()
-
-
-def bulk_logs(first, count):
-    """``model.LOGS`` of bodies that no compression removes, 64 bytes each."""
-    texts = np.random.default_rng(first).bytes(32 * count).hex()
-    known = {
-        "time_ns": np.arange(first, first + count),
-        "body": [texts[at : at + 64] for at in range(0, len(texts), 64)],
-        "trace_id": pa.repeat(pa.scalar(b"", pa.binary()), count),
-        "span_id": pa.repeat(pa.scalar(b"", pa.binary()), count),
-        "received_ns": np.arange(START_NS + first, START_NS + first + count),
-    }
-    rest = {
-        field.name: pa.repeat(
-            pa.scalar("" if pa.types.is_string(field.type) else 0).cast(field.type), count
-        )
-        for field in LOGS
-        if field.name not in known
-    }
-    return pa.table({**rest, **known}, schema=LOGS)
 
 
 def test_the_write_ahead_log_counts_as_used(store, tmp_path):
@@ -118,7 +91,7 @@ def test_a_store_that_is_too_large_lets_go_of_the_oldest_and_keeps_the_newest(tm
     store = DuckDBStore(tmp_path, Limits(size_bytes=limit))
     store.append({"logs": bulk_logs(0, count)})
     assert store.sizes()["bytes"] > 1.5 * limit
-    gone = store.expire(START_NS + count)
+    gone = store.expire(moment(START_NS + count))
     assert store.sizes()["bytes"] <= limit
     ((kept, oldest, newest),) = store._database.select(
         "SELECT count(*), min(time_ns), max(time_ns) FROM logs"
@@ -138,7 +111,7 @@ def test_many_resources_go_with_the_last_span_and_log_that_is_of_them(tmp_path, 
     put(store, [span(1, resource_id=1)], START_NS)
     put(store, [span(2, trace=2, resource_id=2)], START_NS + 2 * HOUR_NS)
     put_logs(store, [log(1, resource_id=3, received_ns=START_NS + 2 * HOUR_NS)])
-    store.expire(START_NS + 2 * HOUR_NS)
+    store.expire(moment(START_NS + 2 * HOUR_NS))
     kept = {row[0] for row in store._database.select("SELECT resource_id FROM resources")}
     assert kept == {2, 3}
     store.append({"resources": resources})  # and those that went may come again
@@ -148,5 +121,5 @@ def test_many_resources_go_with_the_last_span_and_log_that_is_of_them(tmp_path, 
 
 def test_a_store_within_its_limits_lets_go_of_nothing(store):
     put(store, [span(1)])
-    assert store.expire(START_NS + S) == 0
+    assert store.expire(moment(START_NS + S)) == 0
     assert store.sizes()["spans"] == 1

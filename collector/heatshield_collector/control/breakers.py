@@ -166,6 +166,11 @@ class Breakers:
         if arrived:
             self._arrived(service, instance, workers, now)
 
+    def instance(self, service: str, instance: str, now: Instant) -> Instance | None:
+        """The instance, if it spoke lately; found without a look at the others."""
+        with self._lock:
+            return self._control.instances.find(service, instance, now.monotonic_s)
+
     def live(self, now: Instant) -> tuple[Instance, ...]:
         """The instances that spoke lately."""
         with self._lock:

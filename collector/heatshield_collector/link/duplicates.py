@@ -6,12 +6,13 @@ coding with allowable errors", CACM 1970), so memory is flat. A false positive l
 uncharged, which can cut no user: at 80,000 spans/s about 0.07 % of them.
 """
 
+from collections import deque
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SeenSpans"]
+__all__ = ["SeenSpans", "UnstoredSpans"]
 
 HORIZON_NS: Final = 300 * 10**9
 """How long a span is surely remembered: longer than a sender's retries last."""
@@ -26,6 +27,9 @@ _PROBES: Final = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93],
     dtype=np.uint64,
 )
+
+UNSTORED_MOST: Final = 1_000_000
+"""Spans that are remembered as charged and not stored, 8 MB."""
 
 Keys = npt.NDArray[np.uint64]
 
@@ -83,3 +87,30 @@ class SeenSpans:
         self._young.fill(0)
         self._count = 0
         self._born_ns = now_ns
+
+
+class UnstoredSpans:
+    """Remembers spans that were charged and then not stored, as the disk was full.
+
+    When they are delivered again they are charged no second time, and what the store sums up must
+    count them nevertheless. One thread adds, another takes.
+    """
+
+    def __init__(self) -> None:
+        self._added: deque[Keys] = deque()
+        self._keys = np.empty(0, dtype=np.uint64)
+
+    def add(self, keys: Keys) -> None:
+        """Remember spans; from any thread."""
+        self._added.append(keys)
+
+    def take(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """bool[n]: which spans are remembered, each where it first stands; forget these."""
+        while self._added:
+            self._keys = np.union1d(self._keys, self._added.popleft())[:UNSTORED_MOST]
+        taken = np.zeros(len(keys), dtype=bool)
+        if len(self._keys):
+            taken[np.unique(keys, return_index=True)[1]] = True
+            taken &= np.isin(keys, self._keys)
+            self._keys = np.setdiff1d(self._keys, keys[taken])
+        return taken

@@ -28,7 +28,7 @@ from heatshield_collector.link.charges import (
     charged,
     settled_table,
 )
-from heatshield_collector.link.duplicates import SeenSpans
+from heatshield_collector.link.duplicates import SeenSpans, UnstoredSpans
 from heatshield_collector.link.identity import (
     RANK_ENTRY,
     RANK_OTHER,
@@ -72,6 +72,7 @@ class Linker:
     def __init__(self) -> None:
         self.tree = Tree()
         self.seen = SeenSpans()
+        self._unstored = UnstoredSpans()
         self.users = RequestUsers()
         self.pending = PendingCharges()
 
@@ -103,6 +104,7 @@ class Linker:
             batch.rank,
             batch.errors,
             batch.busy_ns,
+            fresh | self._unstored.take(batch.identity),
             instant.epoch_ns,
         )
         return Linked(charges, summed, batch.opens & fresh, batch.errors)
@@ -111,6 +113,16 @@ class Linker:
         """Charges that no span has named a user of in time, when no batch has come meanwhile."""
         settled = self.pending.give_up(_monotonic_ns(instant))
         return Linked.of_charges(settled_table(settled) if settled else _NO_CHARGES)
+
+    def not_stored(self, spans: pa.Table) -> None:
+        """Remember that spans of a batch were charged and not stored; from any thread.
+
+        Args:
+            spans: as :meth:`link` had them.
+        """
+        columns = _bounded(_columns(spans))
+        keys, _ = keys_of(trace_keys(columns["trace_id"]), columns["span_id"])
+        self._unstored.add(_identity(columns, keys))
 
     def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> LinkedColumns:
         traces = trace_keys(columns["trace_id"])
@@ -128,7 +140,7 @@ class Linker:
         failed = columns["status"].to_numpy() == _ERROR
         return LinkedColumns(
             traces=traces,
-            identity=keys ^ kind.astype(np.uint64) * _KIND_MIX ^ _text_keys(columns["service"]),
+            identity=_identity(columns, keys),
             roots=~has_parent,
             rank=rank,
             opens=opens,
@@ -221,6 +233,13 @@ def _longest_bytes(texts: pa.Array) -> int:
         return 0
     begins = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4)
     return int(np.diff(begins).max())
+
+
+def _identity(columns: dict[str, pa.Array], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """uint64[n]: one number a span, of all that tells it from others."""
+    kind = columns["kind"].to_numpy().astype(np.uint64)
+    identity: npt.NDArray[np.uint64] = keys ^ kind * _KIND_MIX ^ _text_keys(columns["service"])
+    return identity
 
 
 def _valid(values: pa.Array) -> Booleans:

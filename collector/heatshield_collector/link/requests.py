@@ -24,6 +24,7 @@ def request_parts(
     rank: Integers,
     errors: Booleans,
     busy_ns: Integers,
+    counted: Booleans,
     now_ns: int,
 ) -> pa.Table:
     """Sum a batch of spans up by trace.
@@ -35,6 +36,7 @@ def request_parts(
         rank: precedence of the user that each span names.
         errors: which spans failed.
         busy_ns: self time that is charged.
+        counted: which spans no part that is stored has counted before.
         now_ns: when the batch was received.
 
     Returns:
@@ -61,12 +63,13 @@ def request_parts(
             pa.array(ranks.astype(np.int8)),
             _taken(columns["service"], root),
             _taken(columns["name"], root),
-            pa.array(np.bincount(of_span, minlength=count).astype(np.int32)),
-            pa.array(_sums(of_span, errors.astype(np.int64), count).astype(np.int32)),
-            pa.array(_sums(of_span, busy_ns, count)),
-            pa.array(_sums(of_span, columns["elements"].to_numpy(), count)),
+            pa.array(_sums(of_span, counted.astype(np.int64), count).astype(np.int32)),
+            pa.array(_sums(of_span, (errors & counted).astype(np.int64), count).astype(np.int32)),
+            pa.array(_sums(of_span, busy_ns * counted, count)),
+            pa.array(_sums(of_span, columns["elements"].to_numpy() * counted, count)),
             received,
             received,
+            _services(columns["service"], of_span, count),
         ],
         schema=REQUEST_PARTS,
     )
@@ -86,9 +89,9 @@ def unlinked_parts(spans: pa.Table, now_ns: int) -> pa.Table:
     """
     start, duration = (spans.column(name).to_numpy() for name in ("start_ns", "duration_ns"))
     ends = pa.array(_end(start, duration))
-    times = spans.select(["trace_id", "start_ns"]).append_column("end_ns", ends)
-    by_trace = times.group_by("trace_id", use_threads=False).aggregate(
-        [("start_ns", "min"), ("end_ns", "max"), ("start_ns", "count")]
+    told = spans.select(["trace_id", "start_ns", "service"]).append_column("end_ns", ends)
+    by_trace = told.group_by("trace_id", use_threads=False).aggregate(
+        [("start_ns", "min"), ("end_ns", "max"), ("start_ns", "count"), ("service", "distinct")]
     )
     count = by_trace.num_rows
     known = {
@@ -99,6 +102,7 @@ def unlinked_parts(spans: pa.Table, now_ns: int) -> pa.Table:
         "spans": by_trace.column("start_ns_count").cast(pa.int32()),
         "received_ns": np.full(count, now_ns),
         "last_received_ns": np.full(count, now_ns),
+        "services": by_trace.column("service_distinct"),
     }
     columns = [
         known[name] if name in known else _nothing(name, count) for name in REQUEST_PARTS.names
@@ -132,6 +136,19 @@ def _witness(users: pa.Array, of_span: Integers, rank: Integers, count: int) -> 
 
 def _taken(values: pa.Array, at: Integers) -> pa.Array:
     return values.take(pa.array(at, mask=at == _NONE))
+
+
+def _services(services: pa.Array, of_span: Integers, count: int) -> pa.Array:
+    """list<string>[count]: the services with spans of each trace, sorted."""
+    encoded = services.dictionary_encode()
+    names = encoded.dictionary
+    order = np.argsort(np.array(names.to_pylist(), dtype=object))
+    place = np.empty(len(names), dtype=np.int64)
+    place[order] = np.arange(len(names))
+    pairs = np.unique(of_span * len(names) + place[encoded.indices.to_numpy()])
+    of_pair, which = np.divmod(pairs, max(1, len(names)))
+    offsets = np.searchsorted(of_pair, np.arange(count + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), names.take(pa.array(order[which])))
 
 
 def _sums(of_span: Integers, values: Integers, count: int) -> Integers:

@@ -46,6 +46,7 @@ class GroupCommitter:
             _log.exception("a group of %d payloads was not stored", len(group.waiting))
             retry_s = FULL_RETRY_S if isinstance(error, StoreFullError) else BUSY_RETRY_S
             self._release(group.waiting)
+            self._note_not_stored(group)
             for one in group.waiting:
                 one.ack.refuse(OverloadedError(retry_s, str(error)))
             return
@@ -53,6 +54,16 @@ class GroupCommitter:
         for one, answer in zip(group.waiting, group.answers, strict=True):
             one.ack.accept(answer)
         self._count(group, tables)
+
+    def _note_not_stored(self, group: Group) -> None:
+        # Before the senders are told: they may deliver again at once.
+        spans = group.joined("spans")
+        if spans is None:
+            return
+        try:
+            self._charges.not_stored(spans)
+        except Exception:  # noqa: BLE001 - the senders must be told in any case
+            _log.exception("noting that a group was not stored failed")
 
     def _count(self, group: Group, tables: Mapping[str, pa.Table]) -> None:
         rows = {name: table.num_rows for name, table in tables.items()}

@@ -45,6 +45,12 @@ class Charges(Protocol):
         """
         ...
 
+    def not_stored(self, spans: pa.Table) -> None:
+        """Note that spans which were charged are not stored; on the committing thread. Their
+        senders are told to try again.
+        """
+        ...
+
 
 class Release(Protocol):
     """Gives back the room that payloads took in the queue."""

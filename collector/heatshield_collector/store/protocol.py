@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 
 from heatshield.call_key import CallKey
+from heatshield.clock import Instant
 from heatshield_alerts.matchers import Matcher
 from heatshield_alerts.restart import HeldEntry
 
@@ -282,11 +283,17 @@ class Store(TelemetryStore, ControlStore, Protocol):
     """Both in one, and what its owner asks of it."""
 
     def sizes(self) -> Mapping[str, int]:
-        """Rows by table, and ``bytes`` on disk."""
+        """Rows by table, and ``bytes`` on disk. It counts every table: not for each scrape."""
         ...
 
-    def expire(self, now_ns: int) -> int:
-        """Apply retention by age and size; the number of rows let go."""
+    def used_bytes(self) -> int:
+        """Bytes in use on disk, told in a time that does not depend on how many rows there are."""
+        ...
+
+    def expire(self, now: Instant) -> int:
+        """Apply retention by age and size; the number of rows let go. While the wall clock has just
+        jumped nothing is let go by its age.
+        """
         ...
 
     def close(self) -> None:

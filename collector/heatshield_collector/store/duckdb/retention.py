@@ -15,10 +15,12 @@ __all__ = [
     "USER",
     "Limits",
     "count",
-    "expire",
+    "expire_excess",
+    "expire_old",
     "fold_requests",
     "keep_used_resources",
     "keep_used_series",
+    "newest_ns",
     "used_bytes",
 ]
 
@@ -43,12 +45,14 @@ SUMMED: Final = f"""
     {_ROOT}.service AS service, {_ROOT}.call AS call,
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements,
-    min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns
+    min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns,
+    list_sort(list_distinct(flatten(list(services)))) AS services
 """
 """What the parts of one request say together, as columns of ``request_parts``."""
 
 SLICE: Final = 10
-"""A store that is too large gives up this fraction (one tenth) of its time span at once."""
+"""A store that is too large gives up this fraction (one tenth) of its rows at once. Not of its time
+span: one row stamped while the clock was days ahead would make nine tenths of the span empty."""
 
 AGED: Final = ("spans", "logs", "samples", "request_parts")
 """Tables that retention by size and age applies to; journals are small, and kept ten times as
@@ -120,7 +124,9 @@ def fold_requests(cursor: duckdb.DuckDBPyConnection, since_ns: int, now_ns: int)
         What was received until then is folded, in nanoseconds since the Unix epoch.
     """
     quiet_ns = now_ns - FOLD_AFTER_NS
-    times = {"since": max(since_ns, quiet_ns - FOLD_AT_ONCE_NS), "quiet": quiet_ns}
+    # A clock that was ahead and went back must not end folding until it gets there again.
+    since_ns = max(since_ns if since_ns <= quiet_ns else 0, quiet_ns - FOLD_AT_ONCE_NS)
+    times = {"since": since_ns, "quiet": quiet_ns}
     cursor.begin()
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE folded AS SELECT trace_id, {SUMMED} FROM request_parts "  # noqa: S608 - this file's own text
@@ -139,17 +145,34 @@ def fold_requests(cursor: duckdb.DuckDBPyConnection, since_ns: int, now_ns: int)
     return quiet_ns
 
 
-def expire(cursor: duckdb.DuckDBPyConnection, limits: Limits, now_ns: int) -> int:
-    """Let go of what is too old, then of the oldest while there is too much; rows let go."""
-    gone = sum(_delete(cursor, name, "received_ns", now_ns - limits.age_ns) for name in AGED)
-    gone += sum(_delete(cursor, name, "at_ns", now_ns - 10 * limits.age_ns) for name in JOURNALS)
-    for name, age_ns in STATE_AGES_NS.items():
-        _delete(cursor, name, "at_ns", now_ns - age_ns)
-    if used_bytes(cursor) <= limits.size_bytes:
-        return gone
+def newest_ns(cursor: duckdb.DuckDBPyConnection) -> int | None:
+    """When the newest row of telemetry or of a journal was written; ``None``: there is none."""
+    columns = {**dict.fromkeys(AGED, "received_ns"), **dict.fromkeys(JOURNALS, "at_ns")}
+    each = " UNION ALL ".join(
+        f"SELECT max({column}) AS newest FROM {name}"  # noqa: S608 - this file's own names
+        for name, column in columns.items()
+    )
+    found = cursor.execute(f"SELECT max(newest) FROM ({each})").fetchone()  # noqa: S608 - as above
+    return None if not found or found[0] is None else int(found[0])
+
+
+def expire_old(cursor: duckdb.DuckDBPyConnection, age_ns: int, now_ns: int) -> int:
+    """Let go of what is too old; rows let go."""
+    gone = sum(_delete(cursor, name, "received_ns", now_ns - age_ns) for name in AGED)
+    gone += sum(_delete(cursor, name, "at_ns", now_ns - 10 * age_ns) for name in JOURNALS)
+    for name, state_age_ns in STATE_AGES_NS.items():
+        _delete(cursor, name, "at_ns", now_ns - state_age_ns)
+    return gone
+
+
+def expire_excess(cursor: duckdb.DuckDBPyConnection, size_bytes: int) -> int:
+    """Let go of the oldest while there is too much; rows let go."""
+    if used_bytes(cursor) <= size_bytes:
+        return 0
+    gone = 0
     cursor.execute("CHECKPOINT")
     for _ in range(SLICE):
-        if used_bytes(cursor) <= limits.size_bytes:
+        if used_bytes(cursor) <= size_bytes:
             break
         gone += _delete_oldest_slice(cursor)
         cursor.execute("CHECKPOINT")
@@ -176,15 +199,16 @@ def keep_used_series(cursor: duckdb.DuckDBPyConnection) -> None:
 
 def _delete_oldest_slice(cursor: duckdb.DuckDBPyConnection) -> int:
     """Whichever of them fills the disk: a sender of logs alone must not fill it for good."""
-    extents = " UNION ALL ".join(
-        f"SELECT min(received_ns) AS oldest, max(received_ns) AS newest FROM {name}"  # noqa: S608 - this file's own names
+    times = " UNION ALL ".join(
+        f"SELECT received_ns FROM {name}"  # noqa: S608 - this file's own names
         for name in AGED
     )
-    found = cursor.execute(f"SELECT min(oldest), max(newest) FROM ({extents})").fetchone()  # noqa: S608 - as above
+    found = cursor.execute(
+        f"SELECT min(received_ns), approx_quantile(received_ns, {1 / SLICE}) FROM ({times})"  # noqa: S608 - as above
+    ).fetchone()
     if not found or found[0] is None:
         return 0
-    oldest, newest = found
-    cutoff = oldest + max(1, (newest - oldest) // SLICE)
+    cutoff = max(found[0] + 1, found[1])
     return sum(_delete(cursor, name, "received_ns", cutoff) for name in AGED)
 
 

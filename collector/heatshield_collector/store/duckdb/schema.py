@@ -94,6 +94,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     )
     WHERE change IN ('opened', 'renewed') AND key IS NOT NULL;
     """,
+    # Requests are found by service without a look at spans, of which there are many more.
+    """
+    ALTER TABLE request_parts ADD COLUMN services VARCHAR[];
+    UPDATE request_parts SET services = found.services FROM (
+        SELECT trace_id, list_sort(list(DISTINCT service)) AS services FROM spans GROUP BY trace_id
+    ) AS found
+    WHERE found.trace_id = request_parts.trace_id;
+    """,
 )
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from heatshield.clock import Instant
 from heatshield_collector.model import TABLES
+from heatshield_collector.store.believed_time import BelievedTime
 from heatshield_collector.store.duckdb import retention
 from heatshield_collector.store.duckdb.control import Control
 from heatshield_collector.store.duckdb.database import Database
@@ -31,6 +33,7 @@ class DuckDBStore(Telemetry, Control):
     ) -> None:
         self._limits = limits or retention.Limits()
         self._folded_ns = 0
+        self._time = BelievedTime()
         Telemetry.__init__(self, Database(folder, threads))
 
     def sizes(self) -> Mapping[str, int]:
@@ -39,11 +42,20 @@ class DuckDBStore(Telemetry, Control):
             counts = {name: retention.count(cursor, name) for name in TABLES}
             return {**counts, "bytes": retention.used_bytes(cursor)}
 
-    def expire(self, now_ns: int) -> int:
+    def used_bytes(self) -> int:
+        """Bytes in use on disk; no table is looked at."""
+        with self._database.reading() as cursor:
+            return retention.used_bytes(cursor)
+
+    def expire(self, now: Instant) -> int:
         """Fold old parts of requests into one row each and apply retention; rows let go."""
         with self._database.maintenance() as cursor:
-            self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now_ns)
-            gone = retention.expire(cursor, self._limits, now_ns)
+            self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now.epoch_ns)
+            newest_ns = retention.newest_ns(cursor) if self._time.unseen else None
+            gone = 0
+            if self._time.believed(now, newest_ns):
+                gone = retention.expire_old(cursor, self._limits.age_ns, now.epoch_ns)
+            gone += retention.expire_excess(cursor, self._limits.size_bytes)
             if gone:
                 retention.keep_used_series(cursor)
                 many = self.known_resources > retention.RESOURCES_MANY
