@@ -82,6 +82,7 @@ def canned_registry():
     gauge(names.SERVICE_CAPACITY, service="shop").set(4)
     gauge(names.ALERTS, alertname="HotUser", alertstate="firing").set(1)
     gauge(names.BREAKERS, state="open", mode="reject").set(1)
+    gauge(names.RULE_FAILING, group="mine", rule="Mine").set(1)
     for plain in (
         names.COMMIT_QUEUE_BYTES,
         names.STORE_BYTES,
