@@ -192,6 +192,14 @@ class BreakerControl:
         self.instances.forget(now)
         return changes
 
+    def lapse(self, now: float) -> list[Change]:
+        """End the entries whose time is over, where nothing is known of loads: no entry outlives
+        its ceiling because evaluation fails.
+        """
+        over = [held for held in self.held if now - held.granted_s >= held.hold_s]
+        text = "lapsed: not asked for again, and evaluation fails"
+        return [self._close(held, BreakerEvent.LAPSED, now, text=text) for held in over]
+
     def _move(self, held: HeldBreaker, event: BreakerEvent, now: float, level: float) -> Change:
         text = f"{event.value} at a demand of {level:.3g} (trips at {held.demand.threshold:.3g})"
         if event in (BreakerEvent.LAPSED, BreakerEvent.CLEAN):

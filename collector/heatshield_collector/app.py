@@ -142,6 +142,7 @@ class Collector:
                 metrics=self._core.metrics.render,
                 clock=self._clock,
                 authenticator=authenticator,
+                notes=self._notes,
             ),
             routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
         )
@@ -217,6 +218,9 @@ class Collector:
         if self._core.control.failed_in_a_row >= FAILED_ROUNDS:
             reasons.append(f"evaluation failed {self._core.control.failed_in_a_row} times in a row")
         return reasons
+
+    def _notes(self) -> Sequence[str]:
+        return self._core.control.notes(self._clock.now())
 
     def _expire(self) -> None:
         while not self._clock.wait(self._ended, RETENTION_INTERVAL_S):

@@ -290,6 +290,7 @@ class Ports:
         breakers: the breaker state.
         events: the hub of ``/api/events``; closing it ends every stream.
         ready: what is not ready yet, one sentence each; empty when everything is.
+        notes: what people should know of a collector that is ready, one sentence each.
         metrics: the ``Accept`` header to (body, content type) of ``/metrics``.
         clock: for "since", and what streams wait on.
         authenticator: asked at every request.
@@ -304,3 +305,4 @@ class Ports:
     metrics: Callable[[str], tuple[bytes, str]]
     clock: Clock
     authenticator: Authenticator
+    notes: Callable[[], Sequence[str]] = tuple

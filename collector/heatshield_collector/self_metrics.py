@@ -33,6 +33,7 @@ HELP: Final = {
     names.FINDING: "Load of a user and call that a detector names.",
     names.SERVICE_CAPACITY: "Workers of a service's live instances.",
     names.ALERTS: "Alerts by name and state.",
+    names.RULE_FAILING: "Rules that failed the last time they were due.",
     names.BREAKERS: "Breaker entries by state and mode.",
     names.BREAKER_HELD: "1 for each breaker entry: whom it is about, its state and mode.",
     names.COMMIT_QUEUE_BYTES: "Payloads that wait for the disk.",

@@ -202,6 +202,7 @@ def _collector() -> Iterator[Panel]:
             queries.CUT_OFF,
             queries.COLLAPSED,
             queries.FAILED_EVALUATIONS,
+            queries.RULES_FAILING,
             queries.NOT_STORED,
             queries.NOT_NOTIFIED,
         ],

@@ -96,6 +96,7 @@ COLLAPSED: Final = Query(
 FAILED_EVALUATIONS: Final = Query(
     f"sum(rate({names.EVALUATION_FAILURES}{RATE}))", "evaluations failed"
 )
+RULES_FAILING: Final = Query(f"sum({names.RULE_FAILING}) or vector(0)", "rules that fail")
 NOT_STORED: Final = Query(
     f"sum(rate({names.JOURNAL_DROPPED}{RATE}))", "findings, alerts and audit records not stored"
 )

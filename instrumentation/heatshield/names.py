@@ -156,6 +156,10 @@ STREAM_SUBSCRIBERS: Final = "heatshield_stream_subscribers"
 STREAMS_CUT_OFF: Final = "heatshield_streams_cut_off_total"
 """Counter by ``cause`` (behind): listeners of ``/api/events`` that were let go."""
 
+RULE_FAILING: Final = "heatshield_rule_failing"
+"""Gauge by ``group`` and ``rule``: 1 for a rule that failed the last time it was due. Its alerts do
+not act meanwhile."""
+
 EVALUATION_FAILURES: Final = "heatshield_evaluation_failures_total"
 """Counter: rules, and whole rounds of evaluation, that failed; each is logged with its reason."""
 

@@ -89,6 +89,7 @@ def canned_registry():
     gauge(names.ALERTS, alertname="HotUser", alertstate="firing").set(1)
     gauge(names.BREAKERS, state="open", mode="reject").set(1)
     gauge(names.BREAKER_HELD, user="u-1", **call, state="open", mode="reject").set(1)
+    gauge(names.RULE_FAILING, group="mine", rule="Mine").set(1)
     for plain in (
         names.COMMIT_QUEUE_BYTES,
         names.STORE_BYTES,

@@ -20,6 +20,7 @@ from heatshield_alerts.rules import AlertRule, AlertState, RuleTracker
 from heatshield_alerts.rules import track as track_module
 from heatshield_alerts.rules.state import RESOLVED_KEPT_S, TRANSITIONS, Alert, AlertEvent, step
 from heatshield_alerts.rules.template import Template
+from heatshield_alerts.rules.track import UNEVALUATED_KEPT_S
 
 
 def rule(**fields) -> AlertRule:
@@ -116,13 +117,28 @@ def test_labels_and_annotations_are_rendered_from_the_series():
     assert alert.to_json()["active_at_ns"] == EPOCH_S * 10**9 + 10_000_000_000
 
 
-def test_two_series_that_make_one_alert_are_an_error_that_changes_nothing():
-    tracker = RuleTracker(rule(labels={"user": Template("same")}))
+def test_series_that_make_one_alert_are_a_problem_and_do_not_silence_the_others():
+    tracker = RuleTracker(rule())
+    twice = [hot("u-1", 2.0), hot("u-1", 5.0), hot("u-1", 3.0)]
+    steps = states(tracker, [*twice, hot("u-2")], 10.0)
+    assert steps == ["inactive→pending", "pending→firing"] * 2
+    assert {alert.labels["user"]: alert.value for alert in tracker.alerts} == {
+        "u-1": 5.0,
+        "u-2": hot().value,
+    }
+    assert "several series make one alert" in tracker.problem
+    tracker.evaluate([hot("u-1")], at(11.0))
+    assert tracker.problem == ""
+
+
+def test_the_alerts_of_a_rule_that_goes_on_failing_end_after_four_minutes():
+    tracker = RuleTracker(rule())
     tracker.evaluate([hot("u-1")], at(10.0))
-    before = tracker.alerts
-    with pytest.raises(EvaluationError, match="two series make one alert"):
-        tracker.evaluate([hot("u-1"), hot("u-2")], at(11.0))
-    assert tracker.alerts == before
+    assert tracker.fail("broken", at(10.25)) == []
+    assert tracker.fail("broken", at(10.0 + UNEVALUATED_KEPT_S - 0.25)) == []
+    (ended,) = tracker.fail("broken", at(10.0 + UNEVALUATED_KEPT_S))
+    assert ended.alert.state is AlertState.RESOLVED
+    assert tracker.fail("broken", at(11.0 + UNEVALUATED_KEPT_S)) == []
 
 
 def test_more_alerts_than_the_limit_are_an_error_that_changes_nothing():
@@ -176,7 +192,35 @@ def test_a_rule_that_fails_is_reported_and_the_others_go_on():
     )
     done = runner.evaluate(source, at(0.0))
     assert [(row.group, row.rule) for row in done.failures] == [("fast", "Broken")]
+    assert runner.failing == done.failures
     assert {alert.rule for alert in runner.firing} == {"Fine", "Slow"}
+
+
+BREAKABLE = """
+groups:
+  - name: g
+    interval: 250ms
+    rules: [{alert: A, expr: "a and on (x) a"}]
+"""
+
+
+def test_an_alert_acts_only_in_a_round_that_evaluated_its_rule():
+    runner = RuleRunner(load_text(BREAKABLE))
+    good = InstantSamples([Sample.of("a", {"x": "1"}, 1)])
+
+    class Broken(InstantSamples):
+        def select(self, *_):
+            raise ZeroDivisionError("no such thing")
+
+    assert [one.rule for one in runner.evaluate(good, at(0.0)).acting] == ["A"]
+    assert runner.evaluate(good, at(0.1)).acting == (), "not due"
+    failed = runner.evaluate(Broken([]), at(0.25))
+    assert (failed.acting, [one.error for one in failed.failures]) == ((), ["no such thing"])
+    again = runner.evaluate(Broken([]), at(0.5))
+    assert [one.since for one in again.failures] == [at(0.25)]
+    assert [one.rule for one in runner.firing] == ["A"]
+    assert [one.rule for one in runner.evaluate(good, at(0.75)).acting] == ["A"]
+    assert runner.failing == ()
 
 
 def test_each_group_is_evaluated_at_its_own_interval():

@@ -9,6 +9,7 @@ from control_platform import BASE, HOT, Platform
 from heatshield import names
 from heatshield.clock import ManualClock
 from heatshield.contract import (
+    MAX_LEASE_MS,
     BreakerMode,
     PlatformMode,
     Rejections,
@@ -200,6 +201,51 @@ groups:
     platform.burn(1.0)
     assert platform.loop.failures > 0
     assert platform.held() == [(HOT, "open")]
+
+
+def test_a_failing_rule_is_a_series_a_note_and_an_alert_of_its_own():
+    broken = """
+groups:
+  - name: mine
+    rules: [{alert: Broken, expr: "heatshield_user_load + on (user) heatshield_user_load"}]
+"""
+    rules = [*load_text(broken), *load_file(Path(str(SHIPPED_RULES)))]
+    platform = Platform(rules=rules).warm()
+    platform.burn(12.0)
+    failing = [
+        unnamed(one)
+        for one in platform.loop.samples()
+        if one.labels[METRIC_NAME] == names.RULE_FAILING
+    ]
+    assert failing == [{"group": "mine", "rule": "Broken"}]
+    (note,) = platform.loop.notes(platform.clock.now())
+    assert note.startswith("rule Broken of group mine has failed for ")
+    fired = [one["labels"] for one in platform.events.of("alert") if one["state"] == "firing"]
+    assert [one["rule"] for one in fired if one["alertname"] == "RuleFailing"] == ["Broken"]
+
+
+def test_a_rule_that_begins_to_fail_holds_its_breaker_no_longer_than_demand_does(monkeypatch):
+    platform = Platform().warm()
+    platform.burn(2.0)
+    assert platform.held() == [(HOT, "open")]
+
+    def failing(_findings):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("heatshield_collector.control.loop.finding_samples", failing)
+    for _ in range(round(60 / PANE_S)):
+        platform.step()
+    assert platform.held() == []
+
+
+def test_entries_lapse_at_their_ceiling_though_every_round_fails(monkeypatch):
+    platform = Platform().warm()
+    platform.burn(2.0)
+    monkeypatch.setattr(platform.detection, "evaluate", lambda _now: 1 / 0)
+    for _ in range(2):
+        platform.clock.advance(MAX_LEASE_MS / 2_000)
+        platform.loop.attempt(platform.clock.now())
+    assert platform.held() == []
 
 
 def unnamed(sample):

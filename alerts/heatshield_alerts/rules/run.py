@@ -4,8 +4,8 @@ Expressions are evaluated at the wall clock's time, as a store has its series; i
 and ``keep_firing_for`` are measured on the clock that never goes back. So a jump of the wall clock
 neither fires nor resolves an alert.
 
-A rule whose expression fails keeps its alerts as they were; the failure is reported and the other
-rules go on.
+A rule that fails keeps its alerts as they were for a while (:data:`.track.UNEVALUATED_KEPT_S`), but
+they don't act: only what this round found does. The failure is reported and the other rules go on.
 """
 
 from collections.abc import Iterable
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from heatshield.clock import Instant
 from heatshield_alerts.promql.evaluate import Evaluator
-from heatshield_alerts.promql.expression import EvaluationError
 from heatshield_alerts.rules.load import RuleGroup
-from heatshield_alerts.rules.state import Alert, AlertState, Transition
+from heatshield_alerts.rules.state import NEVER, Alert, AlertState, Transition
 from heatshield_alerts.rules.track import RuleTracker
 from heatshield_alerts.series import SeriesSource
 
@@ -24,19 +23,34 @@ __all__ = ["Evaluation", "RuleFailure", "RuleRunner"]
 
 @dataclass(frozen=True, slots=True)
 class RuleFailure:
-    """A rule that could not be evaluated this time."""
+    """A rule that could not be evaluated, or not whole, the last time it was due.
+
+    Attributes:
+        group: the rule's group.
+        rule: its name.
+        error: what was wrong.
+        since: when it began to fail, without a success in between.
+    """
 
     group: str
     rule: str
     error: str
+    since: Instant = NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one round did."""
+    """What one round did.
+
+    Attributes:
+        transitions: steps of alerts.
+        failures: rules that failed in this round.
+        acting: alerts that fire by what this round evaluated: they alone may act on breakers.
+    """
 
     transitions: tuple[Transition, ...] = ()
     failures: tuple[RuleFailure, ...] = ()
+    acting: tuple[Alert, ...] = ()
 
 
 class RuleRunner:
@@ -52,6 +66,7 @@ class RuleRunner:
         self._groups = [
             _Group(group, [RuleTracker(rule) for rule in group.rules]) for group in groups
         ]
+        self._failing: dict[RuleTracker, RuleFailure] = {}
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
@@ -65,6 +80,11 @@ class RuleRunner:
         """The alerts that fire."""
         return tuple(alert for alert in self.alerts if alert.state is AlertState.FIRING)
 
+    @property
+    def failing(self) -> tuple[RuleFailure, ...]:
+        """The rules that failed the last time they were due."""
+        return tuple(self._failing.values())
+
     def evaluate(self, source: SeriesSource, now: Instant, *, early: bool = False) -> Evaluation:
         """Evaluate the groups whose interval has passed.
 
@@ -76,17 +96,30 @@ class RuleRunner:
         """
         transitions: list[Transition] = []
         failures: list[RuleFailure] = []
-        at_s = now.epoch_ns / 1e9
+        acting: list[Alert] = []
         for row in self._groups:
             if not row.is_due(now.monotonic_s) and not early:
                 continue
             for tracker in row.trackers:
                 try:
-                    rows = self._evaluator.vector(tracker.rule.expression, source, at_s)
+                    rows = self._evaluator.vector(
+                        tracker.rule.expression, source, now.epoch_ns / 1e9
+                    )
                     transitions += tracker.evaluate(rows, now)
-                except EvaluationError as error:
-                    failures.append(RuleFailure(row.group.name, tracker.rule.name, str(error)))
-        return Evaluation(tuple(transitions), tuple(failures))
+                    acting += [one for one in tracker.alerts if one.state is AlertState.FIRING]
+                except Exception as error:  # noqa: BLE001 - whatever one rule meets, the others go on
+                    transitions += tracker.fail(str(error) or type(error).__name__, now)
+                failures += self._failure(row.group.name, tracker, now)
+        return Evaluation(tuple(transitions), tuple(failures), tuple(acting))
+
+    def _failure(self, group: str, tracker: RuleTracker, now: Instant) -> list[RuleFailure]:
+        """What this evaluation of a rule says of its health, and remembers of it."""
+        before = self._failing.pop(tracker, None)
+        if not tracker.problem:
+            return []
+        since = before.since if before else now
+        self._failing[tracker] = RuleFailure(group, tracker.rule.name, tracker.problem, since)
+        return [self._failing[tracker]]
 
 
 @dataclass(slots=True)

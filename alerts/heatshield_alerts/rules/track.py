@@ -18,7 +18,7 @@ from heatshield_alerts.rules.state import (
 )
 from heatshield_alerts.series import METRIC_NAME, Labels, Sample
 
-__all__ = ["ALERT_NAME", "MAX_RESOLVED", "RuleTracker"]
+__all__ = ["ALERT_NAME", "MAX_RESOLVED", "UNEVALUATED_KEPT_S", "RuleTracker"]
 
 ALERT_NAME: Final = "alertname"
 """The label that carries the rule's name."""
@@ -27,16 +27,25 @@ MAX_RESOLVED: Final = 1_000
 """Resolved alerts a rule keeps at most, the newest. Over users that come and go, the time alone
 bounds nothing."""
 
+UNEVALUATED_KEPT_S: Final = 4 * 60.0
+"""Seconds a rule may fail before its alerts end, since nothing says any longer that they hold. In
+Prometheus an alert that is not sent again ends after four minutes, too."""
+
 
 class RuleTracker:
     """The alerts of one rule.
 
     Args:
         rule: the rule.
+
+    Attributes:
+        problem: what was wrong with the last evaluation; empty when nothing was.
     """
 
     def __init__(self, rule: AlertRule) -> None:
         self.rule = rule
+        self.problem = ""
+        self._evaluated: Instant | None = None
         self._alerts: dict[Labels, Alert] = {}
 
     @property
@@ -47,11 +56,14 @@ class RuleTracker:
     def evaluate(self, vector: Iterable[Sample], now: Instant) -> list[Transition]:
         """Take in what the expression returns now.
 
+        Several series that make one alert are one alert, with the highest value, and a
+        :attr:`problem`; the other alerts are what they would be without them.
+
         Raises:
-            EvaluationError: if two series make one alert, or there are more than the rule's limit;
-                then nothing has changed.
+            EvaluationError: if there are more alerts than the rule's limit; then nothing has
+                changed. The caller hands it to :meth:`fail`.
         """
-        current = self._current(vector)
+        current, problem = self._current(vector)
         transitions: list[Transition] = []
         for labels, sample in current.items():
             alert = self._seen(labels, sample)
@@ -61,10 +73,27 @@ class RuleTracker:
             alert = self._missed(self._alerts[labels], now)
             transitions += self._walk(alert, self._events_missing(alert, now), now)
         transitions += self._forget_oldest(now)
+        self.problem, self._evaluated = problem, now
         return transitions
 
-    def _current(self, vector: Iterable[Sample]) -> Mapping[Labels, Sample]:
-        """The vector by the labels its alerts have."""
+    def fail(self, problem: str, now: Instant) -> list[Transition]:
+        """Take in that the rule could not be evaluated now.
+
+        The alerts stay as they are, until the rule has failed for :data:`UNEVALUATED_KEPT_S`.
+        """
+        self.problem = problem
+        if self._evaluated is None or _between_s(self._evaluated, now) < UNEVALUATED_KEPT_S:
+            return []
+        transitions: list[Transition] = []
+        for alert in list(self._alerts.values()):
+            ended = alert.resolved_at is not None
+            events = self._events_missing(alert, now) if ended else [AlertEvent.GONE]
+            transitions += self._walk(alert, events, now)
+        return transitions
+
+    def _current(self, vector: Iterable[Sample]) -> tuple[Mapping[Labels, Sample], str]:
+        """The vector by the labels its alerts have, and what is wrong with it."""
+        problem = ""
         current: dict[Labels, Sample] = {}
         for sample in vector:
             own = {
@@ -73,12 +102,15 @@ class RuleTracker:
             }
             bare = sample.labels.drop(METRIC_NAME)
             labels = bare.updated({**own, ALERT_NAME: self.rule.name})
-            if labels in current:
-                raise EvaluationError(f"two series make one alert: {labels}")
+            known = current.get(labels)
+            if known is not None:
+                problem = problem or f"several series make one alert: {labels}"
+                if not sample.value > known.value:
+                    continue
             current[labels] = sample
         if self.rule.limit and len(current) > self.rule.limit:
             raise EvaluationError(f"{len(current)} alerts, limit is {self.rule.limit}")
-        return current
+        return current, problem
 
     def _seen(self, labels: Labels, sample: Sample) -> Alert:
         """The alert as it is now that the expression returns it, before any step."""

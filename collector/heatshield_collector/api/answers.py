@@ -168,10 +168,17 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether telemetry is taken in, and if not, why."""
+    """Whether telemetry is taken in, and if not, why.
+
+    Attributes:
+        ready: whether it is.
+        reasons: why not.
+        notes: what limits protection though telemetry is taken in, such as a rule that fails.
+    """
 
     ready: bool
     reasons: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,14 @@ def router(ports: Ports) -> APIRouter:
 
     @routes.get("/readyz", responses={503: {"model": Readiness}})
     async def readyz(response: Response) -> Readiness:
-        """Ready: 200 when the store and the pipeline take work, else 503 with the reasons."""
+        """Ready: 200 when the store and the pipeline take work, else 503 with the reasons.
+
+        What limits protection meanwhile, such as a rule that fails, stands in ``notes``: it is no
+        reason to send the telemetry elsewhere.
+        """
         reasons = list(ports.ready())
         if reasons:
             response.status_code = 503
-        return Readiness(not reasons, reasons)
+        return Readiness(not reasons, reasons, list(ports.notes()))
 
     return routes

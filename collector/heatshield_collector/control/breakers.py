@@ -136,6 +136,12 @@ class Breakers:
             for change in self._control.tick(now.monotonic_s, loads):
                 self._tell(change, now)
 
+    def lapse(self, now: Instant) -> None:
+        """End what is over; for a round that failed and knows no loads."""
+        with self._lock:
+            for change in self._control.lapse(now.monotonic_s):
+                self._tell(change, now)
+
     def report(self, report: Report) -> None:
         """Take in what a client enforces and refused; it also says that the client lives."""
         now = self._clock.now()

@@ -9,7 +9,14 @@ from typing import Any, Final
 from heatshield import names
 from heatshield.call_key import CallKey
 from heatshield.clock import Clock, Instant
-from heatshield_alerts.rules import Alert, AlertState, RuleRunner, Transition
+from heatshield_alerts.rules import (
+    Alert,
+    AlertState,
+    Evaluation,
+    RuleFailure,
+    RuleRunner,
+    Transition,
+)
 from heatshield_alerts.series import Sample
 from heatshield_alerts.trip_policy import Evidence, decide, key_of
 from heatshield_collector.control.breakers import Breakers
@@ -21,6 +28,7 @@ from heatshield_collector.control.series import (
     breaker_samples,
     call_load_samples,
     capacity_samples,
+    failing_samples,
     finding_samples,
     held_samples,
     user_load_samples,
@@ -111,6 +119,19 @@ class ControlLoop:
         """Pending, firing and lately resolved alerts."""
         return self._runner.alerts
 
+    @property
+    def failing(self) -> Sequence[RuleFailure]:
+        """The rules that failed the last time they were due."""
+        return self._runner.failing
+
+    def notes(self, now: Instant) -> list[str]:
+        """What limits protection at this moment, one sentence each."""
+        return [
+            f"rule {one.rule} of group {one.group} has failed for "
+            f"{now.monotonic_s - one.since.monotonic_s:.0f} s and does not act: {one.error}"
+            for one in self.failing
+        ]
+
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
         return self.series(self._clock.now(), NAMELESS).all()
@@ -129,6 +150,7 @@ class ControlLoop:
                 names.USER_LOAD: lambda: user_load_samples(self._detection.loads, now_s, nameless),
                 names.CALL_LOAD: lambda: call_load_samples(self._detection.loads, now_s),
                 names.ALERTS: lambda: alert_samples(self._runner.alerts),
+                names.RULE_FAILING: lambda: failing_samples(self._runner.failing),
                 names.BREAKERS: lambda: breaker_samples(self._breakers),
                 names.BREAKER_HELD: lambda: held_samples(self._breakers),
                 names.SERVICE_CAPACITY: lambda: capacity_samples(self._breakers.count_workers(now)),
@@ -150,18 +172,23 @@ class ControlLoop:
         evaluation = self._runner.evaluate(self.series(now), now, early=early)
         for failure in evaluation.failures:
             self.failures += 1
-            _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
+            if failure.since == now:  # and not again four times a second
+                _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
         try:
-            self._protect(now)
+            self._protect(evaluation, now)
         finally:
             # People are told after the breakers were: what protects goes first. They are told all
             # the more if that fails, and a transition is not seen again in the next round.
             for transition in evaluation.transitions:
                 self._tell(transition, now)
 
-    def _protect(self, now: Instant) -> None:
-        for alert in self._runner.firing:
-            self._act(alert, now)
+    def _protect(self, evaluation: Evaluation, now: Instant) -> None:
+        for alert in evaluation.acting:
+            try:
+                self._act(alert, now)
+            except Exception:  # noqa: BLE001 - the other alerts act all the same
+                self.failures += 1
+                _log.exception("alert %s could not act", alert.rule)
         loads = {
             key: self._detection.loads.load_of(key, "1s", now.monotonic_s).load
             for key, _, _ in self._breakers.held()
@@ -221,6 +248,7 @@ class ControlLoop:
             self.failures += 1
             self.failed_in_a_row += 1
             _log.exception("a round of evaluation failed")
+            self._breakers.lapse(now)
         else:
             self.failed_in_a_row = 0
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from heatshield import names
 from heatshield_alerts.matchers import Matcher
-from heatshield_alerts.rules import Alert, AlertState
+from heatshield_alerts.rules import Alert, AlertState, RuleFailure
 from heatshield_alerts.series import InstantSamples, Sample, Series
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import COSTS, WINDOWS_S, Finding, Load, Loads
@@ -20,6 +20,7 @@ __all__ = [
     "breaker_samples",
     "call_load_samples",
     "capacity_samples",
+    "failing_samples",
     "finding_samples",
     "held_samples",
     "user_load_samples",
@@ -136,6 +137,12 @@ def alert_samples(alerts: Iterable[Alert]) -> Iterator[Sample]:
     )
     for (rule, state), count in sorted(counts.items()):
         yield Sample.of(names.ALERTS, {"alertname": rule, "alertstate": state}, count)
+
+
+def failing_samples(failing: Iterable[RuleFailure]) -> Iterator[Sample]:
+    """One sample a rule that fails; rules of one group may share a name."""
+    for group, rule in dict.fromkeys((one.group, one.rule) for one in failing):
+        yield Sample.of(names.RULE_FAILING, {"group": group, "rule": rule}, 1.0)
 
 
 def breaker_samples(breakers: Breakers) -> Iterator[Sample]:

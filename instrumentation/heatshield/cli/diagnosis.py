@@ -7,12 +7,15 @@ __all__ = ["Diagnosis", "Integration", "Probe"]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One answer of the collector: its status, its latency, and why the collector is not ready."""
+    """One answer of the collector: its status, its latency, why the collector is not ready, and
+    what limits its protection though it is.
+    """
 
     path: str
     status: int
     latency_ms: float
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def _collector(found: Diagnosis) -> Iterator[Text]:
             f"{found.endpoint}{probe.path} answers {probe.status} in {probe.latency_ms:.1f} ms",
         )
         yield from (_line(BAD, reason) for reason in probe.reasons)
+        yield from (_line(ADVICE, note) for note in probe.notes)
 
 
 def _interpreter(found: Diagnosis) -> Iterator[Text]:

@@ -81,8 +81,11 @@ def _probe(source: Collector) -> tuple[tuple[Probe, ...], str | None]:
 
 def _asked(source: Collector, path: str) -> Probe:
     status, latency_ms, answer = source.probe(path)
-    reasons = answer.get("reasons") if isinstance(answer, dict) else None
-    return Probe(path, status, latency_ms, tuple(str(reason) for reason in reasons or ()))
+    said = answer if isinstance(answer, dict) else {}
+    reasons, notes = (
+        tuple(str(one) for one in said.get(name) or ()) for name in ("reasons", "notes")
+    )
+    return Probe(path, status, latency_ms, reasons, notes)
 
 
 def _integration(name: str, library: str | None, state: str | None) -> Integration:

@@ -235,12 +235,12 @@ def test_alerts_are_those_of_the_moment(face):
 
 
 def test_health_is_ok_while_readiness_says_why_not(face):
-    assert face.get("/readyz").json() == {"ready": True, "reasons": []}
+    assert face.get("/readyz").json() == {"ready": True, "reasons": [], "notes": []}
     face.reasons.append("the commit loop has not started")
     answer = face.get("/readyz")
     assert (answer.status_code, answer.json()) == (
         503,
-        {"ready": False, "reasons": ["the commit loop has not started"]},
+        {"ready": False, "reasons": ["the commit loop has not started"], "notes": []},
     )
     assert face.get("/healthz").status_code == 200
 

@@ -33,6 +33,14 @@ def test_doctor_says_why_a_collector_is_not_ready(api):
     assert "✗ the store is opening" in found.stdout
 
 
+def test_doctor_says_what_limits_a_collector_that_is_ready(api):
+    note = "rule A fails"
+    api.answers["GET", "/readyz"] = (200, {"ready": True, "reasons": [], "notes": [note]})
+    found = run("doctor")
+    assert f"! {note}" in found.stdout
+    assert json.loads(run("doctor", "--json").stdout)["probes"][1]["notes"] == [note]
+
+
 def test_doctor_without_a_collector_says_so_and_exits_with_1(nobody):
     shown = run("doctor")
     assert shown.exit_code == 1
