@@ -94,12 +94,11 @@ class Analysis:
         }
 
     def _attend(self, spans: pa.Table, now: Instant) -> None:
-        """Instances that send spans live, also those that watch no breakers; those that watch have
-        said how many workers they have.
-        """
+        """Instances that send spans live, also those that watch no breakers."""
         known = {(one.service, one.instance): one for one in self._breakers.live(now)}
         _, pairs = pairs_of(spans.column("service"), spans.column("instance"))
         for service, instance in pairs:
             one = known.get((service, instance))
-            if instance and (one is None or now.monotonic_s - one.seen_s >= RENEW_S):
-                self._breakers.attend(service, instance, one.workers if one else 1, now)
+            stale = one is None or not one.sends_spans or now.monotonic_s - one.seen_s >= RENEW_S
+            if instance and stale:
+                self._breakers.attend(service, instance, now=now)

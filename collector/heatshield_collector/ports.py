@@ -83,7 +83,7 @@ class UserLoad:
 
 @dataclass(frozen=True, slots=True)
 class HotUsersView:
-    """Users by load, the highest first. ``capacity`` is in workers, over all live instances."""
+    """Users by load, the highest first. ``capacity`` is in workers, of all services."""
 
     cost: CostName
     window: WindowName
@@ -185,10 +185,6 @@ class BreakerService(Protocol):
 
     def report(self, report: Report) -> None:
         """Take in what a client enforces and refused; a report also shows that the client lives."""
-        ...
-
-    def attend(self, service: str, instance: str, workers: int) -> None:
-        """An instance is connected; called at its start of a stream and at each heartbeat."""
         ...
 
     def mode(self) -> PlatformMode:

@@ -57,7 +57,7 @@ SERVICE_INSTANCE_ID: Final = "service.instance.id"
 
 WORKERS: Final = "heatshield.workers"
 """How many requests an instance can run at once on its processors: 1 for an asyncio process.
-A service's capacity is the sum over its live instances."""
+A service's capacity is the number of its live instances that send spans, times their median."""
 
 # -- headers (HTTP) and metadata (gRPC) -------------------------------------------------------
 
@@ -101,7 +101,7 @@ FINDING: Final = "heatshield_finding"
 (hot, heavy), ``user``, ``service``, ``call``, ``cost``, ``window``."""
 
 SERVICE_CAPACITY: Final = "heatshield_service_capacity"
-"""Gauge by ``service``: the workers its live instances report."""
+"""Gauge by ``service``: the workers of its live instances that send spans."""
 
 ALERTS: Final = "heatshield_alerts"
 """Gauge by ``alertname`` and ``alertstate`` (pending, firing): how many alerts."""

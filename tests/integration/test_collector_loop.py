@@ -85,7 +85,9 @@ class Watch:
 
     def __init__(self, url):
         self.heard = queue.Queue()
-        self._url = f"{url}/v1/breakers/stream?service=shop&instance=i-1&workers={WORKERS}"
+        self._url = f"{url}/v1/breakers/stream"
+        report = {"service": "shop", "instance": "i-1", "workers": WORKERS}
+        httpx.post(f"{url}/v1/breakers/report", json=report).raise_for_status()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def start(self):

@@ -59,7 +59,6 @@ class Follower:
         )
         self._service = service
         self._instance = instance
-        self._workers = workers
         self._stream: EventStream | None = None
         self._anchor = self._renewed_at = float("-inf")
         self.failures = 0
@@ -76,11 +75,7 @@ class Follower:
             ContractError: when it sends what no collector sends.
         """
         opened_at = self._clock.monotonic()
-        listener = {
-            "service": self._service,
-            "instance": self._instance(),
-            "workers": str(self._workers),
-        }
+        listener = {"service": self._service, "instance": self._instance()}
         stream = EventStream(self._connection, listener, self._table.at, self._clock)
         self._stream = stream
         try:

@@ -86,7 +86,6 @@ class MemoryBreakers:
     def __init__(self) -> None:
         self.changed = Signal()
         self.reports: list[Report] = []
-        self.attended: list[tuple[str, str, int]] = []
         self.changes_by: list[tuple[str, str]] = []
         self.full = False
         self._entries: dict[str, BreakerEntry] = {}
@@ -134,9 +133,6 @@ class MemoryBreakers:
 
     def report(self, report):
         self.reports.append(report)
-
-    def attend(self, service, instance, workers):
-        self.attended.append((service, instance, workers))
 
     def mode(self):
         return self._mode
