@@ -232,16 +232,6 @@ class Caller(Protocol):
         """The ``Authorization`` header, or the gRPC metadata of that name; empty without one."""
         ...
 
-    @property
-    def peer(self) -> str | None:
-        """The address at the other end of the connection; ``None`` where it is unknown."""
-        ...
-
-    @property
-    def host(self) -> str | None:
-        """The host name that the caller asked for; ``None`` where it is unknown."""
-        ...
-
 
 class AccessError(Exception):
     """The caller is not let through; the text tells the caller why. As :class:`ForbiddenError`."""

@@ -87,6 +87,12 @@ UNKNOWN_SERVICE: Final = "unknown_service"
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 
+DEFAULT_DATA: Final = "./heatshield-data"
+"""The collector's data folder."""
+
+ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105  a name
+"""File in the data folder with the token of the command line of the collector's own user."""
+
 # -- metrics: the collector's own /metrics, and series that rules and dashboards read ----------
 
 USER_LOAD: Final = "heatshield_user_load"

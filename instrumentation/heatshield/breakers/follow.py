@@ -36,6 +36,7 @@ class Follower:
         service: of this process.
         instance: names this process.
         workers: its capacity.
+        token: that the collector requires, if it does.
 
     Attributes:
         failures: tries in a row that brought no state.
@@ -50,10 +51,11 @@ class Follower:
         service: str,
         instance: Callable[[], str],
         workers: int,
+        token: str = "",
     ) -> None:
         self._table = table
         self._clock = clock
-        self._connection = connection = Connection(endpoint, REQUEST_TIMEOUT_S, clock)
+        self._connection = connection = Connection(endpoint, REQUEST_TIMEOUT_S, clock, token)
         self._reports = Reports(
             connection, table, service=service, instance=instance, workers=workers
         )
