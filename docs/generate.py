@@ -50,10 +50,10 @@ EXPLAINED: Final = frozenset({"200", "201", "304", "401", "403", "422"})
 """Statuses that the text above the table, or the route's own, explains."""
 
 ABOUT_HTTP: Final = """\
-One listener, `127.0.0.1:4318` unless set otherwise. *anyone* is who can reach it; *admin* is who
-has the admin token (401 without it) or, while none is set, people on the same machine (403 from
-elsewhere). Bold is required. What is impossible is answered with 422, and every error of the API
-is JSON: `{"error": "..."}`.
+One listener, `127.0.0.1:4318` unless set otherwise. *anyone* is who can reach it, with the
+collector's `token` where one is set; *admin* is who has an admin token (401 without it), wherever
+the caller is ([running.md](running.md#security)). Bold is required. What is impossible is answered
+with 422, and every error of the API is JSON: `{"error": "..."}`.
 
 OTLP/gRPC has a listener of its own, `127.0.0.1:4317`:
 `opentelemetry.proto.collector.trace.v1.TraceService/Export`,

@@ -167,7 +167,11 @@ class BreakerControl:
             if held is not None:
                 held.demand.reject(row.count, now)
         return self.instances.attend(
-            report.service, report.instance, report.workers, now, report.applied
+            report.service,
+            report.instance,
+            now,
+            workers=report.workers,
+            applied=report.applied,
         )
 
     # -- what time does -----------------------------------------------------------------------

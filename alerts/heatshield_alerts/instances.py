@@ -1,6 +1,12 @@
-"""Which instances of which service are alive, how much they can compute, what they enforce."""
+"""Which instances of which service are alive, how much they can compute, what they enforce.
+
+Capacity decides who is hot, so what one sender says of itself must not move it far: only instances
+that send spans count, each as the median of the workers that these have reported. Reading the
+breaker state says nothing at all: an image on a web page can do it.
+"""
 
 from dataclasses import dataclass, replace
+from statistics import median_low
 from typing import Final
 
 from heatshield.contract import StateVersion
@@ -21,14 +27,16 @@ class Instance:
     Attributes:
         service: its service.
         instance: its id.
-        workers: requests it can compute at once.
+        workers: requests it can compute at once; ``None`` until it has reported.
+        sends_spans: whether spans have come from it since it is alive.
         seen_s: when it last spoke.
         applied: the breaker state it last said it enforces.
     """
 
     service: str
     instance: str
-    workers: int
+    workers: int | None
+    sends_spans: bool
     seen_s: float
     applied: StateVersion | None = None
 
@@ -43,24 +51,33 @@ class Instances:
         self,
         service: str,
         instance: str,
-        workers: int,
         now: float,
+        *,
+        workers: int | None = None,
         applied: StateVersion | None = None,
+        sends_spans: bool = False,
     ) -> bool:
-        """An instance spoke.
+        """An instance spoke; what it left out stays as it said before.
 
         Returns:
             Whether it was not alive before.
         """
         key = (service, instance)
         known = self._known.pop(key, None)  # and in again at the end: the dict is by silence
-        fresh = Instance(service, instance, workers, now, applied)
-        if known is not None and applied is None:
-            fresh = replace(fresh, applied=known.applied)
-        self._known[key] = fresh
+        if known is None or not _alive(known, now):
+            known, arrived = Instance(service, instance, None, False, now), True
+        else:
+            arrived = False
+        self._known[key] = replace(
+            known,
+            workers=known.workers if workers is None else workers,
+            sends_spans=known.sends_spans or sends_spans,
+            seen_s=now,
+            applied=known.applied if applied is None else applied,
+        )
         if len(self._known) > MAX_INSTANCES:
             del self._known[next(iter(self._known))]
-        return known is None or not _alive(known, now)
+        return arrived
 
     def find(self, service: str, instance: str, now: float) -> Instance | None:
         """One that is alive, however many there are; ``None``: it is not."""
@@ -72,14 +89,17 @@ class Instances:
         return tuple(row for row in self._known.values() if _alive(row, now))
 
     def capacities(self, now: float) -> dict[str, float]:
-        """Workers of live instances, that is, capacity for busy load, by service and by its name.
+        """Workers, that is, capacity for busy load, of services whose live instances send spans.
 
-        The order is that of names, not that in which threads brought instances.
+        Each such instance counts as the median (the lower of two) of those that have reported, and
+        as one worker where none has. The order is that of names, not that in which threads brought
+        instances.
         """
-        workers: dict[str, float] = {}
+        senders: dict[str, list[int | None]] = {}
         for row in self.live(now):
-            workers[row.service] = workers.get(row.service, 0.0) + row.workers
-        return dict(sorted(workers.items()))
+            if row.sends_spans:
+                senders.setdefault(row.service, []).append(row.workers)
+        return {service: _capacity(senders[service]) for service in sorted(senders)}
 
     def behind(self, at: StateVersion, now: float) -> tuple[Instance, ...]:
         """Live instances that have not said that they enforce ``at`` or later."""
@@ -91,6 +111,11 @@ class Instances:
         for row in dead:
             del self._known[(row.service, row.instance)]
         return dead
+
+
+def _capacity(workers: list[int | None]) -> float:
+    reported = [count for count in workers if count is not None]
+    return float(len(workers) * max(1, median_low(reported))) if reported else float(len(workers))
 
 
 def _alive(row: Instance, now: float) -> bool:

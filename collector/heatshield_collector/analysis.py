@@ -98,13 +98,11 @@ class Analysis:
         }
 
     def _attend(self, spans: pa.Table, now: Instant) -> None:
-        """Instances that send spans live, also those that watch no breakers; those that watch have
-        said how many workers they have.
-        """
+        """Instances that send spans live, also those that watch no breakers."""
         _, pairs = pairs_of(spans.column("service"), spans.column("instance"))
         for service, instance in pairs:
             if not instance:
                 continue
             one = self._breakers.instance(service, instance, now)
-            if one is None or now.monotonic_s - one.seen_s >= RENEW_S:
-                self._breakers.attend(service, instance, one.workers if one else 1, now)
+            if one is None or not one.sends_spans or now.monotonic_s - one.seen_s >= RENEW_S:
+                self._breakers.attend(service, instance, now=now)

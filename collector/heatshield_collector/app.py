@@ -19,7 +19,8 @@ from heatshield_alerts.restart import held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
 from heatshield_collector.api.app import create_app
 from heatshield_collector.api.stream import encode_event
-from heatshield_collector.authenticator import AdminTokenAuthenticator
+from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
+from heatshield_collector.browser_guard import BrowserGuard
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
@@ -27,6 +28,7 @@ from heatshield_collector.events import EventHub
 from heatshield_collector.intake.formats import FORMATS
 from heatshield_collector.intake.grpc import GrpcListener
 from heatshield_collector.intake.http import routes
+from heatshield_collector.local_token import leave_token
 from heatshield_collector.pipeline import Pipeline
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
@@ -79,9 +81,11 @@ class Collector:
             StoreError: when the store can't be opened.
             RuleError: when a rule file is wrong.
             NotifyConfigError: when a notification's target is wrong.
-            OSError: when the address of gRPC can't be listened on.
+            SettingsError: when other machines could reach it without a token.
+            OSError: when the address of gRPC can't be listened on, or no token can be left.
         """
         settings = self._settings
+        check_reach(settings)
         rules = [load_file(Path(name)) for name in (str(SHIPPED_RULES), *settings.rules)]
         self._store = await asyncio.to_thread(_open_store, settings)
         async with AsyncExitStack() as undo:
@@ -123,9 +127,10 @@ class Collector:
         """What takes in and what answers."""
         settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
-        authenticator = AdminTokenAuthenticator(settings.admin_token)
+        left = leave_token(Path(settings.data))
+        authenticator = AdminTokenAuthenticator(settings.admin_token, left, token=settings.token)
         self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics, authenticator)
-        self._app = create_app(
+        app = create_app(
             Ports(
                 store=self._store,
                 loads=LoadAnswers(
@@ -146,6 +151,7 @@ class Collector:
             ),
             routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
         )
+        self._app = app if settings.token else BrowserGuard(app)
 
     def _show_metrics(self) -> None:
         metrics = self._core.metrics

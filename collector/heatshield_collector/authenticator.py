@@ -1,28 +1,44 @@
-"""Lets callers through by one admin token: all may read, send and enforce, its holder may control.
+"""Lets callers through by tokens: one for what services and readers do, others for control.
 
-Without a token, callers on this machine may control: then the peer's address and the ``Host`` it
-asked for must both be this machine's. The second, because a web page elsewhere can make a browser
-here call a name that resolves to 127.0.0.1.
+Where a caller is on the network proves nothing: behind a proxy on this machine every caller is on
+loopback. Without a token for services and readers, all that reach the collector may send, enforce
+and read; then it must not be reached from elsewhere (:func:`check_reach`), and what a browser here
+is made to send is refused (:mod:`heatshield_collector.browser_guard`).
 """
 
 import hmac
-import ipaddress
 from typing import Final
 
+from heatshield import names
 from heatshield.call_key import DEFAULT_TENANT
+from heatshield.process.loopback import is_loopback
+from heatshield.settings import SettingsError
 from heatshield_collector.ports import (
     Caller,
-    ForbiddenError,
     Principal,
     Scope,
     UnauthenticatedError,
 )
+from heatshield_collector.settings import CollectorSettings
 
-__all__ = ["AdminTokenAuthenticator", "is_loopback"]
+__all__ = ["AdminTokenAuthenticator", "check_reach"]
 
-HOW_TO: Final = (
-    "set one with HEATSHIELD_COLLECTOR_ADMIN_TOKEN or admin_token in [collector] of "
-    "heatshield.toml and send it as `Authorization: Bearer <token>`"
+CONTROL_HOW_TO: Final = (
+    "this needs an admin token as `Authorization: Bearer <token>`: the one that `heatshield up` "
+    f"left as {names.ADMIN_TOKEN_FILE} in its data folder, where the command line of the same "
+    "user finds it by itself, or your own, set with HEATSHIELD_COLLECTOR_ADMIN_TOKEN or as "
+    "admin_token in [collector] of heatshield.toml"
+)
+
+CALLER_HOW_TO: Final = (
+    "this collector requires its token of every caller, as `Authorization: Bearer <token>`; "
+    "services send HEATSHIELD_TOKEN, the command line does too"
+)
+
+REACH_HOW_TO: Final = (
+    "can be reached from other machines, and without a token each of them could read and send "
+    "everything. Make one with `openssl rand -hex 32`; set it as HEATSHIELD_COLLECTOR_TOKEN here "
+    "and as HEATSHIELD_TOKEN in services"
 )
 
 ANY_CALLER: Final = Principal(DEFAULT_TENANT, frozenset(Scope) - {Scope.CONTROL})
@@ -33,44 +49,45 @@ class AdminTokenAuthenticator:
     """Implements :class:`heatshield_collector.ports.Authenticator`; one tenant, ``default``.
 
     Args:
-        token: the collector's admin token; empty when none is set.
+        admin_tokens: each lets its holder do everything; empty ones are none.
+        token: what callers need for all but health and control; empty: nothing.
     """
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, *admin_tokens: str, token: str = "") -> None:
+        self._admin_tokens = [one.encode() for one in admin_tokens if one]
         self._token = token.encode()
 
     def authenticate(self, caller: Caller, scope: Scope) -> Principal:
-        """Let the caller through, for :attr:`Scope.CONTROL` only with the token or from here.
+        """Let the caller through; for :attr:`Scope.CONTROL` only with an admin token.
 
         Raises:
-            UnauthenticatedError: a token is set, and the caller did not send it.
-            ForbiddenError: no token is set, and the caller is on another machine.
+            UnauthenticatedError: the caller did not send the token that this needs.
         """
-        if scope is not Scope.CONTROL:
+        if not self._token and scope is not Scope.CONTROL:
             return ANY_CALLER
-        if self._token:
-            kind, _, given = caller.authorization.partition(" ")
-            right = hmac.compare_digest(given.strip().encode(), self._token)
-            if kind.lower() != "bearer" or not right:
-                raise UnauthenticatedError(
-                    "this needs the collector's admin token as `Authorization: Bearer <token>`"
-                )
-        elif not (is_loopback(caller.peer) and is_loopback(caller.host)):
-            raise ForbiddenError(
-                f"without an admin token only this machine may change breakers; {HOW_TO}"
-            )
-        return ADMIN
+        given = _bearer(caller.authorization)
+        if any(hmac.compare_digest(given, one) for one in self._admin_tokens):
+            return ADMIN
+        if scope is Scope.CONTROL:
+            raise UnauthenticatedError(CONTROL_HOW_TO)
+        if scope is Scope.HEALTH or hmac.compare_digest(given, self._token):
+            return ANY_CALLER
+        raise UnauthenticatedError(CALLER_HOW_TO)
 
 
-def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address is this machine's own, without asking a resolver."""
-    if host is None:
-        return False
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+def check_reach(settings: CollectorSettings) -> None:
+    """Refuse settings that let other machines in without a token.
+
+    Raises:
+        SettingsError: says which address, and how to make a token.
+    """
+    if settings.token:
+        return
+    for name, address in (("http", settings.http), ("grpc", settings.grpc)):
+        if address != "off" and not is_loopback(address.rpartition(":")[0].strip("[]")):
+            raise SettingsError(f"{name} = {address} {REACH_HOW_TO}")
+
+
+def _bearer(authorization: str) -> bytes:
+    kind, _, given = authorization.partition(" ")
+    return given.strip().encode() if kind.lower() == "bearer" else b""

@@ -8,6 +8,7 @@ import typer
 
 from heatshield import names
 from heatshield.cli.errors import CliError
+from heatshield.cli.local_token import link_token
 from heatshield.contract import PlatformMode
 from heatshield.settings import SettingsError, load
 from heatshield_collector.settings import CollectorSettings
@@ -92,12 +93,14 @@ def settings_of(config: Path | None, **flags: object) -> CollectorSettings:
 
 def _run(settings: CollectorSettings) -> None:
     from heatshield_collector.app import Collector
+    from heatshield_collector.authenticator import check_reach
     from heatshield_collector.server import StartError, address_of, listen, serve
 
     try:
+        check_reach(settings)
         listener = listen(settings.http)
         address = address_of(listener)
-        _instrument(address)
+        _instrument(address, settings.token)
         collector = Collector(settings)
         serve(collector, listener, lambda: _announce(settings, address, collector.grpc_port))
     except StartError as error:
@@ -105,7 +108,7 @@ def _run(settings: CollectorSettings) -> None:
     typer.echo("heatshield collector stopped; everything acknowledged is on the disk")
 
 
-def _instrument(address: str) -> None:
+def _instrument(address: str, token: str) -> None:
     """The collector is a service too, and reports to itself.
 
     What it takes in and what watches its breakers is left out: each payload would make the next.
@@ -116,6 +119,7 @@ def _instrument(address: str) -> None:
     heatshield.instrument(
         service=SERVICE,
         endpoint=f"http://{address}",
+        token=token,
         enforce=False,
         excluded_paths=(
             names.OTLP_TRACES_PATH,
@@ -127,6 +131,7 @@ def _instrument(address: str) -> None:
 
 
 def _announce(settings: CollectorSettings, address: str, grpc_port: int | None) -> None:
+    link_token(Path(settings.data), int(address.rpartition(":")[2]))
     typer.echo(f"heatshield collector on http://{address} (OTLP, API; documented at /docs)")
     if grpc_port is not None:
         typer.echo(f"  OTLP/gRPC  {settings.grpc.rpartition(':')[0]}:{grpc_port}")

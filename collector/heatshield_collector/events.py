@@ -34,7 +34,8 @@ EVENTS: Final = {
     "that clients see, or `refused`: data has `change`, `entry`, `version`, `by`, `text`, `reason`",
     "applied": "an instance enforces a version of the breaker state: `service`, `instance`, "
     "`applied`",
-    "instance": "an instance spoke for the first time: `service`, `instance`, `workers`",
+    "instance": "an instance spoke for the first time: `service`, `instance`, and `workers`, which "
+    "are null where it has not reported any",
     "mode": "a person changed the platform's mode: `mode`, `by`",
 }
 """What ``/api/events`` tells of, and what each event's data has beside ``at_ns``."""

@@ -83,7 +83,7 @@ class UserLoad:
 
 @dataclass(frozen=True, slots=True)
 class HotUsersView:
-    """Users by load, the highest first. ``capacity`` is in workers, over all live instances."""
+    """Users by load, the highest first. ``capacity`` is in workers, of all services."""
 
     cost: CostName
     window: WindowName
@@ -187,10 +187,6 @@ class BreakerService(Protocol):
         """Take in what a client enforces and refused; a report also shows that the client lives."""
         ...
 
-    def attend(self, service: str, instance: str, workers: int) -> None:
-        """An instance is connected; called at its start of a stream and at each heartbeat."""
-        ...
-
     def mode(self) -> PlatformMode:
         """What the platform does with its entries."""
         ...
@@ -234,16 +230,6 @@ class Caller(Protocol):
     @property
     def authorization(self) -> str:
         """The ``Authorization`` header, or the gRPC metadata of that name; empty without one."""
-        ...
-
-    @property
-    def peer(self) -> str | None:
-        """The address at the other end of the connection; ``None`` where it is unknown."""
-        ...
-
-    @property
-    def host(self) -> str | None:
-        """The host name that the caller asked for; ``None`` where it is unknown."""
         ...
 
 

@@ -86,6 +86,7 @@ class GracefulServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # anybody can write them; nothing here asks who is in front
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=int(IN_FLIGHT_S),

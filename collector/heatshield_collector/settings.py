@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from heatshield import names
 from heatshield.contract import MAX_WORKERS
 from heatshield.settings import setting
 
@@ -20,11 +21,20 @@ _LONGEST_H: Final = 10 * 365 * 24
 class CollectorSettings:
     """Settings of ``heatshield up``."""
 
-    data: str = setting("./heatshield-data", "folder of the embedded store")
+    data: str = setting(names.DEFAULT_DATA, "folder of the embedded store")
     http: str = setting("127.0.0.1:4318", "address of the one HTTP listener")
     grpc: str = setting("127.0.0.1:4317", "address of OTLP/gRPC, or off")
     mode: str = setting("protect", "protect, or shadow: decide and record, enforce nothing")
-    admin_token: str = setting("", "bearer token that callers need to change breakers or the mode")
+    token: str = setting(
+        "",
+        "bearer token that every caller needs, to send, enforce or read; a must where other "
+        "machines reach the collector",
+    )
+    admin_token: str = setting(
+        "",
+        "bearer token to change breakers or the mode, beside the one that `up` leaves in the data "
+        "folder for the command line",
+    )
 
     queue_mib: int = setting(
         64, "MiB of payloads waiting for the disk; beyond it senders get 503", least=1, most=65_536

@@ -61,7 +61,7 @@ SERVICE_INSTANCE_ID: Final = "service.instance.id"
 
 WORKERS: Final = "heatshield.workers"
 """How many requests an instance can run at once on its processors: 1 for an asyncio process.
-A service's capacity is the sum over its live instances."""
+A service's capacity is the number of its live instances that send spans, times their median."""
 
 # -- headers (HTTP) and metadata (gRPC) -------------------------------------------------------
 
@@ -91,6 +91,12 @@ UNKNOWN_SERVICE: Final = "unknown_service"
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 
+DEFAULT_DATA: Final = "./heatshield-data"
+"""The collector's data folder."""
+
+ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105  a name
+"""File in the data folder with the token of the command line of the collector's own user."""
+
 # -- metrics: the collector's own /metrics, and series that rules and dashboards read ----------
 
 USER_LOAD: Final = "heatshield_user_load"
@@ -105,7 +111,7 @@ FINDING: Final = "heatshield_finding"
 (hot, heavy), ``user``, ``service``, ``call``, ``cost``, ``window``."""
 
 SERVICE_CAPACITY: Final = "heatshield_service_capacity"
-"""Gauge by ``service``: the workers its live instances report."""
+"""Gauge by ``service``: the workers of its live instances that send spans."""
 
 ALERTS: Final = "heatshield_alerts"
 """Gauge by ``alertname`` and ``alertstate`` (pending, firing): how many alerts."""

@@ -66,6 +66,7 @@ class Runtime:
             service=settings.service,
             instance=lambda: self.instance.id,
             workers=settings.workers,
+            token=settings.token,
         )
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to

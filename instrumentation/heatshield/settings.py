@@ -80,6 +80,7 @@ class ServiceSettings:
 
     service: str = setting("", "name of this service; OTEL_SERVICE_NAME counts too")
     endpoint: str = setting(DEFAULT_ENDPOINT, "address of the collector")
+    token: str = setting("", "bearer token that the collector requires, if it has one")
     tenant: str = setting("default", "tenant that this service belongs to")
     enabled: bool = setting(True, "false: instrument() does nothing at all")
     enforce: bool = setting(

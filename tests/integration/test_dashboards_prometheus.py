@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from heatshield import names
+from heatshield.cli.local_token import local_token
 from heatshield_dashboards.hot_users import hot_users
 from heatshield_dashboards.provision import Places, as_object, files
 from stickershop.platform import Platform, PlatformSettings
@@ -150,7 +151,11 @@ def canned_exposition():
 
 def ask(method, url, body=None):
     """What an address answers, whatever its status."""
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {local_token(url)}",
+    }
+    request = urllib.request.Request(url, body, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=5) as response:
             return response.read().decode()

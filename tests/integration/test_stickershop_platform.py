@@ -7,6 +7,7 @@ import httpx
 import pytest
 import redis
 
+from heatshield.cli.local_token import local_token
 from heatshield.names import BREAKER_HEADER
 from stickershop import population
 from stickershop.load import LoadSettings, run
@@ -131,7 +132,8 @@ def test_every_service_takes_the_user_from_the_baggage(gateway, collector):
 def test_a_tripped_user_is_refused_at_the_gateway_unretried_and_nobody_else_is(gateway, collector):
     tripped, other = "u-0006", "u-0007"
     entry = {"user": tripped, "service": "shop", "call": "POST /purchases", "issuer": "human:test"}
-    answer = collector.post("/v1/breakers", json=entry)
+    admin = {"Authorization": f"Bearer {local_token(str(collector.base_url))}"}
+    answer = collector.post("/v1/breakers", json=entry, headers=admin)
     assert answer.status_code == 201
     entry_id = answer.json()["id"]
     refused = until(lambda: (found := buy(gateway, tripped, "new-1")).status_code == 503 and found)
@@ -142,7 +144,7 @@ def test_a_tripped_user_is_refused_at_the_gateway_unretried_and_nobody_else_is(g
     assert time.monotonic() - started < 0.5, "a rejection was retried"
     assert buy(gateway, other, "new-1").status_code == 201
     assert send(gateway, tripped).status_code == 202
-    collector.delete(f"/v1/breakers/{entry_id}", params={"by": "test"})
+    collector.delete(f"/v1/breakers/{entry_id}", params={"by": "test"}, headers=admin)
     assert until(lambda: buy(gateway, tripped, "new-1").status_code == 201)
 
 

@@ -7,6 +7,7 @@ import pytest
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import (
     DEFAULT_LEASE_MS,
+    MAX_WORKERS,
     BreakerMode,
     PlatformMode,
     Rejections,
@@ -309,25 +310,50 @@ def test_no_delta_leads_from_another_epoch_the_future_or_the_forgotten_past():
 
 def test_capacity_is_that_of_the_live_instances_of_the_service():
     instances = Instances()
-    assert instances.attend("shop", "a", 4, 0.0)
-    assert instances.attend("shop", "b", 2, 20.0)
-    instances.attend("talk", "c", 8, 20.0)
-    assert list(instances.capacities(LIVE_S).items()) == [("shop", 6), ("talk", 8)]
+
+    def sends(service, instance, workers, now):
+        return instances.attend(service, instance, now, workers=workers, sends_spans=True)
+
+    assert sends("shop", "a", 2, 0.0)
+    assert sends("shop", "b", 2, 20.0)
+    sends("talk", "c", 8, 20.0)
+    assert list(instances.capacities(LIVE_S).items()) == [("shop", 4), ("talk", 8)]
     assert instances.capacities(LIVE_S + 1) == {"shop": 2, "talk": 8}
-    assert not instances.attend("shop", "b", 2, 40.0)
+    assert not sends("shop", "b", 2, 40.0)
     assert [row.instance for row in instances.forget(60.0)] == ["a", "c"]
-    assert instances.attend("shop", "a", 4, 60.0)
+    assert sends("shop", "a", 4, 60.0)
+
+
+def test_no_claim_of_one_moves_the_capacity_far_and_what_sends_no_spans_has_none():
+    """Else a single forged report hides every hot user of a service."""
+    instances = Instances()
+    for name in ("a", "b", "c"):
+        instances.attend("shop", name, 0.0, workers=2, sends_spans=True)
+    for number in range(100):
+        instances.attend("shop", f"forged-{number}", 1.0, workers=MAX_WORKERS)
+    assert instances.capacities(1.0) == {"shop": 6}
+    instances.attend("shop", "a", 2.0, workers=MAX_WORKERS)
+    assert instances.capacities(2.0) == {"shop": 6}
+
+
+def test_instances_that_report_no_workers_count_as_the_others_do_or_as_one():
+    instances = Instances()
+    instances.attend("shop", "stock", 0.0, sends_spans=True)
+    assert instances.capacities(0.0) == {"shop": 1}
+    instances.attend("shop", "ours", 0.0, workers=4)
+    instances.attend("shop", "ours", 0.0, sends_spans=True)
+    assert instances.capacities(0.0) == {"shop": 8}
 
 
 def test_who_has_not_applied_a_version_is_known():
     control = BreakerControl(epoch=1)
-    control.instances.attend("shop", "silent", 1, 0.0)
+    control.instances.attend("shop", "silent", 0.0, workers=1, sends_spans=True)
     control.report(Report("shop", "old", 1, StateVersion(1, 0)), 0.0)
     control.report(Report("shop", "new", 1, StateVersion(1, 1)), 0.0)
-    control.instances.attend("shop", "new", 1, 1.0)
+    control.instances.attend("shop", "new", 1.0, sends_spans=True)
     control.trip(draft(), 0.0, USERS)
     assert {row.instance for row in control.instances.behind(control.at, 1.0)} == {"silent", "old"}
-    assert control.instances.capacities(1.0) == {"shop": len(control.instances.live(1.0))}
+    assert control.instances.capacities(1.0) == {"shop": 2}
     assert len(control.instances.live(1.0)) == 3
 
 

@@ -80,7 +80,7 @@ def test_capacity_is_the_workers_of_live_instances_and_reports_keep_them_alive()
     platform.clock.advance(25)
     platform.breakers.report(Report("shop", "i-1", 6, None, ()))
     platform.breakers.attend("talk", "t-1", 2)
-    assert platform.breakers.capacities() == {"shop": 10.0, "talk": 2.0}
+    assert platform.breakers.capacities() == {"shop": 8.0, "talk": 2.0}
     platform.clock.advance(25)
     assert platform.breakers.capacities() == {"shop": 6.0, "talk": 2.0}
 

@@ -19,7 +19,7 @@ from heatshield_collector.ports import Authenticator, Principal, Scope
 
 __all__ = ["REFUSALS", "SCOPES", "asks", "guard_documentation", "scope_of"]
 
-REFUSALS: Final = documented(_401="not the admin token", _403="not from this machine")
+REFUSALS: Final = documented(_401="not an admin token")
 """How a route that changes something may refuse, for its documentation."""
 
 SCOPES: Final[dict[tuple[str, str], Scope]] = {

@@ -3,20 +3,21 @@
 The stream says ``snapshot``, ``delta`` or ``heartbeat`` (heatshield/contract.py). A change wakes
 each stream, which then looks up what is new since what it last sent; so streams hold no queue, and
 however fast changes come, a slow client gets them as one.
+
+Reading changes nothing: which instances live, and what they can compute, the collector learns from
+their spans and reports.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from heatshield import names
 from heatshield.clock import Clock
 from heatshield.contract import (
     HEARTBEAT_S,
-    MAX_WORKERS,
     ContractError,
     StateVersion,
 )
@@ -31,20 +32,6 @@ LONGEST_WAIT_S: Final = 60.0
 """Seconds a long poll may ask for; proxies cut what is silent for longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """The client, where it names itself: an instance of a service, and how much it does at once."""
-
-    service: Annotated[str, Query(max_length=256)] = ""
-    instance: Annotated[str, Query(max_length=256)] = ""
-    workers: Annotated[int, Query(ge=0, le=MAX_WORKERS)] = 1
-
-    def attend(self, breakers: BreakerService) -> None:
-        """Tell the breakers that this instance lives."""
-        if self.service and self.instance:
-            breakers.attend(self.service, self.instance, self.workers)
-
-
 def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
@@ -56,23 +43,19 @@ def router(ports: Ports) -> APIRouter:
         responses={304: {"description": "still at the version of If-None-Match"}},
     )
     async def get_breakers(
-        client: Annotated[Client, Depends()],
         wait: Annotated[
             float, Query(ge=0, le=LONGEST_WAIT_S, description="long poll: seconds to wait")
         ] = 0.0,
         if_none_match: Annotated[str, Header()] = "",
     ) -> Response:
         """The breaker state, or 304 if it is still the one that `If-None-Match` names."""
-        client.attend(breakers)
         known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
         if wait and breakers.at().etag in known:
             await _changed(breakers, hub, clock, known, wait)
         return _state_unless(known, breakers)
 
     @routes.get(names.BREAKER_STREAM_PATH, status_code=200, response_class=EventStream)
-    async def stream_breakers(
-        client: Annotated[Client, Depends()], request: Request
-    ) -> EventStream:
+    async def stream_breakers(request: Request) -> EventStream:
         """Server-sent events: a snapshot, then deltas; a heartbeat every 2 s.
 
         With a `Last-Event-ID` that is still remembered the first event is the delta from there.
@@ -81,7 +64,7 @@ def router(ports: Ports) -> APIRouter:
             raise HubClosedError("the collector is shutting down")
         waker = Waker(breakers.subscribe, hub.closing.subscribe, clock=clock)
         sent = _version(request.headers.get("last-event-id", ""))
-        return EventStream(_events(breakers, hub, waker, client, sent), waker.close)
+        return EventStream(_events(breakers, hub, waker, sent), waker.close)
 
     return routes
 
@@ -107,11 +90,9 @@ async def _events(
     breakers: BreakerService,
     hub: EventHub,
     waker: Waker,
-    client: Client,
     sent: StateVersion | None,
 ) -> AsyncIterator[bytes]:
     while not hub.closed:
-        client.attend(breakers)
         event, sent = next_event(breakers, sent)
         yield event
         await waker.wait(HEARTBEAT_S)

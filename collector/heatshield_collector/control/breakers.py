@@ -164,11 +164,22 @@ class Breakers:
                 now,
             )
 
-    def attend(self, service: str, instance: str, workers: int, now: Instant | None = None) -> None:
-        """An instance is connected, or sends telemetry; ``now`` is that of a batch."""
+    def attend(
+        self, service: str, instance: str, workers: int | None = None, now: Instant | None = None
+    ) -> None:
+        """An instance sends spans.
+
+        Args:
+            service: its service.
+            instance: its id.
+            workers: how many it has; ``None`` where it does not say.
+            now: the moment of the batch.
+        """
         now = now or self._clock.now()
         with self._lock:
-            arrived = self._control.instances.attend(service, instance, workers, now.monotonic_s)
+            arrived = self._control.instances.attend(
+                service, instance, now.monotonic_s, workers=workers, sends_spans=True
+            )
         if arrived:
             self._arrived(service, instance, workers, now)
 
@@ -183,7 +194,7 @@ class Breakers:
             return self._control.instances.live(now.monotonic_s)
 
     def count_workers(self, now: Instant) -> Mapping[str, float]:
-        """Workers of each service that has live instances; up to a quarter of a second old."""
+        """Workers of each service whose instances send spans; up to a quarter of a second old."""
         if now.monotonic_s - self._counted_s >= CAPACITY_AGE_S:
             with self._lock:
                 workers = self._control.instances.capacities(now.monotonic_s)
@@ -201,7 +212,8 @@ class Breakers:
             return len(self._control.instances.behind(self._control.at, now_s))
 
     def workers_of(self, service: str) -> float | None:
-        """Workers of a service as they were counted last; ``None`` if it has no live instance.
+        """Workers of a service as they were counted last; ``None`` if no live instance sends
+        spans.
 
         Looks at no clock: each batch and each round counts them first, at its own moment.
         """
@@ -212,7 +224,7 @@ class Breakers:
         with self._lock:
             return [(row.key, row.state.value, row.entry) for row in self._control.held]
 
-    def _arrived(self, service: str, instance: str, workers: int, now: Instant) -> None:
+    def _arrived(self, service: str, instance: str, workers: int | None, now: Instant) -> None:
         said = {"service": service, "instance": instance, "workers": workers}
         self._publish("instance", said, now)
 

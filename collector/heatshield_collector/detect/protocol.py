@@ -21,7 +21,7 @@ from heatshield_collector.link import Linked
 __all__ = ["Capacity", "Detector", "Sources"]
 
 Capacity = Callable[[str], float]
-"""The workers of a service, from its live instances."""
+"""The workers of a service, from its live instances that send spans."""
 
 
 @dataclass(frozen=True, slots=True)

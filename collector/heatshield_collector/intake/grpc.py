@@ -7,7 +7,6 @@ compression itself and stops at the message limit while it inflates.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeAlias
-from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -45,7 +44,6 @@ class _Call(Protocol):
     """What is used of gRPC's ``ServicerContext``, which has no types."""
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None: ...
-    def peer(self) -> str: ...
     async def abort(
         self, code: grpc.StatusCode, details: str, trailing_metadata: Sequence[tuple[str, bytes]]
     ) -> None: ...
@@ -59,8 +57,6 @@ _logger = logging.getLogger(__name__)
 class _GrpcCaller:
     """Implements :class:`heatshield_collector.ports.Caller`; looks up only what is asked for."""
 
-    host = None
-
     def __init__(self, context: _Call) -> None:
         self._context = context
 
@@ -68,12 +64,6 @@ class _GrpcCaller:
     def authorization(self) -> str:
         metadata = dict(self._context.invocation_metadata() or ())
         return str(metadata.get("authorization", ""))
-
-    @property
-    def peer(self) -> str | None:
-        """The address in such as ``ipv4:10.1.2.3:5000`` or ``ipv6:[::1]:5000``, percent-encoded."""
-        family, _, address = unquote(self._context.peer()).partition(":")
-        return address.rpartition(":")[0].strip("[]") if family in {"ipv4", "ipv6"} else None
 
 
 class GrpcListener:

@@ -22,7 +22,7 @@ class EventStream:
 
     Args:
         connection: to the collector; the stream gets a socket of its own.
-        query: names the listener: service, instance, workers.
+        query: names the listener: service, instance.
         last: the version held, so that the collector may answer with what is missing only.
         clock: measures the silence.
 

@@ -36,6 +36,7 @@ class Follower:
         service: of this process.
         instance: names this process.
         workers: its capacity.
+        token: that the collector requires, if it does.
 
     Attributes:
         failures: tries in a row that brought no state.
@@ -50,16 +51,16 @@ class Follower:
         service: str,
         instance: Callable[[], str],
         workers: int,
+        token: str = "",
     ) -> None:
         self._table = table
         self._clock = clock
-        self._connection = connection = Connection(endpoint, REQUEST_TIMEOUT_S, clock)
+        self._connection = connection = Connection(endpoint, REQUEST_TIMEOUT_S, clock, token)
         self._reports = Reports(
             connection, table, service=service, instance=instance, workers=workers
         )
         self._service = service
         self._instance = instance
-        self._workers = workers
         self._stream: EventStream | None = None
         self._anchor = self._renewed_at = float("-inf")
         self.failures = 0
@@ -76,11 +77,7 @@ class Follower:
             ContractError: when it sends what no collector sends.
         """
         opened_at = self._clock.monotonic()
-        listener = {
-            "service": self._service,
-            "instance": self._instance(),
-            "workers": str(self._workers),
-        }
+        listener = {"service": self._service, "instance": self._instance()}
         stream = EventStream(self._connection, listener, self._table.at, self._clock)
         self._stream = stream
         try:

@@ -40,6 +40,7 @@ class Watch:
         service: of this process.
         instance: names this process, asked anew after a fork.
         workers: its capacity.
+        token: that the collector requires, if it does.
         chance: uniform random numbers, for the jitter.
     """
 
@@ -52,12 +53,20 @@ class Watch:
         service: str,
         instance: Callable[[], str],
         workers: int,
+        token: str = "",
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._chance = chance
         self._new_follower = partial(
-            Follower, endpoint, table, clock, service=service, instance=instance, workers=workers
+            Follower,
+            endpoint,
+            table,
+            clock,
+            service=service,
+            instance=instance,
+            workers=workers,
+            token=token,
         )
         self._lock = lock()
         self._reset()

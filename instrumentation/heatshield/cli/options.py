@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from heatshield.cli.client import Collector
+from heatshield.cli.local_token import local_token
 from heatshield.settings import ServiceSettings, load
 
 __all__ = [
@@ -34,8 +35,8 @@ Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        help="Admin token of the collector; prefer HEATSHIELD_CLI_ADMIN_TOKEN, which process "
-        "lists do not show.",
+        help="Admin token of the collector, if it is not one of yours on this machine; prefer "
+        "HEATSHIELD_CLI_ADMIN_TOKEN, which process lists do not show.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -50,12 +51,17 @@ class OperatorSettings:
 
     admin_token: str = field(
         default="",
-        metadata={"help": "token that the collector requires to change breakers or the mode"},
+        metadata={
+            "help": "admin token of the collector; by default the one that a collector of this "
+            "user on this machine has left"
+        },
     )
 
 
 def collector(endpoint: str | None, token: str | None = None) -> Collector:
     """Return the collector that flags, environment or file name; the first of them wins.
+
+    It is sent an admin token, or else the one that services send.
 
     Raises:
         SettingsError: if a setting is unknown or of the wrong kind.
@@ -63,7 +69,9 @@ def collector(endpoint: str | None, token: str | None = None) -> Collector:
     """
     settings = load(ServiceSettings, flags={"endpoint": endpoint})
     operator_settings = load(OperatorSettings, "cli", flags={"admin_token": token})
-    return Collector(settings.endpoint, operator_settings.admin_token)
+    endpoint = settings.endpoint
+    admin_token = operator_settings.admin_token or local_token(endpoint)
+    return Collector(endpoint, admin_token or settings.token)
 
 
 def operator() -> str:

@@ -126,13 +126,15 @@ class Connection:
         endpoint: address of the collector, with or without a path that all paths are below.
         timeout_s: for each request, from connecting to the last byte of its answer.
         clock: measures and waits.
+        token: sent as a bearer token with each request, if there is one.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float, clock: Clock) -> None:
+    def __init__(self, endpoint: str, timeout_s: float, clock: Clock, token: str = "") -> None:
         self._endpoint = endpoint
         self._prefix = urlsplit(endpoint).path.rstrip("/")
         self._timeout_s = timeout_s
         self._clock = clock
+        self._own = {"authorization": f"Bearer {token}"} if token else {}
         self._peer: _Peer | None = None
 
     def request(
@@ -162,7 +164,7 @@ class Connection:
             Unreachable: on any failure below HTTP, or if the answer took too long.
         """
         timeout_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
-        asked = _Request(method, self._prefix + path, body, dict(headers or {}))
+        asked = _Request(method, self._prefix + path, body, {**self._own, **(headers or {})})
         kept = self._peer
         try:
             return self._once(asked, Deadline(self._clock, timeout_s, meanwhile))
@@ -200,7 +202,7 @@ class Connection:
             Unreachable: if the collector can't be reached or answers anything but 200.
         """
         timeout_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
-        asked = _Request("GET", self._prefix + path, None, dict(headers))
+        asked = _Request("GET", self._prefix + path, None, {**self._own, **headers})
         peer = _Peer(address_of(self._endpoint))
         try:
             response = peer.ask(asked, Deadline(self._clock, timeout_s))

@@ -64,7 +64,9 @@ class Sender:
         self._stopping = stopping
         self._draining = draining
         self._chance = chance
-        self._connection = Connection(settings.endpoint, settings.export_timeout_s, clock)
+        self._connection = Connection(
+            settings.endpoint, settings.export_timeout_s, clock, settings.token
+        )
         self._reachability = Reachability(settings.endpoint, clock)
         self._backlog: deque[tuple[Payload, bool]] = deque()
         self._bytes = 0

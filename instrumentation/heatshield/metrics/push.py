@@ -48,7 +48,9 @@ class Push:
         self._collect = _own if settings.user_key else REGISTRY.collect
         self._start_ns = clock.time_ns()
         self._fresh_ns = 0
-        self._connection = Connection(settings.endpoint, settings.export_timeout_s, clock)
+        self._connection = Connection(
+            settings.endpoint, settings.export_timeout_s, clock, settings.token
+        )
 
     def send(self, timeout_s: float | None = None) -> None:
         """Send a snapshot."""

@@ -1,5 +1,7 @@
 """Every route of the API and every method of gRPC asks the authenticator, before anything else."""
 
+from contextlib import suppress
+
 import grpc
 import pytest
 from listeners import grpc_listener, loop_thread
@@ -7,8 +9,9 @@ from recording_committer import RecordingCommitter
 from starlette.routing import Route
 
 from heatshield.call_key import DEFAULT_TENANT
+from heatshield.settings import SettingsError
 from heatshield_collector.api.scopes import scope_of
-from heatshield_collector.authenticator import AdminTokenAuthenticator
+from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
 from heatshield_collector.intake.grpc import GRPC_SERVICES
 from heatshield_collector.intake.http import routes
 from heatshield_collector.ports import (
@@ -18,6 +21,7 @@ from heatshield_collector.ports import (
     Scope,
     UnauthenticatedError,
 )
+from heatshield_collector.settings import CollectorSettings
 
 from .conftest import Face
 
@@ -133,12 +137,59 @@ def test_every_method_of_grpc_asks_and_refuses(error, code):
     assert committer.payloads == []
 
 
-def test_without_a_token_every_caller_may_do_all_but_control():
-    class Far:
-        authorization, peer, host = "", "10.1.2.3", "collector"
+class Bearing:
+    """A caller with an ``Authorization`` header."""
 
-    authenticator = AdminTokenAuthenticator()
-    principal = authenticator.authenticate(Far(), Scope.INGEST)
+    def __init__(self, authorization=""):
+        self.authorization = authorization
+
+
+def may(authenticator, authorization):
+    """The scopes that the authenticator lets such a caller use."""
+    allowed = set()
+    for scope in Scope:
+        with suppress(AccessError):
+            authenticator.authenticate(Bearing(authorization), scope)
+            allowed.add(scope)
+    return allowed
+
+
+def test_without_a_token_every_caller_may_do_all_but_control():
+    authenticator = AdminTokenAuthenticator("", "left")
+    principal = authenticator.authenticate(Bearing(), Scope.INGEST)
     assert principal == Principal(DEFAULT_TENANT, frozenset(Scope) - {Scope.CONTROL})
-    with pytest.raises(ForbiddenError):
-        authenticator.authenticate(Far(), Scope.CONTROL)
+    assert may(authenticator, "") == set(Scope) - {Scope.CONTROL}
+    assert may(authenticator, "Bearer left") == set(Scope)
+    assert may(AdminTokenAuthenticator(), "Bearer ") == set(Scope) - {Scope.CONTROL}
+
+
+def test_with_a_token_callers_need_it_for_all_but_health_and_admins_may_do_everything():
+    authenticator = AdminTokenAuthenticator("set", "left", token="all")  # noqa: S106
+    assert may(authenticator, "") == may(authenticator, "Bearer wrong") == {Scope.HEALTH}
+    assert may(authenticator, "Basic all") == {Scope.HEALTH}
+    assert may(authenticator, "Bearer all") == set(Scope) - {Scope.CONTROL}
+    assert may(authenticator, "Bearer set") == may(authenticator, "bearer left") == set(Scope)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"http": "0.0.0.0:4318"},
+        {"http": ":4318"},
+        {"http": "[::]:4318"},
+        {"http": "10.0.0.7:4318"},
+        {"http": "collector.internal:4318", "admin_token": "of an admin"},
+        {"grpc": "0.0.0.0:4317"},
+    ],
+)
+def test_beyond_loopback_a_collector_needs_a_token_and_says_how_to_make_one(settings):
+    with pytest.raises(SettingsError, match=r"openssl rand -hex 32.*HEATSHIELD_COLLECTOR_TOKEN"):
+        check_reach(CollectorSettings(**settings))
+    check_reach(CollectorSettings(**settings, token="of callers"))  # noqa: S106
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"http": "localhost:1", "grpc": "off"}, {"http": "[::1]:1", "grpc": "[::1]:2"}]
+)
+def test_on_loopback_a_collector_starts_without_ceremony(settings):
+    check_reach(CollectorSettings(**settings))

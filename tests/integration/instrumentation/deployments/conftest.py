@@ -199,7 +199,7 @@ def instances(collector):
     """Instance ids: of those that follow breakers, with their workers; of those with such spans."""
 
     def found(span_name):
-        following = {query["instance"]: int(query["workers"]) for query, _ in collector.listeners}
+        following = {report["instance"]: report["workers"] for _, report in collector.reports}
         of_spans = {r["service.instance.id"] for r, s in collector.spans if s.name == span_name}
         return following, of_spans
 
