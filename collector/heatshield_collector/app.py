@@ -156,7 +156,7 @@ class Collector:
     def _show_metrics(self) -> None:
         metrics = self._core.metrics
         metrics.gauge(names.COMMIT_QUEUE_BYTES, lambda: self._pipeline.queued_bytes)
-        metrics.gauge(names.STORE_BYTES, lambda: self._store.used_bytes())
+        metrics.gauge(names.STORE_BYTES, self._store.used_bytes)
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
         metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.analysis.dropped)
         metrics.causes(

@@ -133,7 +133,7 @@ def test_every_route_answers_whatever_was_sent(fed, path) -> None:
 
 @pytest.mark.parametrize("bad", ["\\ud800", "a\\udc00\\ud800b"])
 def test_a_lone_surrogate_in_a_report_breaks_nothing(fed, bad) -> None:
-    row = {name: "~" for name in ("id", "user", "service", "call")} | {"count": 3}
+    row = dict.fromkeys(("id", "user", "service", "call"), "~") | {"count": 3}
     report = {"service": "~", "instance": "~", "workers": 1, "rejected": [row]}
     status, body = ask(
         fed, "POST", "/v1/breakers/report", json.dumps(report).replace("~", bad).encode()

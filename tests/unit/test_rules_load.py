@@ -105,8 +105,9 @@ def test_a_file_that_is_not_there_is_a_rule_error(tmp_path):
 
 
 def test_the_shipped_rules_load_and_read_the_findings():
-    (group,) = load_file(SHIPPED_RULES)
-    (hot,) = group.rules
+    group, itself = load_file(SHIPPED_RULES)
+    (hot,), (failing,) = group.rules, itself.rules
+    assert failing.name == "RuleFailing"
     assert (hot.name, group.interval_s, hot.for_s) == ("HotUser", 0.25, 0.0)
     assert names.FINDING in hot.text
 
