@@ -106,12 +106,33 @@ def run(absent, code, *arguments, cwd):
 
 def test_a_service_is_instrumented(absent, tmp_path):
     done = run(absent, PLAIN_ONLY + INSTRUMENT, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("heatshield: telemetry does not reach the collector")
+    assert len(done.stderr.splitlines()) == 1
     states = dict(line.split("=") for line in done.stdout.split())
     theirs = {one.name for one in CATALOGUE if one.distribution is not None}
     assert {states.pop(name) for name in theirs} == {"absent"}
     assert states.pop("logging") == "active"
     assert set(states.values()) <= {"active", "ready"}, "what is Python's own is there"
+
+
+def test_a_library_that_is_too_old_is_called_failed_and_works_as_before(absent, tmp_path):
+    """It is there and can't be patched: it must not look as if it only was not imported yet."""
+    (tmp_path / "psycopg").mkdir()
+    (tmp_path / "psycopg" / "__init__.py").write_text("version = '2'\n")
+    absent = ",".join(name for name in absent.split(",") if name.partition(".")[0] != "psycopg")
+    code = """
+import heatshield
+heatshield.instrument(service="shop")
+import psycopg
+print(psycopg.version, heatshield.status()["integrations"]["psycopg"])
+heatshield.shutdown()
+"""
+    done = run(absent, PLAIN_ONLY + code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 failed: ")
+    assert "psycopg._cursor_base" in done.stdout
+    assert "heatshield could not install psycopg" in done.stderr
 
 
 def test_a_service_is_run_without_the_command_line_s_extra(absent, tmp_path):

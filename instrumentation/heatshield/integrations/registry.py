@@ -83,13 +83,20 @@ def _try(integration: Integration, step: str, *arguments: Services) -> str:
     try:
         module = importlib.import_module(f"heatshield.integrations.{integration.path}")
         getattr(module, step)(*arguments)
-    except ModuleNotFoundError:
-        return ABSENT
-    except Exception as error:
-        COUNTERS.error(integration.name)
-        _LOGGER.warning("heatshield could not %s %s", step, integration.name, exc_info=True)
-        return f"failed: {error!r}"
+    except ModuleNotFoundError as error:
+        if error.name in {name.partition(".")[0] for name in integration.modules}:
+            return ABSENT
+        return _failed(integration, step, error)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the service goes on
+        return _failed(integration, step, error)
     return ACTIVE
+
+
+def _failed(integration: Integration, step: str, error: Exception) -> str:
+    """A library that is there lacks what the integration patches: say so, it is not traced."""
+    COUNTERS.error(integration.name)
+    _LOGGER.warning("heatshield could not %s %s", step, integration.name, exc_info=error)
+    return f"failed: {error!r}"
 
 
 def _without(integration: Integration) -> str:

@@ -16,7 +16,7 @@ from grpc.aio import _channel as aio_channel
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.patches import Patches
-from heatshield.integrations.rpc.grpc_calls import at_once, name_of
+from heatshield.integrations.rpc.grpc_calls import at_once, name_of, target_of
 from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.resilience.downstream import DOWNSTREAM, Begun
@@ -137,8 +137,7 @@ def _starting(stub_class: type) -> Callable[[Call], Call]:
 
 @fail_open(NAME, "")
 def _peer(stub: Any) -> str:
-    target = getattr(stub, "_target", None) or stub._channel.target  # noqa: SLF001  # no public name
-    return target.decode("ascii", "replace") if isinstance(target, bytes) else str(target)
+    return target_of(stub)
 
 
 @fail_open(NAME, "")

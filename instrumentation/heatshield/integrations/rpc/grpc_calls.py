@@ -29,6 +29,7 @@ __all__ = [
     "name_of",
     "number_of",
     "server_of",
+    "target_of",
 ]
 
 CANCELLED: Final = 1
@@ -78,10 +79,17 @@ def attributes_for(call: str) -> dict[str, Any]:
     return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
 
 
+def target_of(stub: Any) -> str:
+    """Whom a channel's method calls, as the channel was told."""
+    target = getattr(stub, "_target", None) or stub._channel.target  # noqa: SLF001  # no public name
+    if callable(target):  # before grpcio 1.7x
+        target = target()
+    return target.decode("ascii", "replace") if isinstance(target, bytes) else str(target)
+
+
 def server_of(stub: Any) -> dict[str, Any]:
     """The attributes that name whom a channel's method calls."""
-    target = getattr(stub, "_target", None) or stub._channel.target  # noqa: SLF001  # no public name
-    text = target.decode("ascii", "replace") if isinstance(target, bytes) else str(target)
+    text = target_of(stub)
     address = text.rpartition("/")[2] if "//" in text else _SCHEME.sub("", text)
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
