@@ -33,6 +33,8 @@ class Integration(NamedTuple):
 CATALOGUE: Final = (
     Integration("processes.exec", ("os",), None),
     Integration("processes.multiprocessing", ("multiprocessing.util",), None),
+    Integration("processes.threading", ("threading",), None),
+    Integration("processes.concurrent_futures", ("concurrent.futures.thread",), None),
     Integration("processes.billiard", ("billiard.pool",), "billiard"),
     Integration("processes.gunicorn", ("gunicorn.workers.base",), "gunicorn"),
     Integration("processes.uvicorn", ("uvicorn.server",), "uvicorn"),
