@@ -62,6 +62,7 @@ CATALOGUE: Final = (
     Integration("databases.sqlite3", ("sqlite3",), None),
     Integration("databases.pymongo", ("pymongo",), "pymongo"),
     Integration("messaging.celery", ("celery.app.base",), "celery"),
+    Integration("messaging.rq", ("rq",), "rq"),
     Integration("messaging.confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
     Integration("messaging.aiokafka", ("aiokafka",), "aiokafka"),
     Integration("tracers.zipkin", ("py_zipkin.zipkin",), "py-zipkin"),
