@@ -41,6 +41,7 @@ CATALOGUE: Final = (
     Integration("servers.starlette", ("starlette.applications",), "starlette"),
     Integration("servers.fastapi", ("fastapi.applications",), "fastapi"),
     Integration("servers.flask", ("flask.app",), "flask"),
+    Integration("servers.flask_login", ("flask_login",), "Flask-Login"),
     Integration(
         "servers.django", ("django.core.handlers.wsgi", "django.core.handlers.asgi"), "django"
     ),
