@@ -16,8 +16,8 @@ from heatshield.identity.acting_user import ActingUser
 from heatshield.identity.pseudonym import Alias
 
 __all__ = [
-    "GUARD_KEY", "REQUEST_KEY", "Request", "call_in", "latest", "request_in", "with_guard",
-    "with_request",
+    "GUARD_KEY", "REQUEST_KEY", "Request", "call_in", "forget", "latest", "request_in",
+    "with_guard", "with_request",
 ]  # fmt: skip
 
 REQUEST_KEY: Final = create_key("heatshield-request")
@@ -68,6 +68,12 @@ def latest() -> Request | None:
     Servers write lines about a request, such as its access log, after its context has ended.
     """
     return _latest.get()
+
+
+def forget(request: Request) -> None:
+    """Have a request be no longer the latest of this thread, which goes on to other work."""
+    if _latest.get() is request:
+        _latest.set(None)
 
 
 def request_in(context: Context | None = None) -> Request | None:

@@ -33,12 +33,15 @@ class Integration(NamedTuple):
 CATALOGUE: Final = (
     Integration("processes.exec", ("os",), None),
     Integration("processes.multiprocessing", ("multiprocessing.util",), None),
+    Integration("processes.threading", ("threading",), None),
+    Integration("processes.concurrent_futures", ("concurrent.futures.thread",), None),
     Integration("processes.billiard", ("billiard.pool",), "billiard"),
     Integration("processes.gunicorn", ("gunicorn.workers.base",), "gunicorn"),
     Integration("processes.uvicorn", ("uvicorn.server",), "uvicorn"),
     Integration("servers.starlette", ("starlette.applications",), "starlette"),
     Integration("servers.fastapi", ("fastapi.applications",), "fastapi"),
     Integration("servers.flask", ("flask.app",), "flask"),
+    Integration("servers.flask_login", ("flask_login",), "Flask-Login"),
     Integration(
         "servers.django", ("django.core.handlers.wsgi", "django.core.handlers.asgi"), "django"
     ),
@@ -60,6 +63,7 @@ CATALOGUE: Final = (
     Integration("databases.sqlite3", ("sqlite3",), None),
     Integration("databases.pymongo", ("pymongo",), "pymongo"),
     Integration("messaging.celery", ("celery.app.base",), "celery"),
+    Integration("messaging.rq", ("rq",), "rq"),
     Integration("messaging.confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
     Integration("messaging.aiokafka", ("aiokafka",), "aiokafka"),
     Integration("tracers.zipkin", ("py_zipkin.zipkin",), "py-zipkin"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from heatshield.counters import fail_open
 from heatshield.integrations.admission import Refusal
 from heatshield.integrations.patches import Original, Patches, Wrapper
+from heatshield.integrations.servers.flask_login import logged_in
 from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import KEY, RequestLifecycle, ServerRequest
 from heatshield.integrations.servers.wsgi import (
@@ -47,7 +48,8 @@ def install(services: Services) -> None:
     entering = _entering(ServerMiddleware(lifecycle, services))
     _PATCHES.wrap(Flask, "__call__", entering)
     _PATCHES.wrap(Flask, "wsgi_app", entering)  # what a middleware may have been given
-    _PATCHES.wrap(Flask, "dispatch_request", _dispatching(lifecycle))
+    asks_user = services.settings.user_scope
+    _PATCHES.wrap(Flask, "dispatch_request", _dispatching(lifecycle, asks_user=asks_user))
     _PATCHES.wrap(Flask, "handle_user_exception", _handling_user_exception)
     _PATCHES.wrap(Flask, "handle_exception", _handling_exception(lifecycle))
     _PATCHES.wrap(BaseWSGIServer, "serve_forever", _serving_forever(services))
@@ -75,12 +77,12 @@ def _entering(middleware: ServerMiddleware) -> Wrapper:
     return wrap
 
 
-def _dispatching(lifecycle: RequestLifecycle) -> Wrapper:
+def _dispatching(lifecycle: RequestLifecycle, *, asks_user: bool) -> Wrapper:
     def wrap(original: Original) -> Original:
         @wraps(original)
         def dispatch_request(app: "Flask", *args: object) -> object:
             __traceback_hide__ = True  # for Werkzeug's debugger
-            refusal = _admit(lifecycle)
+            refusal = _admit(lifecycle, asks_user=asks_user)
             answer = None if refusal is None else _answered(app, refusal)
             return original(app, *args) if answer is None else answer
 
@@ -90,7 +92,7 @@ def _dispatching(lifecycle: RequestLifecycle) -> Wrapper:
 
 
 @fail_open(NAME, None)
-def _admit(lifecycle: RequestLifecycle) -> Refusal | None:
+def _admit(lifecycle: RequestLifecycle, *, asks_user: bool) -> Refusal | None:
     from flask import request as proxy
 
     # A proxy looks the request up each time; typed as the request, it does not show its own method.
@@ -107,7 +109,8 @@ def _admit(lifecycle: RequestLifecycle) -> Refusal | None:
         lifecycle.no_route(served)
         return None
     parameters = request.view_args or {}
-    return lifecycle.admit(served, str(request.url_rule.rule), parameters, request.remote_user)
+    user = (request.remote_user or logged_in()) if asks_user else None
+    return lifecycle.admit(served, str(request.url_rule.rule), parameters, user)
 
 
 def _handling_user_exception(original: Original) -> Original:
