@@ -52,6 +52,11 @@ log_lists = st.lists(
             "body": texts,
             "service": names,
             "span_id": st.none() | names,
+            "attributes": st.dictionaries(
+                texts | st.sampled_from(["exception.type", "exception.message", "order"]),
+                texts | st.integers() | st.lists(texts, max_size=2),
+                max_size=4,
+            ),
         }
     ),
     max_size=12,

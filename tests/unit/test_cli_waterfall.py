@@ -33,14 +33,14 @@ def span(span_id, depth=0, *, start_ms=0, duration_ms=10, **fields):
     }
 
 
-def log(body, span_id=None, *, at_ms=0, severity="INFO"):
+def log(body, span_id=None, *, at_ms=0, severity="INFO", **attributes):
     return {
         "time_ns": START_NS + at_ms * MS,
         "severity": severity,
         "body": body,
         "service": "shop",
         "span_id": span_id,
-        "attributes": {},
+        "attributes": {name.replace("__", "."): value for name, value in attributes.items()},
     }
 
 
@@ -222,3 +222,31 @@ def test_a_deep_request_fits_any_terminal(width):
 
 def test_a_request_without_spans_shows_its_head():
     assert any("ab" * 16 in line for line in rendered(linked([])))
+
+
+def test_a_log_shows_its_exception_and_no_newline_at_its_end():
+    failed = log(
+        "Exception in ASGI application\n", "root", severity="ERROR", exception__type="ValueError",
+        exception__message="no such sticker\nat all", exception__stacktrace="Traceback ...",
+        code__line__number=7, thread__name="MainThread",
+    )  # fmt: skip
+    output = rendered(linked([span("root")], [failed]))
+    at = output.index(line_of(output, "Exception in ASGI application"))
+    assert output[at].endswith(" ERROR Exception in ASGI application")
+    assert output[at + 1].strip() == "✗ ValueError: no such sticker"
+    assert "MainThread" not in "".join(output)
+
+
+def test_a_log_whose_exception_is_a_rendered_stack_shows_its_last_line():
+    failed = log("failed", "root", exception__stacktrace="Traceback ...\nKeyError: 'cat'\n")
+    assert line_of(rendered(linked([span("root")], [failed])), "✗").strip() == "✗ KeyError: 'cat'"
+
+
+@pytest.mark.parametrize("width", [100, 50])
+def test_a_log_shows_its_fields_beside_it_or_beneath(width):
+    placed = log("order placed", "root", order=17, shop="berlin", note="two\nlines")
+    output = rendered(linked([span("root")], [placed]), width)
+    assert line_of(output, "order placed")
+    assert "order=17 shop=berlin note=two\\nlines" in line_of(output, "order=17")
+    assert (line_of(output, "order placed") == line_of(output, "order=17")) == (width == 100)
+    assert all(len(line) <= width for line in output)

@@ -5,7 +5,9 @@
     gateway POST /purchases/{user}       ████████████████████████   1.24 s    2.1 ms
       shop  POST /purchases/{user}        ██████████████████████    1.20 s  310.0 ms
         shop SADD                                  ████████████   890.0 ms  890.0 ms   20,000
-        · 12:00:00.123 INFO ownership refreshed
+        · 12:00:00.123 INFO ownership refreshed  stickers=20000
+        · 12:00:00.456 ERROR Exception in ASGI application
+          ✗ ValueError: no such sticker
 """
 
 from collections.abc import Iterator
@@ -33,6 +35,11 @@ MIN_BAR_WIDTH: Final = 8
 MAX_INDENT: Final = 12
 """Levels of indentation at most: more would leave no room for names."""
 
+NOT_FIELDS: Final = (
+    "code.", "exception.", "thread.", "process.", "telemetry.", "log.", "heatshield.", "enduser.",
+)  # fmt: skip
+"""How attributes of a log begin that are not the service's own fields."""
+
 EIGHTHS: Final = "▏▎▍▌▋▊▉█"
 """Blocks that fill one to eight eighths of a cell from the left."""
 
@@ -57,7 +64,7 @@ class Waterfall:
         yield columns.heading()
         for line in lines(spans, logs):
             if isinstance(line, LogLine):
-                yield _log(line, options.max_width)
+                yield from _log(line, options.max_width)
                 continue
             drawn = bar(
                 line.span["start_ns"] - start_ns,
@@ -169,20 +176,50 @@ def _notes(line: SpanLine, user: str | None) -> Iterator[Text]:
     if span["rejected"]:
         yield text(f"{indent}⊘ rejected by breaker {span['rejected']}", "yellow")
     if is_error(span):
-        yield text(f"{indent}✗ {span['status_message'] or 'error'}", "red")
+        yield text(f"{indent}✗ {span['status_message'].strip() or 'error'}", "red")
     if span["user"] and span["user"] != user:
         yield text(f"{indent}user {span['user']}", "dim")
 
 
-def _log(line: LogLine, width: int) -> Text:
+def _log(line: LogLine, width: int) -> Iterator[Text]:
+    """A log record in one line, its fields beside it or beneath, and what the exception says."""
     log: Log = line.log
-    shown = Text("  " * min(line.depth, MAX_INDENT) + "· ", style="dim", no_wrap=True)
+    indent = "  " * min(line.depth, MAX_INDENT)
+    shown = Text(indent + "· ", style="dim", no_wrap=True)
     shown.append(clock_time(log["time_ns"]))
     severity = log["severity"].upper()
     shown.append(f" {safe(severity)}", style=_severity_style(severity))
-    shown.append(f" {safe(log['body'])}")
+    shown.append(f" {safe(log['body'].strip())}")
+    fields = " ".join(f"{safe(name)}={safe(value)}" for name, value in _fields(log))
+    beside = len(shown) + 2 + len(fields) <= width
+    if fields and beside:
+        shown.append(f"  {fields}")
     shown.truncate(width, overflow="ellipsis")
-    return shown
+    yield shown
+    if fields and not beside:
+        beneath = Text(f"{indent}  {fields}", style="dim", no_wrap=True)
+        beneath.truncate(width, overflow="ellipsis")
+        yield beneath
+    if failure := _failure(log):
+        yield text(f"{indent}  ✗ {failure}", "red")
+
+
+def _fields(log: Log) -> Iterator[tuple[str, object]]:
+    """What the service said beside the text."""
+    for name, value in log["attributes"].items():
+        if not name.startswith(NOT_FIELDS):
+            yield name, value
+
+
+def _failure(log: Log) -> str:
+    """The exception of a log record and the first line of its message; empty if there is none."""
+    kind, message, stack = (
+        str(log["attributes"].get(f"exception.{part}") or "").strip()
+        for part in ("type", "message", "stacktrace")
+    )
+    if not kind and not message:
+        return stack.rpartition("\n")[2]
+    return ": ".join(part for part in (kind, message.partition("\n")[0]) if part)
 
 
 def _severity_style(severity: str) -> str:

@@ -12,7 +12,7 @@ from heatshield.export.protobuf import DOUBLE, length, message, text, varint
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.values import plain
 
-__all__ = ["OF_EVENT", "OF_LINK", "OF_LOG", "OF_RESOURCE", "OF_SPAN", "forget", "keep"]
+__all__ = ["NAMES", "OF_EVENT", "OF_LINK", "OF_LOG", "OF_RESOURCE", "OF_SPAN", "forget", "keep"]
 
 K = TypeVar("K")
 
@@ -63,6 +63,7 @@ class Pairs:
         """Write everything anew: it is to be redacted otherwise."""
         self._texts.clear()
         self._integers.clear()
+        self._keys.clear()
 
     def _integer(self, key: str, value: int) -> bytes:
         found = self._pair(key, _any(SANITIZER.shown(key, value)))
@@ -73,7 +74,7 @@ class Pairs:
     def _pair(self, key: str, value: bytes) -> bytes:
         name = self._keys.get(key)
         if name is None:
-            name = text(b"\x0a", key if type(key) is str else str(key))  # key
+            name = text(b"\x0a", SANITIZER.name(str(key)))  # key
             keep(self._keys, key, name)
         size = length(len(value))
         return (
@@ -149,7 +150,12 @@ OF_RESOURCE: Final = Pairs(b"\x0a")
 """Of values that are mappings, too: field 1."""
 
 
+NAMES: Final[dict[str, bytes]] = {}
+"""Names of spans, encoded."""
+
+
 def forget() -> None:
     """Keep nothing of what was written by other settings."""
+    NAMES.clear()
     for pairs in (OF_SPAN, OF_LOG, OF_EVENT, OF_LINK, OF_RESOURCE):
         pairs.forget()

@@ -5,6 +5,7 @@ the user) is made plain or read on the caller's thread. Everything else waits fo
 """
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,10 @@ def event_of(
         if (type(value) is not str or len(value) > MAX_TEXT) and type(value) not in _UNCHANGING:
             fields = [(name, plain(value)) for name, value in fields[:MAX_ATTRIBUTES]]
             break
+    handled = error or sys.exc_info()[1]
+    if isinstance(handled, BaseException):
+        said = SANITIZER.quoting(said, handled)
+        fields = [(name, _quoting(value, handled)) for name, value in fields]
     if len(said) > MAX_BODY_LENGTH:
         said = said[:MAX_BODY_LENGTH]
     context = get_current()
@@ -192,6 +197,10 @@ def event_of(
         LogEvent,
         (site, written_s, said, fields, thread, details, trace_id, span_id, user, masking),
     )
+
+
+def _quoting(value: object, error: BaseException) -> object:
+    return SANITIZER.quoting(value, error) if type(value) is str else value
 
 
 def suppression(site: Site | None, records: int) -> LogEvent:

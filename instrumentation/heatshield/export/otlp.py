@@ -12,11 +12,19 @@ from typing import Final, TypeVar
 from opentelemetry.trace import SpanKind, StatusCode
 
 from heatshield.context.request import Request
-from heatshield.export.attributes import OF_EVENT, OF_LINK, OF_LOG, OF_RESOURCE, OF_SPAN, keep
+from heatshield.export.attributes import (
+    NAMES,
+    OF_EVENT,
+    OF_LINK,
+    OF_LOG,
+    OF_RESOURCE,
+    OF_SPAN,
+    keep,
+)
 from heatshield.export.logs import LogEvent
 from heatshield.export.protobuf import FIXED64, length, message, text, varint
 from heatshield.names import CALL, ENDUSER_ID, USER_SOURCE
-from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.sanitize.sanitizer import OURS, SANITIZER
 from heatshield.tracing.span import ENTRY_KINDS, Span
 from heatshield.tracing.span_records import Event, Link, Scope
 from heatshield.tracing.values import Plain, plain
@@ -37,13 +45,11 @@ _KINDS: Final = {kind: b"\x30" + bytes([kind.value + 1]) for kind in SpanKind}  
 
 _UNSET: Final = StatusCode.UNSET
 
-_NAMES: Final[dict[str, bytes]] = {}
-"""Names of spans, encoded."""
 
-
-def _name(name: str) -> bytes:
-    encoded = text(b"\x2a", name)  # name
-    keep(_NAMES, name, encoded)
+def _name(name: str, scope: Scope) -> bytes:
+    shown = name if scope.name.startswith(OURS) else SANITIZER.name(name)
+    encoded = text(b"\x2a", shown)  # name
+    keep(NAMES, name, encoded)
     return encoded
 
 
@@ -76,7 +82,7 @@ def _request(by_scope: Mapping[Scope, list[bytes]], resource: Mapping[str, Plain
     OF_RESOURCE.write(resource, own)  # attributes
     parts = [message(b"\x0a", own)]  # resource
     for scope, records in by_scope.items():
-        said = [text(b"\x0a", scope.name)]  # name
+        said = [text(b"\x0a", SANITIZER.name(scope.name))]  # name
         if scope.version:
             said.append(text(b"\x12", scope.version))  # version
         of_scope = [message(b"\x0a", said), *records]  # scope
@@ -94,9 +100,9 @@ def _span(span: Span) -> bytes:
     if span.parent_id:
         parts.append(b"\x22\x08" + span.parent_id.to_bytes(8, "big"))  # parent_span_id
     if span.trace_state:
-        parts.append(text(b"\x1a", SANITIZER.masked(span.trace_state, span.request)))  # trace_state
+        parts.append(text(b"\x1a", SANITIZER.text(span.trace_state, span.request)))  # trace_state
     name = SANITIZER.name_of(span) if SANITIZER.masking else span.name
-    parts.append(_NAMES.get(name) or _name(name))
+    parts.append(NAMES.get(name) or _name(name, span.instrumentation_scope))
     parts.append(_KINDS[span.kind])
     # start_time_unix_nano, end_time_unix_nano
     parts.append(_TIMES(0x39, max(0, span.start_time), 0x41, max(0, span.end_time)))
@@ -132,7 +138,10 @@ def _rest(span: Span, parts: list[bytes]) -> None:
     if span.status_code is not _UNSET:
         said = []
         if span.status_description:
-            described = SANITIZER.text(str(plain(span.status_description)), request)
+            described = str(plain(span.status_description))
+            for event in span.events:
+                described = SANITIZER.without_message(described, event.attributes)
+            described = SANITIZER.text(described, request)
             said.append(text(b"\x12", described))  # message
         said.append(b"\x18" + bytes([span.status_code.value]))  # code
         parts.append(message(b"\x7a", said))  # status
@@ -141,7 +150,7 @@ def _rest(span: Span, parts: list[bytes]) -> None:
 def _event(event: Event, request: Request | None) -> bytes:
     name = SANITIZER.text(event.name, request)
     parts = [b"\x09", FIXED64(max(0, event.timestamp)), text(b"\x12", name)]
-    OF_EVENT.write(SANITIZER.attributes(event.attributes, request), parts)  # attributes
+    OF_EVENT.write(SANITIZER.noted(event.attributes, request), parts)  # attributes
     return message(b"\x5a", parts)  # events
 
 
@@ -168,13 +177,15 @@ def encode_logs(events: Iterable[LogEvent], resource: Mapping[str, str | int]) -
 
 def _log(event: LogEvent) -> bytes:
     at = FIXED64(max(0, event.time_ns))
+    attributes = event.attributes
+    body = SANITIZER.without_message(event.body, attributes)
     parts = [
         b"\x09", at,  # time_unix_nano
         b"\x10", bytes([event.severity]),  # severity_number
         text(b"\x1a", event.severity_text),  # severity_text
-        message(b"\x2a", [text(b"\x0a", SANITIZER.text(event.body))]),  # body
+        message(b"\x2a", [text(b"\x0a", SANITIZER.text(body))]),  # body
     ]  # fmt: skip
-    OF_LOG.write(SANITIZER.attributes(event.attributes, event.masking), parts)  # attributes
+    OF_LOG.write(SANITIZER.noted(attributes, event.masking), parts)  # attributes
     if event.user is not None:
         parts.append(OF_LOG.text(ENDUSER_ID, event.user))
     if event.trace_id:

@@ -1,8 +1,9 @@
 """What is never sent of headers, addresses and texts: passwords, tokens, sessions. Pure.
 
-Names decide, as values of secrets look like any other; a few kinds of values are known by
-themselves (bearer tokens, JWTs). OpenTelemetry's conventions ask for four parameters of signed
-addresses to be redacted and write ``REDACTED``; the other names are those that Sentry's and
+Names decide, as values of secrets look like any other; where texts assign them is known by
+:mod:`heatshield.sanitize.assignments`. A few kinds of values are known by themselves
+(:mod:`heatshield.sanitize.token_formats`). OpenTelemetry's conventions ask for four parameters of
+signed addresses to be redacted and write ``REDACTED``; the other names are those that Sentry's and
 Datadog's scrubbers know. A name is compared without case, ``-`` and ``_``.
 """
 
@@ -13,9 +14,15 @@ from re import Match
 from typing import Final
 from urllib.parse import unquote_plus
 
-__all__ = ["REDACTED", "Redaction"]
+from heatshield.sanitize.assignments import without_assigned
+from heatshield.sanitize.token_formats import (
+    LEAST_CARD,
+    REDACTED,
+    is_card_number,
+    without_known_tokens,
+)
 
-REDACTED: Final = "REDACTED"
+__all__ = ["REDACTED", "Redaction"]
 
 HEADERS: Final = frozenset(
     {
@@ -39,7 +46,8 @@ SECRETS: Final = HEADERS | {
 
 ENDINGS: Final = (
     "password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "secretkey",
-    "privatekey", "signature", "credential", "credentials", "sessionid", "cookie",
+    "privatekey", "signature", "credential", "credentials", "sessionid", "cookie", "passcode",
+    "accountkey", "encryptionkey", "signingkey", "authkey", "masterkey", "secretkeybase",
 )  # fmt: skip
 """``user_password``, ``client_secret``, ``refresh_token``, ``X-Amz-Signature``."""
 
@@ -59,19 +67,35 @@ NOT_SECRETS: Final = frozenset({"nextpagetoken", "pagetoken", "continuationtoken
 URL_QUERY: Final = "url.query"
 """The attribute that has a query without its question mark."""
 
+STATEMENTS: Final = frozenset({"db.statement", "db.query.text"})
+"""Attributes that hold statements, where a name that follows another one is a column's."""
+
 MAX_NAME_LENGTH: Final = 64
 """Characters of a parameter's or field's name that are looked at."""
 
 MARKS: Final = (
-    "cookie", "authorization", "bearer ", "basic ", "digest ", "negotiate ", "pass", "pwd",
+    "pass", "pw", "secret", "token", "key", "auth", "cookie", "session", "cred", "bearer ",
+    "basic ", "digest ", "negotiate ", "sig", "srf", "hmac", "jwt", "cert", "sid", "pin", "otp",
+    "mfa", "cvv", "cvc", "card", "accessid", "--",
 )  # fmt: skip
-"""Without one of them in it, in lower case, the slower patterns can't match a text."""
+"""Without one of them in it, in lower case, no text assigns a secret."""
+
+WITHOUT_SIGN: Final[tuple[str, ...]] = (
+    "bearer ",
+    "basic ",
+    "digest ",
+    "negotiate ",
+    "--",
+    "</",
+    "',",
+    '",',
+)
+"""The same for a text that has neither ``=`` nor ``:``, as most have."""
 
 _PARAMETER: Final = re.compile(r"(^|[?&;#])([^=&;?#\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
 _PARAMETER_IN_TEXT: Final = re.compile(r"([?&#])([^=&;?#\s\"'<>]{1,200})=([^&;#\s\"'<>]+)")
 _USERINFO: Final = re.compile(r"://[^/?#\s\"'<>@]*(?:@[^/?#\s\"'<>@]*)*@")
 _WITHOUT_USERINFO: Final = f"://{REDACTED}:{REDACTED}@"
-_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}\.?[\w-]*")
 _HEADER: Final = re.compile(
     r"""(?<![\w?&#;])((?:http_)?(?:set-cookie|cookie|(?:proxy-)?authorization))"""
     r"""((?:["']\s*[:=,]|\s*[:=])\s*)(b?"[^"]*"|b?'[^']*'|[^\r\n"']+)""",
@@ -79,10 +103,6 @@ _HEADER: Final = re.compile(
 )
 _CREDENTIALS: Final = re.compile(
     r"\b(bearer|basic|digest|negotiate)(\s+)(?=[^\s]*(?-i:[A-Z0-9=._-]))[\w.~+/=-]{6,}",
-    re.IGNORECASE,
-)
-_PASSWORD: Final = re.compile(
-    r"""(?<![\w?&#;])(pass(?:word|wd|phrase)|pwd)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s&;,)}\]"']+)""",
     re.IGNORECASE,
 )
 
@@ -96,6 +116,7 @@ class Redaction:
 
     def __init__(self, more: Iterable[str] = ()) -> None:
         added = frozenset(_folded(name) for name in more)
+        self._marks = MARKS + tuple(name.lower() for name in more)
         self._secrets = SECRETS | added
         self._parameters = SECRETS | PARAMETERS | added
         self.is_secret: Callable[[str], bool] = lru_cache(4_096)(self._names_secret)
@@ -103,21 +124,35 @@ class Redaction:
         self._in_query: Callable[[str], bool] = lru_cache(4_096)(self._names_secret_parameter)
 
     def _names_secret(self, name: str) -> bool:
-        last = name[-MAX_NAME_LENGTH:].rpartition(".")[2]
-        return _is_among(_folded(last), self._secrets)
+        return _is_among(_folded(_last(name[-MAX_NAME_LENGTH:])), self._secrets)
 
     def _names_secret_parameter(self, name: str) -> bool:
-        return _is_among(_folded(unquote_plus(name)), self._parameters)
+        return _is_among(_folded(_last(name)), self._parameters)
 
-    def value(self, name: str, value: object) -> object:
-        """The value of a field, or what is shown of it."""
+    def value(self, name: str, value: object, more: Callable[[str], str] = str) -> object:
+        """The value of a field, or what is shown of it.
+
+        Args:
+            name: of the field.
+            value: as :func:`heatshield.tracing.values.plain` has made it.
+            more: what else every text within it goes through.
+        """
         if self.is_secret(name):
             return (REDACTED,) if isinstance(value, tuple) else REDACTED
+        if isinstance(value, str):
+            if name == URL_QUERY:
+                return more(self.query(value))
+            return more(self.text(value, source=name in STATEMENTS))
+        return self._within(value, more)
+
+    def _within(self, value: object, more: Callable[[str], str]) -> object:
         if isinstance(value, tuple):
-            return tuple(self.text(item) if isinstance(item, str) else item for item in value)
-        if not isinstance(value, str):
-            return value
-        return self.query(value) if name == URL_QUERY else self.text(value)
+            return tuple(self.value("", item, more) for item in value)
+        if isinstance(value, bytes):
+            return more(self.text(value.decode("latin-1"))).encode("latin-1", "replace")
+        if isinstance(value, int) and value >= LEAST_CARD and is_card_number(str(value)):
+            return REDACTED
+        return value
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Headers without the values of those that are secret."""
@@ -135,21 +170,36 @@ class Redaction:
             url = _USERINFO.sub(_WITHOUT_USERINFO, url)
         return _PARAMETER_IN_TEXT.sub(self._shown, url) if "=" in url else url
 
-    def text(self, text: str) -> str:
-        """What people wrote: addresses, headers, tokens and passwords in it are redacted."""
+    def text(self, text: str, *, source: bool = False) -> str:
+        """What people wrote: addresses, headers, tokens and passwords in it are redacted.
+
+        Args:
+            text: anything.
+            source: whether it is a program's or a query's, where only what is in quotes is a value.
+        """
         if "=" in text and ("?" in text or "&" in text or "#" in text):
             text = _PARAMETER_IN_TEXT.sub(self._shown, text)
         if "@" in text and "://" in text:
             text = _USERINFO.sub(_WITHOUT_USERINFO, text)
-        if "eyJ" in text:
-            text = _JWT.sub(REDACTED, text)
+        if self._may_assign(text):
+            text = _HEADER.sub(_keep_names, text)
+            text = _CREDENTIALS.sub(_keep_names, text)
+            text = without_assigned(text, self.is_secret, REDACTED, source=source)
+        return without_known_tokens(text)
+
+    def _may_assign(self, text: str) -> bool:
+        """Whether a name of a secret may be in a text, with something after it."""
+        if "=" not in text and ":" not in text:
+            if " " not in text and "<" not in text:
+                return False
+            marks = WITHOUT_SIGN
+        else:
+            marks = self._marks
         lowered = text.lower()
-        for mark in MARKS:
+        for mark in marks:  # noqa: SIM110  # any() takes longer: this is asked of every new text
             if mark in lowered:
-                text = _HEADER.sub(_keep_names, text)
-                text = _CREDENTIALS.sub(_keep_names, text)
-                return _PASSWORD.sub(_keep_names, text)
-        return text
+                return True
+        return False
 
     def _shown(self, found: Match[str]) -> str:
         if self._in_query(found[2]):
@@ -161,8 +211,15 @@ def _keep_names(found: Match[str]) -> str:
     return f"{found[1]}{found[2]}{REDACTED}"
 
 
+def _last(name: str) -> str:
+    """The part of a name that says what it is: of ``user[password]`` and ``user.password`` too."""
+    if "%" in name:
+        name = unquote_plus(name)
+    return name.rstrip("[]").rpartition("[")[2].rpartition(".")[2]
+
+
 def _folded(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").strip()
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "").strip()
 
 
 def _is_among(name: str, secrets: frozenset[str]) -> bool:

@@ -39,7 +39,14 @@ _KEYLESS: Final = frozenset(
 )  # fmt: skip
 
 _VERSION: Final = re.compile(r"v\d{1,3}")
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]*")
+_WORD: Final = re.compile(
+    r"_?[a-z]+(?:[_-]{1,2}[a-z]+)*_?|[a-z]+(?:[A-Z][a-z]+)*|(?:[A-Z][a-z]+)+"  # snake, camel
+)
+"""A name as programs write it; other letters (``QkzTRa``) are a token's as likely as not."""
+
+_NAMESPACE: Final = re.compile(r"[A-Z]+(?:_[A-Z]+)*")
+"""A name that more must follow: a key in capitals and nothing else may be a value."""
+
 _SEPARATED: Final = re.compile(r"([:/|{}#])")
 
 
@@ -82,22 +89,21 @@ def pattern_of(key: str, ids: Sequence[str] = ()) -> str:
     for known in ids:
         if known and _SEPARATED.search(known) is not None:
             key = key.replace(known, "0")  # is an id for sure, and one part
-    if _SEPARATED.search(key) is not None:
-        return "".join(
-            part if _SEPARATED.fullmatch(part) else _part(part, ids)
-            for part in _SEPARATED.split(key)
-        )
-    return _part(key, ids)
+    parts = _SEPARATED.split(key)
+    last = len(parts) - 1
+    return "".join(
+        part if at % 2 else _part(part, ids, is_last=at == last) for at, part in enumerate(parts)
+    )
 
 
-def _part(part: str, ids: Sequence[str]) -> str:
-    if part and part in ids:
+def _part(part: str, ids: Sequence[str], *, is_last: bool) -> str:
+    if not part:
+        return part
+    if part in ids or len(part) > MAX_WORD:
         return ID
-    if not part or (part.isalpha() and part.isascii() and len(part) <= MAX_WORD):
+    if _VERSION.fullmatch(part) or _WORD.fullmatch(part):
         return part
-    if _VERSION.fullmatch(part) or (len(part) <= MAX_WORD and _WORD.fullmatch(part)):
-        return part
-    return ID
+    return part if not is_last and _NAMESPACE.fullmatch(part) else ID
 
 
 class Patterns:

@@ -28,16 +28,22 @@ from heatshield.names import (
     COST_ROWS,
     ENDUSER_ID,
     FLAGGED,
+    REDIS_KEY_PATTERN,
     REJECTED,
     USER_SOURCE,
 )  # fmt: skip
 from heatshield.sanitize.redaction import URL_QUERY, Redaction
-from heatshield.sanitize.sql_errors import MAX_MESSAGE, without_values
+from heatshield.sanitize.sql_errors import (
+    MAX_MESSAGE,
+    is_of_database,
+    quotes_values,
+    without_values,
+)
 from heatshield.sanitize.sql_errors import masked as without_quoted_values
 from heatshield.sanitize.sql_shape import shape_of
 from heatshield.settings import ServiceSettings
 
-__all__ = ["SANITIZER", "Sanitizer"]
+__all__ = ["OURS", "SANITIZER", "Sanitizer"]
 
 V = TypeVar("V")
 
@@ -59,6 +65,17 @@ PROTOCOL: Final = frozenset(
 """Attributes whose values are the code's or a protocol's, and calls' names, by which breakers know
 them: a user called ``get`` or ``purchases`` must not change those."""
 
+_VERBATIM: Final = frozenset(
+    {CALL, REDIS_KEY_PATTERN, "http.route", "db.collection.name", "exception.type", "error.type"}
+)
+"""The code's names and patterns, in which no values are: ``/v1/token:refresh`` assigns nothing."""
+
+MAX_CAUSES: Final = 8
+"""Errors of a chain that are asked what they say."""
+
+_TYPE: Final = "exception.type"
+_MESSAGE: Final = "exception.message"
+
 _AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
 """Full of numbers; only ids of the request's own users are looked for in them."""
 
@@ -70,8 +87,8 @@ _SYSTEMS: Final = ("db.system", "db.system.name")
 _NOT_SQL: Final = frozenset({"redis", "memcached", "mongodb", "elasticsearch", "opensearch"})
 """Systems whose instrumentations send no values unless they are told to."""
 
-_OURS: Final = "heatshield"
-"""How the scopes of spans of ours begin; their statements are shapes already."""
+OURS: Final = "heatshield"
+"""How the scopes of spans of ours begin: their statements are shapes, their names calls."""
 
 
 class ScopeLike(Protocol):
@@ -147,14 +164,66 @@ class Sanitizer:
     def shown(self, name: str, value: object) -> object: ...
     def shown(self, name: str, value: object) -> object:
         """An attribute's value without secrets, and without the values that databases quote."""
-        if self._redaction is None:
+        if self._redaction is None or name in _VERBATIM:
             return value
-        shown = self._redaction.value(name, value)
-        return without_values(shown) if isinstance(shown, str) else shown
+        if name == ENDUSER_ID and isinstance(value, str) and value.isdecimal():
+            return value  # it may look like a card's number, and breakers know the user by it
+        return self._redaction.value(name, value, without_values)
+
+    def name(self, name: str) -> str:
+        """A name without secrets, of an attribute, a logger or a span, as others gave it."""
+        return name if self._redaction is None else without_values(self._redaction.text(name))
+
+    def without_message(self, text: str, attributes: Mapping[str, object]) -> str:
+        """A status or a log's body that repeats the message of the exception beside it."""
+        message = attributes.get(_MESSAGE)
+        if not message or self._redaction is None:
+            return text
+        said = str(message)
+        if said not in text or not is_of_database(str(attributes.get(_TYPE, ""))):
+            return text
+        return text.replace(said, self.database_error(said))
+
+    def noted(
+        self, attributes: Mapping[str, object], request: ActingUser | None = None
+    ) -> Mapping[str, object]:
+        """Attributes of an event or a log record, which may be about a database's error.
+
+        Such an error's message loses its values whatever it says, as its class tells whose it is.
+        """
+        kind = attributes.get(_TYPE)
+        if kind is not None and _MESSAGE in attributes and is_of_database(str(kind)):
+            message = self.database_error(str(attributes[_MESSAGE]))
+            attributes = {**attributes, _MESSAGE: message}
+        return self.attributes(attributes, request)
 
     def database_error(self, message: str) -> str:
         """What a database's error says, without the values that it quotes."""
         return message[:MAX_MESSAGE] if self._redaction is None else without_quoted_values(message)
+
+    def error_text(self, error: BaseException, text: str) -> str:
+        """What ``error`` says, which is ``text``: without values if it is a database's."""
+        if self._redaction is None or not quotes_values(error):
+            return text
+        return without_quoted_values(text)
+
+    def quoting(self, text: str, error: BaseException) -> str:
+        """A text that may quote ``error`` and what caused it, without the values of databases.
+
+        A line like ``failed: %s`` does not tell whose message it has; who holds the error knows.
+        """
+        if self._redaction is None:
+            return text
+        cause: BaseException | None = error
+        for _ in range(MAX_CAUSES):
+            if cause is None:
+                break
+            if quotes_values(cause) and (said := _said(cause)):
+                shown = without_quoted_values(said)
+                for form in (said, repr(said)[1:-1]):
+                    text = text.replace(form, shown)
+            cause = cause.__cause__ or cause.__context__
+        return text
 
     def for_other_exporters(self, attributes: dict[str, V]) -> dict[str, V]:
         """Attributes as exporters of the service's own get them: no secrets in the query."""
@@ -199,7 +268,7 @@ class Sanitizer:
     def of_span(self, span: EncodableSpan) -> Mapping[str, object]:
         """The attributes of a span, ours or not, without user ids and SQL literals."""
         attributes = span.raw_attributes
-        if self._redaction is not None and not span.instrumentation_scope.name.startswith(_OURS):
+        if self._redaction is not None and not span.instrumentation_scope.name.startswith(OURS):
             attributes = _with_shapes(attributes)
         if self._aliases is None:
             return attributes
@@ -263,6 +332,13 @@ class Sanitizer:
         else:
             return value
         return masked if is_pseudonym(masked) else value
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # its __str__ is the service's
+        return ""
 
 
 def _with_shapes(attributes: Mapping[str, object]) -> Mapping[str, object]:

@@ -8,6 +8,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, StatusCode
 
 from heatshield.names import REJECTED
 from heatshield.rejection import refusal_in
+from heatshield.sanitize.sanitizer import SANITIZER
 
 __all__ = ["described", "fail", "fail_without_stack", "mark_refusal", "mark_rejected", "text_of"]
 
@@ -59,8 +60,11 @@ def described(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says; its type in angle brackets where its ``__str__`` raises."""
+    """What an error says, a database's without the values it quotes.
+
+    Where its ``__str__`` raises, its type in angle brackets.
+    """
     try:
-        return str(error)
+        return SANITIZER.error_text(error, str(error))
     except Exception:  # noqa: BLE001  # a __str__ of the service's own
         return f"<{type(error).__name__}>"

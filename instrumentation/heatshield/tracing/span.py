@@ -22,7 +22,7 @@ from heatshield.context.request import Request
 from heatshield.context.span_like import SAMPLED, UNSAMPLED, SpanLike
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.rejection import BreakerOpen, refusal_in
-from heatshield.sanitize.sanitizer import SANITIZER
+from heatshield.sanitize.sanitizer import OURS, SANITIZER
 from heatshield.tracing.failure import described, text_of
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.span_records import MAX_EVENTS, MAX_LINKS, Event, Link, Scope
@@ -111,7 +111,7 @@ class Span(SpanLike):
         self.links: Sequence[Link] = ()
         self.dropped_attributes = self.dropped_events = self.dropped_links = 0
         if request is not None and kind in ENTRY_KINDS and not request.call:
-            request.enter(name, self)
+            request.enter(self._as_call(name), self)
 
     def began_at(self, start_time: int) -> None:
         """Set its start, in nanoseconds since the Unix epoch."""
@@ -160,7 +160,13 @@ class Span(SpanLike):
             return self.guard
         if self.request is not None and self.request.call:
             return self.request.call
-        return self.name if self.kind is SpanKind.SERVER else ""
+        return self._as_call(self.name) if self.kind is SpanKind.SERVER else ""
+
+    def _as_call(self, name: str) -> str:
+        """Its name as that of a call: what breakers know it by and what leaves are the same."""
+        if self.instrumentation_scope.name.startswith(OURS):
+            return name  # of a route or a guard: the code's own
+        return SANITIZER.name(name)
 
     # -- OpenTelemetry's API ---------------------------------------------------------------------
 
@@ -221,7 +227,7 @@ class Span(SpanLike):
             return
         self.name = name
         if self.request is not None and self.request.span is self:
-            self.request.call = name
+            self.request.call = self._as_call(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final."""

@@ -17,6 +17,11 @@ from heatshield.sanitize.redis_keys import ID, MAX_PATTERNS, Patterns, key_of, p
         ("{user:9}:stickers", "{user:{id}}:stickers"),
         ("naïve:x", "{id}:x"),
         ("x" * 40, "{id}"),
+        ("CANARYkey", "{id}"),
+        ("session:QkzTRaBc", "session:{id}"),
+        ("CART:17", "CART:{id}"),
+        ("CANARY", "{id}"),
+        ("shoppingCart:lastSeen", "shoppingCart:lastSeen"),
         ("", ""),
     ],
 )

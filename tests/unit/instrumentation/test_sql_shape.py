@@ -154,6 +154,22 @@ def test_shapes_are_kept_but_not_without_end():
         ("UNIQUE constraint failed: t.id", "UNIQUE constraint failed: t.id"),
         ("unrecognized token: \"'ann", "unrecognized token: ?"),
         ("value 4711 is out of range", "value ? is out of range"),
+        (
+            "<class 'asyncpg.exceptions.UndefinedFunctionError'>: operator does not exist: text",
+            "<class 'asyncpg.exceptions.UndefinedFunctionError'>: operator does not exist: text",
+        ),
+        (
+            'connection to server at "127.0.0.1", port 5432 failed: password "x"',
+            'connection to server at "127.0.0.1", port 5432 failed: password ?',
+        ),
+        (
+            "unknown command 'ann', with args beginning with: 'ann' 'b'",
+            "unknown command ?, with args beginning with: ?",
+        ),
+        (
+            "Command # 1 (SET ann\nb) of pipeline caused error: WRONGTYPE Operation",
+            "Command of pipeline caused error: WRONGTYPE Operation",
+        ),
         ("", ""),
     ],
 )
@@ -178,7 +194,7 @@ def test_texts_that_quote_a_databases_error_lose_its_values_and_nothing_else():
     assert "ann" not in told
     assert told.startswith(QUOTED[: QUOTED.index("DETAIL")])
     assert told[told.index("DETAIL") :] == (
-        "DETAIL: ?\n[SQL: INSERT INTO users (email) VALUES (?)]\n[parameters: ?\n"
+        "DETAIL: ?\n[SQL: INSERT INTO users (email) VALUES (?)]\n[parameters: ?]\n"
         "(Background on this error at: https://sqlalche.me/e/20/gkpj)\n"
     )
     plain = "LINE managers met; no DETAIL: of it is known [SQL is fun]"

@@ -20,7 +20,7 @@ from heatshield.integrations.patches import Patches, around, around_async
 from heatshield.integrations.services import Services
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH, REDIS_KEY_PATTERN
 from heatshield.sanitize.redis_keys import Patterns, key_of
-from heatshield.tracing.failure import fail
+from heatshield.tracing.failure import fail_without_stack, mark_refusal, text_of
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
 from heatshield.tracing.values import Attributes
@@ -34,6 +34,18 @@ MAX_STATEMENT_WORDS: Final = 8
 
 MAX_PIPELINE_NAMES: Final = 4
 """Different commands in a pipeline's name, which must be of low cardinality."""
+
+_CONTAINERS: Final = frozenset(
+    {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DEBUG", "FUNCTION", "LATENCY", "MEMORY",
+     "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO"}
+)  # fmt: skip
+"""Commands whose second word is part of their name."""
+
+_UNKNOWN: Final = "unknown command"
+"""How the server answers a command that it does not have."""
+
+_SOME: Final = "COMMAND"
+"""The name of such a command."""
 
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 """Replies that hold no elements."""
@@ -85,6 +97,7 @@ def _open(client: object, words: Sequence[object], _options: object) -> Span | N
     context = get_current()
     if not words or context.get(_SUPPRESS_INSTRUMENTATION_KEY) or _CONTRIB.active:
         return None
+    words = _apart(words)
     name = _name(words[0])
     pattern = _pattern(name, words)
     attributes = _attributes(client)
@@ -96,6 +109,17 @@ def _open(client: object, words: Sequence[object], _options: object) -> Span | N
     if elements:
         attributes[COST_ELEMENTS] = elements
     return _TRACER.open(name, SpanKind.CLIENT, attributes, context)
+
+
+def _apart(words: Sequence[object]) -> Sequence[object]:
+    """The words of a command: the client takes ``"SET key value"`` and ``"CONFIG GET"`` as one."""
+    first = words[0]
+    if not isinstance(first, str | bytes) or len(first.split()) < 2:  # noqa: PLR2004  # it is one
+        return words
+    split = [part.decode("latin-1") if isinstance(part, bytes) else part for part in first.split()]
+    if split[0].upper() in _CONTAINERS:
+        split[:2] = [" ".join(split[:2])]
+    return (*split, *words[1:])
 
 
 def _name(word: object) -> str:
@@ -158,10 +182,25 @@ def _fail(span: Span, error: BaseException) -> None:
 
     ordinary = (WatchError, NoScriptError)  # parts of their protocols
     try:
-        if isinstance(error, Exception) and not isinstance(error, ordinary):
-            fail(span, error)
+        if (
+            isinstance(error, Exception)
+            and not isinstance(error, ordinary)
+            and not mark_refusal(span, error)
+        ):
+            message = text_of(error)
+            if message.lower().startswith(_UNKNOWN):
+                _forget_command(span)
+            kind = type(error)
+            fail_without_stack(span, f"{kind.__module__}.{kind.__qualname__}", message)
     finally:
         span.end()
+
+
+def _forget_command(span: Span) -> None:
+    """What the server takes for no command may be anything, a value too."""
+    if span.is_recording():
+        span.update_name(_SOME)
+        span.set_attribute("db.query.text", _SOME)
 
 
 # -- pipelines -------------------------------------------------------------------------------------
@@ -210,7 +249,7 @@ def _stack(pipeline: object) -> Sequence[object]:
 def _words(command: object) -> Sequence[object]:
     """The words of a command that waits: an object of its own, or a tuple that begins with them."""
     words = getattr(command, "args", None) or cast("Sequence[object]", command)[0]
-    return cast("Sequence[object]", words)
+    return _apart(cast("Sequence[object]", words))
 
 
 @fail_open("redis", None)

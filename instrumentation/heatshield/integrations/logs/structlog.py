@@ -234,10 +234,22 @@ def _failure(event: Event, exc_info: object) -> dict[str, str]:
     if not isinstance(rendered, str):  # a structure, made for JSON
         return exception_attributes(exc_info) or {"exception.message": str(plain(rendered))}
     found = {"exception.stacktrace": cut_stack(rendered)}
-    kind, _, message = rendered.rstrip().rpartition("\n")[2].partition(": ")
+    kind, _, message = _last_error(rendered).partition(": ")
     if all(part.isidentifier() for part in kind.split(".")):
         found |= {"exception.type": kind, "exception.message": message}
     return found
+
+
+def _last_error(rendered: str) -> str:
+    """The error that a stack ends with, with all the lines of its message."""
+    lines = rendered.rstrip().split("\n")
+    frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
+    if not frames:
+        return lines[-1]
+    begin = frames[-1] + 1
+    while begin < len(lines) and lines[begin].startswith("    "):
+        begin += 1
+    return "\n".join(lines[begin:])
 
 
 def _exc_info(value: object) -> object:
