@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
 from heatshield.integrations.services import Services
 
@@ -106,8 +107,7 @@ def _begin(calls: Calls, session: ClientSession, method: str, url: str | URL) ->
 
 @fail_open(NAME, None)
 def _answered(call: Call, response: ClientResponse) -> None:
-    length = response.request_info.headers.get("Content-Length", "")
-    call.sent = int(length) if length.isdigit() else 0
+    call.sent = content_length(response.request_info.headers.get("Content-Length"))
     call.answered(response.status, response.headers)
     if redirects := len(response.history):
         call.span.set_attribute("http.request.resend_count", redirects)

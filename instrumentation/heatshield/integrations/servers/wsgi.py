@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.fork_locks import IMPORTING
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.servers.server_request import (
     KEY,
     Headers,
@@ -126,15 +127,21 @@ class ServerMiddleware:
                 attributes[name] = value
         query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         headers = headers_of(environ, self._lifecycle.wanted)
+        received = content_length(environ.get("CONTENT_LENGTH"))
+        # What reads the request comes before: what failed after would pass by the breaker, and
+        # leave the span open.
         served = self._lifecycle.open(method, attributes, headers, query)
         if served is not None:
-            if served.within:
-                self._mount(served, environ)
-            else:
-                served.root = environ.get("SCRIPT_NAME", "")
-            length = environ.get("CONTENT_LENGTH") or ""
-            served.received = int(length) if length.isdigit() else 0
+            served.received = received
+            self._place(served, environ)
         return served
+
+    @fail_open("wsgi", None)
+    def _place(self, served: ServerRequest, environ: Environ) -> None:
+        if served.within:
+            self._mount(served, environ)
+        else:
+            served.root = environ.get("SCRIPT_NAME", "")
 
     @fail_open("wsgi", None)
     def _pass_mount(self, environ: Environ) -> None:
@@ -204,7 +211,9 @@ class ServerMiddleware:
 @fail_open("wsgi", 0)
 def _length(head: list[tuple[str, str]]) -> int:
     """What an answer says is the length of its body."""
-    return next((int(value) for name, value in head if name.lower() == "content-length"), 0)
+    return next(
+        (content_length(value) for name, value in head if name.lower() == "content-length"), 0
+    )
 
 
 class _Body:
