@@ -56,13 +56,13 @@ def _requesting(calls: Calls) -> AsyncWrapper:
     def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def request(
-            session: ClientSession, method: str, url: str | URL, **more: object
+            session: ClientSession, method: str, str_or_url: str | URL, **more: object
         ) -> object:
-            call = _begin(calls, session, method, url)
+            call = _begin(calls, session, method, str_or_url)
             if call is None:
-                return await original(session, method, url, **more)
+                return await original(session, method, str_or_url, **more)
             try:
-                response = await original(session, method, url, **more)
+                response = await original(session, method, str_or_url, **more)
             except BaseException as error:
                 call.failed(error)
                 raise
