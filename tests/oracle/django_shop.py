@@ -209,7 +209,17 @@ if not settings.configured:
         ROOT_URLCONF=SYNC,
         MIDDLEWARE=["django_shop.Sessions"],
         LOGGING_CONFIG=None,
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": "file:django_shop?mode=memory&cache=shared",  # of all threads
+            }
+        },
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+        ],
         SECRET_KEY="only for tests",  # noqa: S106
     )
     django.setup()

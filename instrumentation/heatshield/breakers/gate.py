@@ -32,6 +32,11 @@ class Gate:
         """Allow everything from now on."""
         self._table = None
 
+    def watches(self, call: str) -> bool:
+        """Whether ``call`` is refused to some user, so that it must be known who asks."""
+        table = self._table
+        return table is not None and table.holds(call)
+
     def refusal(self, call: str, user: str | None = None) -> BreakerOpen | None:
         """The rejection of ``call`` for ``user``, by default the acting one; ``None`` lets it run.
 

@@ -206,6 +206,10 @@ class BreakerTable:
             if entry.tenant == self._tenant and entry.service == self._service
         }
 
+    def holds(self, call: str) -> bool:
+        """Whether some user's entry is about this call, lapsed or not."""
+        return any(call == held for _, held in self._mine)
+
     def decide(self, user: str | None, call: str, now: float) -> Decision:
         """Whether this user's call may run.
 

@@ -1,6 +1,7 @@
 """The metrics of an instrumented process: what starts, shows, sends and ends them."""
 
 import threading
+from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,9 @@ FIRST_PUSH_S: Final = 1.0
 PORT_S: Final = 5.0
 """Seconds between tries to listen on the port: when the worker that has it ends, another takes
 it."""
+
+STARTING_S: Final = 1.0
+"""Most that the end of a process waits for what its first request has begun to import."""
 
 FORK_WAITS_S: Final = 0.05
 """Most that a fork is held up until the thread, which mostly waits, has ended."""
@@ -82,10 +86,12 @@ class ServiceMetrics:
         self._port: Port | None = None
         self._page: App | None = None
         self._finals: list[Callable[[], object]] = []
+        self._starting: threading.Thread | None = None
+        self._ready = threading.Event()  # it has started, or there is nothing that starts
 
     def serve(self) -> None:
         """The process serves, here in its event loop if there is one."""
-        self.start()
+        self._start_from_here()
         LOOP_LAG.follow()
 
     def install(self) -> None:
@@ -97,9 +103,34 @@ class ServiceMetrics:
     def begin_request(self) -> None:
         """A request begins, here in its event loop if there is one."""
         if not self.started:
-            self.start()
+            self._start_from_here()
         RED.begin()
         LOOP_LAG.follow()
+
+    def _start_from_here(self) -> None:
+        """Start; not in an event loop, where the imports would hold up all requests."""
+        if self.started or self._starting is not None:
+            return
+        if _get_running_loop() is None:
+            self.start()
+            return
+        self._starting = thread = threading.Thread(
+            target=self._start_aside, args=(self._ready,), name="heatshield-start", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # there can be no more threads
+            self._start_aside(self._ready)
+
+    def _start_aside(self, ready: threading.Event) -> None:
+        try:
+            self.start()
+        finally:
+            ready.set()
+
+    def _await_start(self) -> None:
+        if self._starting is not None:
+            self._clock.wait(self._ready, STARTING_S)
 
     @fail_open("metrics", None)
     def start(self) -> None:
@@ -156,10 +187,12 @@ class ServiceMetrics:
 
     def send_now(self) -> threading.Event:
         """Have a snapshot sent now; the event that is returned is set once it is."""
+        self._await_start()
         return _done() if self._thread is None else self._thread.run_now()
 
     def finish(self) -> threading.Event:
         """Have the last snapshot sent; the event that is returned is set once it is."""
+        self._await_start()
         if self._thread is None and self._schedule:  # a fork ended the thread
             self.start()
         return _done() if self._thread is None else self._thread.end()

@@ -90,7 +90,7 @@ def test_prometheus_finds_rates_and_the_requests_behind_them(
         )
         trace_id = series["exemplars"][0]["labels"]["trace_id"]
         assert re.fullmatch("[0-9a-f]{32}", trace_id)
-        assert trace_id in {span.trace_id.hex() for _, span in collector.spans}
+        until(lambda: trace_id in {span.trace_id.hex() for _, span in collector.spans})
     finally:
         for process in running:
             process.terminate()

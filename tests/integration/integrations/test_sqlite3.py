@@ -192,6 +192,46 @@ def test_factories_that_can_not_be_extended_are_left_alone(traced):
     connection.close()
 
 
+def refusing(base):
+    """Classes that refuse to be extended, each in its way."""
+
+    class Final(base):
+        def __init_subclass__(cls):
+            raise RuntimeError("this class is final")
+
+    class Meta(type):
+        def __new__(cls, name, bases, names, **more):
+            if len(bases) > 1:
+                raise ValueError(name)
+            return super().__new__(cls, name, bases, names, **more)
+
+    class Alone(base, metaclass=Meta):
+        pass
+
+    class Unhashable(type):
+        def __eq__(cls, other):
+            return cls is other
+
+        __hash__ = None
+
+    class Odd(base, metaclass=Unhashable):
+        pass
+
+    return Final, Alone, Odd
+
+
+def test_factories_that_refuse_to_be_extended_are_left_alone(traced):
+    for factory in refusing(sqlite3.Connection):
+        connection = sqlite3.connect(":memory:", factory=factory)
+        assert type(connection) is factory
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+        connection.close()
+    connection = sqlite3.connect(":memory:")
+    for factory in refusing(sqlite3.Cursor):
+        assert type(connection.cursor(factory)) is factory
+    connection.close()
+
+
 def test_an_error_says_what_failed_and_not_with_which_value(traced, shop):
     shop.execute("CREATE UNIQUE INDEX one ON stickers (owner, price)")
     with pytest.raises(sqlite3.IntegrityError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
 from heatshield.integrations.services import Services
 
@@ -55,13 +56,13 @@ def _requesting(calls: Calls) -> AsyncWrapper:
     def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def request(
-            session: ClientSession, method: str, url: str | URL, **more: object
+            session: ClientSession, method: str, str_or_url: str | URL, **more: object
         ) -> object:
-            call = _begin(calls, session, method, url)
+            call = _begin(calls, session, method, str_or_url)
             if call is None:
-                return await original(session, method, url, **more)
+                return await original(session, method, str_or_url, **more)
             try:
-                response = await original(session, method, url, **more)
+                response = await original(session, method, str_or_url, **more)
             except BaseException as error:
                 call.failed(error)
                 raise
@@ -106,8 +107,7 @@ def _begin(calls: Calls, session: ClientSession, method: str, url: str | URL) ->
 
 @fail_open(NAME, None)
 def _answered(call: Call, response: ClientResponse) -> None:
-    length = response.request_info.headers.get("Content-Length", "")
-    call.sent = int(length) if length.isdigit() else 0
+    call.sent = content_length(response.request_info.headers.get("Content-Length"))
     call.answered(response.status, response.headers)
     if redirects := len(response.history):
         call.span.set_attribute("http.request.resend_count", redirects)

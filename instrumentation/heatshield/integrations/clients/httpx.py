@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from heatshield.context.propagator import is_propagation_field
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, end_of, letting_go
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import (
     Args,
@@ -76,8 +77,7 @@ class _Exchange(NamedTuple):
 
 def _begin(calls: Calls, request: httpx.Request) -> _Exchange | None:
     url = request.url
-    length = request.headers.get("content-length", "")
-    sent = int(length) if length.isdigit() else 0
+    sent = content_length(request.headers.get("content-length"))
     call = calls.begin(request.method, str(url), url.host, url.port, sent)
     if call is None:
         return None

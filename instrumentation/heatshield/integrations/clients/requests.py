@@ -13,6 +13,7 @@ from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls
 from heatshield.integrations.clients.urllib3 import answered, patch_for, unpatch_for
 from heatshield.integrations.clients.urllib3_headers import Carrying, carry, let_go
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches, around
 from heatshield.integrations.services import Services
@@ -67,8 +68,7 @@ class _Exchange(NamedTuple):
 
 def _begin(calls: Calls, request: PreparedRequest) -> _Exchange | None:
     url = request.url or ""
-    length = str(request.headers.get("Content-Length", ""))
-    sent = int(length) if length.isdigit() else 0
+    sent = content_length(request.headers.get("Content-Length"))
     parts = urlsplit(url)
     call = calls.begin(request.method or "", url, parts.hostname or "", parts.port, sent)
     if call is None:

@@ -228,21 +228,23 @@ def _is_of(factory: object, base: type) -> TypeGuard[type]:
     return isinstance(factory, type) and issubclass(factory, base)
 
 
-@lru_cache(256)
 def _with(factory: type, ours: type) -> type:
     """``factory`` with our class behind its own methods; as it is where that can't be."""
-    if issubclass(factory, ours):
+    try:
+        return factory if ours in factory.__mro__ else _joined(factory, ours)
+    except Exception:  # noqa: BLE001  # a layout of its own; or its code, which refuses subclasses
         return factory
+
+
+@lru_cache(256)
+def _joined(factory: type, ours: type) -> type:
     names: dict[str, object] = {
         "__module__": factory.__module__,
         "__qualname__": factory.__qualname__,
         "__slots__": (),
     }
     metaclass: Callable[[str, tuple[type, ...], dict[str, object]], type] = type(factory)
-    try:
-        return metaclass(factory.__name__, (factory, ours), names)
-    except TypeError:  # e.g. a layout of its own
-        return factory
+    return metaclass(factory.__name__, (factory, ours), names)
 
 
 def _length(values: object) -> int:

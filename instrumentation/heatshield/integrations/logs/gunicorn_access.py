@@ -43,14 +43,16 @@ def remove() -> None:
 
 def _in_its_request(original: Original) -> Original:
     @wraps(original)
-    def access(logger: object, resp: object, req: object, environ: object, *rest: object) -> None:
+    def access(
+        logger: object, resp: object, req: object, environ: object, *rest: object, **named: object
+    ) -> None:
         context = _context(environ, sys._getframe(1))  # noqa: SLF001  # CPython's own name for it
         if context is None:
-            original(logger, resp, req, environ, *rest)
+            original(logger, resp, req, environ, *rest, **named)
             return
         token = attach(context)
         try:
-            original(logger, resp, req, environ, *rest)
+            original(logger, resp, req, environ, *rest, **named)
         finally:
             detach(token)
 

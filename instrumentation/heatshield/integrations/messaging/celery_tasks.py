@@ -41,6 +41,8 @@ _OURS: Final = "_heatshield"
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
 
+_NO_TEXTS: Final[Mapping[str, str]] = {}
+
 EAGER_AT: Final = 6
 """Where ``build_tracer`` takes whether its task is run by its caller."""
 
@@ -231,8 +233,7 @@ class _Working:
         services = self._services
         if services is None:
             return None
-        wanted = self._wanted
-        headers = {n.lower(): str(v) for n, v in (message or {}).items() if n.lower() in wanted}
+        headers = _texts(message or {}, self._wanted)
         inbound = services.propagator.read(headers.get)
         request = inbound.request()
         if services.identity.headers:
@@ -243,14 +244,24 @@ class _Working:
         # Not on top of the current context: that is the worker's.
         context = inbound.context(request, Context())
         call = f"celery {task.name}"
-        span = TRACER.open(call, SpanKind.CONSUMER, _attributes(task, uuid, message), context)
+        # What reads the message comes before, and fails for itself: whatever a producer sends, the
+        # task has its span, and is refused to a tripped user.
+        attributes, elements = _attributes(task, uuid, message), _elements(*given)
+        span = TRACER.open(call, SpanKind.CONSUMER, attributes, context)
         request.enter(call, span)
         stamp_user(span, request)
-        add_cost(elements=_elements(*given), span=span)
+        add_cost(elements=elements, span=span)
         return Job(task, request, set_span_in_context(span, context), span)
 
 
 WORKING: Final = _Working()
+
+
+@fail_open("celery", _NO_TEXTS)
+def _texts(message: Message, wanted: frozenset[str]) -> Mapping[str, str]:
+    """Those headers of a message that are looked at, by lower-case names."""
+    named = ((name.lower(), value) for name, value in message.items() if isinstance(name, str))
+    return {name: str(value) for name, value in named if name in wanted}
 
 
 def _attributes(task: Task, uuid: str, message: Message | None) -> Attributes:
@@ -260,17 +271,22 @@ def _attributes(task: Task, uuid: str, message: Message | None) -> Attributes:
         "messaging.message.id": uuid,
         "celery.task_name": task.name,
     }
-    known = message or {}
-    delivery = cast("Message", known.get("delivery_info") or {})
-    queue = delivery.get("routing_key")
-    if queue:
-        attributes["messaging.destination.name"] = str(queue)
-    retries = cast("int | None", known.get("retries"))
-    if retries:
-        attributes["celery.retries"] = int(retries)
+    _note_delivery(attributes, message or {})
     return attributes
 
 
+@fail_open("celery", None)
+def _note_delivery(attributes: Attributes, message: Message) -> None:
+    delivery = message.get("delivery_info")
+    queue = delivery.get("routing_key") if isinstance(delivery, Mapping) else None
+    if queue:
+        attributes["messaging.destination.name"] = str(queue)
+    retries = message.get("retries")
+    if isinstance(retries, int) and retries:
+        attributes["celery.retries"] = retries
+
+
+@fail_open("celery", 0)
 def _elements(args: Args, kwargs: Kwargs) -> int:
     """How many elements a task gets to work on: the members of its arguments that are lists."""
     values = (*args, *kwargs.values())

@@ -59,8 +59,8 @@ class Processing:
 
     def _around(self, original: Function, serve: Function) -> Function:
         @wraps(original)
-        def process_in(processor: Any, *args: Any) -> Any:
-            return original(_widened(processor, serve), *args)
+        def process_in(processor: Any, *args: Any, **kwargs: Any) -> Any:
+            return original(_widened(processor, serve), *args, **kwargs)
 
         return process_in
 
@@ -243,11 +243,11 @@ def noticing(original: Function) -> Function:
     """Around the handling of what a handler raised: a refusal is answered, too."""
 
     @wraps(original)
-    def handle_exception(processor: Any, error: Exception, result: Any) -> Any:
-        if isinstance(error, BreakerOpen):
-            setattr(result, _REJECTION, rejection(error))
+    def handle_exception(processor: Any, e: Exception, result: Any) -> Any:
+        if isinstance(e, BreakerOpen):
+            setattr(result, _REJECTION, rejection(e))
             return True
-        return original(processor, error, result)
+        return original(processor, e, result)
 
     return handle_exception
 

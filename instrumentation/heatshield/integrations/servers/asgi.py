@@ -13,6 +13,7 @@ from heatshield.context.attachment import attach, detach
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.admission import Refusal
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.servers.asgi_types import App, Message, Receive, Scope, Send
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.servers.server_request import (
@@ -99,9 +100,7 @@ class ServerMiddleware:
             outer=outer,
             waits=scope["type"] == "http",  # a WebSocket's caller waits for no one answer
         )
-        length = headers.get(b"content-length")
-        if length is not None and length.isdigit():
-            served.received = int(length)
+        served.received = content_length(headers.get(b"content-length"))
         scope[KEY] = served
         return served
 
@@ -148,9 +147,8 @@ def _attributes(scope: Scope, headers: dict[bytes, bytes]) -> Attributes:
         attributes["user_agent.original"] = agent.decode("latin-1")
     if client := scope.get("client"):
         attributes["client.address"] = client[0]
-    length = headers.get(b"content-length")
-    if length is not None and length.isdigit():
-        attributes["http.request.body.size"] = int(length)
+    if length := content_length(headers.get(b"content-length")):
+        attributes["http.request.body.size"] = length
     return attributes
 
 

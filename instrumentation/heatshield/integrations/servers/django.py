@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial, wraps
 from typing import Any, Final
 
-from heatshield.counters import COUNTERS, fail_open
+from heatshield.counters import fail_open
+from heatshield.integrations.import_hooks import ImportHooks
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.servers.asgi import ASGI
 from heatshield.integrations.servers.asgi import ServerMiddleware as AsgiMiddleware
+from heatshield.integrations.servers.django_user import ask, ask_async, patches, user_at_hand
 from heatshield.integrations.servers.refusal import answer_to
 from heatshield.integrations.servers.server_request import (
     KEY,
@@ -32,6 +34,7 @@ OVER_ASGI: Final = "django over asgi"
 """Names the lifecycle of requests that come over ASGI, whose middleware opens them."""
 
 _PATCHES: Final = Patches()
+_HOOKS: Final = ImportHooks(NAME)
 _THEIRS: Final = OtelContrib("django", "DjangoInstrumentor")
 _THEIR_MIDDLEWARE: Final = (
     "opentelemetry.instrumentation.django.middleware.otel_middleware._DjangoMiddleware"
@@ -58,13 +61,16 @@ def install(services: Services) -> None:
         services.serving,
     )
     _PATCHES.wrap(asgi.ASGIHandler, "__call__", entering)
-    guarding = _guarding(lifecycle, ask_user=services.settings.user_scope)
-    _PATCHES.wrap(base.BaseHandler, "make_view_atomic", guarding)
+    asks = services.settings.user_scope
+    _PATCHES.wrap(base.BaseHandler, "make_view_atomic", _guarding(lifecycle, asks=asks))
     _PATCHES.wrap(exception, "response_for_exception", _answering(lifecycle))
+    if asks:
+        _HOOKS.install(patches(partial(_named, lifecycle)))
 
 
 def remove() -> None:
     """Take all of it out again."""
+    _HOOKS.remove()
     _PATCHES.undo()
     RequestLifecycle.retire(NAME)
     RequestLifecycle.retire(OVER_ASGI)
@@ -111,7 +117,7 @@ def _has_theirs() -> bool:
     return _THEIR_MIDDLEWARE in settings.MIDDLEWARE
 
 
-def _guarding(lifecycle: RequestLifecycle, *, ask_user: bool) -> Wrapper:
+def _guarding(lifecycle: RequestLifecycle, *, asks: bool) -> Wrapper:
     """Surround views where they are made atomic: after all middleware, right before they run.
 
     Middleware that looks at a view, or compares it, has seen the service's own by then.
@@ -124,18 +130,20 @@ def _guarding(lifecycle: RequestLifecycle, *, ask_user: bool) -> Wrapper:
 
             atomic = original(handler, view)
             if iscoroutinefunction(atomic):
-                return _guarded_async(lifecycle, atomic, ask_user=ask_user)
-            return _guarded(lifecycle, atomic, ask_user=ask_user)
+                return _guarded_async(lifecycle, atomic, asks=asks)
+            return _guarded(lifecycle, atomic, asks=asks)
 
         return make_view_atomic
 
     return wrap
 
 
-def _guarded(lifecycle: RequestLifecycle, view: View, *, ask_user: bool) -> View:
+def _guarded(lifecycle: RequestLifecycle, view: View, *, asks: bool) -> View:
     def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
         __traceback_hide__ = True  # for Django's debug page
-        user = getattr(request, "user", None) if ask_user else None
+        user = user_at_hand(request) if asks else None
+        if asks and user is None and _must_ask(lifecycle, request):
+            user = ask(request)
         refusal = _admit(lifecycle, request, user)
         if refusal is not None:
             return refusal
@@ -150,10 +158,12 @@ def _guarded(lifecycle: RequestLifecycle, view: View, *, ask_user: bool) -> View
     return guarded
 
 
-def _guarded_async(lifecycle: RequestLifecycle, view: View, *, ask_user: bool) -> View:
+def _guarded_async(lifecycle: RequestLifecycle, view: View, *, asks: bool) -> View:
     async def guarded(request: Any, *args: Any, **kwargs: Any) -> Any:
         __traceback_hide__ = True  # as above
-        user = await _user_of(request) if ask_user else None
+        user = user_at_hand(request) if asks else None
+        if asks and user is None and _must_ask(lifecycle, request):
+            user = await ask_async(request)
         refusal = _admit(lifecycle, request, user)
         if refusal is not None:
             return refusal
@@ -168,30 +178,48 @@ def _guarded_async(lifecycle: RequestLifecycle, view: View, *, ask_user: bool) -
     return guarded
 
 
-async def _user_of(request: Any) -> Any:
-    """Whom Django has authenticated, asked in the way that may wait for the database."""
-    try:
-        return await request.auser() if hasattr(request, "auser") else None
-    except Exception:  # noqa: BLE001  # nothing of heatshield may fail a service
-        COUNTERS.error(NAME)
-        return None
+@fail_open(NAME, False)
+def _must_ask(lifecycle: RequestLifecycle, request: Any) -> bool:
+    """Whether it must be known before the view who asks."""
+    served, match = _entered(lifecycle, request), request.resolver_match
+    return (
+        served is not None
+        and match is not None
+        and lifecycle.must_know_user(served, _template_of(match))
+    )
+
+
+@fail_open(NAME, None)
+def _named(lifecycle: RequestLifecycle, request: Any, user: object) -> None:
+    """Name the user that Django has looked up for a request."""
+    served = _served_in(_carrier_of(request))
+    if served is not None:
+        lifecycle.authenticated(served, user)
 
 
 @fail_open(NAME, None)
 def _admit(lifecycle: RequestLifecycle, request: Any, user: Any) -> Any:
     """What answers a request whose view must not run."""
+    served, match = _entered(lifecycle, request), request.resolver_match
+    if served is None or match is None:
+        return None
+    refusal = lifecycle.admit(served, _template_of(match), match.kwargs, user)
+    return None if refusal is None else _answered(refusal)
+
+
+def _entered(lifecycle: RequestLifecycle, request: Any) -> ServerRequest | None:
+    """What is known of a request; another instrumentation's is joined."""
     carrier = _carrier_of(request)
     served = _served_in(carrier)
     if served is None:
         query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
         headers = headers_of(request.META, lifecycle.wanted)
         served = carrier[KEY] = lifecycle.join(request.method, headers, query)
-    match = request.resolver_match
-    if served is None or match is None:
-        return None
-    template = "/" + str(match.route or "").removeprefix("^").removeprefix("/")
-    refusal = lifecycle.admit(served, template, match.kwargs, user)
-    return None if refusal is None else _answered(refusal)
+    return served
+
+
+def _template_of(match: Any) -> str:
+    return "/" + str(match.route or "").removeprefix("^").removeprefix("/")
 
 
 @fail_open(NAME, None)

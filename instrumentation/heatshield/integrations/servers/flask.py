@@ -80,11 +80,11 @@ def _entering(middleware: ServerMiddleware) -> Wrapper:
 def _dispatching(lifecycle: RequestLifecycle, *, asks_user: bool) -> Wrapper:
     def wrap(original: Original) -> Original:
         @wraps(original)
-        def dispatch_request(app: "Flask", *args: object) -> object:
+        def dispatch_request(app: "Flask", *args: object, **kwargs: object) -> object:
             __traceback_hide__ = True  # for Werkzeug's debugger
             refusal = _admit(lifecycle, asks_user=asks_user)
             answer = None if refusal is None else _answered(app, refusal)
-            return original(app, *args) if answer is None else answer
+            return original(app, *args, **kwargs) if answer is None else answer
 
         return dispatch_request
 
@@ -115,24 +115,34 @@ def _admit(lifecycle: RequestLifecycle, *, asks_user: bool) -> Refusal | None:
 
 def _handling_user_exception(original: Original) -> Original:
     @wraps(original)
-    def handle_user_exception(app: "Flask", *args: Any) -> object:
+    def handle_user_exception(app: "Flask", *args: Any, **kwargs: Any) -> object:
         __traceback_hide__ = True  # as above
-        answer = None if _is_expected(app, args[-1]) else _answered(app, args[-1])
-        return original(app, *args) if answer is None else answer
+        _, error = _split(args, kwargs)
+        answer = None if error is None or _is_expected(app, error) else _answered(app, error)
+        return original(app, *args, **kwargs) if answer is None else answer
 
     return handle_user_exception
+
+
+def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """The arguments before the error that a method of Flask's takes last, and the error."""
+    if "e" in kwargs:
+        return args, kwargs["e"]
+    return args[:-1], args[-1] if args else None
 
 
 def _handling_exception(lifecycle: RequestLifecycle) -> Wrapper:
     def wrap(original: Original) -> Original:
         @wraps(original)
-        def handle_exception(app: Any, *args: Any) -> object:  # its arguments differ by version
+        def handle_exception(app: Any, *args: Any, **kwargs: Any) -> object:
             __traceback_hide__ = True  # for Werkzeug's debugger
-            answer = _answered(app, args[-1])
-            if answer is not None:
-                return app.finalize_request(*args[:-1], answer, from_error_handler=True)
-            _note(lifecycle, args[-1])
-            return original(app, *args)
+            before, error = _split(args, kwargs)  # what comes before it differs by version
+            if error is not None:
+                answer = _answered(app, error)
+                if answer is not None:
+                    return app.finalize_request(*before, answer, from_error_handler=True)
+                _note(lifecycle, error)
+            return original(app, *args, **kwargs)
 
         return handle_exception
 

@@ -25,6 +25,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from heatshield.breakers.gate import GATE
 from heatshield.context.deadline import Deadline, deadline_in, with_deadline
 from heatshield.context.finished import KEY
 from heatshield.context.propagator import HEADERS
@@ -236,6 +237,27 @@ class RequestLifecycle:
         # Where HEAD has no handler of its own, it runs that of GET.
         also = f"GET {template}" if served.method == "HEAD" else ""
         return admit(request, served.span, call, deadline_in(), also=also, final=final)
+
+    def must_know_user(self, served: ServerRequest, template: str) -> bool:
+        """Whether the call is refused to some user, so that it must be known who asks.
+
+        Args:
+            served: the request.
+            template: as for :meth:`admit`.
+        """
+        methods = {served.method, "GET"} if served.method == "HEAD" else {served.method}
+        return any(GATE.watches(f"{method} {served.prefix}{template}") for method in methods)
+
+    def authenticated(self, served: ServerRequest, user: object) -> None:
+        """Name the user that the framework has authenticated, when the service asked for it.
+
+        Args:
+            served: the request.
+            user: the framework's.
+        """
+        if not self.is_retired:
+            self._identity.on_route(served.request, {}, user)
+            stamp_user(served.span, served.request)
 
     def no_route(self, served: ServerRequest) -> None:
         """Name a request without a handler: its path, which any caller can choose, is no name."""

@@ -5,12 +5,15 @@ own middleware, the framework, and what its integration puts before its handlers
 """
 
 import os
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar, cast
 
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.fork_locks import IMPORTING
+from heatshield.integrations.content_length import content_length
 from heatshield.integrations.servers.server_request import (
     KEY,
     Headers,
@@ -112,6 +115,8 @@ class ServerMiddleware:
 
     @fail_open("wsgi", None)
     def _open(self, environ: Environ) -> ServerRequest | None:
+        while _ABANDONED:
+            self._lifecycle.close(_ABANDONED.popleft())
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if self._lifecycle.is_excluded(path):
             return None
@@ -126,15 +131,21 @@ class ServerMiddleware:
                 attributes[name] = value
         query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
         headers = headers_of(environ, self._lifecycle.wanted)
+        received = content_length(environ.get("CONTENT_LENGTH"))
+        # What reads the request comes before: what failed after would pass by the breaker, and
+        # leave the span open.
         served = self._lifecycle.open(method, attributes, headers, query)
         if served is not None:
-            if served.within:
-                self._mount(served, environ)
-            else:
-                served.root = environ.get("SCRIPT_NAME", "")
-            length = environ.get("CONTENT_LENGTH") or ""
-            served.received = int(length) if length.isdigit() else 0
+            served.received = received
+            self._place(served, environ)
         return served
+
+    @fail_open("wsgi", None)
+    def _place(self, served: ServerRequest, environ: Environ) -> None:
+        if served.within:
+            self._mount(served, environ)
+        else:
+            served.root = environ.get("SCRIPT_NAME", "")
 
     @fail_open("wsgi", None)
     def _pass_mount(self, environ: Environ) -> None:
@@ -197,26 +208,39 @@ class ServerMiddleware:
 
         try:
             file.close = close  # type: ignore[attr-defined]  # most such files take it
-        except AttributeError:  # a server's own type
+            weakref.finalize(file, _ABANDONED.append, served).atexit = False
+        except (AttributeError, TypeError):  # a server's own type
             self._lifecycle.close(served)
 
 
 @fail_open("wsgi", 0)
 def _length(head: list[tuple[str, str]]) -> int:
     """What an answer says is the length of its body."""
-    return next((int(value) for name, value in head if name.lower() == "content-length"), 0)
+    return next(
+        (content_length(value) for name, value in head if name.lower() == "content-length"), 0
+    )
+
+
+_ABANDONED: Final[deque[ServerRequest]] = deque()
+"""Requests whose answers were neither read to their end nor closed. The garbage collector finds
+them while any lock may be held, so the next request ends them."""
 
 
 class _Body:
-    """The application's answer, with its bytes counted; runs within the request's context."""
+    """The application's answer, with its bytes counted; runs within the request's context.
 
-    __slots__ = ("_body", "_chunks", "_lifecycle", "_served")
+    The request ends with the answer's last byte. Servers are to close an answer then, but not all
+    callers of an application do.
+    """
+
+    __slots__ = ("_body", "_chunks", "_is_over", "_lifecycle", "_served")
 
     def __init__(
         self, body: Iterable[bytes], served: ServerRequest, lifecycle: RequestLifecycle
     ) -> None:
         self._body = body
         self._chunks: Iterator[bytes] | None = None
+        self._is_over = False
         self._served = served
         self._lifecycle = lifecycle
 
@@ -228,7 +252,11 @@ class _Body:
         chunks = self._chunks
         if chunks is None:
             chunks = self._chunks = iter(self._body)
-        chunk: bytes = self._within(chunks.__next__)
+        try:
+            chunk: bytes = self._within(chunks.__next__)
+        except BaseException:  # the end is one, too
+            self._end()
+            raise
         self._served.sent += len(chunk)
         return chunk
 
@@ -239,7 +267,16 @@ class _Body:
             if close is not None:
                 self._within(close)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
             self._lifecycle.close(self._served)
+
+    def __del__(self) -> None:
+        if not self._is_over:
+            _ABANDONED.append(self._served)
 
     def _within(self, step: Callable[[], T]) -> T:
         context = self._served.context

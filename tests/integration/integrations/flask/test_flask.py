@@ -1,10 +1,12 @@
 """Flask, on real servers: one span a request, its user, refusal before the view."""
 
+import gc
 import math
 import re
 
 import flask
 import pytest
+import werkzeug.exceptions
 from fastapi import FastAPI
 from flask_shop import asked, divide, small_app
 from opentelemetry.trace import INVALID_SPAN, get_current_span, get_tracer
@@ -244,3 +246,60 @@ def test_a_deadline_that_the_services_own_middleware_sets_is_heeded(
     app.wsgi_app = middleware
     headers = {} if header is None else {"heatshield-deadline": header}
     assert asked(app, path="/view/u-1", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_answer_that_is_read_to_its_end_and_never_closed_is_a_request(service, fails):
+    """As some servers, tests and middleware leave it."""
+    shop_service = service()
+
+    def view(user):
+        def chunks():
+            yield user.encode()
+            if fails:
+                raise ValueError(user)
+
+        return flask.Response(chunks())
+
+    body = small_app(view=view)(EnvironBuilder(path="/view/u-1").get_environ(), lambda *_: None)
+    if fails:
+        with pytest.raises(ValueError, match="u-1"):
+            list(body)
+    else:
+        assert list(body) == [b"u-1"]
+    (span,) = shop_service.spans
+    assert span.attributes["http.response.body.size"] == 3
+    body.close()
+    assert len(shop_service.spans) == 1
+
+
+@pytest.mark.parametrize("wrapper", [None, FileWrapper])
+def test_an_answer_that_nobody_reads_or_closes_is_ended_by_the_next_request(
+    service, tmp_path, wrapper
+):
+    """The garbage collector must not send: it comes while any lock may be held."""
+    shop_service = service()
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    app = small_app(view=lambda user: user)
+    app.add_url_rule("/file", "file", lambda: flask.send_file(tmp_path / "file"))
+    environ = EnvironBuilder(path="/file").get_environ()
+    body = app(environ | ({"wsgi.file_wrapper": wrapper} if wrapper else {}), lambda *_: None)
+    del body
+    gc.collect()
+    assert shop_service.spans == []
+    asked(app, path="/view/u-1")
+    assert [span.name for span in shop_service.spans] == ["GET /file", "GET /view/<user>"]
+
+
+def test_flasks_methods_take_their_error_by_name(service):
+    service()
+    app = small_app(view=lambda user: user)
+    with app.test_request_context("/view/u-1"):
+        response = app.handle_user_exception(e=heatshield.BreakerOpen("b-1"))
+        assert (response.status_code, response.headers["heatshield-breaker"]) == (503, "b-1")
+        response = app.handle_exception(e=heatshield.BreakerOpen("b-1"))
+        assert (response.status_code, response.headers["heatshield-breaker"]) == (503, "b-1")
+        assert app.handle_user_exception(e=werkzeug.exceptions.NotFound()).code == 404
+        assert app.handle_exception(e=KeyError("no")).status_code == 500
+        with pytest.raises(TypeError, match="argument"):
+            app.handle_exception()
