@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from heatshield_collector.decode.bounds import MAX_MEMBERS
 from heatshield_collector.decode.records import MAX_RESOURCES
 from heatshield_collector.intake.json_mending import Level, parse_leniently, save
 from heatshield_collector.intake.payload import MalformedError, Signal
@@ -86,7 +87,10 @@ def protobuf_from_json(signal: Signal, text: bytes) -> Converted:
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return _saved(signal, parse_leniently(text))
+        document = parse_leniently(text)
+        _bound(text, document)
+        return _saved(signal, document)
+    _bound(text, document)
     try:
         for record in _records(signal, _object(document)):
             _rewrite(signal, record)
@@ -95,6 +99,22 @@ def protobuf_from_json(signal: Signal, text: bytes) -> Converted:
         # Parsed again, because ids have been rewritten up to where it failed.
         return _saved(signal, orjson.loads(text))
     return Converted(request.SerializeToString())
+
+
+def _bound(text: bytes, document: Any) -> None:
+    """Refuse more objects than a payload may have members; that many braces are rare."""
+    if text.count(b"{") <= MAX_MEMBERS:
+        return
+    objects, waiting = 0, [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            objects += 1
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        if objects > MAX_MEMBERS:
+            raise MalformedError(f"more than {MAX_MEMBERS} objects in one request")
 
 
 class _RecordError(MalformedError):
