@@ -122,13 +122,14 @@ def test_a_name_that_would_stand_in_very_many_rows_is_refused(monkeypatch) -> No
             decode([payload], 5)
 
 
-def test_too_many_objects_in_json_are_malformed(monkeypatch) -> None:
-    monkeypatch.setattr("heatshield_collector.intake.json.MAX_MEMBERS", 1_000)
-    many = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b"{}," * 1_000 + b"{}]}]}]}"
+@pytest.mark.parametrize("value", [b"{}", b"1", b"null", b"[]"])
+def test_too_many_values_in_json_are_malformed(monkeypatch, value) -> None:
+    monkeypatch.setattr("heatshield_collector.intake.json.MAX_VALUES", 1_000)
+    many = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + (value + b",") * 1_000 + b"{}]}]}]}"
     with pytest.raises(MalformedError, match="more than 1000 objects"):
         protobuf_from_json("traces", many)
-    braces = b'{"resourceSpans":[{"schemaUrl":"' + b"{" * 2_000 + b'"}]}'
-    assert protobuf_from_json("traces", braces).body
+    marks = b'{"resourceSpans":[{"schemaUrl":"' + b"{," * 2_000 + b'"}]}'
+    assert protobuf_from_json("traces", marks).body
 
 
 def test_many_small_payloads_are_decoded_in_parts(monkeypatch) -> None:
