@@ -195,11 +195,15 @@ def test_texts_of_logs_and_metrics_are_mended_too() -> None:
     assert decoded.series.column("name").to_pylist() == ["n\ufffd"]
 
 
-def test_only_so_many_records_of_a_payload_are_mended(monkeypatch) -> None:
+@pytest.mark.parametrize("damage", [nested(5, b"\xff"), b"\x00\x00"], ids=["mended", "left out"])
+def test_a_payload_of_very_many_damaged_records_is_refused(monkeypatch, damage) -> None:
+    """Each takes Python; so many are no accident."""
     monkeypatch.setattr(mending, "MAX_MENDED", 2)
-    bad = nested(2, nested(1, b"t" * 16), nested(2, b"s" * 8), nested(5, b"\xff"))
-    decoded = decode_traces([nested(1, nested(2, bad * 5, GOOD))], RECEIVED_NS)
-    assert (decoded.rejected, decoded.mended, decoded.table.num_rows) == ([3], [2], 3)
+    bad = nested(2, nested(1, b"t" * 16), nested(2, b"s" * 8), damage)
+    decoded = decode_traces([nested(1, nested(2, bad * 2, GOOD))], RECEIVED_NS)
+    assert decoded.mended[0] + decoded.rejected[0] == 2
+    with pytest.raises(DecodeError, match="more than 2 records are damaged"):
+        decode_traces([nested(1, nested(2, bad * 3, GOOD))], RECEIVED_NS)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,21 @@
 """Content codings are undone step by step, and never beyond the limit."""
 
 import gzip
+import random
 import tracemalloc
 import zlib
 
 import pytest
 import zstandard
 
-from heatshield_collector.intake.content import Media, inflate, is_plain, media_of
+from heatshield_collector.intake.content import (
+    MAX_MEMBERS,
+    AbandonedError,
+    Media,
+    inflate,
+    is_plain,
+    media_of,
+)
 from heatshield_collector.intake.payload import MalformedError, TooLargeError, UnsupportedError
 
 BODY = bytes(range(256)) * 4096  # one MiB: several steps
@@ -36,6 +44,32 @@ def test_a_plain_body_stays_as_it_is(coding: str | None) -> None:
 def test_several_members_are_one_body(coding: str) -> None:
     """RFC 1952 and RFC 8878 let a body be several compressed parts after one another."""
     assert inflate(PACK[coding](b"ab") + PACK[coding](b"cd"), coding, 4) == b"abcd"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("member", [b"", b"ab"])
+def test_members_are_bounded_in_number(coding: str, member: bytes) -> None:
+    """400,000 empty ones fit into 8 MB; they took half an hour, for zlib copies what follows."""
+    packed = PACK[coding](member)
+    assert inflate(packed * MAX_MEMBERS, coding, len(BODY)) == member * MAX_MEMBERS
+    with pytest.raises(MalformedError, match="more than 10000 members"):
+        inflate(packed * 400_000, coding, len(BODY))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_what_is_handed_over_in_windows_comes_out_whole(coding: str) -> None:
+    """Members larger and smaller than a window, and boundaries anywhere in it."""
+    noise = random.Random(1).randbytes(70_000)
+    for size in (1, 3, 16_383, 16_384, 16_385, 70_000):
+        body = PACK[coding](noise[:size]) * 3 + PACK[coding](noise) + PACK[coding](bytes(2**20))
+        assert inflate(body, coding, 2 << 20) == noise[:size] * 3 + noise + bytes(2**20)
+
+
+@codings
+def test_nothing_more_is_inflated_once_it_is_abandoned(coding: str) -> None:
+    asked = iter([False, True])
+    with pytest.raises(AbandonedError):
+        inflate(PACK[coding](BODY), coding, len(BODY), lambda: next(asked))
 
 
 @codings

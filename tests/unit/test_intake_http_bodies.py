@@ -9,6 +9,7 @@ from recording_committer import RecordingCommitter
 
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake import http
+from heatshield_collector.intake.content import AbandonedError
 from heatshield_collector.intake.http import routes
 from heatshield_collector.intake.json import Converted
 from heatshield_collector.intake.payload import Payload
@@ -212,3 +213,47 @@ def test_bodies_that_wait_to_be_inflated_still_hold_their_room(monkeypatch) -> N
     again = Sender([bytes(10)])
     asyncio.run(one_now(endpoint, again))
     assert again.status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content_encoding": "gzip"}, {"content_type": "application/json"}],
+    ids=["inflating", "converting"],
+)
+def test_a_sender_that_leaves_meanwhile_is_worked_for_no_longer(monkeypatch, headers) -> None:
+    """Its room is free at once, the work is told to stop, and nothing is committed."""
+    began, stopped = threading.Event(), threading.Event()
+
+    def inflate(_body, _coding, _limit, abandoned):
+        began.set()
+        while not abandoned():
+            pass
+        stopped.set()
+        raise AbandonedError
+
+    class Leaving(Sender):
+        async def receive(self) -> dict:
+            if self.read:
+                await asyncio.to_thread(began.wait, 10)
+                return {"type": "http.disconnect"}
+            self.read = LIMIT
+            return {"type": "http.request", "body": bytes(LIMIT), "more_body": False}
+
+    monkeypatch.setattr(http, "inflate", inflate)
+    committer = RecordingCommitter()
+    endpoint = endpoint_of(committer)
+    scope = scope_of(**headers)
+    scope["headers"].reverse()
+
+    async def scene() -> None:
+        leaving = Leaving([])
+        await endpoint(scope, leaving.receive, leaving.send)
+        assert (leaving.sent, committer.payloads, committer.refused_causes) == ([], [], [])
+        assert await asyncio.to_thread(stopped.wait, 10)
+        monkeypatch.undo()
+        others = [Sender([bytes(LIMIT)]), Sender([bytes(LIMIT)])]
+        for other in others:
+            await endpoint(scope_of(), other.receive, other.send)
+        assert [other.status for other in others] == [200, 200]
+
+    asyncio.run(scene())

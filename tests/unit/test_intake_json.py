@@ -205,6 +205,14 @@ def test_a_record_that_is_no_record_alone_is_left_out(bad) -> None:
     assert [span.span_id.hex().upper() for span in spans_of(converted.body)] == [SPAN_ID] * 2
 
 
+def test_very_many_damaged_records_are_malformed(monkeypatch) -> None:
+    monkeypatch.setattr("heatshield_collector.intake.json_mending.MAX_MENDED", 5)
+    bad = [b'{"name": "\xff"}', b"null", b'{"kind": "x"}']
+    assert protobuf_from_json("traces", request_of(SPAN, *bad, SPAN)).mended == 1
+    with pytest.raises(MalformedError, match="more than 5 records are damaged"):
+        protobuf_from_json("traces", request_of(SPAN, *bad * 3, SPAN))
+
+
 def test_nulls_in_lists_are_left_out_but_in_array_values() -> None:
     array = b'{"key": "k", "value": {"arrayValue": {"values": [{"intValue": 1}, null]}}}'
     span = b'{"attributes": [null, ' + array + b'], "events": [null], "links": [null]}'

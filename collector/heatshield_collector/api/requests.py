@@ -38,7 +38,9 @@ def router(ports: Ports) -> APIRouter:
         service: Annotated[str | None, Query(description="a service that took part")] = None,
         call: Annotated[str | None, Query(description="name of a span in it")] = None,
         errors: Annotated[bool | None, Query(description="with, or without, an error")] = None,
-        min_duration_ms: Annotated[float, Query(ge=0, le=LONGEST_DURATION_MS)] = 0.0,
+        min_duration_ms: Annotated[
+            float, Query(ge=0, le=LONGEST_DURATION_MS, allow_inf_nan=False)
+        ] = 0.0,
         since_s: Annotated[
             float, Query(gt=0, le=LONGEST_LOOKBACK_S, description="how far back, seconds")
         ] = 3600.0,

@@ -29,8 +29,8 @@ from heatshield.names import TEXT_MENDED
 __all__ = ["MAX_MENDED", "Mended", "mended"]
 
 MAX_MENDED: Final = 10_000
-"""Most records of a payload whose texts are mended: each takes some 50 µs of Python. Further ones
-are left out."""
+"""Most records of a payload that are mended or left out: each takes some 50 µs of Python. With more
+the payload is refused, as it was no accident."""
 
 _LENGTH_DELIMITED: Final = 2
 """Protobuf's wire type of messages."""
@@ -61,7 +61,7 @@ def mended(request: type[Message], lists: tuple[str, str, str], payload: bytes) 
 
     Raises:
         google.protobuf.message.DecodeError: when what stands around the records is damaged,
-            or all records are.
+            all records are, or more than :data:`MAX_MENDED`.
     """
     twin = _twin(request, lists)  # type: ignore[arg-type]  # generated classes do have a hash
     envelope = twin.envelope.FromString(payload)
@@ -70,7 +70,7 @@ def mended(request: type[Message], lists: tuple[str, str, str], payload: bytes) 
     for resource in getattr(envelope, outer):
         touched += _mend(resource, twin.texts)
         for scope in getattr(resource, inner):
-            kept, gone, changed = _mended_records(twin, getattr(scope, records), touched)
+            kept, gone, changed = _mended_records(twin, getattr(scope, records), left_out + touched)
             if gone or changed:
                 scope.ClearField(records)
                 getattr(scope, records).extend(kept)
@@ -112,7 +112,7 @@ class _Twin:
 
 
 def _mended_records(
-    twin: _Twin, records: Iterator[bytes], touched: int
+    twin: _Twin, records: Iterator[bytes], damaged: int
 ) -> tuple[list[bytes], int, int]:
     """The records that are kept, how many are not, and how many had texts that were mended."""
     kept: list[bytes] = []
@@ -121,7 +121,9 @@ def _mended_records(
         try:
             twin.check(record)
         except ProtobufError:
-            saved = _saved(twin, record) if touched + changed < MAX_MENDED else None
+            if damaged + left_out + changed >= MAX_MENDED:
+                raise ProtobufError(f"more than {MAX_MENDED} records are damaged") from None
+            saved = _saved(twin, record)
             if saved is None:
                 left_out += 1
                 continue

@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from heatshield_collector.decode.attributes import escaped, flatten, json_value
+from heatshield_collector.decode.bounds import check_repeated
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.decode.records import (
     Decoded,
@@ -109,6 +110,8 @@ def _points(records: Records, member: str, received_ns: int) -> pa.Table | None:
         return None
     metric = parents(lists)
     at = pa.array(metric)
+    texts = [metrics.field(name) for name in ("name", "unit", "description")]
+    check_repeated(metric, [*texts, records.service, records.instance, records.scope])
     attributes = flatten(points.field("attributes")).by_name()
     series = {
         "name": metrics.field("name").take(at),

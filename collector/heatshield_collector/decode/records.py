@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from heatshield.names import SERVICE_INSTANCE_ID, SERVICE_NAME
 from heatshield_collector.decode.attributes import flatten
+from heatshield_collector.decode.bounds import MAX_MEMBERS, check_repeated, has_too_many
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.decode.mending import mended
 from heatshield_collector.model import ESCAPE, RESOURCES
@@ -121,14 +122,16 @@ def read(request: type[Message], payloads: Sequence[bytes], signal: str) -> Reco
     scope_of_record = parents(by_scope)
     resource_of_record = parents(by_resource)[scope_of_record]
     service, instance, resource_id, resources = _resources(by_payload.values.field("resource"))
+    scope = _child(by_resource.values.field("scope"), "name", "")
+    check_repeated(resource_of_record, (service, instance))
+    check_repeated(scope_of_record, (scope,))
     of_record = pa.array(resource_of_record)
-    scope = by_resource.values.field("scope")
     return Records(
         fields=by_scope.values,
         payload=parents(by_payload)[resource_of_record],
         service=service.take(of_record),
         instance=instance.take(of_record),
-        scope=_child(scope, "name", "").take(pa.array(scope_of_record)),
+        scope=scope.take(pa.array(scope_of_record)),
         resource_id=resource_id.take(of_record),
         resources=resources,
         left_out=np.array(left_out, dtype=np.int64),
@@ -149,6 +152,9 @@ def _checked(
     sound, bad = list(payloads), {}
     left_out, touched = [0] * len(sound), [0] * len(sound)
     for index, payload in enumerate(payloads):
+        if has_too_many(request.DESCRIPTOR, payload):
+            bad[index] = f"more than {MAX_MEMBERS} records, attributes and other members"
+            continue
         try:
             try:
                 message = request.FromString(payload)
@@ -160,7 +166,7 @@ def _checked(
         except ProtobufError as error:
             bad[index] = str(error)
         else:
-            if _has_too_many(getattr(message, outer), inner):
+            if _has_too_many_resources(getattr(message, outer), inner):
                 bad[index] = f"more than {MAX_RESOURCES} resources or scopes in one request"
     if bad:
         raise DecodeError(next(iter(bad.values())), bad)
@@ -175,7 +181,7 @@ def _parse(request: type[Message], payloads: list[bytes]) -> pa.RecordBatch:
         raise DecodeError(str(error)) from error
 
 
-def _has_too_many(resources: Sequence[Message], inner: str) -> bool:
+def _has_too_many_resources(resources: Sequence[Message], inner: str) -> bool:
     if len(resources) > MAX_RESOURCES:
         return True
     return sum(len(getattr(resource, inner)) for resource in resources) > MAX_RESOURCES

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from heatshield import names
 from heatshield_collector.decode.attributes import Attributes, flatten, json_value
+from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.decode.records import NO_ID, Decoded, int64, read, valid_ids, within
 from heatshield_collector.model import DECODED_SPANS, attributes_of
 
@@ -20,6 +21,9 @@ DB_SYSTEM: Final = ("db.system.name", "db.system")
 """The stable semantic convention and the one before it."""
 
 _NO_NAME: Final = pa.scalar("", pa.string())
+
+MAX_EVENTS: Final = 200_000
+"""Most events, and most links, of what is decoded at once: each costs 2 µs of Python."""
 
 REDIS_COMMAND_WORDS: Final = 2
 """A Redis command's name and key: the words of its arguments that are not elements."""
@@ -118,6 +122,8 @@ def _dropped(spans: pa.StructArray) -> pa.Array:
 
 def _texts(lists: pa.ListArray, fields: tuple[str, str]) -> pa.Array:
     """Events or links as JSON, null where a span has none; only spans with some are touched."""
+    if len(lists.values) > MAX_EVENTS:
+        raise DecodeError(f"more than {MAX_EVENTS} events or links")
     sizes = np.diff(lists.offsets.to_numpy())
     texts: list[str | None] = [None] * len(lists)
     rows = np.flatnonzero(sizes)

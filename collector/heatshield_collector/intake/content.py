@@ -14,13 +14,24 @@ import pyarrow as pa
 
 from heatshield_collector.intake.payload import MalformedError, TooLargeError, UnsupportedError
 
-__all__ = ["CONTENT_CODINGS", "Media", "inflate", "is_plain", "media_of"]
+__all__ = ["CONTENT_CODINGS", "AbandonedError", "Media", "inflate", "is_plain", "media_of"]
 
 _STEP_BYTES: Final = 256 * 1024
 """Most that is inflated in one step, hence the most that is ever held beyond the limit."""
 
+_WINDOW_BYTES: Final = 16 * 1024
+"""Compressed bytes that are handed to zlib at once."""
+
+MAX_MEMBERS: Final = 10_000
+"""Most gzip members, or deflate streams, of one body. Each costs some 10 µs, also an empty one of
+20 bytes; block compressors make one for each 64 kB."""
+
 _GZIP_WBITS: Final = zlib.MAX_WBITS | 16
 _ZLIB_WBITS: Final = zlib.MAX_WBITS
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the body any more: its sender has left, or the collector ends."""
 
 
 class Media(Enum):
@@ -58,15 +69,22 @@ def is_plain(coding: str | None) -> bool:
     return _coding_name(coding) == "identity"
 
 
-def inflate(body: bytes, coding: str | None, limit_bytes: int) -> bytes:
+def inflate(
+    body: bytes,
+    coding: str | None,
+    limit_bytes: int,
+    abandoned: Callable[[], bool] = lambda: False,
+) -> bytes:
     """Undo the content coding of a body.
 
     Args:
         body: as received.
         coding: the Content-Encoding header; ``None``, empty and ``identity`` mean as it is.
         limit_bytes: most bytes the result may have.
+        abandoned: asked between steps whether anybody still waits for the result.
 
     Raises:
+        AbandonedError: nobody does.
         UnsupportedError: a coding that is not one of :data:`CONTENT_CODINGS`, or several.
         MalformedError: the body is not in that coding, or is cut short.
         TooLargeError: the result would be over the limit.
@@ -80,6 +98,8 @@ def inflate(body: bytes, coding: str | None, limit_bytes: int) -> bytes:
     pieces, size = [], 0
     try:
         for piece in steps(body):
+            if abandoned():
+                raise AbandonedError
             size += len(piece)
             if size > limit_bytes:
                 raise TooLargeError(f"the request is over {limit_bytes} bytes once inflated")
@@ -98,16 +118,29 @@ def _plain(body: bytes) -> Iterator[bytes]:
 
 
 def _zlib_steps(body: bytes, wbits: int) -> Iterator[bytes]:
-    """Inflate step by step; gzip allows several members after one another."""
-    while body:
+    """Inflate step by step; gzip allows several members after one another.
+
+    zlib copies what it has not consumed, so it is fed by windows: fed whole bodies, many members
+    would take time that grows with the square of the body.
+    """
+    view, at, members = memoryview(body), 0, 0
+    while at < len(view):
+        members += 1
+        if members > MAX_MEMBERS:
+            raise MalformedError(f"more than {MAX_MEMBERS} members in one body")
         stream = zlib.decompressobj(wbits)
+        fed: bytes | memoryview = b""
         while not stream.eof:
-            piece = stream.decompress(body, _STEP_BYTES)
-            body = stream.unconsumed_tail
-            if not piece and not body and not stream.eof:
+            if not fed:
+                fed = view[at : at + _WINDOW_BYTES]
+                at += len(fed)
+            cut_short = not fed
+            piece = stream.decompress(fed, _STEP_BYTES)
+            fed = stream.unconsumed_tail
+            if cut_short and not piece and not stream.eof:
                 raise EOFError("cut short")
             yield piece
-        body = stream.unused_data
+        at -= len(stream.unused_data)
 
 
 def _gzip(body: bytes) -> Iterator[bytes]:

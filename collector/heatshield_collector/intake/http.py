@@ -7,8 +7,11 @@ a request cost more than everything else that intake does.
 import asyncio
 import logging
 import math
+import threading
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import partial
+from typing import Final, Self, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -42,6 +45,7 @@ from heatshield_collector.ports import (
     Scope,
     UnauthenticatedError,
 )
+from heatshield_collector.workers import Workers
 
 __all__ = ["routes"]
 
@@ -74,6 +78,8 @@ _HTTP_STATUS: Final[dict[type[IntakeError | AccessError], int]] = {
     OverloadedError: 503,
 }
 
+T = TypeVar("T")
+
 _logger = logging.getLogger(__name__)
 
 
@@ -88,7 +94,13 @@ def routes(
         counters: told of every payload that is answered with 4xx or 5xx.
         authenticator: asked before a body is read.
     """
-    shared = _Room(_BODIES_HELD * limit_bytes, asyncio.Semaphore(_INFLATING), asyncio.Lock())
+    shared = _Room(
+        _BODIES_HELD * limit_bytes,
+        asyncio.Semaphore(_INFLATING),
+        asyncio.Lock(),
+        Workers(_INFLATING, "heatshield-inflate"),
+        Workers(1, "heatshield-json"),
+    )
     paths: dict[str, Signal] = {
         names.OTLP_TRACES_PATH: "traces",
         names.OTLP_LOGS_PATH: "logs",
@@ -117,11 +129,14 @@ class _Room:
         free_bytes: what bodies may still hold together until they go to the committer.
         inflating: held by each body that is inflated in a thread.
         converting: held by the JSON that is converted in a thread.
+        inflaters, converters: the threads.
     """
 
     free_bytes: int
     inflating: asyncio.Semaphore
     converting: asyncio.Lock
+    inflaters: Workers
+    converters: Workers
 
 
 @dataclass(slots=True)
@@ -182,7 +197,11 @@ class _Endpoint:
         media = media_of(headers.get("content-type"))
         with _Held(self.room) as held:
             body = await self._read(headers, receive, held)
-            undone = await self._undone(media, headers.get("content-encoding"), body)
+            coding = headers.get("content-encoding")
+            if _is_quick(media, coding, len(body)):
+                undone = self._protobuf(media, coding, body)
+            else:
+                undone = await _while_connected(receive, self._undone(media, coding, body))
         # From here on the committer's bound counts: nothing is awaited in between.
         urgent = headers.get(names.URGENT_HEADER) == "1"
         payload = Payload(
@@ -191,17 +210,27 @@ class _Endpoint:
         return media, await self.committer.submit(payload)
 
     async def _undone(self, media: Media, coding: str | None, body: bytes) -> Converted:
-        """The body as protobuf, on a thread where that takes long."""
-        small, plain = len(body) <= _INLINE_BYTES, is_plain(coding)
-        if (small or plain) if media is Media.PROTOBUF else (small and plain):
-            return self._protobuf(media, coding, body)
-        async with self.room.inflating if media is Media.PROTOBUF else self.room.converting:
-            return await asyncio.to_thread(self._protobuf, media, coding, body)
+        """The body as protobuf, made on a thread of its kind; given up when this is cancelled."""
+        abandoned = threading.Event()
+        work = partial(self._protobuf, media, coding, body, abandoned.is_set)
+        inflates = media is Media.PROTOBUF
+        try:
+            async with self.room.inflating if inflates else self.room.converting:
+                workers = self.room.inflaters if inflates else self.room.converters
+                return await asyncio.get_running_loop().run_in_executor(workers, work)
+        finally:
+            abandoned.set()
 
-    def _protobuf(self, media: Media, coding: str | None, body: bytes) -> Converted:
+    def _protobuf(
+        self,
+        media: Media,
+        coding: str | None,
+        body: bytes,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> Converted:
         if media is Media.PROTOBUF:
-            return Converted(inflate(body, coding, self.limit_bytes))
-        plain = inflate(body, coding, min(self.limit_bytes, _JSON_BYTES))
+            return Converted(inflate(body, coding, self.limit_bytes, abandoned))
+        plain = inflate(body, coding, min(self.limit_bytes, _JSON_BYTES), abandoned)
         return protobuf_from_json(self.signal, plain)
 
     async def _read(self, headers: Headers, receive: Receive, held: _Held) -> bytes:
@@ -236,6 +265,30 @@ class _Endpoint:
             extra = ((b"www-authenticate", b"Bearer"),)
         media = _answer_media(headers)
         return _Answer(_http_status(error), media, _encode(status_of(error), media), extra)
+
+
+def _is_quick(media: Media, coding: str | None, size: int) -> bool:
+    """Whether a body is made protobuf on the event loop."""
+    small, plain = size <= _INLINE_BYTES, is_plain(coding)
+    return (small or plain) if media is Media.PROTOBUF else (small and plain)
+
+
+async def _while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """What ``work`` returns; it is cancelled when the sender leaves meanwhile.
+
+    Raises:
+        _DisconnectedError: the sender has left.
+    """
+    working = asyncio.create_task(work)
+    heard = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((working, heard), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and heard.result()["type"] == "http.disconnect":
+            raise _DisconnectedError
+        return await working
+    finally:
+        heard.cancel()
+        working.cancel()
 
 
 def _http_status(error: IntakeError | AccessError) -> int:

@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from heatshield.names import TEXT_MENDED
+from heatshield_collector.decode.mending import MAX_MENDED
 from heatshield_collector.intake.payload import MalformedError
 
 __all__ = ["Level", "Saved", "parse_leniently", "save"]
@@ -87,7 +88,8 @@ def save(document: Any, request: Message, levels: tuple[Level, ...], rewrite: Re
         rewrite: makes of a record in OTLP's JSON one in protobuf's; raises :class:`MalformedError`.
 
     Raises:
-        MalformedError: when no record could be converted.
+        MalformedError: when no record could be converted, or more than :data:`MAX_MENDED` had to be
+            mended or left out.
     """
     saved = Saved(request)
     try:
@@ -159,6 +161,8 @@ def _count(members: list[Any], below: tuple[Level, ...]) -> int:
 
 def _parsed(document: dict[str, Any], message: Any, saved: Saved) -> bool:
     """Whether ``document`` could be converted into ``message``, mended if need be."""
+    if saved.mended + saved.left_out > MAX_MENDED:
+        raise MalformedError(f"more than {MAX_MENDED} records are damaged")
     sound, touched = _mended(document, "")
     if touched and "attributes" in message.DESCRIPTOR.fields_by_name:
         attributes = sound.setdefault("attributes", [])

@@ -4,18 +4,27 @@ When a joint decode fails, the malformed payloads alone are refused and the othe
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import pyarrow as pa
 
 from heatshield.clock import Instant
-from heatshield_collector.decode import DecodeError
+from heatshield_collector.decode import DecodeError, most_members
 from heatshield_collector.intake.formats import Format
 from heatshield_collector.intake.payload import MalformedError, OverloadedError, Payload
 from heatshield_collector.link.requests import unlinked_parts
 from heatshield_collector.pipeline.group import BUSY_RETRY_S, Charges, Group, Release, Waiting
 
 __all__ = ["GroupDecoder"]
+
+MAX_JOINT_MEMBERS: Final = 2_000_000
+"""Most members (records, attributes, events and so on) of payloads that are decoded at once, as
+their bytes show it: many small payloads must not take the memory that no large one may. It is more
+than the payloads of a full group usually have."""
+
+_LEAST_BYTES: Final = 2
+"""Of a member on the wire."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,12 +62,12 @@ class GroupDecoder:
         # Spans are decoded and charged first: detection must not wait for metrics that came along.
         spans = [form for form in rows if form.signal == "traces"]
         for form in spans:
-            self._decode(rows.pop(form), form, now, group)
+            self._decode_runs(rows.pop(form), form, now, group)
         decoded = group.joined("spans")
         if decoded is not None:
             group.put("request_parts", self._charge(decoded, now))
         for form, others in rows.items():
-            self._decode(others, form, now, group)
+            self._decode_runs(others, form, now, group)
         return group
 
     def settle(self, now: Instant) -> None:
@@ -67,6 +76,11 @@ class GroupDecoder:
             self._charges.settle(now)
         except Exception:  # noqa: BLE001 - the pipeline goes on
             _log.exception("settling charges failed")
+
+    def _decode_runs(self, rows: list[Waiting], form: Format, now: Instant, group: Group) -> None:
+        """Decode jointly what together stays within bounds."""
+        for run in _runs(rows):
+            self._decode(run, form, now, group)
 
     def _decode(self, rows: list[Waiting], form: Format, now: Instant, group: Group) -> None:
         """Decode jointly; when that fails, refuse the malformed ones and decode the others."""
@@ -98,3 +112,20 @@ class GroupDecoder:
             # Telemetry is kept even if it can't be charged: a bug there must not lose spans.
             _log.exception("charging a batch of %d spans failed", spans.num_rows)
             return unlinked_parts(spans, now.epoch_ns)
+
+
+def _runs(rows: list[Waiting]) -> Iterator[list[Waiting]]:
+    """The payloads in their order, in as few lists as the bound allows."""
+    if sum(one.size for one in rows) <= MAX_JOINT_MEMBERS * _LEAST_BYTES:
+        yield rows
+        return
+    run: list[Waiting] = []
+    members = 0
+    for one in rows:
+        more = most_members(one.payload.body)
+        if run and members + more > MAX_JOINT_MEMBERS:
+            yield run
+            run, members = [], 0
+        run.append(one)
+        members += more
+    yield run
