@@ -13,6 +13,7 @@ from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.model import LOGS, TABLES, attributes_of
 from heatshield_collector.store import (
     Baseline,
+    KeptMode,
     LogQuery,
     Operation,
     RequestQuery,
@@ -48,6 +49,7 @@ class MemoryStore:
         self._held: dict[CallKey, HeldEntry] = {}
         self._baselines: dict[CallKey, Baseline] = {}
         self._epoch = 0
+        self._mode: KeptMode | None = None
         self._writing = threading.RLock()
 
     # -- telemetry -------------------------------------------------------------------------------
@@ -253,6 +255,12 @@ class MemoryStore:
         with self._writing:
             self._epoch = max(at_least, self._epoch + 1)
             return self._epoch
+
+    def keep_mode(self, kept: KeptMode) -> None:
+        self._mode = kept
+
+    def kept_mode(self) -> KeptMode | None:
+        return self._mode
 
     def keep_baselines(self, baselines: Sequence[Baseline]) -> None:
         self._baselines |= {one.key: one for one in baselines}
