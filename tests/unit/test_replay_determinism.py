@@ -69,7 +69,9 @@ def test_in_another_process_that_hashes_texts_otherwise_it_is_the_same(first):
 
 def test_a_recording_that_is_decoded_ahead_of_its_time_gives_the_same(first):
     """Many payloads at once, and slices of them each at its own time."""
-    stepwise, ahead = (Simulation(CollectorSettings(mode="protect", cold_start_s=COLD_START_S)) for _ in range(2))
+    stepwise, ahead = (
+        Simulation(CollectorSettings(mode="protect", cold_start_s=COLD_START_S)) for _ in range(2)
+    )
     sent = [Sent(*one) for one in recording()]
     for at_s, together in groupby(sent, key=lambda one: one.at_s):
         stepwise.advance(at_s - stepwise.elapsed_s)
