@@ -111,7 +111,12 @@ def begun_in(data, *flags, switch=None):
         mode = httpx.get(f"{url}/api/mode").json()["mode"]
         assert f"mode       {mode}, " in said
         if switch:
-            answer = httpx.put(f"{url}/api/mode", json={"mode": switch, "by": "human:ann"})
+            token = (data / "admin-token").read_text().strip()
+            answer = httpx.put(
+                f"{url}/api/mode",
+                json={"mode": switch, "by": "human:ann"},
+                headers={"Authorization": f"Bearer {token}"},
+            )
             assert answer.status_code == 200, answer.text
         process.kill()  # not even a stop in good order is needed
         return mode, said
