@@ -1,5 +1,6 @@
 """The simplest store that passes the protocols' suites: rows in lists, every question a loop."""
 
+import difflib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,11 @@ class MemoryStore:
         ]
         rank, user = min(named, default=(None, None))
         return user, rank
+
+    def users_like(self, user: str, limit: int) -> Sequence[str]:
+        users = sorted({row["user"] for row in self._rows["request_parts"] if row["user"]})
+        users.sort(key=lambda one: -difflib.SequenceMatcher(None, one, user).ratio())
+        return users[:limit]
 
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
         return sorted({row["service"] for row in self._begun(since_ns, until_ns)})

@@ -235,6 +235,10 @@ class TelemetryStore(Protocol):
         """
         ...
 
+    def users_like(self, user: str, limit: int) -> Sequence[str]:
+        """Users of stored requests that are written most like this text, the most alike first."""
+        ...
+
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
         """Services with spans that began in a range of time, sorted."""
         ...
