@@ -1,9 +1,10 @@
 """Every command against a real HTTP server that answers as the collector's API does."""
 
 import json
+import os
 
 import pytest
-from cli_api import ENTRY, HOT, LINKED, TRACE, run
+from cli_api import ENTRY, HOT, LINKED, TRACE, program, run
 
 
 def test_request_shows_the_waterfall_and_json_is_the_answer_unchanged(api):
@@ -206,3 +207,15 @@ def test_a_misspelt_setting_is_a_wrong_call(api, monkeypatch):
     result = run("mode")
     assert result.exit_code == 2
     assert "did you mean 'HEATSHIELD_ENDPOINT'" in result.stderr
+
+
+def test_what_a_program_reads_is_never_cut_though_the_terminal_s_width_is_known(api):
+    """In a process of its own: a pipe has no width, and COLUMNS is that of a shell's terminal."""
+    user = "u" * 200
+    answer = json.loads(json.dumps(HOT))
+    answer["users"][0]["user"] = user
+    api.answers["GET", "/api/users/hot"] = (200, answer)
+    done = program("hot", env={**os.environ, "COLUMNS": "80"})
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith(user)]
+    assert "POST /p" in row
+    assert "hot" in row
