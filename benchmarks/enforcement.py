@@ -187,7 +187,7 @@ async def _runs(collector_url: str, urls: list[str], count: int) -> tuple[list[_
 
 def run(*, quick: bool = False) -> Report:
     """Measure."""
-    with RealCollector("--cold-start-s", str(COLD_START_S)) as collector:
+    with RealCollector("--mode", "protect", "--cold-start-s", str(COLD_START_S)) as collector:
         urls = _start_services(collector)
         runs, fleet = asyncio.run(_runs(collector.url, urls, QUICK_RUNS if quick else RUNS))
     report = Report("enforcement", "from a hot user's first request to enforcement")

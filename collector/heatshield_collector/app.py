@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,12 @@ from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
 from heatshield_collector.browser_guard import BrowserGuard
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
+from heatshield_collector.control.platform_mode import (
+    FIRST_MODE,
+    ModeKeeper,
+    StartMode,
+    mode_at_start,
+)
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
@@ -54,6 +60,11 @@ class Collector:
     Args:
         settings: what it was told.
         clock: where the time comes from.
+
+    Attributes:
+        events: what people listen to.
+        grpc_port: where it listens for gRPC; ``None``: nowhere.
+        mode: the mode that it began in, once it has been started, and why.
     """
 
     def __init__(self, settings: CollectorSettings, clock: Clock | None = None) -> None:
@@ -61,6 +72,7 @@ class Collector:
         self._clock = clock or SystemClock()
         self.events = EventHub(encode_event, clock=self._clock)
         self.grpc_port: int | None = None
+        self.mode = StartMode(FIRST_MODE, "")
         self._app: ASGIApp | None = None
         self._ended = threading.Event()
 
@@ -103,13 +115,15 @@ class Collector:
         settings, clock = self._settings, self._clock
         self._journal = Journal(self._store, clock)
         self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
+        self.mode = mode_at_start(settings.mode, self._store.kept_mode())
         self._core = core = Core(
-            settings,
+            replace(settings, mode=self.mode.mode.value),
             rules,
             epoch=self._epoch(),
             outlets=Outlets(self._journal, self.events, self._notifier),
             clock=clock,
             seed=secrets.randbits(64),
+            keep_mode=ModeKeeper(self._store, settings.mode),
         )
         now = clock.now()
         held = held_drafts(self._store.held(), now.epoch_ns)

@@ -2,16 +2,20 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from heatshield import names
 from heatshield.cli.errors import CliError
 from heatshield.cli.local_token import link_token
+from heatshield.cli.mode import MEANING
 from heatshield.contract import PlatformMode
 from heatshield.settings import SettingsError, load
 from heatshield_collector.settings import CollectorSettings
+
+if TYPE_CHECKING:
+    from heatshield_collector.app import Collector
 
 __all__ = ["settings_of", "up"]
 
@@ -33,7 +37,12 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         str | None, typer.Option("--grpc", metavar="HOST:PORT|off", help="OTLP/gRPC.")
     ] = None,
     mode: Annotated[
-        PlatformMode | None, typer.Option("--mode", help="shadow decides but enforces nothing.")
+        PlatformMode | None,
+        typer.Option(
+            "--mode",
+            help="shadow decides but enforces nothing. By default what `heatshield mode` set last, "
+            "at first shadow.",
+        ),
     ] = None,
     cold_start_s: Annotated[
         float | None,
@@ -86,7 +95,7 @@ def settings_of(config: Path | None, **flags: object) -> CollectorSettings:
     """
     settings = load(CollectorSettings, "collector", flags=flags, file=config)
     modes = [mode.value for mode in PlatformMode]
-    if settings.mode not in modes:
+    if settings.mode and settings.mode not in modes:
         raise SettingsError(f"mode {settings.mode!r} is none; say {' or '.join(modes)}")
     return settings
 
@@ -102,7 +111,7 @@ def _run(settings: CollectorSettings) -> None:
         address = address_of(listener)
         _instrument(address, settings.token)
         collector = Collector(settings)
-        serve(collector, listener, lambda: _announce(settings, address, collector.grpc_port))
+        serve(collector, listener, lambda: _announce(settings, address, collector))
     except StartError as error:
         raise CliError(str(error)) from error
     typer.echo("heatshield collector stopped; everything acknowledged is on the disk")
@@ -130,10 +139,13 @@ def _instrument(address: str, token: str) -> None:
     )
 
 
-def _announce(settings: CollectorSettings, address: str, grpc_port: int | None) -> None:
+def _announce(settings: CollectorSettings, address: str, collector: "Collector") -> None:
     link_token(Path(settings.data), int(address.rpartition(":")[2]))
     typer.echo(f"heatshield collector on http://{address} (OTLP, API; documented at /docs)")
-    if grpc_port is not None:
-        typer.echo(f"  OTLP/gRPC  {settings.grpc.rpartition(':')[0]}:{grpc_port}")
+    if collector.grpc_port is not None:
+        typer.echo(f"  OTLP/gRPC  {settings.grpc.rpartition(':')[0]}:{collector.grpc_port}")
     typer.echo(f"  store      {Path(settings.data).resolve()}")
-    typer.echo(f"  mode       {settings.mode}")
+    mode, why = collector.mode
+    typer.echo(f"  mode       {mode.value}, {why}: {MEANING[mode]}")
+    if mode is PlatformMode.SHADOW:
+        typer.echo("             to enforce them: heatshield mode protect")

@@ -9,6 +9,7 @@ from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.rules import RuleGroup, RuleRunner
 from heatshield_collector.analysis import Analysis
 from heatshield_collector.control import Breakers, ControlLoop, Outlets
+from heatshield_collector.control.platform_mode import FIRST_MODE, Keeps
 from heatshield_collector.detect import Detection, Durations, HotRules
 from heatshield_collector.link import Linker
 from heatshield_collector.self_metrics import SelfMetrics
@@ -35,6 +36,7 @@ class Core:
             collector senders must not know it.
         wake: called when a batch should be evaluated at once; by default it wakes the thread of
             ``control``.
+        keep_mode: told of each mode that a person sets.
 
     Attributes:
         metrics: what all of it counts.
@@ -55,14 +57,16 @@ class Core:
         clock: Clock,
         seed: int,
         wake: Callable[[], None] | None = None,
+        keep_mode: Keeps | None = None,
     ) -> None:
         self.metrics = SelfMetrics()
         self.breakers = Breakers(
-            BreakerControl(epoch, PlatformMode(settings.mode)),
+            BreakerControl(epoch, PlatformMode(settings.mode or FIRST_MODE)),
             outlets.events,
             outlets.journal,
             self.metrics.rejected,
             clock,
+            keep_mode,
         )
         self.detection = Detection(
             self._capacity,

@@ -24,7 +24,11 @@ class CollectorSettings:
     data: str = setting(names.DEFAULT_DATA, "folder of the embedded store")
     http: str = setting("127.0.0.1:4318", "address of the one HTTP listener")
     grpc: str = setting("127.0.0.1:4317", "address of OTLP/gRPC, or off")
-    mode: str = setting("protect", "protect, or shadow: decide and record, enforce nothing")
+    mode: str = setting(
+        "",
+        "shadow: decide and record, enforce nothing; protect: enforce; empty: as a person set it "
+        "last, at first shadow",
+    )
     token: str = setting(
         "",
         "bearer token that every caller needs, to send, enforce or read; a must where other "

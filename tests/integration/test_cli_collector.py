@@ -137,7 +137,11 @@ def test_hot_names_the_user_of_the_last_minutes(run):
 
 
 def test_what_is_tripped_is_held_and_what_is_cleared_is_gone(run):
-    tripped = run("trip", "u-7", "shop", "POST /p", "--lease", "1m", "--json")
+    refused = run("trip", "u-7", "shop", "POST /p")
+    assert refused.exit_code == 1
+    assert "the nearest known: 'u-1'" in refused.stderr
+    assert "the nearest known: 'POST /purchases/{user}'" in refused.stderr
+    tripped = run("trip", "u-7", "shop", "POST /p", "--lease", "1m", "--json", "--force")
     assert tripped.exit_code == 0, tripped.output
     entry = json.loads(tripped.stdout)
     assert (entry["mode"], entry["lease_ms"]) == ("reject", 60_000)
@@ -160,7 +164,7 @@ def test_the_mode_is_switched_and_a_trip_in_shadow_says_so(run):
     assert run("mode", "shadow").exit_code == 0
     try:
         assert run("mode").stdout.startswith("shadow")
-        tripped = run("trip", "u-8", "shop", "POST /p")
+        tripped = run("trip", "u-8", "shop", "POST /p", "--force")
         assert "nothing is enforced" in tripped.stdout
         assert "nothing is enforced" in run("breakers").stdout
     finally:

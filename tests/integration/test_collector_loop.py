@@ -140,7 +140,7 @@ class Story:
 def story(tmp_path_factory):
     """Two seconds of forty ordinary users, then one who keeps two of four workers busy."""
     folder = tmp_path_factory.mktemp("loop") / "data"
-    with collector_process(folder, "--cold-start-s", "0") as collector:
+    with collector_process(folder, "--mode", "protect", "--cold-start-s", "0") as collector:
         watch, shop = Watch(collector.url), Shop(collector.url)
         watch.start()
         watch.until("snapshot")

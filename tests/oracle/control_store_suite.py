@@ -12,7 +12,7 @@ from store_rows import HARD_TEXT, at_once, audit
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_alerts.restart import HeldEntry
-from heatshield_collector.store import Baseline, StoreError
+from heatshield_collector.store import Baseline, KeptMode, StoreError
 
 
 class ControlStoreSuite:
@@ -53,6 +53,13 @@ class ControlStoreSuite:
         assert store.held() == [HeldEntry("two", 2), HeldEntry("three", 3)]
         store.record({"audit": audit(4)}, {second: None, self.key("never"): None})
         assert store.held() == [HeldEntry("three", 3)]
+
+    def test_the_mode_that_was_kept_last_is_kept(self, store):
+        assert store.kept_mode() is None
+        for number, mode in enumerate(("protect", "shadow")):
+            kept = KeptMode(mode, "protect", number, HARD_TEXT)
+            store.keep_mode(kept)
+            assert store.kept_mode() == kept
 
     def test_a_held_entry_outlives_any_number_of_refusals(self, store):
         """A restart once read the newest 1,000 audit records alone."""

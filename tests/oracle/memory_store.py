@@ -1,5 +1,6 @@
 """The simplest store that passes the protocols' suites: rows in lists, every question a loop."""
 
+import difflib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.model import LOGS, TABLES, attributes_of
 from heatshield_collector.store import (
     Baseline,
+    KeptMode,
     LogQuery,
     Operation,
     RequestQuery,
@@ -48,6 +50,7 @@ class MemoryStore:
         self._held: dict[CallKey, HeldEntry] = {}
         self._baselines: dict[CallKey, Baseline] = {}
         self._epoch = 0
+        self._mode: KeptMode | None = None
         self._writing = threading.RLock()
 
     # -- telemetry -------------------------------------------------------------------------------
@@ -169,6 +172,11 @@ class MemoryStore:
         rank, user = min(named, default=(None, None))
         return user, rank
 
+    def users_like(self, user: str, limit: int) -> Sequence[str]:
+        users = sorted({row["user"] for row in self._rows["request_parts"] if row["user"]})
+        users.sort(key=lambda one: -difflib.SequenceMatcher(None, one, user).ratio())
+        return users[:limit]
+
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
         return sorted({row["service"] for row in self._begun(since_ns, until_ns)})
 
@@ -253,6 +261,12 @@ class MemoryStore:
         with self._writing:
             self._epoch = max(at_least, self._epoch + 1)
             return self._epoch
+
+    def keep_mode(self, kept: KeptMode) -> None:
+        self._mode = kept
+
+    def kept_mode(self) -> KeptMode | None:
+        return self._mode
 
     def keep_baselines(self, baselines: Sequence[Baseline]) -> None:
         self._baselines |= {one.key: one for one in baselines}

@@ -38,7 +38,7 @@ class Replay:
 
     def __init__(self) -> None:
         self.clock = ManualClock(epoch_ns=EPOCH_NS)
-        settings = CollectorSettings(cold_start_s=COLD_START_S)
+        settings = CollectorSettings(mode="protect", cold_start_s=COLD_START_S)
         rules = [*load_file(Path(str(SHIPPED_RULES))), *load_text(BUSY)]
         self.simulation = Simulation(settings, rules, clock=self.clock, epoch=7, seed=5)
         self.states: list[Any] = []

@@ -102,6 +102,14 @@ class TelemetryStoreSuite:
         (row,) = store.requests(RequestQuery(START_NS - 10 * S, START_NS))
         assert (row["spans"], row["duration_ns"]) == (2, 15 * S + MS)
 
+    def test_users_are_found_by_how_they_are_written(self, store):
+        assert store.users_like("ann", 3) == []
+        for number, user in enumerate(("ann-1", "bob-7", None, "zoë@example.com"), start=1):
+            put(store, [span(number, trace=number, user=user)])
+        assert store.users_like("ann", 1) == ["ann-1"]
+        assert store.users_like("zoe@example.com", 1) == ["zoë@example.com"]
+        assert len(store.users_like("x", 9)) == 3
+
     def test_a_page_is_filled_from_requests_that_are_far_apart(self, store):
         for number, hours in ((1, 0), (2, 5), (3, 5), (4, 300)):
             put(

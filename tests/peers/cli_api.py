@@ -95,6 +95,10 @@ class Api:
                 200,
                 {"epoch": 1, "version": 4, "mode": "protect", "entries": [ENTRY, OTHER]},
             ),
+            ("GET", "/api/known"): (
+                200,
+                {what: {"known": True, "near": None} for what in ("user", "service", "call")},
+            ),
             ("POST", "/v1/breakers"): (201, ENTRY),
             ("DELETE", "/v1/breakers/b-8"): (200, {"cleared": ENTRY}),
             ("GET", "/api/mode"): (200, {"mode": "protect"}),

@@ -69,7 +69,9 @@ def test_in_another_process_that_hashes_texts_otherwise_it_is_the_same(first):
 
 def test_a_recording_that_is_decoded_ahead_of_its_time_gives_the_same(first):
     """Many payloads at once, and slices of them each at its own time."""
-    stepwise, ahead = (Simulation(CollectorSettings(cold_start_s=COLD_START_S)) for _ in range(2))
+    stepwise, ahead = (
+        Simulation(CollectorSettings(mode="protect", cold_start_s=COLD_START_S)) for _ in range(2)
+    )
     sent = [Sent(*one) for one in recording()]
     for at_s, together in groupby(sent, key=lambda one: one.at_s):
         stepwise.advance(at_s - stepwise.elapsed_s)
@@ -82,7 +84,7 @@ def test_a_recording_that_is_decoded_ahead_of_its_time_gives_the_same(first):
 
 def test_quiet_traffic_finds_no_hot_user_and_trips_nothing():
     """Nor does anything else become an alert. `make bench` measures how long an hour takes."""
-    simulation = Simulation(CollectorSettings(cold_start_s=COLD_START_S))
+    simulation = Simulation(CollectorSettings(mode="protect", cold_start_s=COLD_START_S))
     simulation.breakers.attend("shop", "shop-0", WORKERS)
     simulation.replay(Sent(*one) for one in recording(3, hot=False))
     assert simulation.elapsed_s > 2 * COLD_START_S
@@ -94,7 +96,7 @@ def test_quiet_traffic_finds_no_hot_user_and_trips_nothing():
 
 def test_another_recording_gives_other_findings(first):
     assert recording(2) != recording(1) == recording(1)
-    other = Simulation(CollectorSettings(cold_start_s=COLD_START_S))
+    other = Simulation(CollectorSettings(mode="protect", cold_start_s=COLD_START_S))
     other.replay(Sent(*one) for one in recording(2) if one.at_s < BURNS_S[1])
     found = [row["trace_ids"] for row in other.rows["findings"]]
     assert found != [row["trace_ids"] for row in first.rows("findings")][: len(found)]

@@ -22,6 +22,7 @@ from heatshield_alerts.instances import Instance
 from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.trip_policy import Decision
 from heatshield_collector.control.outlets import Publishes, Writes
+from heatshield_collector.control.platform_mode import Keeps
 from heatshield_collector.events import Signal
 from heatshield_collector.ports import TripRefusedError, TripRequest
 
@@ -43,6 +44,7 @@ class Breakers:
         journal: where the audit goes.
         rejected: told of (service, call, count) that clients report.
         clock: stamps what people and clients ask for.
+        keep_mode: told of each mode that a person sets, also of one that is so already.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Breakers:
         journal: Writes,
         rejected: Callable[[str, str, int], None],
         clock: Clock,
+        keep_mode: Keeps | None = None,
     ) -> None:
         self._control = control
         self._events = events
         self._journal = journal
         self._rejected = rejected
         self._clock = clock
+        self._keep_mode = keep_mode
         self._lock = threading.Lock()
         self._changed = Signal()
         self._numbers = ReportNumbers()
@@ -118,6 +122,8 @@ class Breakers:
             change = self._control.set_mode(mode, by, now.monotonic_s)
             if change:
                 self._tell(change, now)
+        if self._keep_mode is not None:
+            self._keep_mode(mode, by, now)
 
     def restore(self, drafts: Iterable[Draft], now: Instant) -> None:
         """Hold on what the collector held when it ended."""

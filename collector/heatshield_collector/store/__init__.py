@@ -5,6 +5,7 @@ from heatshield_collector.store.duckdb.store import DuckDBStore
 from heatshield_collector.store.protocol import (
     Baseline,
     ControlStore,
+    KeptMode,
     LogQuery,
     Operation,
     RequestQuery,
@@ -21,6 +22,7 @@ __all__ = [
     "Baseline",
     "ControlStore",
     "DuckDBStore",
+    "KeptMode",
     "Limits",
     "LogQuery",
     "Operation",

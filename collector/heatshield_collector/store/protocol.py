@@ -17,9 +17,23 @@ from heatshield_alerts.matchers import Matcher
 from heatshield_alerts.restart import HeldEntry
 
 __all__ = [
-    "INSTANCE_LABEL", "JOURNALS", "NAME_LABEL", "SERVICE_LABEL", "Baseline", "ControlStore",
-    "LogQuery", "Operation", "RequestQuery", "Row", "SampleQuery", "SeriesQuery", "Store",
-    "StoreError", "StoreFullError", "TelemetryStore",
+    "INSTANCE_LABEL",
+    "JOURNALS",
+    "NAME_LABEL",
+    "SERVICE_LABEL",
+    "Baseline",
+    "ControlStore",
+    "KeptMode",
+    "LogQuery",
+    "Operation",
+    "RequestQuery",
+    "Row",
+    "SampleQuery",
+    "SeriesQuery",
+    "Store",
+    "StoreError",
+    "StoreFullError",
+    "TelemetryStore",
 ]  # fmt: skip
 
 Row = dict[str, Any]
@@ -160,6 +174,24 @@ class Baseline:
     at_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class KeptMode:
+    """The platform's mode as a person set it, kept over restarts.
+
+    Attributes:
+        mode: ``shadow`` or ``protect``.
+        configured: what the settings said then. Settings that say something else by now were
+            changed later, and go before it.
+        at_ns: when it was set, nanoseconds since the Unix epoch.
+        by: who set it.
+    """
+
+    mode: str
+    configured: str
+    at_ns: int
+    by: str
+
+
 class TelemetryStore(Protocol):
     """A place that keeps telemetry. Every method may be called from any thread."""
 
@@ -201,6 +233,10 @@ class TelemetryStore(Protocol):
         """Whose request it is, and by which rank of precedence that is known: the user of the
         lowest rank, of several of one rank the first by name.
         """
+        ...
+
+    def users_like(self, user: str, limit: int) -> Sequence[str]:
+        """Users of stored requests that are written most like this text, the most alike first."""
         ...
 
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
@@ -268,6 +304,14 @@ class ControlStore(Protocol):
 
     def next_epoch(self, at_least: int) -> int:
         """A number of at least this that is greater than any given before, durable on return."""
+        ...
+
+    def keep_mode(self, kept: KeptMode) -> None:
+        """Keep the platform's mode over a restart, in place of what was kept. Durable on return."""
+        ...
+
+    def kept_mode(self) -> KeptMode | None:
+        """The mode that was kept last; ``None``: a person has set none yet."""
         ...
 
     def keep_baselines(self, baselines: Sequence[Baseline]) -> None:

@@ -9,6 +9,8 @@ __all__ = [
     "Entry",
     "HotUser",
     "HotUsers",
+    "Known",
+    "KnownName",
     "LatestSample",
     "LinkedRequest",
     "Log",
@@ -148,6 +150,21 @@ class Entry(TypedDict, total=False):
     reason: str
     rate_per_s: float
     seq: int
+
+
+class KnownName(TypedDict):
+    """Whether anything has reported a name; if not, the known one most like it."""
+
+    known: bool
+    near: str | None
+
+
+class Known(TypedDict):
+    """``GET /api/known``."""
+
+    user: KnownName
+    service: KnownName
+    call: KnownName
 
 
 class Mode(TypedDict):

@@ -7,6 +7,7 @@ import typer
 from heatshield.cli.answers import BreakerList, Entry
 from heatshield.cli.client import Collector, path_of
 from heatshield.cli.errors import CliError
+from heatshield.cli.known import as_sent
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
 from heatshield.names import BREAKERS_PATH
 
@@ -48,7 +49,9 @@ def _ids(source: Collector, entry_id: str | None, user: str | None) -> list[str]
     if entry_id is not None:
         return [entry_id]
     held: BreakerList = source.get(BREAKERS_PATH)
-    ids = [entry["id"] for entry in held["entries"] if entry["user"] == user]
+    # An entry of before the services had a key holds the raw id.
+    names = {user, as_sent(user)} if user else set()
+    ids = [entry["id"] for entry in held["entries"] if entry["user"] in names]
     if not ids:
         raise CliError(f"no breaker is held for {user}")
     return ids

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from heatshield.cli.answers import BreakerList, Entry, HotUser, HotUsers
-from heatshield.cli.terminal import clock_time, text
+from heatshield.cli.fitting_table import Column, FittingTable
+from heatshield.cli.terminal import HUNDRED, clock_time, number, text
 from heatshield.cli.waterfall import bar
 from heatshield.contract import BreakerMode, PlatformMode
 
@@ -19,6 +19,29 @@ SHARE_BAR_WIDTH: Final = 8
 
 EVIDENCE_SHOWN: Final = 3
 """Hot users whose request is shown beneath the table: with more of them, the table matters more."""
+
+HOT_COLUMNS: Final = (
+    Column("user"),
+    Column("service", drops=4),
+    Column("call"),
+    Column("load", drops=5, justify="right"),
+    Column("share", drops=3, justify="right"),
+    Column("usual", drops=2, justify="right"),
+    Column("", drops=1),
+    Column("class"),
+    Column("breaker"),
+)
+
+BREAKER_COLUMNS: Final = (
+    Column("id"),
+    Column("user"),
+    Column("service", drops=4),
+    Column("call"),
+    Column("mode"),
+    Column("lease", drops=2),
+    Column("issuer", drops=3),
+    Column("reason", drops=1, beneath=True),
+)
 
 CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
 
@@ -30,25 +53,15 @@ def hot_table(answer: HotUsers) -> Group:
     for other costs. A load has the bounds of its sketch beside it only if they differ from it.
     """
     busy = answer["cost"] == "busy"
-    table = Table(
-        title=f"users by {answer['cost']} load over {answer['window']}, "
-        f"{clock_time(answer['at_ns'], '%H:%M:%S')} UTC",
-        caption=f"capacity {answer['capacity']:g} workers" if busy else None,
-        expand=True,
-        box=None,
-        title_justify="left",
-        caption_justify="left",
+    table = FittingTable(
+        HOT_COLUMNS,
+        [_hot_row(user) for user in answer["users"]],
+        title=text(
+            f"users by {answer['cost']} load over {answer['window']}, "
+            f"{clock_time(answer['at_ns'], '%H:%M:%S')} UTC"
+        ),
+        caption=text(f"capacity {answer['capacity']:g} workers" if busy else None),
     )
-    table.add_column("user", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("service", no_wrap=True, overflow="ellipsis")
-    table.add_column("call", no_wrap=True, overflow="ellipsis", ratio=3)
-    for name in ("load", "share", "usual"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("", no_wrap=True, width=SHARE_BAR_WIDTH)
-    table.add_column("class", no_wrap=True)
-    table.add_column("breaker", no_wrap=True, overflow="ellipsis")
-    for user in answer["users"]:
-        table.add_row(*_hot_row(user))
     return Group(table, *_evidence(answer["users"]))
 
 
@@ -69,7 +82,7 @@ def _hot_row(user: HotUser) -> tuple[Text, ...]:
         text(user["call"]),
         text(load_text(user), style),
         text(f"{user['share']:.1%}"),
-        text("" if user["baseline"] is None else f"{user['baseline']:,.3g}"),
+        text("" if user["baseline"] is None else number(user["baseline"])),
         text(bar(0, user["share"], 1, SHARE_BAR_WIDTH), style),
         text(user["class"], style),
         text(user["breaker"], "yellow"),
@@ -83,32 +96,20 @@ def load_text(user: HotUser) -> str:
 
 
 def _figure(load: float) -> str:
-    hundred = 100
-    return f"{load:,.0f}" if load >= hundred else f"{load:.2f}"
+    return f"{load:,.0f}" if load >= HUNDRED else f"{load:.2f}"
 
 
-def breaker_table(answer: BreakerList) -> Table:
+def breaker_table(answer: BreakerList) -> FittingTable:
     """Render one row per breaker entry, with the version of the breaker state above."""
     shadow = answer["mode"] == PlatformMode.SHADOW
-    table = Table(
-        title=f"breakers held: {len(answer['entries'])}, "
-        f"state {answer['epoch']}.{answer['version']}",
-        caption=f"mode {answer['mode']}" + (": nothing is enforced" if shadow else ""),
-        expand=True,
-        box=None,
-        title_justify="left",
-        caption_justify="left",
+    return FittingTable(
+        BREAKER_COLUMNS,
+        [_breaker_row(entry) for entry in answer["entries"]],
+        title=text(
+            f"breakers held: {len(answer['entries'])}, state {answer['epoch']}.{answer['version']}"
+        ),
+        caption=text(f"mode {answer['mode']}" + (": nothing is enforced" if shadow else "")),
     )
-    table.add_column("id", no_wrap=True)
-    table.add_column("user", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("service", no_wrap=True, overflow="ellipsis")
-    table.add_column("call", no_wrap=True, overflow="ellipsis", ratio=3)
-    for name in ("mode", "lease", "issuer"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("reason", overflow="fold", ratio=3)
-    for entry in answer["entries"]:
-        table.add_row(*_breaker_row(entry))
-    return table
 
 
 def _breaker_row(entry: Entry) -> tuple[Text, ...]:

@@ -5,6 +5,7 @@ of them may reach the terminal as a control sequence or as markup.
 """
 
 import json
+import math
 import sys
 from datetime import UTC, datetime
 from typing import Final
@@ -12,14 +13,46 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["clock_time", "console", "print_json", "safe", "seconds", "text"]
+__all__ = [
+    "PIPE_WIDTH",
+    "clock_time",
+    "console",
+    "number",
+    "print_json",
+    "safe",
+    "seconds",
+    "text",
+]
 
 MILLISECOND_S: Final = 1e-3
+
+HUNDRED: Final = 100
+"""From here on decimals say nothing more."""
+
+
+PIPE_WIDTH: Final = 10_000
+"""Columns of what is no terminal: programs read it, so nothing is cut or wrapped."""
 
 
 def console() -> Console:
     """Return a console on this process's stdout."""
-    return Console(highlight=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=PIPE_WIDTH)
+
+
+def number(value: float, least: float = 0.01) -> str:
+    """Format a number for people: ``1,234``, ``12.35``, ``0.084``; below ``least``: ``<0.01``."""
+    size = abs(value)
+    if not math.isfinite(value):
+        return str(value)
+    if value == int(value) or size >= HUNDRED:
+        return f"{value:,.0f}"
+    if size < least:
+        return f"<{least:g}" if value > 0 else f">-{least:g}"
+    if size >= 1:
+        return f"{value:,.2f}"
+    return f"{value:.{1 - math.floor(math.log10(size))}f}"
 
 
 def print_json(value: object) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from heatshield.cli.answers import Entry, Mode
 from heatshield.cli.errors import CliError
+from heatshield.cli.known import as_sent, check_known
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
 from heatshield.contract import MAX_LEASE_MS, BreakerMode, PlatformMode
 from heatshield.names import BREAKERS_PATH
@@ -48,14 +49,24 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
         typer.Option("--lease", help="Lease of the breaker, such as 30s or 5m; default: 15m."),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="One sentence for the audit.")] = "",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Trip it though nothing has reported such a name yet."),
+    ] = False,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
     token: Token = None,
 ) -> None:
-    """Trip a breaker around one call of one user, in every instance of the service."""
+    """Trip a breaker around one call of one user, in every instance of the service.
+
+    With HEATSHIELD_USER_KEY (or user_key) set the user may be named by the raw id or the pseudonym.
+    """
     held_ms = lease_ms(lease) if lease else None
+    user = as_sent(user)
     body = _body(user, service, call, mode, rate, held_ms, reason)
     source = collector(endpoint, token)
+    if not force:
+        check_known(source, user, service, call)
     entry: Entry = source.post(BREAKERS_PATH, body)
     if as_json:
         from heatshield.cli.terminal import print_json

@@ -19,7 +19,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from heatshield.cli.answers import LinkedRequest, Log, Span
-from heatshield.cli.terminal import clock_time, safe, seconds, text
+from heatshield.cli.terminal import PIPE_WIDTH, clock_time, safe, seconds, text
 from heatshield.cli.tree import LogLine, SpanLine, lines
 
 __all__ = ["Waterfall", "bar", "request_view"]
@@ -28,10 +28,11 @@ SERVICE_COLOURS: Final = ("cyan", "magenta", "blue", "green", "bright_cyan", "br
 """Red and yellow are left out: they mean error and rejected."""
 
 LABEL_SHARE: Final = 0.42
-"""Fraction of the width for names; the rest is for the bar and three figures."""
+"""Fraction of the width for names at least; the rest is for the bar and three figures."""
 
 NUMBER_WIDTH: Final = 11
 MIN_BAR_WIDTH: Final = 8
+PIPE_BAR_WIDTH: Final = 40
 MAX_INDENT: Final = 12
 """Levels of indentation at most: more would leave no room for names."""
 
@@ -60,7 +61,7 @@ class Waterfall:
         spans, logs = self.request["spans"], self.request["logs"]
         start_ns, length_ns = extent(spans)
         colours = _colours(spans)
-        columns = _Columns.of(options.max_width)
+        columns = _Columns.of(options.max_width, self._label_width())
         yield columns.heading()
         for line in lines(spans, logs):
             if isinstance(line, LogLine):
@@ -74,6 +75,13 @@ class Waterfall:
             )
             yield columns.row(line, drawn, colours[line.span["service"]])
             yield from _notes(line, self.request["user"])
+
+    def _label_width(self) -> int:
+        """Cells of the longest label of a span, indented."""
+        shown = lines(self.request["spans"], self.request["logs"])
+        return max(
+            (_label(line, "").cell_len for line in shown if isinstance(line, SpanLine)), default=0
+        )
 
 
 def extent(spans: list[Span]) -> tuple[int, int]:
@@ -107,9 +115,12 @@ class _Columns:
     bar: int
 
     @classmethod
-    def of(cls, width: int) -> "_Columns":
-        label = int(width * LABEL_SHARE)
-        return cls(label, max(MIN_BAR_WIDTH, width - label - 3 * NUMBER_WIDTH - 1))
+    def of(cls, width: int, longest: int) -> "_Columns":
+        if width >= PIPE_WIDTH:
+            return cls(longest, PIPE_BAR_WIDTH)
+        figures = 3 * NUMBER_WIDTH + 1
+        label = max(int(width * LABEL_SHARE), min(longest, width - figures - MIN_BAR_WIDTH))
+        return cls(label, max(MIN_BAR_WIDTH, width - label - figures))
 
     def heading(self) -> Text:
         names = "".join(name.rjust(NUMBER_WIDTH) for name in ("duration", "self", "elements"))
@@ -118,9 +129,7 @@ class _Columns:
     def row(self, line: SpanLine, drawn: str, colour: str) -> Text:
         span = line.span
         emphasis = _emphasis(span)
-        label = Text("  " * min(line.depth, MAX_INDENT), no_wrap=True)
-        label.append(safe(span["service"]), style=colour)
-        label.append(f" {safe(span['name'])}", style=emphasis)
+        label = _label(line, colour)
         label.truncate(self.label, overflow="ellipsis", pad=True)
         elements = span["cost"].get("elements") or 0
         figures = (
@@ -136,6 +145,13 @@ class _Columns:
             no_wrap=True,
             overflow="crop",
         )
+
+
+def _label(line: SpanLine, colour: str) -> Text:
+    """Service and name of a span, indented by its depth."""
+    label = Text("  " * min(line.depth, MAX_INDENT), no_wrap=True)
+    label.append(safe(line.span["service"]), style=colour)
+    return label.append(f" {safe(line.span['name'])}", style=_emphasis(line.span))
 
 
 def _head(request: LinkedRequest) -> Iterator[Text]:

@@ -93,3 +93,41 @@ def test_a_wrong_rule_file_is_told_in_one_line(tmp_path):
         "--rules", str(tmp_path / "rules.yaml"),
     )  # fmt: skip
     assert "rules.yaml" in said
+
+
+def banner(process):
+    """What it says after its address, to the line of its mode."""
+    lines = []
+    while not lines or "mode" not in lines[-1]:
+        lines.append(process.stdout.readline())
+    return lines[-1]
+
+
+def begun_in(data, *flags, switch=None):
+    """Start one, read the mode off its banner, switch it as a person would, and stop it."""
+    with collector(data, *flags) as (process, url):
+        wait_until_served(url)
+        said = banner(process)
+        mode = httpx.get(f"{url}/api/mode").json()["mode"]
+        assert f"mode       {mode}, " in said
+        if switch:
+            token = (data / "admin-token").read_text().strip()
+            answer = httpx.put(
+                f"{url}/api/mode",
+                json={"mode": switch, "by": "human:ann"},
+                headers={"Authorization": f"Bearer {token}"},
+            )
+            assert answer.status_code == 200, answer.text
+        process.kill()  # not even a stop in good order is needed
+        return mode, said
+
+
+def test_it_begins_in_shadow_and_keeps_the_mode_that_was_set_until_the_setting_changes(tmp_path):
+    data = tmp_path / "data"
+    mode, said = begun_in(data, switch="protect")
+    assert (mode, "nothing is enforced" in said) == ("shadow", True)
+    mode, said = begun_in(data)
+    assert (mode, "human:ann" in said) == ("protect", True)
+    assert begun_in(data, "--mode", "shadow")[0] == "shadow"
+    assert begun_in(data, "--mode", "protect", switch="shadow")[0] == "protect"
+    assert begun_in(data, "--mode", "protect")[0] == "shadow"  # somebody pulled the brake

@@ -1,9 +1,10 @@
 """Every command against a real HTTP server that answers as the collector's API does."""
 
 import json
+import os
 
 import pytest
-from cli_api import ENTRY, HOT, LINKED, TRACE, run
+from cli_api import ENTRY, HOT, LINKED, TRACE, program, run
 
 
 def test_request_shows_the_waterfall_and_json_is_the_answer_unchanged(api):
@@ -64,12 +65,57 @@ def test_trip_sends_the_entry_with_a_human_issuer_and_the_token(api, monkeypatch
         "reason": "r",
         "issuer": "human:ada",
     }
-    assert api.asked[0][4]["Authorization"] == "Bearer s3"
+    assert all(headers["Authorization"] == "Bearer s3" for *_, headers in api.asked)
     assert (
         "tripped b-8: reject POST /p of shop for user u-1, for 120 s or until it is cleared"
         in result.stdout
     )
     assert "shadow" not in result.stdout
+
+
+def unknown(**near):
+    """What the collector says of names that nothing has reported, by the nearest known ones."""
+    names = ("user", "service", "call")
+    return 200, {what: {"known": what not in near, "near": near.get(what)} for what in names}
+
+
+def test_trip_of_names_that_nothing_has_reported_says_which_and_the_nearest_ones(api):
+    api.answers["GET", "/api/known"] = unknown(user="u-1", call="POST /p")
+    result = run("trip", "u-l", "shop", "POST /q")
+    assert result.exit_code == 1
+    said = "call 'POST /q' (the nearest known: 'POST /p'); nothing has reported the user 'u-l' (the"
+    assert said in result.stderr
+    assert "--force" in result.stderr
+    api.answers["GET", "/api/known"] = unknown(service=None, call=None)
+    result = run("trip", "u-1", "shp", "POST /p")
+    assert "nothing has reported the service 'shp'. Nothing was tripped" in result.stderr
+    assert not any(method == "POST" for method, *_ in api.asked)
+
+
+def test_trip_with_force_asks_nothing_and_an_older_collector_is_believed(api):
+    api.answers["GET", "/api/known"] = unknown(user=None)
+    assert run("trip", "u-9", "shop", "POST /p", "--force").exit_code == 0
+    del api.answers["GET", "/api/known"]
+    assert run("trip", "u-9", "shop", "POST /p").exit_code == 0
+
+
+def test_trip_with_the_services_key_sends_the_pseudonym_and_never_the_raw_id(api, monkeypatch):
+    monkeypatch.setenv("HEATSHIELD_USER_KEY", "k" * 32)
+    known_as = run("pseudonym", "ann@example.com").stdout.strip()
+    for named in ("ann@example.com", known_as):
+        api.asked.clear()
+        assert run("trip", named, "shop", "POST /p", "--force").exit_code == 0
+        assert api.body_of("POST")["user"] == known_as
+        assert "ann@example.com" not in str(api.asked)
+    held = ENTRY | {"user": known_as}
+    api.answers["GET", "/v1/breakers"] = (200, {"entries": [held]})
+    assert run("clear", "--user", "ann@example.com").exit_code == 0
+
+
+def test_trip_of_a_raw_id_where_services_send_pseudonyms_says_so(api):
+    api.answers["GET", "/api/known"] = unknown(user="hs1-" + 32 * "0")
+    result = run("trip", "ann", "shop", "POST /p")
+    assert "HEATSHIELD_USER_KEY" in result.stderr
 
 
 def test_trip_in_shadow_says_that_nothing_is_enforced(api):
@@ -161,3 +207,15 @@ def test_a_misspelt_setting_is_a_wrong_call(api, monkeypatch):
     result = run("mode")
     assert result.exit_code == 2
     assert "did you mean 'HEATSHIELD_ENDPOINT'" in result.stderr
+
+
+def test_what_a_program_reads_is_never_cut_though_the_terminal_s_width_is_known(api):
+    """In a process of its own: a pipe has no width, and COLUMNS is that of a shell's terminal."""
+    user = "u" * 200
+    answer = json.loads(json.dumps(HOT))
+    answer["users"][0]["user"] = user
+    api.answers["GET", "/api/users/hot"] = (200, answer)
+    done = program("hot", env={**os.environ, "COLUMNS": "80"})
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith(user)]
+    assert "POST /p" in row
+    assert "hot" in row

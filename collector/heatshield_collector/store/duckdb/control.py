@@ -1,13 +1,14 @@
 """What the collector decided, in the embedded store: journals, held entries, epochs, baselines."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 import pyarrow as pa
 
 from heatshield.call_key import CallKey
 from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.store.duckdb.database import Database
-from heatshield_collector.store.protocol import JOURNALS, Baseline, Row, StoreError
+from heatshield_collector.store.protocol import JOURNALS, Baseline, KeptMode, Row, StoreError
 
 __all__ = ["Control"]
 
@@ -58,6 +59,17 @@ class Control:
             writer.execute("DELETE FROM meta WHERE name = 'epoch'")
             writer.execute("INSERT INTO meta VALUES ('epoch', ?)", [epoch])
         return epoch
+
+    def keep_mode(self, kept: KeptMode) -> None:
+        """Keep the platform's mode over a restart, in place of what was kept."""
+        with self._database.transaction() as writer:
+            writer.execute("DELETE FROM kept_mode")
+            writer.execute("INSERT INTO kept_mode VALUES (?, ?, ?, ?)", list(astuple(kept)))
+
+    def kept_mode(self) -> KeptMode | None:
+        """The mode that was kept last; ``None``: a person has set none yet."""
+        found = self._database.select('SELECT mode, configured, at_ns, "by" FROM kept_mode')
+        return KeptMode(*found[0]) if found else None
 
     def keep_baselines(self, baselines: Sequence[Baseline]) -> None:
         """Keep these; each replaces what its key had."""

@@ -102,6 +102,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) AS found
     WHERE found.trace_id = request_parts.trace_id;
     """,
+    # One row at most.
+    """
+    CREATE TABLE kept_mode (
+        mode VARCHAR NOT NULL, configured VARCHAR NOT NULL, at_ns BIGINT NOT NULL,
+        "by" VARCHAR NOT NULL
+    );
+    """,
 )
 
 

@@ -126,6 +126,16 @@ class Telemetry:
         )
         return (found[0][0], found[0][1]) if found else (None, None)
 
+    def users_like(self, user: str, limit: int) -> Sequence[str]:
+        """Users of stored requests that are written most like this text, the most alike first."""
+        found = self._database.select(
+            'SELECT "user" FROM (SELECT DISTINCT "user" FROM request_parts) '
+            'WHERE "user" IS NOT NULL '
+            'ORDER BY jaro_winkler_similarity("user", $user) DESC, "user" LIMIT $limit',
+            {"user": user, "limit": limit},
+        )
+        return [row[0] for row in found]
+
     def services(self, since_ns: int, until_ns: int) -> Sequence[str]:
         """Services with spans that began in a range of time, sorted."""
         found = self._database.select(

@@ -1,0 +1,57 @@
+"""Names that people type: users as services send them, and whether anything has reported a name."""
+
+from http import HTTPStatus
+from typing import Final
+
+from heatshield.cli.answers import Known
+from heatshield.cli.client import Collector
+from heatshield.cli.errors import ApiError, CliError
+from heatshield.cli.terminal import safe
+from heatshield.identity.pseudonym import is_pseudonym, pseudonym
+from heatshield.settings import ServiceSettings, load
+
+__all__ = ["as_sent", "check_known"]
+
+KNOWN_PATH: Final = "/api/known"
+
+
+def as_sent(user: str) -> str:
+    """The user as services send it: with their key at hand, the pseudonym of a raw id."""
+    key = load(ServiceSettings).user_key.encode()
+    return pseudonym(key, user) if key and not is_pseudonym(user) else user
+
+
+def check_known(source: Collector, user: str, service: str, call: str) -> None:
+    """Have a name that nothing has reported refused.
+
+    Raises:
+        CliError: it says which names are unknown, and the nearest known one of each.
+    """
+    try:
+        answer: Known = source.get(KNOWN_PATH, user=user, service=service, call=call)
+    except ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:  # a collector of before there was this question
+            return
+        raise
+    names = {"service": service, "call": call, "user": user}
+    if not answer["service"]["known"]:
+        del names["call"]  # of an unknown service every call is unknown
+    unknown = [
+        _unknown(what, name, answer[what]["near"])  # type: ignore[literal-required]
+        for what, name in names.items()
+        if not answer[what]["known"]  # type: ignore[literal-required]
+    ]
+    if unknown:
+        raise CliError(
+            safe("; ".join(unknown)) + ". Nothing was tripped; --force trips it for what is to come"
+        )
+
+
+def _unknown(what: str, name: str, near: str | None) -> str:
+    hint = f" (the nearest known: {near!r})" if near and not is_pseudonym(name) else ""
+    if what == "user" and near and is_pseudonym(near) and not is_pseudonym(name):
+        hint = (
+            " (services send pseudonyms: set HEATSHIELD_USER_KEY to their key, or name the user by "
+            "the pseudonym)"
+        )
+    return f"nothing has reported the {what} {name!r}{hint}"
