@@ -16,12 +16,13 @@ from heatshield import names
 from heatshield.clock import Clock, SystemClock
 from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import held_drafts
-from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
+from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
 from heatshield_collector.api.app import create_app
 from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
 from heatshield_collector.browser_guard import BrowserGuard
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
+from heatshield_collector.control.rule_series import ELSEWHERE, RULE_SERIES
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
@@ -86,11 +87,17 @@ class Collector:
         """
         settings = self._settings
         check_reach(settings)
-        rules = [load_file(Path(name)) for name in (str(SHIPPED_RULES), *settings.rules)]
+        rules = [
+            group
+            for name in (str(SHIPPED_RULES), *settings.rules)
+            for group in load_file(Path(name))
+        ]
+        for warning in check_series(rules, RULE_SERIES, ELSEWHERE):
+            _log.warning("%s", warning)
         self._store = await asyncio.to_thread(_open_store, settings)
         async with AsyncExitStack() as undo:
             undo.callback(self._store.close)
-            self._compose([group for groups in rules for group in groups])
+            self._compose(rules)
             undo.callback(self._notifier.stop)
             self._notifier.start()
             await self._listen_grpc()

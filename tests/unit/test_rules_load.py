@@ -114,6 +114,13 @@ def test_an_empty_file_has_no_groups():
         ("groups: [{name: null}]", "group 1: name is missing"),
         ("groups: [{name: g, limit: '3'}]", "limit '3' is not a count"),
         ("groups: [{name: g, limit: .nan}]", "limit '.nan' is not a count"),
+        (
+            RULE % ", labels: {heatshield_mode: trickel}",
+            r"\(A\): labels: heatshield_mode: 'trickel' has no meaning; did you mean 'trickle'\?",
+        ),
+        (RULE % ", labels: {heatshield_action: tripp}", r"'tripp' .* did you mean 'trip'\?"),
+        (RULE % ", labels: {heatshield_actoin: trip}", r"did you mean 'heatshield_action'\?"),
+        (RULE % ", labels: {heatshield_rate_per_s: 5/s}", "'5/s' is not a number of calls"),
         ("groups: {}", "groups is not a list"),
         ("groups: [{name: g, name: h}]", "key 'name' is repeated"),
         ("[", "f.yaml: "),

@@ -8,7 +8,6 @@ for a key, the nearest known one; a rule that is ignored in silence protects not
 rules are refused: there is no store of series here for their result.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from heatshield_alerts.action_labels import check_action_label, nearest
 from heatshield_alerts.duration import parse_duration_s
 from heatshield_alerts.promql.expression import Expression, parse
 from heatshield_alerts.rules.document import Scalar, read_document
@@ -160,10 +160,20 @@ def _rule(value: Any, where: str, limit: int) -> AlertRule:
         text=text,
         for_s=_duration(fields, "for", 0.0, where),
         keep_firing_for_s=_duration(fields, "keep_firing_for", 0.0, where),
-        labels=_templates(fields, "labels", where),
+        labels=_labels(fields, where),
         annotations=_templates(fields, "annotations", where),
         limit=limit,
     )
+
+
+def _labels(fields: Mapping[str, Any], where: str) -> dict[str, Template]:
+    labels = _templates(fields, "labels", where)
+    for name, template in labels.items():
+        try:
+            check_action_label(name, template.text)
+        except ValueError as error:
+            raise RuleError(f"{where}: labels: {name}: {error}") from error
+    return labels
 
 
 def _templates(fields: Mapping[str, Any], key: str, where: str) -> dict[str, Template]:
@@ -203,9 +213,7 @@ def _mapping(value: Any, known: Collection[str], where: str) -> dict[str, Any]:
         raise RuleError(f"{where}: expected a mapping, found {value!r}")
     for key in value:
         if key not in known:
-            near = difflib.get_close_matches(str(key), list(known), n=1, cutoff=0.0)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise RuleError(f"{where}: unknown key {key!r}{hint}")
+            raise RuleError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
     return value
 
 
