@@ -22,6 +22,7 @@ from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
 from heatshield_collector.browser_guard import BrowserGuard
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
+from heatshield_collector.control.loop import ALERT_KIND
 from heatshield_collector.control.rule_series import ELSEWHERE, RULE_SERIES
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
@@ -44,6 +45,9 @@ RETENTION_INTERVAL_S: Final = 60.0
 
 FAILED_ROUNDS: Final = 4
 """Rounds in a row, a second of them, after which a collector that evaluates nothing says so."""
+
+_SENT_KIND: Final = "sent"
+"""The kind under which it is kept what targets were told."""
 
 _MIB: Final = 2**20
 _GIB: Final = 2**30
@@ -100,6 +104,7 @@ class Collector:
             self._compose(rules)
             undo.callback(self._notifier.stop)
             self._notifier.start()
+            self._notifier.restore(self._store.kept(_SENT_KIND), self._alerts_before)
             await self._listen_grpc()
             undo.pop_all()
         for part in (self._journal, self._pipeline, self._core.control):
@@ -109,7 +114,12 @@ class Collector:
     def _compose(self, rules: Sequence[RuleGroup]) -> None:
         settings, clock = self._settings, self._clock
         self._journal = Journal(self._store, clock)
-        self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
+        self._notifier = Notifier(
+            settings.notify,
+            public_url=settings.public_url,
+            clock=clock,
+            keep=lambda changed: self._journal.keep(_SENT_KIND, changed),
+        )
         self._core = core = Core(
             settings,
             rules,
@@ -121,6 +131,7 @@ class Collector:
         now = clock.now()
         held = held_drafts(self._store.held(), now.epoch_ns)
         core.breakers.restore(held, now)
+        self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
         )

@@ -102,6 +102,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) AS found
     WHERE found.trace_id = request_parts.trace_id;
     """,
+    # What goes on over a restart: states of alerts, and what targets were told of them.
+    """
+    CREATE TABLE kept (kind VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
+    """,
 )
 
 
