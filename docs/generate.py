@@ -19,7 +19,7 @@ import inventory
 from heatshield import names
 from heatshield.cli.app import app
 from heatshield.settings import number_range
-from heatshield_alerts import trip_policy
+from heatshield_alerts import action_labels
 from heatshield_collector.events import EVENTS
 
 __all__ = ["REFERENCE", "reference"]
@@ -97,7 +97,7 @@ def reference() -> str:
         (
             "Labels of alerts that act",
             "Set by a rule, see [rules.md](rules.md).",
-            _table(("label", "meaning"), _named(trip_policy, r"heatshield_\w+")),
+            _table(("label", "meaning"), _named(action_labels, r"heatshield_\w+[a-z]")),
         ),
         (
             "Attributes and headers",

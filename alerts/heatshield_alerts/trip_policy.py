@@ -1,6 +1,6 @@
 """What an alert may do: a pure decision, with its reason.
 
-A firing alert asks for a trip with the labels that its rule gives it, which stand below.
+A firing alert asks for a trip with the labels of :mod:`heatshield_alerts.action_labels`.
 
 :func:`decide` looks at the alert and at what is known of its user. What the platform can bear
 (:mod:`heatshield_alerts.caps`) breaker control asks before every entry, a person's too.
@@ -12,22 +12,11 @@ from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
+from heatshield_alerts.action_labels import ACTION_LABEL, MODE_LABEL, RATE_LABEL, TRIP_ACTION
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.rules.state import Alert, AlertState
 
 __all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide", "key_of"]
-
-ACTION_LABEL: Final = "heatshield_action"
-"""``trip`` asks for a breaker around the alert's ``user``, ``service`` and ``call``; anything else,
-or none, only tells people."""
-
-MODE_LABEL: Final = "heatshield_mode"
-"""What the breaker does to the user's calls: ``reject`` (the default), ``trickle`` or ``flag``."""
-
-RATE_LABEL: Final = "heatshield_rate_per_s"
-"""For ``trickle``: calls let through each second, in every instance; 0 unless it is given."""
-
-TRIP_ACTION: Final = "trip"
 
 COLD_START_S: Final = 120.0
 """Seconds of baseline before a rule may trip: with less, a user's usual load is not known and

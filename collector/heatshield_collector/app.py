@@ -16,18 +16,20 @@ from heatshield import names
 from heatshield.clock import Clock, SystemClock
 from heatshield_alerts.notify import Notifier
 from heatshield_alerts.restart import held_drafts
-from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, load_file
+from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
 from heatshield_collector.api.app import create_app
 from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
 from heatshield_collector.browser_guard import BrowserGuard
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
+from heatshield_collector.control.loop import ALERT_KIND
 from heatshield_collector.control.platform_mode import (
     FIRST_MODE,
     ModeKeeper,
     StartMode,
     mode_at_start,
 )
+from heatshield_collector.control.rule_series import ELSEWHERE, RULE_SERIES
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
@@ -49,6 +51,9 @@ RETENTION_INTERVAL_S: Final = 60.0
 
 FAILED_ROUNDS: Final = 4
 """Rounds in a row, a second of them, after which a collector that evaluates nothing says so."""
+
+_SENT_KIND: Final = "sent"
+"""The kind under which it is kept what targets were told."""
 
 _MIB: Final = 2**20
 _GIB: Final = 2**30
@@ -98,13 +103,20 @@ class Collector:
         """
         settings = self._settings
         check_reach(settings)
-        rules = [load_file(Path(name)) for name in (str(SHIPPED_RULES), *settings.rules)]
+        rules = [
+            group
+            for name in (str(SHIPPED_RULES), *settings.rules)
+            for group in load_file(Path(name))
+        ]
+        for warning in check_series(rules, RULE_SERIES, ELSEWHERE):
+            _log.warning("%s", warning)
         self._store = await asyncio.to_thread(_open_store, settings)
         async with AsyncExitStack() as undo:
             undo.callback(self._store.close)
-            self._compose([group for groups in rules for group in groups])
+            self._compose(rules)
             undo.callback(self._notifier.stop)
             self._notifier.start()
+            self._notifier.restore(self._store.kept(_SENT_KIND), self._alerts_before)
             await self._listen_grpc()
             undo.pop_all()
         for part in (self._journal, self._pipeline, self._core.control):
@@ -114,7 +126,12 @@ class Collector:
     def _compose(self, rules: Sequence[RuleGroup]) -> None:
         settings, clock = self._settings, self._clock
         self._journal = Journal(self._store, clock)
-        self._notifier = Notifier(settings.notify, public_url=settings.public_url, clock=clock)
+        self._notifier = Notifier(
+            settings.notify,
+            public_url=settings.public_url,
+            clock=clock,
+            keep=lambda changed: self._journal.keep(_SENT_KIND, changed),
+        )
         self.mode = mode_at_start(settings.mode, self._store.kept_mode())
         self._core = core = Core(
             replace(settings, mode=self.mode.mode.value),
@@ -128,6 +145,7 @@ class Collector:
         now = clock.now()
         held = held_drafts(self._store.held(), now.epoch_ns)
         core.breakers.restore(held, now)
+        self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
         )

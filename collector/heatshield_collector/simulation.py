@@ -63,6 +63,9 @@ class _Told:
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         self.rows[table].append(dict(row))
 
+    def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        """A simulation ends for good."""
+
     def publish(self, name: str, data: Any) -> None:
         self.events.append((name, data))
 

@@ -26,9 +26,13 @@ class Journaled:
 
     def __init__(self):
         self.rows = []
+        self.kept = {}
 
     def write(self, table, row):
         self.rows.append((table, row))
+
+    def keep(self, kind, changed):
+        self.kept.setdefault(kind, {}).update(changed)
 
     def of(self, table):
         return [row for name, row in self.rows if name == table]

@@ -69,6 +69,15 @@ class ControlStoreSuite:
         store.record({"audit": many}, {})
         assert store.held() == [HeldEntry("one", 1)]
 
+    def test_what_was_kept_is_there_until_it_is_taken_away(self, store):
+        assert store.kept("alert") == {}
+        store.keep("alert", {"b": "1", "a": HARD_TEXT, "c": "3"})
+        store.keep("sent", {"a": "other"})
+        store.keep("alert", {"b": "2", "c": None, "never": None})
+        store.keep("alert", {})
+        assert list(store.kept("alert").items()) == [("a", HARD_TEXT), ("b", "2")]
+        assert store.kept("sent") == {"a": "other"}
+
     def test_every_epoch_is_greater_than_all_before(self, store):
         given = [store.next_epoch(at_least) for at_least in (1, 1, 1_000, 5)]
         assert given == sorted(set(given))

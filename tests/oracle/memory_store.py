@@ -48,6 +48,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
         self._held: dict[CallKey, HeldEntry] = {}
+        self._kept: dict[str, dict[str, str]] = {}
         self._baselines: dict[CallKey, Baseline] = {}
         self._epoch = 0
         self._mode: KeptMode | None = None
@@ -249,6 +250,14 @@ class MemoryStore:
 
     def held(self) -> Sequence[HeldEntry]:
         return [one for _, _, one in sorted((e.at_ns, k.text, e) for k, e in self._held.items())]
+
+    def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        with self._writing:
+            kept = {**self._kept.get(kind, {}), **changed}
+            self._kept[kind] = {key: text for key, text in kept.items() if text is not None}
+
+    def kept(self, kind: str) -> Mapping[str, str]:
+        return dict(sorted(self._kept.get(kind, {}).items()))
 
     def recent(self, table: str, limit: int) -> Sequence[Row]:
         if table not in JOURNALS:

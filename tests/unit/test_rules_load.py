@@ -61,6 +61,31 @@ groups:
     assert (second.text, second.for_s, second.keep_firing_for_s) == ("1", 0, 0)
 
 
+def test_a_text_is_kept_as_it_was_written():
+    (group,) = load_text(
+        """
+groups:
+  - name: 0755
+    limit: 0x10
+    rules:
+      - alert: 1.10
+        expr: 1
+        labels: &base {a: 12:30:45, b: true, c: 2020-01-01, d: null, e: "null"}
+      - alert: Second
+        expr: 1
+        labels: {<<: *base, a: 0755}
+"""
+    )
+    first, second = group.rules
+    assert (group.name, first.name, first.limit) == ("0755", "1.10", 16)
+    texts = {name: template.text for name, template in first.labels.items()}
+    assert texts == {"a": "12:30:45", "b": "true", "c": "2020-01-01", "d": "", "e": "null"}
+    assert {name: template.text for name, template in second.labels.items()} == {
+        **texts,
+        "a": "0755",
+    }
+
+
 def test_an_empty_file_has_no_groups():
     assert load_text("") == ()
     assert load_text("groups:") == ()
@@ -74,7 +99,8 @@ def test_an_empty_file_has_no_groups():
         ("groups: [{name: g, intervall: 1s}]", "did you mean 'interval'"),
         (RULE % ", fro: 5s", r"group 'g', rule 1: unknown key 'fro'; did you mean 'for'\?"),
         (RULE % ", for: 5", r"group 'g', rule 1 \(A\): for: '5' is not a duration"),
-        (RULE % ", for: true", "for is missing or not a text"),
+        (RULE % ", for: true", r"\(A\): for: 'true' is not a duration"),
+        (RULE % ", for: [1s]", r"\(A\): for is not a text"),
         (RULE % ", labels: {'a-b': x}", "labels: 'a-b' is not a label name"),
         (RULE % ", labels: {__name__: x}", "is not a label name"),
         (RULE % ", labels: [x]", "labels is not a mapping"),
@@ -85,8 +111,16 @@ def test_an_empty_file_has_no_groups():
         ("groups: [{name: g, rules: [{alert: A, expr: 'rate(a[1m])'}]}]", r"function rate\(\)"),
         ("groups: [{name: g, rules: [{record: a:b, expr: up}]}]", "recording rules are not"),
         ("groups: [{name: g}, {name: g}]", "group name 'g' is repeated"),
-        ("groups: [{name: g, interval: 0s}]", "interval must be more than 0"),
-        ("groups: [{name: g, limit: -1}]", "limit -1 is not a count"),
+        ("groups: [{name: null}]", "group 1: name is missing"),
+        ("groups: [{name: g, limit: '3'}]", "limit '3' is not a count"),
+        ("groups: [{name: g, limit: .nan}]", "limit '.nan' is not a count"),
+        (
+            RULE % ", labels: {heatshield_mode: trickel}",
+            r"\(A\): labels: heatshield_mode: 'trickel' has no meaning; did you mean 'trickle'\?",
+        ),
+        (RULE % ", labels: {heatshield_action: tripp}", r"'tripp' .* did you mean 'trip'\?"),
+        (RULE % ", labels: {heatshield_actoin: trip}", r"did you mean 'heatshield_action'\?"),
+        (RULE % ", labels: {heatshield_rate_per_s: 5/s}", "'5/s' is not a number of calls"),
         ("groups: {}", "groups is not a list"),
         ("groups: [{name: g, name: h}]", "key 'name' is repeated"),
         ("[", "f.yaml: "),

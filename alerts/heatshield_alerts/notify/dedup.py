@@ -1,6 +1,6 @@
 """Tell each thing once: a pure decision with its reason, and the stage that asks it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -54,10 +54,15 @@ def judge(last: Sent | None, status: Status, now: float, repeat_s: float) -> Ded
 
 
 class SentLog:
-    """What one target was told of each alert, by the alert's labels."""
+    """What one target was told of each alert, by the alert's labels.
 
-    def __init__(self) -> None:
+    Args:
+        changed: told of what is noted, and with ``None`` of what is forgotten.
+    """
+
+    def __init__(self, changed: Callable[[Labels, Sent | None], None] | None = None) -> None:
         self._sent: dict[Labels, Sent] = {}
+        self._changed = changed or (lambda _labels, _sent: None)
 
     @property
     def by_labels(self) -> Mapping[Labels, Sent]:
@@ -68,8 +73,15 @@ class SentLog:
         """The target was told."""
         self._sent.pop(labels, None)
         self._sent[labels] = sent
+        self._changed(labels, sent)
         if len(self._sent) > MAX_SENT:
-            del self._sent[next(iter(self._sent))]
+            oldest = next(iter(self._sent))
+            del self._sent[oldest]
+            self._changed(oldest, None)
+
+    def restore(self, sent: Mapping[Labels, Sent]) -> None:
+        """Go on with what an earlier process noted."""
+        self._sent.update(sent)
 
 
 class DedupStage:

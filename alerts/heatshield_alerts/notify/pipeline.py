@@ -4,22 +4,26 @@ submit → queue → dedup → render → deliver with retries → record. A tar
 holds up only its own; when its queue is full, notices are dropped and counted.
 """
 
+import math
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from heatshield.clock import Clock, SystemClock
+from heatshield.clock import Clock, Instant, SystemClock
 from heatshield_alerts.notify.dedup import REPEAT_S, DedupStage, RecordStage, SentLog
 from heatshield_alerts.notify.deliver import AppriseSender, DeliveryError, Sender
-from heatshield_alerts.notify.notice import Notice, Stage
+from heatshield_alerts.notify.kept import Keep, read_sent, sent_key, sent_text, target_id
+from heatshield_alerts.notify.notice import Notice, Stage, Status
 from heatshield_alerts.notify.render import RenderStage
 from heatshield_alerts.notify.retry import RetryPolicy, RetryStage
-from heatshield_alerts.rules.state import Alert
+from heatshield_alerts.rules.state import Alert, AlertState
+from heatshield_alerts.rules.track import ALERT_NAME
+from heatshield_alerts.series import Labels
 
 __all__ = ["QUEUE_NOTICES", "Counts", "Notifier"]
 
@@ -54,6 +58,7 @@ class Notifier:
         retry: how long to try.
         make_sender: makes a target's sender; tests hand in their own.
         chance: uniform random numbers in [0, 1), for the jitter of retries; they decide nothing.
+        keep: takes what targets were told, for :meth:`restore` after a restart.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Notifier:
         retry: RetryPolicy | None = None,
         make_sender: Callable[[str], Sender] = AppriseSender,
         chance: Callable[[], float] = random.random,
+        keep: Keep = lambda _changed: None,
     ) -> None:
         self._urls = tuple(urls)
         self._public_url = public_url
@@ -74,6 +80,7 @@ class Notifier:
         self._retry = retry or RetryPolicy()
         self._make_sender = make_sender
         self._chance = chance
+        self._keep = keep
         self._counts = Counts()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -94,7 +101,7 @@ class Notifier:
         if self._lanes:
             return
         self._stopping.clear()
-        lanes = [self._lane(self._make_sender(url)) for url in self._urls]
+        lanes = [self._lane(url) for url in self._urls]
         for lane in lanes:
             lane.thread.start()
         self._lanes = lanes
@@ -109,6 +116,30 @@ class Notifier:
             self._clock.wait(lane.ended, max(0.0, deadline_s - self._clock.monotonic()))
         self._lanes = []
 
+    def restore(self, kept: Mapping[str, str], alerts: Iterable[Alert]) -> None:
+        """Go on with what an earlier process told; once, after :meth:`start`.
+
+        Targets hear of what changed meanwhile: an alert that they were not told of, one that is
+        resolved, and one that is there no longer, because its rule is not.
+
+        Args:
+            kept: what ``keep`` was told last.
+            alerts: those that go on.
+        """
+        now = self._clock.now()
+        told = read_sent(kept, now)
+        alerts = list(alerts)
+        there = {alert.labels for alert in alerts if alert.state is not AlertState.PENDING}
+        for lane in self._lanes:
+            sent = told.pop(lane.target, {})
+            lane.sent_log.restore(sent)
+            for labels in sent:
+                if labels not in there:
+                    lane.offer(Notice(_ended(labels, now), Status.RESOLVED))
+        self._keep({sent_key(gone, one): None for gone, by in told.items() for one in by})
+        for alert in alerts:
+            self.submit(alert)
+
     def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
         """Tell every target, if the alert fires or is resolved. Never blocks, never raises."""
         notice = Notice.of(alert, tuple(trace_ids))
@@ -118,8 +149,13 @@ class Notifier:
             if not lane.offer(notice):
                 self._count("dropped")
 
-    def _lane(self, sender: Sender) -> "_Lane":
-        sent_log = SentLog()
+    def _lane(self, url: str) -> "_Lane":
+        sender, target = self._make_sender(url), target_id(url)
+        sent_log = SentLog(
+            lambda labels, sent: self._keep(
+                {sent_key(target, labels): sent_text(sent, self._clock.now())}
+            )
+        )
         stages: list[Stage] = [
             DedupStage(sent_log, self._clock, self._repeat_s),
             RenderStage(self._public_url),
@@ -133,17 +169,32 @@ class Notifier:
             ),
             RecordStage(sent_log, self._clock),
         ]
-        return _Lane(stages, self._count, self._clock)
+        return _Lane(stages, self._count, self._clock, target, sent_log)
 
     def _count(self, name: str) -> None:
         with self._lock:
             setattr(self._counts, name, getattr(self._counts, name) + 1)
 
 
+def _ended(labels: Labels, now: Instant) -> Alert:
+    """An alert of which only what people were told is known, as resolved."""
+    name = labels.get(ALERT_NAME, "")
+    return Alert(name, labels, AlertState.RESOLVED, math.nan, resolved_at=now)
+
+
 class _Lane:
     """One target's queue, and the thread that empties it."""
 
-    def __init__(self, stages: Sequence[Stage], count: Callable[[str], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        count: Callable[[str], None],
+        clock: Clock,
+        target: str,
+        sent_log: SentLog,
+    ) -> None:
+        self.target = target
+        self.sent_log = sent_log
         self._stages = stages
         self._count = count
         self._clock = clock

@@ -9,6 +9,7 @@ from heatshield_alerts.rules.load import (
     load_text,
 )
 from heatshield_alerts.rules.run import Evaluation, RuleFailure, RuleRunner
+from heatshield_alerts.rules.series_check import KnownSeries, check_series
 from heatshield_alerts.rules.state import Alert, AlertState, Transition
 from heatshield_alerts.rules.template import Template, TemplateError
 from heatshield_alerts.rules.track import RuleTracker
@@ -19,6 +20,7 @@ __all__ = [
     "AlertRule",
     "AlertState",
     "Evaluation",
+    "KnownSeries",
     "RuleError",
     "RuleFailure",
     "RuleGroup",
@@ -27,6 +29,7 @@ __all__ = [
     "Template",
     "TemplateError",
     "Transition",
+    "check_series",
     "load_file",
     "load_text",
 ]

@@ -1,24 +1,26 @@
 """Prometheus rule files → checked rules.
 
-The format is Prometheus' own (``promtool check rules`` accepts every file that this accepts):
-groups with a ``name`` and an ``interval``, alerting rules with ``alert``, ``expr``, ``for``,
+The format is Prometheus' own, and texts are read as there (:mod:`.document`): groups with a
+``name`` and an ``interval``, alerting rules with ``alert``, ``expr``, ``for``,
 ``keep_firing_for``, ``labels``, ``annotations``. Reading is strict: an unknown or repeated key, a
 broken expression, duration or template is a :class:`RuleError` that names file, group, rule and,
 for a key, the nearest known one; a rule that is ignored in silence protects nothing. Recording
 rules are refused: there is no store of series here for their result.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
 
+from heatshield_alerts.action_labels import check_action_label, nearest
 from heatshield_alerts.duration import parse_duration_s
 from heatshield_alerts.promql.expression import Expression, parse
+from heatshield_alerts.rules.document import Scalar, read_document
 from heatshield_alerts.rules.template import Template
 
 __all__ = [
@@ -104,10 +106,10 @@ def load_text(text: str, file: str = "rules") -> tuple[RuleGroup, ...]:
         RuleError: if it can't be used.
     """
     try:
-        document = yaml.load(text, _StrictLoader)  # noqa: S506 - derived from SafeLoader
+        document = read_document(text)
     except yaml.YAMLError as error:
         raise RuleError(f"{file}: {error}") from error
-    fields = _mapping({} if document is None else document, ("groups",), file)
+    fields = _mapping({} if _is_null(document) else document, ("groups",), file)
     groups = tuple(
         _group(group, f"{file}: group {number}", file)
         for number, group in enumerate(_list(fields, "groups", file), 1)
@@ -121,19 +123,28 @@ def load_text(text: str, file: str = "rules") -> tuple[RuleGroup, ...]:
 
 def _group(value: Any, where: str, file: str) -> RuleGroup:
     fields = _mapping(value, _GROUP_KEYS, where)
+    if _is_null(fields.get("name")):
+        raise RuleError(f"{where}: name is missing")
     name = _text(fields, "name", where)
     where = f"{file}: group {name!r}"
-    limit = fields.get("limit", 0)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise RuleError(f"{where}: limit {limit!r} is not a count")
-    interval_s = _duration(fields, "interval", DEFAULT_INTERVAL_S, where)
-    if interval_s <= 0:
-        raise RuleError(f"{where}: interval must be more than 0")
+    limit = _limit(fields, where)
+    interval_s = _duration(fields, "interval", 0.0, where) or DEFAULT_INTERVAL_S
     rules = tuple(
         _rule(rule, f"{where}, rule {number}", limit)
         for number, rule in enumerate(_list(fields, "rules", where), 1)
     )
     return RuleGroup(name, interval_s, rules, file)
+
+
+def _limit(fields: Mapping[str, Any], where: str) -> int:
+    """The group's limit; 0 or less is none, as in Prometheus."""
+    value = fields.get("limit")
+    if _is_null(value):
+        return 0
+    if isinstance(value, Scalar):
+        with suppress(ValueError, OverflowError):
+            return max(0, value.as_int())
+    raise RuleError(f"{where}: limit {value!r} is not a count")
 
 
 def _rule(value: Any, where: str, limit: int) -> AlertRule:
@@ -142,38 +153,51 @@ def _rule(value: Any, where: str, limit: int) -> AlertRule:
     fields = _mapping(value, _RULE_KEYS, where)
     name = _text(fields, "alert", where)
     where = f"{where} ({name})"
-    text = _scalar(fields, "expr", where)
+    text = _text(fields, "expr", where)
     return AlertRule(
         name=name,
         expression=_checked(parse, text, f"{where}: expr"),
         text=text,
         for_s=_duration(fields, "for", 0.0, where),
         keep_firing_for_s=_duration(fields, "keep_firing_for", 0.0, where),
-        labels=_templates(fields, "labels", where),
+        labels=_labels(fields, where),
         annotations=_templates(fields, "annotations", where),
         limit=limit,
     )
 
 
+def _labels(fields: Mapping[str, Any], where: str) -> dict[str, Template]:
+    labels = _templates(fields, "labels", where)
+    for name, template in labels.items():
+        try:
+            check_action_label(name, template.text)
+        except ValueError as error:
+            raise RuleError(f"{where}: labels: {name}: {error}") from error
+    return labels
+
+
 def _templates(fields: Mapping[str, Any], key: str, where: str) -> dict[str, Template]:
     values = fields.get(key)
-    if values is None:
+    if _is_null(values):
         return {}
     if not isinstance(values, dict):
         raise RuleError(f"{where}: {key} is not a mapping")
     templates = {}
-    for name in values:
+    for name, value in values.items():
+        if _is_null(name):
+            continue
         if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name) or name == "__name__":
             raise RuleError(f"{where}: {key}: {name!r} is not a label name")
-        text = _scalar(values, name, f"{where}: {key}")
+        text = "" if _is_null(value) else _scalar(value, name, f"{where}: {key}")
         templates[name] = _checked(Template, text, f"{where}: {key}: {name}")
     return templates
 
 
 def _duration(fields: Mapping[str, Any], key: str, default: float, where: str) -> float:
-    if fields.get(key) is None:
+    value = fields.get(key)
+    if _is_null(value):
         return default
-    return _checked(parse_duration_s, _scalar(fields, key, where), f"{where}: {key}")
+    return _checked(parse_duration_s, _scalar(value, key, where), f"{where}: {key}")
 
 
 def _checked(read: Callable[[str], T], text: str, where: str) -> T:
@@ -189,45 +213,33 @@ def _mapping(value: Any, known: Collection[str], where: str) -> dict[str, Any]:
         raise RuleError(f"{where}: expected a mapping, found {value!r}")
     for key in value:
         if key not in known:
-            near = difflib.get_close_matches(str(key), list(known), n=1, cutoff=0.0)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise RuleError(f"{where}: unknown key {key!r}{hint}")
+            raise RuleError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
     return value
 
 
 def _list(fields: Mapping[str, Any], key: str, where: str) -> list[Any]:
     value = fields.get(key)
-    if value is None:
+    if _is_null(value):
         return []
     if not isinstance(value, list):
         raise RuleError(f"{where}: {key} is not a list")
-    return value
+    return [one for one in value if not _is_null(one)]
 
 
 def _text(fields: Mapping[str, Any], key: str, where: str) -> str:
+    """A text that must be there. One that is written ``null`` is that text, as in Prometheus."""
     value = fields.get(key)
-    if not isinstance(value, str) or not value:
-        raise RuleError(f"{where}: {key} is missing or not a text: {value!r}")
-    return value
-
-
-def _scalar(fields: Mapping[str, Any], key: str, where: str) -> str:
-    """A text that YAML may have taken for a number, such as ``for: 0`` or ``expr: 1``."""
-    value = fields.get(key)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not isinstance(value, Scalar) or not value:
         raise RuleError(f"{where}: {key} is missing or not a text: {value!r}")
     return str(value)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error, as in Prometheus, not silently the last one."""
+def _scalar(value: Any, key: str, where: str) -> str:
+    if not isinstance(value, Scalar):
+        raise RuleError(f"{where}: {key} is not a text: {value!r}")
+    return str(value)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-        mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) != len(node.value):
-            names = [key.value for key, _ in node.value]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {twice!r} is repeated", node.start_mark
-            )
-        return mapping
+
+def _is_null(value: Any) -> bool:
+    """Whether a field is missing or null, which are the same."""
+    return value is None or (isinstance(value, Scalar) and value.is_null)

@@ -8,11 +8,19 @@ A rule that fails keeps its alerts as they were for a while (:data:`.track.UNEVA
 they don't act: only what this round found does. The failure is reported and the other rules go on.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from heatshield.clock import Instant
 from heatshield_alerts.promql.evaluate import Evaluator
+from heatshield_alerts.rules.kept import (
+    SEEN_EVERY_S,
+    alert_key,
+    alert_text,
+    group_of,
+    read_alert,
+)
 from heatshield_alerts.rules.load import RuleGroup
 from heatshield_alerts.rules.state import NEVER, Alert, AlertState, Transition
 from heatshield_alerts.rules.track import RuleTracker
@@ -46,11 +54,13 @@ class Evaluation:
         transitions: steps of alerts.
         failures: rules that failed in this round.
         acting: alerts that fire by what this round evaluated: they alone may act on breakers.
+        kept: what to keep for :meth:`RuleRunner.restore`, by key; ``None``: no longer anything.
     """
 
     transitions: tuple[Transition, ...] = ()
     failures: tuple[RuleFailure, ...] = ()
     acting: tuple[Alert, ...] = ()
+    kept: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class RuleRunner:
@@ -67,6 +77,7 @@ class RuleRunner:
             _Group(group, [RuleTracker(rule) for rule in group.rules]) for group in groups
         ]
         self._failing: dict[RuleTracker, RuleFailure] = {}
+        self._seen_s = -math.inf
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
@@ -97,10 +108,12 @@ class RuleRunner:
         transitions: list[Transition] = []
         failures: list[RuleFailure] = []
         acting: list[Alert] = []
+        kept: dict[str, str | None] = {}
         for row in self._groups:
             if not row.is_due(now.monotonic_s) and not early:
                 continue
             for tracker in row.trackers:
+                before = len(transitions)
                 try:
                     rows = self._evaluator.vector(
                         tracker.rule.expression, source, now.epoch_ns / 1e9
@@ -110,7 +123,45 @@ class RuleRunner:
                 except Exception as error:  # noqa: BLE001 - whatever one rule meets, the others go on
                     transitions += tracker.fail(str(error) or type(error).__name__, now)
                 failures += self._failure(row.group.name, tracker, now)
-        return Evaluation(tuple(transitions), tuple(failures), tuple(acting))
+                for moved in transitions[before:]:
+                    kept[alert_key(row.group.name, moved.alert.labels)] = _kept(moved.alert, now)
+        kept |= self._pending_again(now)
+        return Evaluation(tuple(transitions), tuple(failures), tuple(acting), kept)
+
+    def restore(self, kept: Mapping[str, str], now: Instant) -> tuple[list[Alert], list[str]]:
+        """Go on with what :attr:`Evaluation.kept` said last; before the first evaluation.
+
+        Returns:
+            The alerts that go on, and the keys of those that don't: their rule is gone, they can't
+            be read, or they were pending too long ago.
+        """
+        restored, gone = [], []
+        for key, text in kept.items():
+            alert = read_alert(text, now)
+            tracker = None if alert is None else self._tracker_of(group_of(key), alert)
+            if alert is None or tracker is None:
+                gone.append(key)
+                continue
+            tracker.restore(alert, now)
+            restored.append(alert)
+        return restored, gone
+
+    def _tracker_of(self, group: str, alert: Alert) -> RuleTracker | None:
+        trackers = (one for row in self._groups if row.group.name == group for one in row.trackers)
+        return next((one for one in trackers if one.accepts(alert)), None)
+
+    def _pending_again(self, now: Instant) -> dict[str, str | None]:
+        """Every few seconds, the pending alerts as they are."""
+        if now.monotonic_s - self._seen_s < SEEN_EVERY_S:
+            return {}
+        self._seen_s = now.monotonic_s
+        return {
+            alert_key(row.group.name, alert.labels): _kept(alert, now)
+            for row in self._groups
+            for tracker in row.trackers
+            for alert in tracker.alerts
+            if alert.state is AlertState.PENDING
+        }
 
     def _failure(self, group: str, tracker: RuleTracker, now: Instant) -> list[RuleFailure]:
         """What this evaluation of a rule says of its health, and remembers of it."""
@@ -120,6 +171,10 @@ class RuleRunner:
         since = before.since if before else now
         self._failing[tracker] = RuleFailure(group, tracker.rule.name, tracker.problem, since)
         return [self._failing[tracker]]
+
+
+def _kept(alert: Alert, now: Instant) -> str | None:
+    return None if alert.state is AlertState.INACTIVE else alert_text(alert, now)
 
 
 @dataclass(slots=True)

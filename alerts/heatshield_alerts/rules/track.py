@@ -53,6 +53,18 @@ class RuleTracker:
         """Pending, firing and lately resolved."""
         return tuple(self._alerts.values())
 
+    def accepts(self, alert: Alert) -> bool:
+        """Whether a kept alert is this rule's: its name and its labels that are no templates."""
+        fixed = {k: v.text for k, v in self.rule.labels.items() if "{{" not in v.text}
+        return alert.rule == self.rule.name and all(
+            alert.labels.get(name, "") == text for name, text in fixed.items()
+        )
+
+    def restore(self, alert: Alert, now: Instant) -> None:
+        """Go on with an alert of an earlier process, before the first evaluation."""
+        self._alerts[alert.labels] = alert
+        self._evaluated = now
+
     def evaluate(self, vector: Iterable[Sample], now: Instant) -> list[Transition]:
         """Take in what the expression returns now.
 

@@ -35,6 +35,10 @@ Held = dict[CallKey, HeldEntry | None]
 """By key: the entry that a breaker holds from now on, or ``None``: no longer any."""
 
 
+Kept = dict[str, dict[str, str | None]]
+"""By kind and key: the text from now on, or ``None``: no longer any."""
+
+
 class Journal:
     """One thread that writes rows to journals. Implements :class:`~.outlets.Writes`.
 
@@ -52,6 +56,7 @@ class Journal:
         self._changed = threading.Condition()
         self._rows: deque[Row] = deque()
         self._held: Held = {}
+        self._kept: Kept = {}
         self._news = self._stopping = False
         self._thread = threading.Thread(target=self._run, name="heatshield-journal", daemon=True)
         self.dropped = 0
@@ -92,20 +97,41 @@ class Journal:
             self._news = True
             self._changed.notify()
 
+    def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        """Queue texts for the next start; of a key only the newest waits."""
+        if not changed:
+            return
+        with self._changed:
+            self._kept.setdefault(kind, {}).update(changed)
+            self._news = True
+            self._changed.notify()
+
     def _run(self) -> None:
         while (taken := self._take()) is not None:
-            self._append(*taken)
+            rows, held, kept = taken
+            if rows or held:
+                self._append(rows, held)
+            for kind, changed in kept.items():
+                self._keep(kind, changed)
 
-    def _take(self) -> tuple[list[Row], Held] | None:
-        """All rows that wait, and what is held by now; ``None`` when it stops."""
+    def _take(self) -> tuple[list[Row], Held, Kept] | None:
+        """All rows that wait, and what is held and kept by now; ``None`` when it stops."""
         with self._changed:
             self._clock.wait_for(self._changed, lambda: self._news or self._stopping)
             if not self._news:
                 return None
-            rows, held = list(self._rows), self._held
+            rows, held, kept = list(self._rows), self._held, self._kept
             self._rows.clear()
-            self._held, self._news = {}, False
-        return rows, held
+            self._held, self._kept, self._news = {}, {}, False
+        return rows, held, kept
+
+    def _keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        try:
+            self._store.keep(kind, changed)
+        except Exception:  # noqa: BLE001 - it is tried again with what changes next
+            _log.exception("%d states of the kind %s were not stored", len(changed), kind)
+            with self._changed:
+                self._kept[kind] = {**changed, **self._kept.get(kind, {})}
 
     def _append(self, rows: Sequence[Row], held: Held) -> None:
         by_table: dict[str, list[dict[str, Any]]] = {}

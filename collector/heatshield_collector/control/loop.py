@@ -3,7 +3,7 @@
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from heatshield import names
@@ -35,12 +35,15 @@ from heatshield_collector.control.series import (
 )
 from heatshield_collector.detect import PANE_S, Detection, Finding
 
-__all__ = ["EARLY_GAP_S", "ControlLoop"]
+__all__ = ["ALERT_KIND", "EARLY_GAP_S", "ControlLoop"]
 
 _log = logging.getLogger(__name__)
 
 EARLY_GAP_S: Final = 0.05
 """Least time after a round that did not wait its 250 ms. With many users a round costs 5 ms."""
+
+ALERT_KIND: Final = "alert"
+"""The kind under which states of alerts are kept for the next start."""
 
 QUIET_S: Final = 10.0
 """A finding that comes back sooner is the same finding."""
@@ -132,6 +135,12 @@ class ControlLoop:
             for one in self.failing
         ]
 
+    def restore(self, kept: Mapping[str, str], now: Instant) -> list[Alert]:
+        """Go on with the alerts that an earlier process kept; before the first round."""
+        alerts, gone = self._runner.restore(kept, now)
+        self._outlets.journal.keep(ALERT_KIND, dict.fromkeys(gone))
+        return alerts
+
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
         return self.series(self._clock.now(), NAMELESS).all()
@@ -174,6 +183,7 @@ class ControlLoop:
             self.failures += 1
             if failure.since == now:  # and not again four times a second
                 _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
+        self._outlets.journal.keep(ALERT_KIND, evaluation.kept)
         try:
             self._protect(evaluation, now)
         finally:

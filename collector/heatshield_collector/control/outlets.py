@@ -16,6 +16,10 @@ class Writes(Protocol):
         """Keep a row of ``findings``, ``alerts`` or ``audit``."""
         ...
 
+    def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        """Keep texts by key for the next start; ``None``: no longer."""
+        ...
+
 
 class Publishes(Protocol):
     """Tells listeners of events."""

@@ -294,6 +294,23 @@ class ControlStore(Protocol):
         """The entries that breakers hold, as they were recorded last, the oldest first."""
         ...
 
+    def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        """Keep small texts of one kind for the next start; each replaces what its key had. Durable
+        on return.
+
+        Args:
+            kind: such as ``alert``.
+            changed: texts by key; ``None``: the key has none any longer.
+
+        Raises:
+            StoreError: when it could not; then nothing has changed.
+        """
+        ...
+
+    def kept(self, kind: str) -> Mapping[str, str]:
+        """What was kept of one kind, by key, sorted by it."""
+        ...
+
     def recent(self, table: str, limit: int) -> Sequence[Row]:
         """The newest rows of ``findings``, ``alerts`` or ``audit``, newest first.
 

@@ -42,6 +42,24 @@ class Control:
         found = self._database.select("SELECT entry, at_ns FROM held_entries ORDER BY at_ns, key")
         return [HeldEntry(*row) for row in found]
 
+    def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
+        """Keep small texts of one kind; each replaces what its key had."""
+        if not changed:
+            return
+        rows = [(kind, key, text) for key, text in changed.items() if text is not None]
+        with self._database.transaction() as writer:
+            writer.execute(
+                "DELETE FROM kept WHERE kind = $kind AND key IN (SELECT unnest($keys))",
+                {"kind": kind, "keys": list(changed)},
+            )
+            if rows:
+                writer.executemany("INSERT INTO kept VALUES (?, ?, ?)", rows)
+
+    def kept(self, kind: str) -> Mapping[str, str]:
+        """What was kept of one kind, by key, sorted by it."""
+        question = "SELECT key, value FROM kept WHERE kind = $kind ORDER BY key"
+        return dict(self._database.select(question, {"kind": kind}))
+
     def recent(self, table: str, limit: int) -> Sequence[Row]:
         """The newest rows of findings, alerts or audit, newest first."""
         if table not in JOURNALS:

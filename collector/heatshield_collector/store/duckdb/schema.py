@@ -109,6 +109,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         "by" VARCHAR NOT NULL
     );
     """,
+    # What goes on over a restart: states of alerts, and what targets were told of them.
+    """
+    CREATE TABLE kept (kind VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
+    """,
 )
 
 
