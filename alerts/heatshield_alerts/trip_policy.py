@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
+from heatshield.identity.wire_id import wire_id
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.rules.state import Alert, AlertState
 
@@ -86,8 +87,8 @@ def decide(alert: Alert, evidence: Evidence) -> Decision | None:
 def key_of(alert: Alert) -> CallKey:
     """The user and call that an alert's labels name; ``None``, or empty, for what they don't."""
     labels = alert.labels
-    user = labels.get("user") or None
-    return CallKey(DEFAULT_TENANT, user, labels.get("service", ""), labels.get("call", ""))
+    user, service, call = (wire_id(labels.get(name, "")) for name in ("user", "service", "call"))
+    return CallKey(DEFAULT_TENANT, user or None, service, call)
 
 
 def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:

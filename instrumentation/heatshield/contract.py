@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
-from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield.call_key import DEFAULT_TENANT, CallKey, is_plain
 
 __all__ = [
     "DEFAULT_LEASE_MS",
@@ -141,7 +141,8 @@ class BreakerEntry:
 
     Attributes:
         id: names the entry in headers, logs and the audit.
-        user: the end user it cuts, as services name them (a pseudonym where those are in use).
+        user: the end user it cuts, as services name them (a pseudonym where those are in use);
+            matched exactly, so that ``*`` is the user of that name.
         service: the service of the call.
         call: the operation of that service.
         mode: what happens to matching calls.
@@ -177,8 +178,9 @@ class BreakerEntry:
         """Check and read one entry.
 
         Raises:
-            ContractError: on a missing, empty or mistyped field, an unknown mode, a wildcard, or
-                a lease beyond :data:`MAX_LEASE_MS`. Unknown fields are ignored.
+            ContractError: on a missing, empty or mistyped field, an unknown mode, an id that no
+                header can carry, a key that is no plain text or a wildcard, or a lease beyond
+                :data:`MAX_LEASE_MS`. Unknown fields are ignored.
         """
         fields = _object(value, "entry")
         mode = _text(fields, "mode")
@@ -188,8 +190,11 @@ class BreakerEntry:
         if not 0 < lease_ms <= MAX_LEASE_MS:
             raise ContractError(f"entry.lease_ms {lease_ms} is outside (0, {MAX_LEASE_MS}]")
         key = {name: _text(fields, name) for name in ("id", "user", "service", "call")}
-        if "*" in key.values():
-            raise ContractError("entry matches every value of a key; wildcards are not granted")
+        is_sendable = key["id"].isascii() and " " not in key["id"]  # in headers
+        if not is_sendable or not all(map(is_plain, key.values())):
+            raise ContractError("entry has an id or a key that is too long or not printable")
+        if "*" in (key["service"], key["call"]):
+            raise ContractError("entry names every service or call; wildcards are not granted")
         rate = fields.get("rate_per_s", 0.0)
         if (
             isinstance(rate, bool)

@@ -8,6 +8,7 @@ from heatshield.cli.answers import BreakerList, Entry
 from heatshield.cli.client import Collector, path_of
 from heatshield.cli.errors import CliError
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
+from heatshield.identity.wire_id import wire_id
 from heatshield.names import BREAKERS_PATH
 
 __all__ = ["clear"]
@@ -48,7 +49,8 @@ def _ids(source: Collector, entry_id: str | None, user: str | None) -> list[str]
     if entry_id is not None:
         return [entry_id]
     held: BreakerList = source.get(BREAKERS_PATH)
-    ids = [entry["id"] for entry in held["entries"] if entry["user"] == user]
+    named = None if user is None else wire_id(user)
+    ids = [entry["id"] for entry in held["entries"] if entry["user"] == named]
     if not ids:
         raise CliError(f"no breaker is held for {user}")
     return ids

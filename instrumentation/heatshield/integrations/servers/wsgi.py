@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.fork_locks import IMPORTING
+from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.servers.server_request import (
     KEY,
     Headers,
@@ -45,7 +46,7 @@ def headers_of(environ: Environ, wanted: Iterable[bytes]) -> Headers:
             key = _KEYS[name] = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         value = environ.get(key)
         if isinstance(value, str) and value:
-            headers[name] = value.encode("latin-1", "replace")
+            headers[name] = header_bytes(value)
     return headers
 
 
@@ -124,7 +125,7 @@ class ServerMiddleware:
         for name, key in _ATTRIBUTES:
             if value := environ.get(key):
                 attributes[name] = value
-        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        query = header_bytes(environ.get("QUERY_STRING", ""))
         headers = headers_of(environ, self._lifecycle.wanted)
         served = self._lifecycle.open(method, attributes, headers, query)
         if served is not None:
