@@ -50,6 +50,7 @@ class Draft:
         threshold: the load at which this call of this user trips; a third of it clears.
         cost_per_call: load one call per second makes: how rejected calls count as demand.
             0 is "unknown": then any rejected call keeps the entry.
+        load: of this call of this user when the entry is asked for, in the threshold's unit.
     """
 
     key: CallKey
@@ -61,6 +62,12 @@ class Draft:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     threshold: float = 0.0
     cost_per_call: float = 0.0
+    load: float = 0.0
+
+    @property
+    def heat(self) -> float:
+        """The load as a multiple of what trips here: users of different services compare by it."""
+        return self.load / self.threshold if self.threshold > 0 else self.load
 
     @property
     def by_human(self) -> bool:

@@ -45,6 +45,8 @@ class Evidence:
         threshold: the load at which the user counts as hot here; 0: not known, the alert's value
             stands for it.
         cost_per_call: mean cost of one such call; 0: not known.
+        load: busy load of the user on this call; ``None``: not known, the alert's value stands for
+            it.
         trace_ids: requests that show it, the costliest first.
         figures: whatever else is worth keeping.
     """
@@ -53,6 +55,7 @@ class Evidence:
     cold_start_s: float = COLD_START_S
     threshold: float = 0.0
     cost_per_call: float = 0.0
+    load: float | None = None
     trace_ids: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,6 +122,7 @@ def _draft(alert: Alert, evidence: Evidence) -> Draft:
         },
         threshold=evidence.threshold or alert.value,
         cost_per_call=evidence.cost_per_call,
+        load=alert.value if evidence.load is None else evidence.load,
     )
 
 

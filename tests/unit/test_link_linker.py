@@ -4,7 +4,6 @@ import pytest
 from span_rows import CLIENT, CONSUMER, INTERNAL, MS, PRODUCER, SERVER, START_NS, span, table
 
 from heatshield.clock import Instant
-from heatshield.identity.wire_id import wire_id
 from heatshield_collector.link import CHARGES, Linker
 from heatshield_collector.link.pending import PATIENCE_NS, TRANSFER_NS
 from heatshield_collector.model import REQUEST_PARTS, SPANS
@@ -39,26 +38,6 @@ def brief(row):
 
 
 # -- texts without end ---------------------------------------------------------------------------
-
-
-ODD = ["ü" * 257, "x" * 257, "y" * 100_000, "a\x00b", "a\nb", "Юрий", "unknown", "*", "~", "\x7f"]
-
-
-def test_a_user_with_an_odd_id_is_charged_under_the_id_that_services_send(linker):
-    """Cut short it might be another user's; the longest that is kept is kept whole."""
-    users = ["ü" * 256, *ODD, "u-1"]
-    rows = [span(at, trace=at, user=user) for at, user in enumerate(users, 1)]
-    linked = link(linker, rows)
-    expected = [wire_id(user) for user in users]
-    assert linked.charges.column("user").to_pylist() == expected
-    assert linked.parts.column("user").to_pylist() == expected
-    assert expected[0] == "ü" * 256
-
-
-@pytest.mark.parametrize("column", ["service", "call"])
-def test_so_is_a_service_or_call_of_an_odd_name(linker, column):
-    linked = link(linker, [span(1, user="u", **{column: "x" * 300}), span(2, user="u")])
-    assert linked.charges.column(column).to_pylist()[0] == wire_id("x" * 300)
 
 
 @pytest.mark.parametrize("column", ["service", "name", "call", "backend", "key_pattern"])

@@ -127,8 +127,10 @@ class Breakers:
                 self._tell(change, now)
 
     def act(self, decision: Decision, now: Instant, active_users: int) -> None:
-        """Carry out what the policy decided about a firing alert."""
+        """Carry out what the policy decided about a firing alert; a cooler user may make room."""
         with self._lock:
+            for change in self._control.make_room(decision, now.monotonic_s, active_users):
+                self._tell(change, now)
             self._tell(self._control.act(decision, now.monotonic_s, active_users), now)
 
     def tick(self, loads: Mapping[CallKey, float], now: Instant) -> None:
