@@ -147,6 +147,7 @@ class Linker:
         failed = columns["status"].to_numpy() == _ERROR
         return LinkedColumns(
             traces=traces,
+            parents=placed.parent,
             identity=_identity(columns, keys),
             roots=~has_parent,
             rank=rank,
@@ -185,12 +186,28 @@ class Linker:
         self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers, now_ns: int
     ) -> pa.Table:
         """Charge the spans of these rows whose users are known; the others wait."""
+        owners = self._owners(columns, batch, rows)
+        charges = charged(columns, batch, rows, owners)
+        return self._hold(charges, now_ns) if owners.users.null_count else charges
+
+    def _owners(self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers) -> Owners:
+        """Whom the spans at these rows are charged to: their trace's user; in a conflict, whom
+        their own service has named.
+        """
         traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
         known = [self.users.of(trace) for trace in traces.tolist()]
-        users = pa.array([one and one.user for one in known], pa.string())
-        eligible = pa.array([bool(one and not one.conflict) for one in known], pa.bool_())
-        charges = charged(columns, batch, rows, Owners(users, eligible, pa.array(of_row)))
-        return self._hold(charges, now_ns) if users.null_count else charges
+        users = [one and one.user for one in known]
+        eligible = [bool(one and not one.conflict) for one in known]
+        if any(one and one.conflict for one in known):
+            torn = np.array([bool(one and one.conflict) for one in known])[of_row]
+            seen = _named_by_own_service(columns, batch, rows[torn])
+            place = seen.indices.fill_null(-1).to_numpy()
+            of_row[torn] = np.where(place >= 0, len(users) + place, of_row[torn])
+            users += seen.dictionary.to_pylist()
+            eligible += [True] * len(seen.dictionary)
+        return Owners(
+            pa.array(users, pa.string()), pa.array(eligible, pa.bool_()), pa.array(of_row)
+        )
 
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
         """Put by charges without a user; those that there is no room for are charged to no user."""
@@ -199,6 +216,18 @@ class Linker:
         settled = self.pending.hold(map(Charge.of_row, unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))
         return pa.concat_tables([named, settled_table(settled)]) if settled else named
+
+
+def _named_by_own_service(
+    columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers
+) -> pa.DictionaryArray:
+    """The user that each of these spans names, or the nearest above it that names one; null where
+    none does, or another service's does.
+    """
+    above = enclosing(batch.parents, _valid(columns["user"]))[rows]
+    service = pc.dictionary_encode(columns["service"], null_encoding="encode").indices.to_numpy()
+    is_own = (above >= 0) & (service[rows] == service[above])
+    return pc.dictionary_encode(columns["user"].take(pa.array(above, mask=~is_own)))
 
 
 def _monotonic_ns(instant: Instant) -> int:
