@@ -15,7 +15,7 @@ from heatshield.call_key import CallKey
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
 from heatshield_alerts.breaker_changes import Change, ChangeKind, History
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
-from heatshield_alerts.caps import Caps, Occupancy, cap
+from heatshield_alerts.caps import Caps, Occupancy, Place, cap, leaving_for
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.held_breaker import HeldBreaker, entry_of, hold_s, merged, probing
 from heatshield_alerts.instances import Instances
@@ -111,6 +111,25 @@ class BreakerControl:
         if reason is not None:
             return self._refuse(reason, draft, now)
         return self._open(draft, now) if held is None else self._renew(held, draft, now)
+
+    def make_room(self, decision: Decision, now: float, active_users: int = 0) -> list[Change]:
+        """End the entries that stand in the way of a hotter user's (:func:`leaving_for`).
+
+        Call it before :meth:`act`; nothing ends for what would be refused all the same.
+        """
+        draft = decision.draft
+        if isinstance(decision, Refuse) or draft.key in self._held or check(draft) is not None:
+            return []
+        if self._unwelcome(draft, now, active_users) is None:
+            return []
+        places = [Place(row.key, row.heat) for row in self.held if not row.draft.by_human]
+        occupancy = self._occupancy(now, active_users)
+        text = f"made room for user {draft.key.user}, who is hotter ({draft.heat:.3g} times hot)"
+        return [
+            self._close(self._held[key], BreakerEvent.DISPLACED, now, text=text)
+            for key in leaving_for(draft, places, occupancy, self._caps)
+            if not self._is_restrained(draft, now)
+        ]
 
     def restore(self, drafts: Iterable[Draft], now: float) -> list[Change]:
         """Hold on what an earlier process held, from :func:`heatshield_alerts.restart.held_drafts`.
@@ -223,11 +242,14 @@ class BreakerControl:
 
     def _unwelcome(self, draft: Draft, now: float, active_users: int) -> Reason | None:
         """Why a closed breaker may not open."""
+        occupancy = self._occupancy(now, active_users)
+        return self._is_restrained(draft, now) or cap(draft, occupancy, self._caps)
+
+    def _is_restrained(self, draft: Draft, now: float) -> Reason | None:
+        """Why this key may not open, whatever else is held."""
         if not draft.by_human and self._restraint.is_held_down(draft.key, now):
             return Reason.HELD_DOWN
-        if not self._restraint.may_open(draft.key, now):
-            return Reason.FLAPPING
-        return cap(draft, self._occupancy(now, active_users), self._caps)
+        return None if self._restraint.may_open(draft.key, now) else Reason.FLAPPING
 
     def _unrenewable(self, held: HeldBreaker, draft: Draft, now: float) -> Reason | None:
         """Why a breaker that is held may not be held longer."""

@@ -18,6 +18,7 @@ and it moves on
 - ``CLEAN``: demand stayed low under the trickle; it was over.
 - ``LAPSED``: held as long as it may be without anybody asking again.
 - ``CLEARED``: a person took it away.
+- ``DISPLACED``: it made room for a hotter user, as a cap was reached.
 
 *Demand*, not load, decides: an open breaker erases its own evidence, since a user who is refused
 puts no load on anything. Demand is the load admitted plus what the rejected calls would have cost.
@@ -47,6 +48,7 @@ class BreakerEvent(StrEnum):
     CLEAN = "clean"
     LAPSED = "lapsed"
     CLEARED = "cleared"
+    DISPLACED = "displaced"
 
 
 TRANSITIONS: Final[Mapping[BreakerState, Mapping[BreakerEvent, BreakerState]]] = {
@@ -56,6 +58,7 @@ TRANSITIONS: Final[Mapping[BreakerState, Mapping[BreakerEvent, BreakerState]]] =
         BreakerEvent.COOLED: BreakerState.HALF_OPEN,
         BreakerEvent.LAPSED: BreakerState.CLOSED,
         BreakerEvent.CLEARED: BreakerState.CLOSED,
+        BreakerEvent.DISPLACED: BreakerState.CLOSED,
     },
     BreakerState.HALF_OPEN: {
         BreakerEvent.TRIP: BreakerState.OPEN,
@@ -63,5 +66,6 @@ TRANSITIONS: Final[Mapping[BreakerState, Mapping[BreakerEvent, BreakerState]]] =
         BreakerEvent.CLEAN: BreakerState.CLOSED,
         BreakerEvent.LAPSED: BreakerState.CLOSED,
         BreakerEvent.CLEARED: BreakerState.CLOSED,
+        BreakerEvent.DISPLACED: BreakerState.CLOSED,
     },
 }

@@ -1,10 +1,17 @@
 """How much may be cut at once: a wrong rule must not do what a hot user can't."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
+from heatshield.call_key import CallKey
 from heatshield_alerts.draft import Draft, Reason
 
-__all__ = ["Caps", "Occupancy", "cap"]
+__all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "leaving_for"]
+
+HOTTER: Final = 1.5
+"""Times as hot as an entry's user a further one must be to take the place. Loads waver, and each
+exchange lets a user in who was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +64,52 @@ def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
         if len(cut) > caps.users(occupancy.active_users):
             return Reason.TOO_MANY_USERS
     return None
+
+
+class Place(NamedTuple):
+    """What one entry of a rule takes up.
+
+    Attributes:
+        key: of the entry.
+        heat: of its user there, as :attr:`Draft.heat`.
+    """
+
+    key: CallKey
+    heat: float
+
+
+def leaving_for(
+    draft: Draft, places: Iterable[Place], occupancy: Occupancy, caps: Caps
+) -> tuple[CallKey, ...]:
+    """Which entries make room for a rule's new one, so that the hottest users are those cut.
+
+    Else whoever is cut first would keep a hotter user in for as long as the entry is held.
+
+    Args:
+        draft: what is asked for.
+        places: all entries that rules hold.
+        occupancy: what is held.
+        caps: what may be.
+
+    Returns:
+        The keys of the coolest users' entries, as few users as will do; none where the caps allow
+        the draft anyhow, or no room can be made by users that are cool enough.
+    """
+    of_user: dict[str | None, list[Place]] = {}
+    for place in places:
+        of_user.setdefault(place.key.user, []).append(place)
+    of_user.pop(draft.key.user, None)
+    heats = sorted((max(one.heat for one in rows), user or "") for user, rows in of_user.items())
+    leaving: list[CallKey] = []
+    for heat, user in heats:
+        if cap(draft, occupancy, caps) is None:
+            break
+        if draft.by_human or draft.heat < HOTTER * heat or not draft.heat:
+            return ()
+        leaving += [one.key for one in of_user[user]]
+        occupancy = replace(
+            occupancy,
+            entries=occupancy.entries - len(of_user[user]),
+            users_cut_by_rules=occupancy.users_cut_by_rules - {user},
+        )
+    return tuple(leaving) if cap(draft, occupancy, caps) is None else ()

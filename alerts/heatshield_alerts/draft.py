@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from heatshield.call_key import CallKey
+from heatshield.call_key import CallKey, is_plain
 from heatshield.contract import MAX_LEASE_MS, BreakerMode
 
 __all__ = ["Draft", "Reason", "check"]
@@ -50,6 +50,7 @@ class Draft:
         threshold: the load at which this call of this user trips; a third of it clears.
         cost_per_call: load one call per second makes: how rejected calls count as demand.
             0 is "unknown": then any rejected call keeps the entry.
+        load: of this call of this user when the entry is asked for, in the threshold's unit.
     """
 
     key: CallKey
@@ -61,6 +62,12 @@ class Draft:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     threshold: float = 0.0
     cost_per_call: float = 0.0
+    load: float = 0.0
+
+    @property
+    def heat(self) -> float:
+        """The load as a multiple of what trips here: users of different services compare by it."""
+        return self.load / self.threshold if self.threshold > 0 else self.load
 
     @property
     def by_human(self) -> bool:
@@ -70,12 +77,13 @@ class Draft:
 
 def check(draft: Draft) -> Reason | None:
     """What is wrong with a draft of any issuer; ``None`` when nothing is."""
-    if "*" in draft.key:
+    if "*" in (draft.key.service, draft.key.call):
         return Reason.WILDCARD
     if not draft.key.user:
         return Reason.UNKNOWN_USER
     kind, _, name = draft.issuer.partition(":")
-    if not all(draft.key) or kind not in ("rule", "human") or not name:
+    is_issuer = kind in ("rule", "human") and name and is_plain(draft.issuer)
+    if not is_issuer or not all(part and is_plain(part) for part in draft.key):
         return Reason.BAD_DRAFT
     if draft.lease_ms is not None and not 0 < draft.lease_ms <= MAX_LEASE_MS:
         return Reason.BAD_DRAFT

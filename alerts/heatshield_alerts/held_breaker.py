@@ -72,6 +72,15 @@ class HeldBreaker:
         """The user that it cuts, and the call."""
         return self.draft.key
 
+    @property
+    def heat(self) -> float:
+        """How hot its user was when it was asked for; 0 once demand has gone.
+
+        Not the demand of this moment, in which reports of refused calls come late: two hot users
+        would take each other's place in turn.
+        """
+        return self.draft.heat if self.state is BreakerState.OPEN else 0.0
+
     def due(self, level: float, now: float) -> BreakerEvent | None:
         """What the time and a demand of ``level`` say; ``None``: stay."""
         if now - self.granted_s >= self.hold_s:

@@ -89,6 +89,7 @@ def _draft(entry: BreakerEntry, age_ns: int) -> Draft | None:
         evidence=entry.evidence,
         threshold=_number(entry.evidence.get("threshold")),
         cost_per_call=_number(entry.evidence.get("cost_per_call")),
+        load=_number(entry.evidence.get("load")),
     )
 
 

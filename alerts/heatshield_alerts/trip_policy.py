@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
+from heatshield.identity.wire_id import wire_id
 from heatshield_alerts.action_labels import ACTION_LABEL, MODE_LABEL, RATE_LABEL, TRIP_ACTION
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.rules.state import Alert, AlertState
@@ -33,6 +34,8 @@ class Evidence:
         threshold: the load at which the user counts as hot here; 0: not known, the alert's value
             stands for it.
         cost_per_call: mean cost of one such call; 0: not known.
+        load: busy load of the user on this call; ``None``: not known, the alert's value stands for
+            it.
         trace_ids: requests that show it, the costliest first.
         figures: whatever else is worth keeping.
     """
@@ -41,6 +44,7 @@ class Evidence:
     cold_start_s: float = COLD_START_S
     threshold: float = 0.0
     cost_per_call: float = 0.0
+    load: float | None = None
     trace_ids: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,8 +79,8 @@ def decide(alert: Alert, evidence: Evidence) -> Decision | None:
 def key_of(alert: Alert) -> CallKey:
     """The user and call that an alert's labels name; ``None``, or empty, for what they don't."""
     labels = alert.labels
-    user = labels.get("user") or None
-    return CallKey(DEFAULT_TENANT, user, labels.get("service", ""), labels.get("call", ""))
+    user, service, call = (wire_id(labels.get(name, "")) for name in ("user", "service", "call"))
+    return CallKey(DEFAULT_TENANT, user or None, service, call)
 
 
 def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
@@ -107,6 +111,7 @@ def _draft(alert: Alert, evidence: Evidence) -> Draft:
         },
         threshold=evidence.threshold or alert.value,
         cost_per_call=evidence.cost_per_call,
+        load=alert.value if evidence.load is None else evidence.load,
     )
 
 

@@ -120,7 +120,7 @@ class LoadReader(Protocol):
         ...
 
 
-_Text = Annotated[str, Field(min_length=1, max_length=1024)]
+_Text = Annotated[str, Field(min_length=1, max_length=8192)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,22 @@ detector names is the key that a breaker holds.
 
 from typing import Final, NamedTuple, Self
 
-__all__ = ["DEFAULT_TENANT", "SEPARATOR", "CallKey"]
+__all__ = ["DEFAULT_TENANT", "LONGEST", "SEPARATOR", "CallKey", "is_plain"]
 
 DEFAULT_TENANT: Final = "default"
 """The tenant of a platform that has only one."""
 
 SEPARATOR: Final = "\x1f"
 """Between the parts of :attr:`CallKey.text`: the unit separator, U+001F."""
+
+LONGEST: Final = 256
+"""Characters of a user, service or call in a key; a longer one is hashed
+(:func:`heatshield.identity.wire_id.wire_id`)."""
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text can be part of a key as it is: not too long, and all of it printable."""
+    return len(text) <= LONGEST and text.isprintable()
 
 
 class CallKey(NamedTuple):

@@ -22,14 +22,21 @@ Parsing is strict: input that is malformed or of an unknown kind raises :class:`
 the caller keeps what it had. Nothing here can widen what is enforced.
 """
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
-from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield.call_key import DEFAULT_TENANT, CallKey, is_plain
+from heatshield.json_fields import (
+    ContractError,
+    decode,
+    integer_in,
+    is_number,
+    object_of,
+    text_in,
+    within,
+)
 
 __all__ = [
     "DEFAULT_LEASE_MS",
@@ -50,6 +57,7 @@ __all__ = [
     "Report",
     "Snapshot",
     "StateVersion",
+    "decode",
 ]
 
 DEFAULT_LEASE_MS = 30_000
@@ -75,19 +83,8 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 6.0
 """Seconds without a heartbeat after which a client reconnects: three were lost."""
 
-MOST_DIGITS = 20
-"""Of an epoch or a version as text: as many as 64 bits have. Python refuses to read thousands."""
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-"""JSON can say half of a character. No text with one can be written as UTF-8: not in a metric, not
-in an answer, not in the audit."""
-
 RAMP_S = 10.0
 """Seconds over which a lapsed grant opens up, so a collector's death is no thundering herd."""
-
-
-class ContractError(ValueError):
-    """Input that does not follow the contract; says what and where."""
 
 
 class BreakerMode(StrEnum):
@@ -125,7 +122,7 @@ class StateVersion(NamedTuple):
             ContractError: if it is anything else.
         """
         epoch, dot, version = text.strip().removeprefix("W/").strip('"').partition(".")
-        if not (dot and _is_number(epoch) and _is_number(version)):
+        if not (dot and is_number(epoch) and is_number(version)):
             raise ContractError(f"a state version is epoch.version, not {text!r}")
         return cls(int(epoch), int(version))
 
@@ -141,7 +138,8 @@ class BreakerEntry:
 
     Attributes:
         id: names the entry in headers, logs and the audit.
-        user: the end user it cuts, as services name them (a pseudonym where those are in use).
+        user: the end user it cuts, as services name them (a pseudonym where those are in use);
+            matched exactly, so that ``*`` is the user of that name.
         service: the service of the call.
         call: the operation of that service.
         mode: what happens to matching calls.
@@ -177,19 +175,23 @@ class BreakerEntry:
         """Check and read one entry.
 
         Raises:
-            ContractError: on a missing, empty or mistyped field, an unknown mode, a wildcard, or
-                a lease beyond :data:`MAX_LEASE_MS`. Unknown fields are ignored.
+            ContractError: on a missing, empty or mistyped field, an unknown mode, an id that no
+                header can carry, a key that is no plain text or a wildcard, or a lease beyond
+                :data:`MAX_LEASE_MS`. Unknown fields are ignored.
         """
-        fields = _object(value, "entry")
-        mode = _text(fields, "mode")
+        fields = object_of(value, "entry")
+        mode = text_in(fields, "mode")
         if mode not in list(BreakerMode):  # Python 3.11: a plain text is never "in" an Enum class
             raise ContractError(f"entry.mode {mode!r} is unknown")
-        lease_ms = _integer(fields, "lease_ms")
+        lease_ms = integer_in(fields, "lease_ms")
         if not 0 < lease_ms <= MAX_LEASE_MS:
             raise ContractError(f"entry.lease_ms {lease_ms} is outside (0, {MAX_LEASE_MS}]")
-        key = {name: _text(fields, name) for name in ("id", "user", "service", "call")}
-        if "*" in key.values():
-            raise ContractError("entry matches every value of a key; wildcards are not granted")
+        key = {name: text_in(fields, name) for name in ("id", "user", "service", "call")}
+        is_sendable = key["id"].isascii() and " " not in key["id"]  # in headers
+        if not is_sendable or not all(map(is_plain, key.values())):
+            raise ContractError("entry has an id or a key that is too long or not printable")
+        if "*" in (key["service"], key["call"]):
+            raise ContractError("entry names every service or call; wildcards are not granted")
         rate = fields.get("rate_per_s", 0.0)
         if (
             isinstance(rate, bool)
@@ -201,12 +203,12 @@ class BreakerEntry:
             **key,
             mode=BreakerMode(mode),
             lease_ms=lease_ms,
-            issuer=_text(fields, "issuer"),
+            issuer=text_in(fields, "issuer"),
             reason=str(fields.get("reason", "")),
-            evidence=_object(fields.get("evidence", {}), "entry.evidence"),
+            evidence=object_of(fields.get("evidence", {}), "entry.evidence"),
             rate_per_s=float(rate),
-            tenant=_text(fields, "tenant", DEFAULT_TENANT),
-            seq=_integer(fields, "seq", 0),
+            tenant=text_in(fields, "tenant", DEFAULT_TENANT),
+            seq=integer_in(fields, "seq", 0),
         )
 
 
@@ -234,7 +236,7 @@ class Snapshot:
         Raises:
             ContractError: if it, or any entry in it, does not follow the contract.
         """
-        fields = _object(value, "snapshot")
+        fields = object_of(value, "snapshot")
         return cls(_version(fields), _mode(fields), _entries(fields, "entries"))
 
 
@@ -266,8 +268,8 @@ class Delta:
         Raises:
             ContractError: if it, or any entry in it, does not follow the contract.
         """
-        fields = _object(value, "delta")
-        base = StateVersion.parse(_text(fields, "base"))
+        fields = object_of(value, "delta")
+        base = StateVersion.parse(text_in(fields, "base"))
         at = _version(fields)
         if at <= base:
             raise ContractError(f"delta goes from {base} to {at}, which is not forward")
@@ -321,76 +323,36 @@ class Report:
             ContractError: if it does not follow the contract. Counts and workers out of range are
                 brought into it.
         """
-        fields = _object(value, "report")
+        fields = object_of(value, "report")
         applied = fields.get("applied")
         rows = fields.get("rejected", [])
         if not isinstance(rows, list):
             raise ContractError("report.rejected is not a list")
         return cls(
-            service=_text(fields, "service"),
-            instance=_text(fields, "instance"),
-            workers=_within(_integer(fields, "workers", 1), MAX_WORKERS),
-            applied=StateVersion.parse(_text(fields, "applied")) if applied is not None else None,
+            service=text_in(fields, "service"),
+            instance=text_in(fields, "instance"),
+            workers=within(integer_in(fields, "workers", 1), MAX_WORKERS),
+            applied=StateVersion.parse(text_in(fields, "applied")) if applied is not None else None,
             rejected=tuple(
                 Rejections(
-                    count=_within(_integer(row, "count"), MAX_REJECTIONS),
-                    **{name: _text(row, name) for name in ("id", "user", "service", "call")},
+                    count=within(integer_in(row, "count"), MAX_REJECTIONS),
+                    **{name: text_in(row, name) for name in ("id", "user", "service", "call")},
                 )
-                for row in (_object(row, "report.rejected") for row in rows)
+                for row in (object_of(row, "report.rejected") for row in rows)
             ),
-            number=_integer(fields, "number", 0),
+            number=integer_in(fields, "number", 0),
         )
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
-
-
-def decode(text: str | bytes) -> object:
-    """Parse JSON text.
-
-    Raises:
-        ContractError: if it is not JSON.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ContractError(f"not JSON: {error}") from error
-
-
-def _object(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ContractError(f"{what} is not an object")
-    return value
-
-
-def _text(fields: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = fields.get(name, default)
-    if not isinstance(value, str) or not value:
-        raise ContractError(f"{name} is not a non-empty string: {value!r}")
-    return _SURROGATES.sub("\ufffd", value)
-
-
-def _integer(fields: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = fields.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ContractError(f"{name} is not an integer: {value!r}")
-    return value
-
-
-def _within(value: int, most: int) -> int:
-    return min(max(0, value), most)
-
-
 def _version(fields: Mapping[str, Any]) -> StateVersion:
-    at = StateVersion(_integer(fields, "epoch"), _integer(fields, "version"))
+    at = StateVersion(integer_in(fields, "epoch"), integer_in(fields, "version"))
     if min(at) < 0:
         raise ContractError(f"a state version is not negative: {at}")
     return at
 
 
 def _mode(fields: Mapping[str, Any]) -> PlatformMode:
-    mode = _text(fields, "mode")
+    mode = text_in(fields, "mode")
     if mode not in list(PlatformMode):
         raise ContractError(f"mode {mode!r} is unknown")
     return PlatformMode(mode)

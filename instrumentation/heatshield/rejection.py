@@ -6,6 +6,7 @@ on the error which rejection it stands for (:data:`STANDS_FOR`).
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -20,6 +21,8 @@ MAX_RETRY_AFTER_S: Final = 900.0
 """No caller is told to stay away for longer than the longest lease."""
 MAX_ID_LENGTH: Final = 256
 """Longer ids from the wire are cut; they would travel on in headers and spans."""
+_UNSENDABLE: Final = re.compile(r"[^!-~]")
+"""Whatever can't stand in every header: NUL ends a connection, gRPC takes ASCII alone."""
 STANDS_FOR: Final = "heatshield_rejection"
 """Attribute of an error that stands for a rejection: the :class:`BreakerOpen`."""
 
@@ -42,10 +45,13 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
 
     @property
     def headers(self) -> dict[str, str]:
-        """The HTTP headers that mark the rejection; whole seconds, rounded up, at least one."""
+        """The HTTP headers that mark the rejection; whole seconds, rounded up, at least one.
+
+        They can be sent by every server, whatever a downstream service or a handler called it.
+        """
         return {
             "retry-after": str(max(1, math.ceil(self.retry_after_s))),
-            BREAKER_HEADER: self.entry_id,
+            BREAKER_HEADER: _UNSENDABLE.sub("?", self.entry_id[:MAX_ID_LENGTH]),
         }
 
 

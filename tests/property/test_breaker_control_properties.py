@@ -49,6 +49,7 @@ drafts = st.builds(
     rate_per_s=st.sampled_from([0.0, 2.0]),
     threshold=st.sampled_from([0.0, 0.5, 3.0]),
     cost_per_call=st.sampled_from([0.0, 0.1]),
+    load=st.sampled_from([0.0, 1.0, 4.0]),
 )
 active = st.sampled_from([0, 100, 250, 10_000])
 
@@ -97,14 +98,20 @@ class Registry(RuleBasedStateMachine):
 
     @rule(draft=drafts, active_users=active)
     def trip(self, draft: Draft, active_users: int):
+        made_room = self.control.make_room(Trip(draft), self.now, active_users)
+        for left in made_room:
+            self.note(left)
+            assert not left.entry.issuer.startswith("human:")
+            assert left.entry.user != draft.key.user
         held = {row.key: row for row in self.control.held}.get(draft.key)
         rules_cut = {row.key.user for row in self.control.held if not row.draft.by_human}
         change = self.note(self.control.act(Trip(draft), self.now, active_users))
         self.asked.append((draft.key, change))
         if change.kind is ChangeKind.REFUSED:
             assert change.reason is not None
+            assert not made_room, "for nothing"
             return
-        assert draft.key.user not in ("", None, "*")
+        assert draft.key.user not in ("", None)
         assert draft.issuer != "ingest"
         if held is None:
             cleared_s = self.human_keys.get(draft.key, -HOLD_DOWN_S)

@@ -22,12 +22,15 @@ from heatshield.contract import (
     decode,
 )
 
-names = st.text(min_size=1, max_size=20).filter(lambda text: text != "*")
+names = st.text(
+    st.characters(categories=("L", "N", "P", "S"), exclude_characters="*"), min_size=1, max_size=20
+)
+ids = st.from_regex(r"[!-~]{1,256}", fullmatch=True)
 versions = st.builds(StateVersion, st.integers(0, 2**40), st.integers(0, 2**40))
 entries = st.builds(
     BreakerEntry,
-    id=names,
-    user=names,
+    id=ids,
+    user=names | st.just("*"),
     service=names,
     call=names,
     mode=st.sampled_from(BreakerMode),
@@ -105,8 +108,32 @@ def test_one_bad_field_in_one_entry_spoils_the_snapshot(snapshot, data):
         st.sampled_from(["id", "user", "service", "call", "mode", "lease_ms", "issuer"])
     )
     bad = data.draw(st.sampled_from([None, "", 0, -1, [], {}, True, 10**9, "*"]))
-    if field == "issuer" and bad == "*":
+    if field in ("id", "user", "issuer") and bad == "*":
         bad = None
+    document["entries"][0][field] = bad
+    with pytest.raises(ContractError):
+        Snapshot.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("id", "b\x00"),
+        ("id", "b\r\nx: y"),
+        ("id", "b 1"),
+        ("id", "bé"),
+        ("id", "b" * 257),
+        ("id", "b" * 100_000),
+        ("user", "u\x00"),
+        ("user", "u" * 257),
+        ("service", "s\n"),
+        ("call", "c" * 100_000),
+    ],
+)
+def test_what_no_header_can_carry_is_no_entry(field, bad):
+    entry = BreakerEntry("b-1", "u", "s", "c", issuer="rule:R")
+    document = Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (entry,)).to_json()
+    assert Snapshot.from_json(document).entries == (entry,)
     document["entries"][0][field] = bad
     with pytest.raises(ContractError):
         Snapshot.from_json(document)

@@ -48,5 +48,10 @@ def test_without_a_key_it_says_which_is_missing(run, monkeypatch):
     assert failed.stdout == ""
 
 
+@pytest.mark.parametrize("user", ["a\x00b", "x" * 9_000, "*"])
+def test_of_an_odd_id_too_it_prints_what_services_send(run, user):
+    assert json.loads(run(user, "--json").stdout).popitem()[1] == sent(user)
+
+
 def test_what_no_service_accepts_has_none(run):
-    assert run("a\x00b").exit_code == 2
+    assert run("").exit_code == 2

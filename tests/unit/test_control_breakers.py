@@ -10,6 +10,8 @@ from heatshield.contract import (
     Report,
     Snapshot,
 )
+from heatshield.identity.identify import Identity
+from heatshield.settings import ServiceSettings
 from heatshield_collector.ports import TripRefusedError, TripRequest
 
 
@@ -44,21 +46,24 @@ def test_a_person_s_trip_and_clear_are_granted_audited_and_woken_for():
 
 def test_a_person_s_impossible_trip_is_refused_with_its_reason():
     platform = Platform()
-    for user, reason in (("", "no user"), ("*", "wildcards")):
+    for user, service, reason in (("", "shop", "no user"), ("u", "*", "wildcards")):
         with pytest.raises(TripRefusedError, match=reason):
-            platform.breakers.trip(TripRequest(user, "shop", "POST /p", issuer="human:ana"))
+            platform.breakers.trip(TripRequest(user, service, "POST /p", issuer="human:ana"))
     assert platform.breakers.snapshot().entries == ()
 
 
-def test_a_user_of_the_name_unknown_can_be_cut():
+@pytest.mark.parametrize("user", ["unknown", "*", "u" * 257, "Юрий", "李", "a\x00b", "hs1-x"])
+@pytest.mark.parametrize("call", ["POST /p", "GET /" + "x" * 300])
+def test_a_user_of_any_name_can_be_cut_by_hand_and_in_a_service(user, call):
     """No user is ``None``, in breaker control as in the table of a service."""
     platform = Platform()
-    entry = platform.breakers.trip(TripRequest("unknown", "shop", "POST /p", issuer="human:ana"))
+    entry = platform.breakers.trip(TripRequest(user, "shop", call, issuer="human:ana"))
     table = BreakerTable("shop")
     table.apply(Snapshot.from_json(platform.breakers.snapshot().to_json()), sent_at=0.0)
-    assert table.decide("unknown", "POST /p", 1.0).entry == entry
-    assert not table.decide("unknown", "POST /p", 1.0).allowed
-    assert table.decide(None, "POST /p", 1.0).allowed
+    acting = Identity(ServiceSettings()).known_as(user)
+    assert table.decide(acting, call, 1.0).entry == entry
+    assert not table.decide(acting, call, 1.0).allowed
+    assert table.decide(None, call, 1.0).allowed
 
 
 def test_the_mode_changes_once_is_audited_and_everybody_is_woken():

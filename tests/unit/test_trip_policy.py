@@ -4,6 +4,7 @@ import pytest
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import MAX_LEASE_MS, BreakerMode
+from heatshield.identity.wire_id import wire_id
 from heatshield_alerts import (
     Alert,
     AlertState,
@@ -73,7 +74,6 @@ def test_an_alert_without_the_action_asks_for_nothing(action):
         ({"user": ""}, Reason.UNKNOWN_USER),
         ({"service": ""}, Reason.MISSING_LABEL),
         ({"call": ""}, Reason.MISSING_LABEL),
-        ({"user": "*"}, Reason.WILDCARD),
         ({"call": "*"}, Reason.WILDCARD),
         ({"heatshield_mode": "explode"}, Reason.BAD_LABEL),
         ({"heatshield_rate_per_s": "fast"}, Reason.BAD_LABEL),
@@ -92,6 +92,13 @@ def test_a_user_of_the_name_unknown_is_a_user():
     decision = decide(alert(user="unknown"), WARM)
     assert isinstance(decision, Trip)
     assert decision.draft.key.user == "unknown"
+
+
+@pytest.mark.parametrize("user", ["*", "u" * 257, "a\x00b", "Юрий"])
+def test_so_is_a_user_of_any_other_name(user):
+    decision = decide(alert(user=user), WARM)
+    assert isinstance(decision, Trip)
+    assert decision.draft.key.user == wire_id(user)
 
 
 def test_an_alert_without_a_user_label_names_no_user():
@@ -126,6 +133,11 @@ def test_mode_and_rate_come_from_the_labels():
         ({"user": None}, Reason.UNKNOWN_USER),
         ({"user": ""}, Reason.UNKNOWN_USER),
         ({"user": "unknown"}, None),
+        ({"user": "*"}, None),
+        ({"user": "u\x00"}, Reason.BAD_DRAFT),
+        ({"user": "u" * 257}, Reason.BAD_DRAFT),
+        ({"call": "c\n"}, Reason.BAD_DRAFT),
+        ({"issuer": "human:\u202e"}, Reason.BAD_DRAFT),
         ({"service": "*"}, Reason.WILDCARD),
         ({"lease_ms": 0}, Reason.BAD_DRAFT),
         ({"lease_ms": MAX_LEASE_MS}, None),

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query
 from starlette.exceptions import HTTPException
 
+from heatshield.identity.wire_id import wire_id
 from heatshield_collector.api.answers import Requests
 from heatshield_collector.api.errors import documented
 from heatshield_collector.ports import Ports
@@ -47,7 +48,8 @@ def router(ports: Ports) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
     ) -> Requests:
         """Search requests."""
-        search = Search(user, service, call, errors, min_duration_ms, since_s, limit)
+        known_as = None if user is None else wire_id(user)
+        search = Search(known_as, service, call, errors, min_duration_ms, since_s, limit)
         found = ports.store.requests(query_of(search, ports.clock.time_ns()))
         return Requests([summary(row) for row in found])
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import Clock, Instant
 from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield.identity.wire_id import wire_id
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
@@ -97,7 +98,7 @@ class Breakers:
             TripRefusedError: when the policy does not allow it.
         """
         asked = asdict(request)
-        user, service, call = (asked.pop(name) for name in ("user", "service", "call"))
+        user, service, call = (wire_id(asked.pop(name)) for name in ("user", "service", "call"))
         draft = Draft(CallKey(DEFAULT_TENANT, user, service, call), **asked)
         with self._lock:
             now = self._clock.now()
@@ -132,8 +133,10 @@ class Breakers:
                 self._tell(change, now)
 
     def act(self, decision: Decision, now: Instant, active_users: int) -> None:
-        """Carry out what the policy decided about a firing alert."""
+        """Carry out what the policy decided about a firing alert; a cooler user may make room."""
         with self._lock:
+            for change in self._control.make_room(decision, now.monotonic_s, active_users):
+                self._tell(change, now)
             self._tell(self._control.act(decision, now.monotonic_s, active_users), now)
 
     def tick(self, loads: Mapping[CallKey, float], now: Instant) -> None:

@@ -4,6 +4,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from heatshield import names
@@ -18,7 +19,7 @@ from heatshield_alerts.rules import (
     Transition,
 )
 from heatshield_alerts.series import Sample
-from heatshield_alerts.trip_policy import Evidence, decide, key_of
+from heatshield_alerts.trip_policy import Decision, Evidence, decide, key_of
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.series import (
@@ -193,19 +194,31 @@ class ControlLoop:
                 self._tell(transition, now)
 
     def _protect(self, evaluation: Evaluation, now: Instant) -> None:
+        decisions: list[Decision] = []
         for alert in evaluation.acting:
-            try:
-                self._act(alert, now)
-            except Exception:  # noqa: BLE001 - the other alerts act all the same
-                self.failures += 1
-                _log.exception("alert %s could not act", alert.rule)
+            with self._surviving(alert.rule):
+                decision = self._decide(alert, now)
+                decisions += [] if decision is None else [decision]
+        active_users = self._detection.loads.active_users()
+        for decision in sorted(decisions, key=_coolness):
+            with self._surviving(decision.draft.issuer):
+                self._breakers.act(decision, now, active_users)
         loads = {
             key: self._detection.loads.load_of(key, "1s", now.monotonic_s).load
             for key, _, _ in self._breakers.held()
         }
         self._breakers.tick(loads, now)
 
-    def _act(self, alert: Alert, now: Instant) -> None:
+    @contextmanager
+    def _surviving(self, name: str) -> Iterator[None]:
+        """Count a failure and go on: the other alerts act all the same."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - whatever it is
+            self.failures += 1
+            _log.exception("alert %s could not act", name)
+
+    def _decide(self, alert: Alert, now: Instant) -> Decision | None:
         key = key_of(alert)
         known = self._detection.describe(key, now.monotonic_s)
         evidence = Evidence(
@@ -213,12 +226,14 @@ class ControlLoop:
             cold_start_s=self._cold_start_s,
             threshold=self._detection.floor_of(key.service),
             cost_per_call=known.cost_per_call,
+            load=max(
+                self._detection.loads.load_of(key, window, now.monotonic_s).load
+                for window in ("1s", "10s")
+            ),
             trace_ids=tuple(known.trace_ids),
             figures={"baseline": known.baseline},
         )
-        decision = decide(alert, evidence)
-        if decision is not None:
-            self._breakers.act(decision, now, self._detection.loads.active_users())
+        return decide(alert, evidence)
 
     def _note(self, finding: Finding, now: Instant) -> None:
         """Write down and tell of a finding that is new."""
@@ -272,6 +287,14 @@ class ControlLoop:
             if early:
                 # A platform on fire wakes this with every batch.
                 self._clock.wait(self._ended, EARLY_GAP_S)
+
+
+def _coolness(decision: Decision) -> tuple[float, str]:
+    """The order in which decisions are carried out: where room is short, the hottest users first.
+
+    Those as hot as each other by their keys, so that a replay has the same order.
+    """
+    return (-decision.draft.heat, decision.draft.key.text)
 
 
 def finding_json(finding: Finding, finding_id: str, at_ns: int) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class LinkedColumns:
     """The columns of a batch that linking adds, one entry a span."""
 
     traces: npt.NDArray[np.uint64]
+    parents: Integers  # rows; -1 where the parent is not in the batch
     identity: npt.NDArray[np.uint64]
     roots: Booleans
     rank: Integers
@@ -79,9 +80,10 @@ class Owners:
     """Whom a batch's spans are charged to.
 
     Attributes:
-        users: string[t], one a trace; null where none is known yet.
-        eligible: bool[t]: whether the trace may count towards a trip.
-        by_span: int[n]: the trace of each span that is charged.
+        users: string[t], one a trace, and those that spans of torn traces name; null where none is
+            known yet.
+        eligible: bool[t]: whether what is charged to it may count towards a trip.
+        by_span: int[n]: the owner of each span that is charged.
     """
 
     users: pa.Array

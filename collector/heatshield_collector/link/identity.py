@@ -1,8 +1,10 @@
 """Decides which user a request belongs to: the user of each trace, by precedence.
 
 The lowest rank wins: the entry span's own attribute, then a server span's, then any other span's
-(which baggage brought there). A trace whose spans name different users is in conflict: it is
-charged to the user of the lowest rank, and is not eligible for a trip. Memory is bounded.
+(which baggage brought there). A trace whose spans name different users is in conflict: each user is
+charged for the spans that name it, as without the conflict; what names nobody is charged to the
+user of the lowest rank, and is not eligible for a trip. Else two accounts that share a trace id
+would keep each other from ever being cut. Memory is bounded.
 """
 
 from collections.abc import Iterable

@@ -18,7 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from heatshield.call_key import LONGEST
 from heatshield.clock import Instant
+from heatshield.identity.wire_id import wire_id
 from heatshield_collector.link.charges import (
     CHARGES,
     Booleans,
@@ -51,13 +53,18 @@ from heatshield_collector.link.tree import (
 )
 from heatshield_collector.model import DECODED_SPANS, SPANS
 
-__all__ = ["LONGEST", "Linker"]
+__all__ = ["Linker"]
 
-LONGEST: Final = 256
-"""Characters of a user, service, call, backend or key that linking keeps: senders choose them.
-A longer user counts as none, for two that begin alike must not be charged as one; the others are
-cut.
-"""
+_NAMING: Final = ("user", "service", "name", "call")
+"""Columns of what a breaker names. Senders choose the texts, so what is longer than
+:data:`~heatshield.call_key.LONGEST` or not printable is hashed, as services do it: two that begin
+alike must not be charged as one, and each can be cut."""
+
+_CUT: Final = ("backend", "key_pattern")
+"""Columns of other texts that linking remembers: what is longer is cut."""
+
+_SPACE, _TILDE = np.uint8(ord(" ")), np.uint8(ord("~"))
+"""The first and the last visible character of ASCII."""
 
 _NOT_STORED: Final = list(DECODED_SPANS)[len(SPANS) :]
 _ERROR: Final = 2
@@ -140,6 +147,7 @@ class Linker:
         failed = columns["status"].to_numpy() == _ERROR
         return LinkedColumns(
             traces=traces,
+            parents=placed.parent,
             identity=_identity(columns, keys),
             roots=~has_parent,
             rank=rank,
@@ -178,12 +186,28 @@ class Linker:
         self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers, now_ns: int
     ) -> pa.Table:
         """Charge the spans of these rows whose users are known; the others wait."""
+        owners = self._owners(columns, batch, rows)
+        charges = charged(columns, batch, rows, owners)
+        return self._hold(charges, now_ns) if owners.users.null_count else charges
+
+    def _owners(self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers) -> Owners:
+        """Whom the spans at these rows are charged to: their trace's user; in a conflict, whom
+        their own service has named.
+        """
         traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
         known = [self.users.of(trace) for trace in traces.tolist()]
-        users = pa.array([one and one.user for one in known], pa.string())
-        eligible = pa.array([bool(one and not one.conflict) for one in known], pa.bool_())
-        charges = charged(columns, batch, rows, Owners(users, eligible, pa.array(of_row)))
-        return self._hold(charges, now_ns) if users.null_count else charges
+        users = [one and one.user for one in known]
+        eligible = [bool(one and not one.conflict) for one in known]
+        if any(one and one.conflict for one in known):
+            torn = np.array([bool(one and one.conflict) for one in known])[of_row]
+            seen = _named_by_own_service(columns, batch, rows[torn])
+            place = seen.indices.fill_null(-1).to_numpy()
+            of_row[torn] = np.where(place >= 0, len(users) + place, of_row[torn])
+            users += seen.dictionary.to_pylist()
+            eligible += [True] * len(seen.dictionary)
+        return Owners(
+            pa.array(users, pa.string()), pa.array(eligible, pa.bool_()), pa.array(of_row)
+        )
 
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
         """Put by charges without a user; those that there is no room for are charged to no user."""
@@ -192,6 +216,18 @@ class Linker:
         settled = self.pending.hold(map(Charge.of_row, unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))
         return pa.concat_tables([named, settled_table(settled)]) if settled else named
+
+
+def _named_by_own_service(
+    columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers
+) -> pa.DictionaryArray:
+    """The user that each of these spans names, or the nearest above it that names one; null where
+    none does, or another service's does.
+    """
+    above = enclosing(batch.parents, _valid(columns["user"]))[rows]
+    service = pc.dictionary_encode(columns["service"], null_encoding="encode").indices.to_numpy()
+    is_own = (above >= 0) & (service[rows] == service[above])
+    return pc.dictionary_encode(columns["user"].take(pa.array(above, mask=~is_own)))
 
 
 def _monotonic_ns(instant: Instant) -> int:
@@ -212,19 +248,34 @@ def _columns(spans: pa.Table) -> dict[str, pa.Array]:
 
 
 def _bounded(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """The same columns, but no text that linking remembers is longer than :data:`LONGEST`."""
+    """The same columns, but no text that linking remembers is longer than ``LONGEST``."""
     bounded = dict(columns)
-    for name in ("user", "service", "name", "call", "backend", "key_pattern"):
-        texts = columns[name]
+    for name in _NAMING:
+        bounded[name] = _wire_ids(columns[name])
+    for name in _CUT:
         # Characters are never more than bytes, whose count needs no look at the text.
-        if _longest_bytes(texts) <= LONGEST:
-            continue
-        if name == "user":
-            short = pc.less_equal(pc.utf8_length(texts), pa.scalar(LONGEST, pa.int32()))
-            bounded[name] = pc.if_else(short, texts, pa.scalar(None, pa.string()))
-        else:
-            bounded[name] = pc.utf8_slice_codeunits(texts, 0, LONGEST)
+        if _longest_bytes(columns[name]) > LONGEST:
+            bounded[name] = pc.utf8_slice_codeunits(columns[name], 0, LONGEST)
     return bounded
+
+
+def _wire_ids(texts: pa.Array) -> pa.Array:
+    """Each text as services send it (:func:`~heatshield.identity.wire_id.wire_id`)."""
+    if _longest_bytes(texts) <= LONGEST and _is_visible_ascii(texts):
+        return texts
+    distinct = pc.dictionary_encode(texts)
+    named = pa.array([wire_id(one) for one in distinct.dictionary.to_pylist()], pa.string())
+    return named.take(distinct.indices)
+
+
+def _is_visible_ascii(texts: pa.Array) -> bool:
+    """Whether no text needs a closer look; of all texts' bytes at once, which lie in a row."""
+    data = texts.buffers()[2]
+    if not len(texts) or data is None:
+        return True
+    begins = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4)
+    content = np.frombuffer(data, np.uint8)[begins[0] : begins[-1]]
+    return not content.size or bool((content - _SPACE <= _TILDE - _SPACE).all())
 
 
 def _longest_bytes(texts: pa.Array) -> int:

@@ -36,6 +36,7 @@ from heatshield.contract import (
     StateVersion,
 )
 from heatshield.fork_locks import lock
+from heatshield.identity.wire_id import wire_id
 from heatshield.rejection import DEFAULT_RETRY_AFTER_S
 
 __all__ = ["MAX_ENTRIES", "Applied", "BreakerTable", "Decision", "Reason"]
@@ -119,7 +120,7 @@ class BreakerTable:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.enforce = enforce
-        self._service = service
+        self._service = wire_id(service)  # as the collector names it
         self._tenant = tenant
         self._chance = chance
         self._lock = lock()
@@ -221,7 +222,7 @@ class BreakerTable:
         mine = self._mine
         if not mine or user is None:
             return CLEAR
-        entry = mine.get((user, call))
+        entry = mine.get((user, wire_id(call)))
         return CLEAR if entry is None else self._judge(entry, now)
 
     def _judge(self, entry: BreakerEntry, now: float) -> Decision:

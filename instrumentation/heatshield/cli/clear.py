@@ -9,6 +9,7 @@ from heatshield.cli.client import Collector, path_of
 from heatshield.cli.errors import CliError
 from heatshield.cli.known import as_sent
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
+from heatshield.identity.wire_id import wire_id
 from heatshield.names import BREAKERS_PATH
 
 __all__ = ["clear"]
@@ -50,7 +51,7 @@ def _ids(source: Collector, entry_id: str | None, user: str | None) -> list[str]
         return [entry_id]
     held: BreakerList = source.get(BREAKERS_PATH)
     # An entry of before the services had a key holds the raw id.
-    names = {user, as_sent(user)} if user else set()
+    names = {wire_id(user), as_sent(user)} if user else set()
     ids = [entry["id"] for entry in held["entries"] if entry["user"] in names]
     if not ids:
         raise CliError(f"no breaker is held for {user}")

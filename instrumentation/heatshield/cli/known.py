@@ -8,6 +8,7 @@ from heatshield.cli.client import Collector
 from heatshield.cli.errors import ApiError, CliError
 from heatshield.cli.terminal import safe
 from heatshield.identity.pseudonym import is_pseudonym, pseudonym
+from heatshield.identity.wire_id import wire_id
 from heatshield.settings import ServiceSettings, load
 
 __all__ = ["as_sent", "check_known"]
@@ -18,7 +19,7 @@ KNOWN_PATH: Final = "/api/known"
 def as_sent(user: str) -> str:
     """The user as services send it: with their key at hand, the pseudonym of a raw id."""
     key = load(ServiceSettings).user_key.encode()
-    return pseudonym(key, user) if key and not is_pseudonym(user) else user
+    return pseudonym(key, user) if key and not is_pseudonym(user) else wire_id(user)
 
 
 def check_known(source: Collector, user: str, service: str, call: str) -> None:

@@ -51,6 +51,7 @@ def _lines() -> Iterable[str]:
 
 def _checked(users: Iterable[str]) -> Iterable[str]:
     for user in users:
-        if acceptable(user) is None:
+        raw = acceptable(user)
+        if raw is None:
             raise CliError(f"{user!r} is not an id that services accept", 2)
-        yield user
+        yield raw

@@ -11,7 +11,7 @@ caller's headers must not hand on whom a stranger named, so they are dropped fir
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote_to_bytes
 
 from opentelemetry.baggage import get_all, set_baggage
 from opentelemetry.context import Context, get_current
@@ -29,6 +29,7 @@ from heatshield.context.allowed_hosts import AllowedHosts
 from heatshield.context.request import Request, request_in, with_request
 from heatshield.context.span_like import RemoteSpan, ids_of, is_sampled
 from heatshield.counters import COUNTERS
+from heatshield.identity.credentials import header_bytes, text_of
 from heatshield.identity.identify import BAGGAGE, Identity
 from heatshield.names import ENDUSER_ID
 from heatshield.sanitize.sanitizer import SANITIZER
@@ -282,10 +283,17 @@ def _members(baggage: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for member in baggage.split(",", MAX_BAGGAGE_MEMBERS)[:MAX_BAGGAGE_MEMBERS]:
         name, _, value = member.partition(";")[0].partition("=")
-        name, value = name.strip(), unquote_plus(value.strip())
-        if _TOKEN.fullmatch(name) and value.isprintable():
+        name, value = name.strip(), _unquoted(value.strip())
+        if _TOKEN.fullmatch(name) and (value.isprintable() or name == ENDUSER_ID):
             found[name] = value
     return found
+
+
+def _unquoted(value: str) -> str:
+    """A value that may be percent-encoded, or stand there in UTF-8 against the rules."""
+    if "%" not in value and "+" not in value and value.isascii():
+        return value
+    return text_of(unquote_to_bytes(header_bytes(value).replace(b"+", b" ")))
 
 
 def _written(context: Context) -> str:

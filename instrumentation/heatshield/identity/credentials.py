@@ -5,10 +5,18 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping
 from typing import Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
-__all__ = ["claim_in", "cookie_in", "ids_of", "pairs_in", "parameters_in"]
+__all__ = [
+    "claim_in",
+    "cookie_in",
+    "header_bytes",
+    "ids_of",
+    "pairs_in",
+    "parameters_in",
+    "text_of",
+]
 
 MAX_LENGTH: Final = 8_192
 """Bytes of a token, cookie header or query that are read: the usual limit of a header line."""
@@ -18,6 +26,25 @@ USER_ATTRIBUTES: Final = ("pk", "id", "identity", "username", "display_name")
 
 USER_KEYS: Final = ("sub", *USER_ATTRIBUTES)
 """Keys in which users that are mappings have them, such as the claims of a verified token."""
+
+
+def text_of(value: bytes) -> str:
+    """The text of a header, cookie or query: UTF-8, as nearly all clients write, else Latin-1.
+
+    Each value has a text, and no two have the same but for what both encodings can say.
+    """
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def header_bytes(text: str) -> bytes:
+    """The bytes of a header that a library has decoded: WSGI as Latin-1, others as UTF-8."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def claim_in(authorization: bytes, claim: str) -> object:
@@ -38,25 +65,30 @@ def cookie_in(cookies: bytes, wanted: bytes) -> str | None:
     for cookie in cookies[:MAX_LENGTH].split(b";"):
         name, _, value = cookie.partition(b"=")
         if name.strip() == wanted:
-            return unquote(value.strip().strip(b'"').decode("latin-1"))
+            return text_of(unquote_to_bytes(value.strip().strip(b'"')))
     return None
 
 
 def parameters_in(query: bytes, wanted: str) -> Iterator[str]:
     """The values of a parameter of a query string."""
+    raw = wanted.encode()
     for name, value in _split(query):
-        if name == wanted or ("%" in name and unquote_plus(name) == wanted):
-            yield unquote_plus(value)
+        if name == raw or (b"%" in name and _unquoted(name) == wanted):
+            yield _unquoted(value)
 
 
 def pairs_in(query: bytes) -> Iterator[tuple[str, str]]:
     """The parameters of a query string."""
-    return ((unquote_plus(name), unquote_plus(value)) for name, value in _split(query))
+    return ((_unquoted(name), _unquoted(value)) for name, value in _split(query))
 
 
-def _split(query: bytes) -> Iterator[tuple[str, str]]:
-    for pair in query[:MAX_LENGTH].decode("latin-1").split("&"):
-        name, _, value = pair.partition("=")
+def _unquoted(value: bytes) -> str:
+    return text_of(unquote_to_bytes(value.replace(b"+", b" ")))
+
+
+def _split(query: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for pair in query[:MAX_LENGTH].split(b"&"):
+        name, _, value = pair.partition(b"=")
         yield name, value
 
 

@@ -20,9 +20,17 @@ from uuid import UUID
 
 from heatshield.counters import fail_open
 from heatshield.identity.acting_user import ActingUser
-from heatshield.identity.credentials import claim_in, cookie_in, ids_of, pairs_in, parameters_in
+from heatshield.identity.credentials import (
+    claim_in,
+    cookie_in,
+    ids_of,
+    pairs_in,
+    parameters_in,
+    text_of,
+)
 from heatshield.identity.pseudonym import is_pseudonym
 from heatshield.identity.pseudonym_cache import Aliases
+from heatshield.identity.wire_id import wire_id
 from heatshield.settings import ServiceSettings
 
 __all__ = ["BAGGAGE", "SOURCES", "Found", "Identity", "acceptable"]
@@ -41,8 +49,9 @@ SOURCES: Final = (CODE, AUTH, HEADER, BAGGAGE, TOKEN, COOKIE, QUERY, PATH)
 
 _RANKS: Final = {source: rank for rank, source in enumerate(SOURCES)} | {"": len(SOURCES)}
 
-MAX_USER_LENGTH: Final = 256
-"""Characters of a user id; a longer text is an attack or a mistake."""
+MAX_RAW_LENGTH: Final = 8_192
+"""Characters of a raw id that are kept to be masked: the usual limit of a header line. Of a longer
+one, which code alone can name, only the hash is known."""
 
 MAX_TRIED: Final = 8
 """Parameters of a request that are compared with its user's pseudonym, at 2 µs each."""
@@ -52,7 +61,7 @@ class Found(NamedTuple):
     """A user that a request names.
 
     Attributes:
-        user: the raw id, acceptable as one.
+        user: the raw id, however long or odd.
         source: where.
     """
 
@@ -61,14 +70,20 @@ class Found(NamedTuple):
 
 
 def acceptable(user: object) -> str | None:
-    """The user id as text; ``None`` if it is empty, too long or not printable."""
+    """The raw user id as text; ``None`` if it is empty or no id at all.
+
+    An id that is too long or not printable is one nevertheless, or its user could not be cut; on
+    the wire it stands hashed (:func:`~heatshield.identity.wire_id.wire_id`).
+    """
     if isinstance(user, str):
         text = user
     elif isinstance(user, int | UUID) and not isinstance(user, bool):
         text = str(user)
     else:
         return None
-    return text if text and len(text) <= MAX_USER_LENGTH and text.isprintable() else None
+    if len(text) > MAX_RAW_LENGTH:
+        return wire_id(text)
+    return text or None
 
 
 class Identity:
@@ -104,9 +119,9 @@ class Identity:
     def known_as(self, user: object) -> str | None:
         """The user's id or pseudonym on the wire; ``None`` if the id is not acceptable."""
         text = acceptable(user)
-        if text is None or self.aliases is None:
-            return text
-        return self.aliases.of(text).pseudonym
+        if text is None:
+            return None
+        return wire_id(text) if self.aliases is None else self.aliases.of(text).pseudonym
 
     def name(self, request: ActingUser, user: object) -> str | None:
         """Make ``user`` the acting user of a request, unless a more credible place has named one.
@@ -128,7 +143,7 @@ class Identity:
         believed = request.user is None or _RANKS[source] <= _RANKS[request.source]
         if self.aliases is None:
             if believed:
-                request.user, request.source = text, source
+                request.user, request.source = wire_id(text), source
         elif believed:
             request.name(self.aliases.of(text), source)
         else:
@@ -214,7 +229,7 @@ class Identity:
     def _header_user(self, headers: Mapping[bytes, bytes]) -> str | None:
         if not self._header or self._header not in headers:
             return None
-        return acceptable(headers[self._header].decode("latin-1").strip())
+        return acceptable(text_of(headers[self._header]).strip())
 
     def _found_in(self, headers: Mapping[bytes, bytes]) -> Found | None:
         if self._claim and b"authorization" in headers:
@@ -250,9 +265,7 @@ class Identity:
     def from_baggage(self, value: object) -> str | None:
         """A user that another service named. What is no pseudonym becomes one if a key is set."""
         text = acceptable(value) if self._believe_baggage else None
-        if text is None or self.aliases is None or is_pseudonym(text):
-            return text
-        return self.known_as(text)
+        return text if text is None or is_pseudonym(text) else self.known_as(text)
 
 
 def _first(users: Iterable[object], source: str) -> Found | None:

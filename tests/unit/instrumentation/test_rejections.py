@@ -1,5 +1,7 @@
 """What is known as a rejection of another service: answers, and the errors that clients raise."""
 
+import re
+
 import httpx
 import pytest
 import requests
@@ -68,3 +70,9 @@ def test_a_group_is_one_if_it_holds_nothing_else():
     refused, other = heatshield.BreakerOpen("b-1"), ValueError("no stock")
     assert refusal_in(ExceptionGroup("all", [refused, httpx_error(503, REFUSED)])) is refused
     assert refusal_in(ExceptionGroup("some", [refused, other])) is None
+
+
+@pytest.mark.parametrize("entry_id", ["b\x00", "b\r\nx: y", "bé山", "b" * 100_000])
+def test_the_headers_of_a_rejection_can_be_sent_whatever_it_is_called(entry_id):
+    value = heatshield.BreakerOpen(entry_id).headers["heatshield-breaker"]
+    assert re.fullmatch(r"b[!-~]{0,255}", value)

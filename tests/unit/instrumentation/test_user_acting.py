@@ -108,7 +108,7 @@ def test_a_refused_user_is_not_left_behind(service):
         assert acts() is None
 
 
-@pytest.mark.parametrize("user", ["", "a\nb", "x" * 257, None])
+@pytest.mark.parametrize("user", ["", 1.5, None])
 def test_who_is_no_user_makes_a_block_of_nobody(service, user):
     service()
     with heatshield.user(user):

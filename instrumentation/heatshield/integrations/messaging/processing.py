@@ -18,6 +18,7 @@ from heatshield.context.attachment import attach, detach
 from heatshield.context.propagator import RequestPropagator
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
+from heatshield.identity.credentials import header_bytes
 from heatshield.identity.identify import Identity
 from heatshield.names import COST_BYTES
 from heatshield.rejection import BreakerOpen
@@ -153,7 +154,7 @@ class Processing(AbstractContextManager[None]):
         wanted = ((name, headers.get(name.decode("latin-1"))) for name in self._identity.headers)
         self._identity.on_entry(
             self._request,
-            {name: value.encode("latin-1", "replace") for name, value in wanted if value},
+            {name: header_bytes(value) for name, value in wanted if value},
         )
 
     def _refusal(self) -> BreakerOpen | None:

@@ -30,6 +30,7 @@ from heatshield.context.deadline import MAX_S, TIME, Deadline, deadline_in, with
 from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
+from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.admission import Refusal, admit
 from heatshield.integrations.rpc.grpc_calls import (
     CANCELLED,
@@ -98,7 +99,7 @@ class IncomingCalls:
 
     def _name(self, request: Request, headers: dict[str, str]) -> None:
         if self._identity.headers:
-            named = {n.encode(): v.encode("latin-1", "replace") for n, v in headers.items()}
+            named = {n.encode(): header_bytes(v) for n, v in headers.items()}
             self._identity.on_entry(request, named)
 
 

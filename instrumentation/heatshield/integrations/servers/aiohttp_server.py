@@ -174,7 +174,7 @@ def _open(lifecycle: RequestLifecycle, request: web.Request) -> ServerRequest | 
     if agent := request.headers.get("User-Agent"):
         attributes["user_agent.original"] = agent
     headers = _headers_of(request, lifecycle.wanted)
-    query = request.rel_url.raw_query_string.encode("latin-1", "replace")
+    query = request.rel_url.raw_query_string.encode("utf-8", "surrogatepass")
     served = lifecycle.open(request.method, attributes, headers, query)
     request[_KEY] = served
     return served
@@ -295,7 +295,7 @@ def _admit(lifecycle: RequestLifecycle, request: web.Request) -> web.Response | 
     """What answers a request whose handler must not run."""
     served: ServerRequest | None = request.get(_KEY)
     if served is None:
-        query = request.rel_url.raw_query_string.encode("latin-1", "replace")
+        query = request.rel_url.raw_query_string.encode("utf-8", "surrogatepass")
         headers = _headers_of(request, lifecycle.wanted)
         served = request[_KEY] = lifecycle.join(request.method, headers, query)
     resource = request.match_info.route.resource

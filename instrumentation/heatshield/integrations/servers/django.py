@@ -11,6 +11,7 @@ from functools import partial, wraps
 from typing import Any, Final
 
 from heatshield.counters import fail_open
+from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.import_hooks import ImportHooks
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
@@ -212,7 +213,7 @@ def _entered(lifecycle: RequestLifecycle, request: Any) -> ServerRequest | None:
     carrier = _carrier_of(request)
     served = _served_in(carrier)
     if served is None:
-        query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
+        query = header_bytes(request.META.get("QUERY_STRING", ""))
         headers = headers_of(request.META, lifecycle.wanted)
         served = carrier[KEY] = lifecycle.join(request.method, headers, query)
     return served

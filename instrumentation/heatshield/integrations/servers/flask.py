@@ -10,6 +10,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from heatshield.counters import fail_open
+from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.admission import Refusal
 from heatshield.integrations.patches import Original, Patches, Wrapper
 from heatshield.integrations.servers.flask_login import logged_in
@@ -100,7 +101,7 @@ def _admit(lifecycle: RequestLifecycle, *, asks_user: bool) -> Refusal | None:
     environ = request.environ
     served: ServerRequest | None = environ.get(KEY)
     if served is None:
-        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        query = header_bytes(environ.get("QUERY_STRING", ""))
         headers = headers_of(environ, lifecycle.wanted)
         served = environ[KEY] = lifecycle.join(request.method, headers, query)
     if served is None:

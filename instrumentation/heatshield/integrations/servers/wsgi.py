@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.fork_locks import IMPORTING
+from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.content_length import content_length
 from heatshield.integrations.servers.server_request import (
     KEY,
@@ -48,7 +49,7 @@ def headers_of(environ: Environ, wanted: Iterable[bytes]) -> Headers:
             key = _KEYS[name] = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         value = environ.get(key)
         if isinstance(value, str) and value:
-            headers[name] = value.encode("latin-1", "replace")
+            headers[name] = header_bytes(value)
     return headers
 
 
@@ -129,7 +130,7 @@ class ServerMiddleware:
         for name, key in _ATTRIBUTES:
             if value := environ.get(key):
                 attributes[name] = value
-        query = environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+        query = header_bytes(environ.get("QUERY_STRING", ""))
         headers = headers_of(environ, self._lifecycle.wanted)
         received = content_length(environ.get("CONTENT_LENGTH"))
         # What reads the request comes before: what failed after would pass by the breaker, and
