@@ -46,6 +46,7 @@ def _free() -> None:
         made._at_fork_reinit()  # noqa: SLF001  # what the standard library does with its own
 
 
+# Never after a fork in C: by the time that is noticed, the child may have threads that hold some.
 os.register_at_fork(after_in_child=_free)
 
 

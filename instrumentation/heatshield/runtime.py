@@ -15,6 +15,7 @@ from heatshield.clock import Clock, SystemClock
 from heatshield.context.request import call_in, request_in
 from heatshield.context.user_scope import UserScope, user_scope
 from heatshield.counters import COUNTERS, fail_open
+from heatshield.fork_hooks import FORK_HOOKS, in_child
 from heatshield.fork_locks import IMPORTING, lock
 from heatshield.process.sigterm import SigtermHandler
 from heatshield.rejection import BreakerOpen
@@ -58,6 +59,7 @@ class _Running:
         self._is_warned = False
 
     def get(self) -> Runtime | None:
+        FORK_HOOKS.notice()
         return self._runtime
 
     def begin(self, settings: ServiceSettings, clock: Clock) -> None:
@@ -74,8 +76,8 @@ class _Running:
                 os.register_at_fork(
                     before=self._before_fork,
                     after_in_parent=self._after_fork_in_parent,
-                    after_in_child=self._after_fork,
                 )
+                in_child(self._after_fork)
 
     def _begin_export(self) -> None:
         """Something is to be sent for the first time: now it matters where to."""
@@ -87,6 +89,7 @@ class _Running:
                 _LOGGER.warning("heatshield: %s", fault)
 
     def end(self) -> None:
+        FORK_HOOKS.notice()
         with self._lock:
             runtime = self._runtime
             if runtime is not None:
@@ -95,7 +98,7 @@ class _Running:
                 SIGTERM_HANDLER.disarm()
 
     def send_queued(self) -> None:
-        runtime = self._runtime
+        runtime = self.get()
         if runtime is not None:
             runtime.shutdown_budget.send()
 
@@ -109,6 +112,7 @@ class _Running:
         SIGTERM_HANDLER.after_fork_in_parent()
         forks.after_in_parent(self._runtime)
 
+    @fail_open("fork", None)
     def _after_fork(self) -> None:
         SIGTERM_HANDLER.after_fork()
         forks.after_in_child(self._runtime)

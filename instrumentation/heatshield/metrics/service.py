@@ -10,6 +10,7 @@ from wrapt.importer import register_post_import_hook
 
 from heatshield.clock import Clock
 from heatshield.counters import fail_open
+from heatshield.fork_hooks import expects_fork
 from heatshield.fork_locks import IMPORTING
 from heatshield.metrics.gc_pauses import GC_PAUSES
 from heatshield.metrics.loop_lag import LOOP_LAG
@@ -135,6 +136,8 @@ class ServiceMetrics:
     @fail_open("metrics", None)
     def start(self) -> None:
         """Begin to send and to listen; more calls do nothing."""
+        if expects_fork():
+            return
         with self._lock:
             if self.started:
                 return

@@ -93,8 +93,15 @@ class SigtermHandler:
                 self.arm()
 
     def after_fork(self) -> None:
-        """In a child process: wait for :meth:`arm`. The main thread is Python's here."""
-        self._is_possible = True
+        """In a child process: wait for :meth:`arm`.
+
+        Where Python did not know of the fork, the handler was not ended before it: the child has
+        it, too, and would wake the thread of its parent.
+        """
+        handler = self._handler
+        if handler is not None:
+            handler.leave_to_parent()
+        self._is_possible = _is_main_thread_python()
         self._reset()
 
 
@@ -131,6 +138,13 @@ class _Handler:
             return
         if self._clock.wait(self._gone, FORK_WAITS_S):
             self._thread.join()  # it has nothing left to do
+
+    def leave_to_parent(self) -> None:
+        """In a child process: let go of the pipe, which goes on being the parent's."""
+        _let_kill()
+        os.close(self._writing)
+        with suppress(OSError):  # the parent's thread may have closed it on its way out
+            os.close(self._reading)
 
     def _run(self) -> None:
         while os.read(self._reading, READ_BYTES) and not self._ended.is_set():

@@ -5,7 +5,6 @@ call ended. Nothing here does I/O, and an error in here lets the call through: a
 :class:`BreakerOpen` and :class:`DeadlineExceeded`.
 """
 
-import os
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from heatshield.breakers.deadline_exceeded import DeadlineExceeded
 from heatshield.clock import Clock, SystemClock
 from heatshield.context.deadline import HOP_S, deadline_in, left_s
 from heatshield.counters import COUNTERS
+from heatshield.fork_hooks import in_child
 from heatshield.rejection import MAX_ID_LENGTH, BreakerOpen
 from heatshield.resilience.attempts import RETRIES
 from heatshield.resilience.local_breaker import LocalBreaker, Outcome, Phase, Rules
@@ -130,7 +130,7 @@ class Downstream:
         self._users.add(user)
         if not self._hooked:
             self._hooked = True
-            os.register_at_fork(after_in_child=self._after_fork)
+            in_child(self._after_fork)
         return True
 
     def remove(self, user: str) -> None:

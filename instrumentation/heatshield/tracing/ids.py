@@ -3,17 +3,18 @@
 A service that seeds :mod:`random`, as simulations and tests do, must not repeat its trace ids.
 """
 
-import os
 import random
 from collections.abc import Callable
 from typing import Final
+
+from heatshield.fork_hooks import in_child
 
 __all__ = ["new_span_id", "new_trace_id"]
 
 _RANDOM: Final = random.Random()  # noqa: S311  # ids are no secrets
 _BITS: Final[Callable[[int], int]] = _RANDOM.getrandbits
 
-os.register_at_fork(after_in_child=_RANDOM.seed)
+in_child(_RANDOM.seed)
 
 
 def new_trace_id() -> int:

@@ -6,6 +6,7 @@ a successor: the service's provider takes its place, tracers that were handed ou
 it, and heatshield reads along as one more span processor.
 """
 
+import random
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.util._once import Once
 
 from heatshield.counters import COUNTERS, fail_open
+from heatshield.fork_hooks import in_child
 from heatshield.tracing.provider import PROVIDER
 
 if TYPE_CHECKING:
@@ -103,4 +105,5 @@ def _join(provider: trace.TracerProvider) -> None:
             COUNTERS.error("foreign tracer provider")
             return
         _READERS[id(provider)] = provider
+        in_child(random.seed)  # its ids come from there; Python does so after its own forks alone
     PROVIDER.successor = provider

@@ -24,6 +24,7 @@ from heatshield.context.attachment import attach, detach
 from heatshield.context.request import GUARD_KEY, REQUEST_KEY, Request
 from heatshield.context.span_like import ids_of, is_sampled
 from heatshield.counters import COUNTERS
+from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.failure import described
 from heatshield.tracing.ids import new_trace_id
@@ -213,6 +214,8 @@ class Tracer(trace.Tracer):
                 span.end()
 
     def _started(self, name: str, kind: SpanKind, attributes: Attributes, context: Context) -> Span:
+        if not SAME_PROCESS[0]:
+            FORK_HOOKS.notice()  # before this span gets an id
         request = cast("Request | None", context.get(REQUEST_KEY))
         guard = cast("str", context.get(GUARD_KEY, ""))
         parent = get_current_span(context)
@@ -232,6 +235,8 @@ class Tracer(trace.Tracer):
         return span
 
     def _of_successor(self) -> trace.Tracer:
+        if not SAME_PROCESS[0]:
+            FORK_HOOKS.notice()
         provider = self._provider.successor
         if provider is None:
             return trace.NoOpTracer()

@@ -13,7 +13,6 @@ paused. Rows of a statement that has ended already go to the current span: they 
 same user and call.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_cu
 from opentelemetry.trace import Span, SpanKind
 
 from heatshield.counters import COUNTERS, fail_open
+from heatshield.fork_hooks import in_child
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import AsyncWrapper, Wrapper, around, around_async
 from heatshield.names import COST_ROWS
@@ -48,7 +48,7 @@ _ABANDONED: Final[deque[tuple[Span, int, int]]] = deque()
 """Spans whose cursors are gone, their rows and durations. The garbage collector may come at any
 moment, also while a lock is held that ending a span would wait for; so they are ended later."""
 
-os.register_at_fork(after_in_child=_ABANDONED.clear)  # the parent ends them
+in_child(_ABANDONED.clear)  # the parent ends them
 
 
 class Statement:

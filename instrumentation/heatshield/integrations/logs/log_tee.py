@@ -21,6 +21,7 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.log_limits import LogLimits, Site, Suppressed
 from heatshield.export.logs import LogEvent, suppression
 from heatshield.export.severity import LEVELS
+from heatshield.fork_hooks import expects_fork, in_child
 from heatshield.integrations.services import Services
 
 __all__ = ["IDS", "SUPPRESSED_CAUSE", "TAKING", "LogTee", "current_ids", "ids_text"]
@@ -111,6 +112,8 @@ class LogTee:
         self._teller = None
 
     def _tell_later(self) -> None:
+        if expects_fork():
+            return
         try:
             teller = threading.Timer(self._limits.period_s, self._on_time)
             teller.name, teller.daemon = "heatshield-suppressed", True
@@ -142,10 +145,9 @@ def _each(step: Callable[[LogTee], None]) -> Callable[[], None]:
 
 
 os.register_at_fork(
-    before=_each(LogTee.before_fork),
-    after_in_parent=_each(LogTee.after_fork_in_parent),
-    after_in_child=_each(LogTee.after_fork),
+    before=_each(LogTee.before_fork), after_in_parent=_each(LogTee.after_fork_in_parent)
 )
+in_child(_each(LogTee.after_fork))
 
 
 IDS: Final = ("trace_id", "span_id", "user")

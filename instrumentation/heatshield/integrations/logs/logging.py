@@ -26,6 +26,7 @@ from heatshield.export.logs import (
     event_of,
     exception_attributes,
 )
+from heatshield.fork_hooks import in_child
 from heatshield.integrations.logs.deduplicate import Emission, remember
 from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import TAKING, LogTee, current_ids, ids_text
@@ -280,7 +281,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.id = os.getpid()
-        os.register_at_fork(after_in_child=self._renew)
+        in_child(self._renew)
 
     def _renew(self) -> None:
         self.id = os.getpid()

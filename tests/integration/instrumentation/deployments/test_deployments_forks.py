@@ -232,3 +232,108 @@ assert ended[1] == 0
 """
     )
     assert done.returncode == 0, done.stderr
+
+
+IN_C = """
+import ctypes
+
+def fork():
+    time.sleep(0.3)  # a child of C is stuck if another thread wanted Python's lock right then
+    return ctypes.PyDLL(None).fork()  # with that lock held, as a server in C forks
+"""
+
+
+def test_workers_of_a_server_that_forks_in_c_are_instances_of_their_own(
+    script, purchases, instances, collector
+):
+    """The application is loaded, logs and serves, then it is forked without a word to Python."""
+    script(
+        IN_C
+        + """
+sell("parent-0")
+children = []
+for number in range(3):
+    pid = fork()
+    if pid == 0:
+        for sale in range(3):
+            sell(f"child-{number}-{sale}")
+        assert heatshield.status()["errors"] == {}, heatshield.status()
+        sys.exit()
+    children.append(pid)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 3
+sell("parent-1")
+"""
+    )
+    users = ["parent-0", "parent-1", *(f"child-{n}-{sale}" for n in range(3) for sale in range(3))]
+    once = dict.fromkeys(users, 1)
+    assert purchases("sell") == (once, once)
+    following, of_spans = instances("sell")
+    assert len(of_spans) == 4
+    assert set(following) <= of_spans
+    assert len({span.span_id for _, span in collector.spans}) == len(users)
+
+
+def test_the_parent_alone_ends_a_span_that_is_open_where_c_forks(script, purchases):
+    script(
+        IN_C
+        + """
+with heatshield.guard("sell"):
+    heatshield.user("u-1")
+    pid = fork()
+if pid == 0:
+    sell("u-2")
+    sys.exit()
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    )
+    assert purchases("sell")[0] == {"u-1": 1, "u-2": 1}
+
+
+def test_sigterm_of_a_child_that_c_forked_does_not_end_its_parent(script, purchases):
+    """The child inherits the handler in C, whose pipe wakes a thread of the parent."""
+    script(
+        IN_C
+        + """
+import signal
+sell("parent-0")
+while heatshield.status()["breakers"]["applied"] is None: time.sleep(0.01)
+reading, writing = os.pipe()
+pid = fork()
+if pid == 0:
+    sell("child-0")
+    os.write(writing, b"!")
+    while True: time.sleep(1)
+os.read(reading, 1)
+os.kill(pid, signal.SIGTERM)
+assert os.waitpid(pid, 0)[1] == signal.SIGTERM
+time.sleep(0.3)
+sell("parent-1")
+"""
+    )
+    once = {"parent-0": 1, "parent-1": 1, "child-0": 1}
+    assert purchases("sell") == (once, once)
+
+
+def test_a_child_that_c_forked_of_a_service_with_a_provider_of_its_own(
+    script, purchases, instances
+):
+    script(
+        IN_C
+        + """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+sell("parent-0")
+children = []
+for number in range(2):
+    pid = fork()
+    if pid == 0:
+        sell(f"child-{number}")
+        sys.exit()
+    children.append(pid)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 2
+"""
+    )
+    once = {"parent-0": 1, "child-0": 1, "child-1": 1}
+    assert purchases("sell") == (once, once)
+    assert len(instances("sell")[1]) == 3
