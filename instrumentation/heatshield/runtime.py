@@ -86,7 +86,7 @@ class _Running:
         if runtime is not None and not self._is_warned:
             self._is_warned = True
             for fault in faults(runtime.settings):
-                _LOGGER.warning("heatshield: %s", fault)
+                _LOGGER.warning("setting of heatshield: %s", fault)
 
     def end(self) -> None:
         FORK_HOOKS.notice()

@@ -107,7 +107,7 @@ def run(absent, code, *arguments, cwd):
 def test_a_service_is_instrumented(absent, tmp_path):
     done = run(absent, PLAIN_ONLY + INSTRUMENT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("heatshield: telemetry does not reach the collector")
+    assert done.stderr.startswith("telemetry does not reach the heatshield collector")
     assert len(done.stderr.splitlines()) == 1
     states = dict(line.split("=") for line in done.stdout.split())
     theirs = {one.name for one in CATALOGUE if one.distribution is not None}

@@ -30,15 +30,22 @@ class Reachability:
         self._clock = clock
         self._told_at = float("-inf")
         self._is_told = False
+        self._has_arrived = False
 
-    def lost(self, why: str) -> None:
-        """Telemetry did not arrive: it waits, or was let go."""
+    def lost(self, why: str, *, is_end: bool = False) -> None:
+        """Telemetry did not arrive: it waits, or was let go.
+
+        Args:
+            why: the reason.
+            is_end: the process is about to end. If anything has arrived before, nothing is set
+                wrong, and a collector that ends at the same time is no news.
+        """
         now = self._clock.monotonic()
-        if self._is_told or now < self._told_at + AGAIN_S:
+        if self._is_told or (is_end and self._has_arrived) or now < self._told_at + AGAIN_S:
             return
         self._is_told, self._told_at = True, now
         _LOGGER.warning(
-            "heatshield: telemetry does not reach the collector at %s: %s. The service goes on; "
+            "telemetry does not reach the heatshield collector at %s: %s. The service goes on; "
             "what does not fit into the queue is lost. Correct HEATSHIELD_ENDPOINT, or start a "
             "collector there; `heatshield doctor` checks it.",
             self._endpoint,
@@ -47,7 +54,8 @@ class Reachability:
 
     def arrived(self) -> None:
         """The collector has taken something."""
+        self._has_arrived = True
         if self._is_told:
             self._is_told = False
-            told = "heatshield: telemetry reaches the collector at %s again"
+            told = "telemetry reaches the heatshield collector at %s again"
             _LOGGER.warning(told, self._endpoint)

@@ -141,8 +141,9 @@ class Sender:
                 elif isinstance(outcome, Drop):
                     self._reachability.lost(f"it answers {answer.status} to {payload.path}")
             except Unreachable as error:
-                if attempt > 1 or self._draining.is_set():  # one failure may be a restart
-                    self._reachability.lost(str(error))
+                is_end = self._draining.is_set()
+                if attempt > 1 or is_end:  # one failure may be a restart
+                    self._reachability.lost(str(error), is_end=is_end)
                 silent_s = self._clock.monotonic() - first_at
                 silent_s = HOLD_S if self._draining.is_set() else silent_s
                 outcome = after_silence(attempt, silent_s, self._chance)

@@ -52,7 +52,7 @@ def test_a_port_where_nobody_listens_is_said_once(run_python):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     (line,) = said_of(run_python, f"http://127.0.0.1:{port}")
-    assert f"does not reach the collector at http://127.0.0.1:{port}" in line
+    assert f"does not reach the heatshield collector at http://127.0.0.1:{port}" in line
     assert "refused" in line.lower()
 
 

@@ -39,7 +39,18 @@ def test_its_end_is_told_of_too(reachability, said):
     reachability.arrived()
     reachability.arrived()
     assert len(said()) == 2
-    assert said()[-1].endswith("http://collector:4318 again")
+    assert said()[-1].endswith("collector at http://collector:4318 again")
+
+
+def test_at_the_end_only_what_never_arrived_is_told_of(reachability, said):
+    reachability.arrived()
+    reachability.lost("connection refused", is_end=True)
+    assert said() == []
+
+
+def test_a_short_program_is_told_at_its_end(reachability, said):
+    reachability.lost("connection refused", is_end=True)
+    assert len(said()) == 1
 
 
 def test_a_collector_that_comes_and_goes_does_not_fill_the_log(reachability, said, clock):
