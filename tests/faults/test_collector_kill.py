@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from collector_process import CollectorProcess, Senders, collector_process
+from heatshield.cli.local_token import local_token
 from heatshield_collector.store import DuckDBStore
 
 ENOUGH = 1_000
@@ -36,7 +37,10 @@ def ask(collector: CollectorProcess, method: str, path: str, body: object = None
     request = urllib.request.Request(
         f"{collector.url}{path}",
         None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {local_token(collector.url)}",
+        },
         method=method,
     )
     with urllib.request.urlopen(request, timeout=10) as response:

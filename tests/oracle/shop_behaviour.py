@@ -21,9 +21,11 @@ Its middleware names the user of the header ``x-session``, if there is one.
 import threading
 from dataclasses import dataclass, field
 
+import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from heatshield.breakers.watch import Watch
+from heatshield.identity.wire_id import wire_id
 from heatshield.names import CALL, COST_BYTES, ENDUSER_ID, REJECTED
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -79,6 +81,16 @@ class ShopBehaviour:
         }
         assert {name: span.attributes.get(name) for name in expected} == expected
         assert span.status.status_code is StatusCode.UNSET
+
+    @pytest.mark.parametrize("user", ["unknown", "*", "Юрий", "李", "Zoë", "x" * 257])
+    def test_a_user_of_any_name_is_refused_by_header(self, service, open_shop, ask, user):
+        shop_service = service(user_header="x-user")
+        shop = open_shop()
+        entry_id = shop_service.trip(wire_id(user), self.buy)
+        refused = ask(f"{shop.url}/purchases/1", "POST", headers={"x-user": user.encode()})
+        assert (refused.status, refused.headers["heatshield-breaker"]) == (503, entry_id)
+        other = {"x-user": f"{user}2".encode()}
+        assert ask(f"{shop.url}/purchases/1", "POST", headers=other).status == 200
 
     def test_requests_without_a_caller_are_traces_of_their_own(
         self, service, open_shop, ask, until
