@@ -1,9 +1,11 @@
 """Which names are known, and which known one is written most like another."""
 
+import pytest
 from memory_store import MemoryStore
 from span_rows import CLIENT, INTERNAL, START_NS, span
 from store_rows import put
 
+from heatshield.identity.wire_id import wire_id
 from heatshield_collector.query.known import Known, Name, known
 
 YES = Name(True, None)
@@ -48,3 +50,11 @@ def test_nothing_is_near_where_nothing_is_known():
 def test_however_far_a_name_is_the_nearest_shows_how_services_name_things():
     alias = "hs1-" + 32 * "a"
     assert ask(filled(alias), user="ann@example.com").user == Name(False, alias)
+
+
+@pytest.mark.parametrize("odd", ["x" * 300, "a\x00b", "*"])
+def test_an_odd_name_is_known_as_it_came_and_as_services_send_it(odd):
+    store = MemoryStore()
+    put(store, [span(1, user=wire_id(odd), name=odd)])
+    for name in (odd, wire_id(odd)):
+        assert ask(store, user=name, call=name) == Known(YES, YES, YES)

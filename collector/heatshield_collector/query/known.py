@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from heatshield.identity.wire_id import wire_id
 from heatshield_collector.store.protocol import RequestQuery, TelemetryStore
 
 __all__ = ["Known", "Name", "known"]
@@ -61,7 +62,7 @@ def known(
     until_ns = now_ns + AHEAD_NS
     calls = {one.name for one in store.operations(service, 0, until_ns) if one.kind in _CALL_KINDS}
     return Known(
-        _user(store, user, until_ns),
+        _user(store, wire_id(user), until_ns),
         _name(service, store.services(0, until_ns)),
         _name(call, calls),
     )
@@ -74,7 +75,7 @@ def _user(store: TelemetryStore, user: str, until_ns: int) -> Name:
 
 
 def _name(wanted: str, names: Collection[str]) -> Name:
-    if wanted in names:
+    if wanted in names or wire_id(wanted) in map(wire_id, names):  # spans hold names as they came
         return Name(True, None)
     near = difflib.get_close_matches(wanted, sorted(names), n=1, cutoff=0.0)
     return Name(False, near[0] if near else None)

@@ -7,6 +7,7 @@ from heatshield.cli.answers import Known
 from heatshield.cli.client import Collector
 from heatshield.cli.errors import ApiError, CliError
 from heatshield.cli.terminal import safe
+from heatshield.identity.identify import acceptable
 from heatshield.identity.pseudonym import is_pseudonym, pseudonym
 from heatshield.identity.wire_id import wire_id
 from heatshield.settings import ServiceSettings, load
@@ -17,9 +18,13 @@ KNOWN_PATH: Final = "/api/known"
 
 
 def as_sent(user: str) -> str:
-    """The user as services send it: with their key at hand, the pseudonym of a raw id."""
+    """The user as services send it: with their key at hand, the pseudonym of a raw id; without, the
+    id, hashed where it is long or not printable.
+    """
     key = load(ServiceSettings).user_key.encode()
-    return pseudonym(key, user) if key and not is_pseudonym(user) else wire_id(user)
+    if not key or is_pseudonym(user):
+        return wire_id(user)
+    return pseudonym(key, acceptable(user) or user)
 
 
 def check_known(source: Collector, user: str, service: str, call: str) -> None:
