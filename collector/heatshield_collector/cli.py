@@ -101,6 +101,7 @@ def settings_of(config: Path | None, **flags: object) -> CollectorSettings:
 
 
 def _run(settings: CollectorSettings) -> None:
+    import heatshield
     from heatshield_collector.app import Collector
     from heatshield_collector.authenticator import check_reach
     from heatshield_collector.server import StartError, address_of, listen, serve
@@ -111,7 +112,13 @@ def _run(settings: CollectorSettings) -> None:
         address = address_of(listener)
         _instrument(address, settings.token)
         collector = Collector(settings)
-        serve(collector, listener, lambda: _announce(settings, address, collector))
+        serve(
+            collector,
+            listener,
+            lambda: _announce(settings, address, collector),
+            # What the collector reports to itself is sent while it still takes something in.
+            ending=heatshield.shutdown,
+        )
     except StartError as error:
         raise CliError(str(error)) from error
     typer.echo("heatshield collector stopped; everything acknowledged is on the disk")

@@ -73,7 +73,10 @@ class GracefulServer(uvicorn.Server):
 
     Args:
         app: the ASGI application.
-        end_streams: called when no further connection is accepted.
+        end_streams: called first when it ends.
+
+    Attributes:
+        ending: called then, in a thread, while requests are still answered.
     """
 
     def __init__(self, app: ASGIApp, end_streams: Callable[[], None]) -> None:
@@ -93,10 +96,12 @@ class GracefulServer(uvicorn.Server):
             )
         )
         self._end_streams = end_streams
+        self.ending: Callable[[], object] = _nothing
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is in flight, then close."""
         self._end_streams()
+        await asyncio.to_thread(self.ending)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -123,6 +128,7 @@ def serve(
     listener: socket.socket,
     started: Callable[[], None],
     drain_s: float = DRAIN_S,
+    ending: Callable[[], object] | None = None,
 ) -> None:
     """Run until a signal comes.
 
@@ -131,11 +137,13 @@ def serve(
         listener: from :func:`listen`; closed on return.
         started: called when requests are about to be answered.
         drain_s: seconds for the queue to reach the disk.
+        ending: called in a thread at the signal, while requests are still answered.
 
     Raises:
         StartError: when the collector can't start, or can't bring its queue to the disk.
     """
     server = GracefulServer(collector.asgi(), collector.events.close)
+    server.ending = ending or _nothing
     with (
         contextlib.closing(listener),
         server.stopped_by_signals(),
@@ -169,6 +177,10 @@ async def _drain(collector: Serveable, drain_s: float) -> None:
         raise StartError(
             f"the queue did not reach the disk within {drain_s:g} s; stopped without it"
         ) from error
+
+
+def _nothing() -> None:
+    """Where nothing is to be done."""
 
 
 def listen(address: str) -> socket.socket:
