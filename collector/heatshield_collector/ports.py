@@ -59,6 +59,7 @@ class UserLoad:
     """The load of one user on one call: cost per second, with the bounds of the sketch.
 
     Attributes:
+        user: null for the requests that name none; a user may bear any name, ``unknown`` too.
         service: of the call; empty, as ``call`` is, in an answer over all calls.
         load: the estimate; ``lower`` and ``upper`` hold the true value.
         share: of the service's capacity (busy) or of the service's whole load (else), 0 to 1.
@@ -68,7 +69,7 @@ class UserLoad:
         trace_id: the user's costliest recent request here, hexadecimal.
     """
 
-    user: str
+    user: str | None
     service: str
     call: str
     load: float

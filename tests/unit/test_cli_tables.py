@@ -77,6 +77,12 @@ def test_evidence_is_shown_whole_on_a_narrow_screen_and_of_hot_users_alone():
     assert "cd" * 16 not in output
 
 
+def test_requests_of_no_user_are_told_from_a_user_named_unknown():
+    output = rendered(hot_table(hot_answer(user(None), user("unknown"))))
+    assert "(none)" in output
+    assert "unknown" in output
+
+
 def test_the_bar_is_the_share():
     shown = rendered(hot_table(hot_answer(user(share=0.5), user("u-2", share=1.0))))
     assert [line.count("█") for line in shown.splitlines() if "shop" in line] == [4, 8]

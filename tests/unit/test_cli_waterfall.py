@@ -148,9 +148,9 @@ def test_head_says_who_when_how_long_and_at_what_cost():
     assert "0 errors" not in head
 
 
-def test_a_request_nobody_claimed_says_unknown():
+def test_a_request_nobody_claimed_says_so():
     request = linked([span("root")]) | {"user": None, "user_from": None}
-    assert any("user    unknown" in line for line in rendered(request))
+    assert any("user    (none)" in line for line in rendered(request))
 
 
 def test_rows_show_bar_duration_self_time_and_elements_within_the_width():

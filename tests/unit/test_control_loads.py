@@ -29,17 +29,17 @@ def test_hot_users_are_shown_with_class_share_baseline_breaker_and_request():
     assert (call.service, call.call) == ("shop", "POST /p")
 
 
-def test_costs_of_no_user_are_shown_as_unknown_and_share_a_series_with_a_user_of_that_name():
+def test_costs_of_no_user_are_apart_from_a_user_named_unknown_but_share_a_scraped_series():
     platform = Platform()
     rows = [charge(None, 100, eligible=False), charge("unknown", 50, trace=2)]
     platform.detection.observe(linked(rows), platform.clock.now())
     loads = LoadAnswers(platform.detection, Durations(), platform.breakers, list, platform.clock)
     view = loads.hot_users("busy", "1s", 9, "call")
     assert [(row.user, round(row.load, 9)) for row in view.users] == [
-        ("unknown", 0.1),
+        (None, 0.1),
         ("unknown", 0.05),
     ]
-    assert [row.user for row in loads.hot_users("busy", "1s", 1, "user").users] == ["unknown"]
+    assert [row.user for row in loads.hot_users("busy", "1s", 1, "user").users] == [None]
     wanted = {"user": "unknown", "service": "shop", "call": "POST /p", "cost": "busy"}
     samples = [
         sample

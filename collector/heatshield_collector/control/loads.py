@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from heatshield.call_key import CallKey
 from heatshield.clock import Clock
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.control.series import user_shown
 from heatshield_collector.detect import Detection, Durations, Finding, Load
 from heatshield_collector.detect.heavy_user import HEAVY
 from heatshield_collector.detect.hot_user import HOT
@@ -64,7 +63,7 @@ class LoadAnswers:
         whole = self._detection.capacity_of(key.service) if cost == "busy" else total
         cut = {key: entry.id for key, _, entry in self._breakers.held()}
         return UserLoad(
-            user=user_shown(key.user),
+            user=key.user,
             service=key.service,
             call=key.call,
             load=load.load,
@@ -81,7 +80,7 @@ class LoadAnswers:
         capacity = sum(self._breakers.capacities().values())
         whole = capacity if cost == "busy" else total
         return UserLoad(
-            user=user_shown(load.key.user),
+            user=load.key.user,
             service="",
             call="",
             load=load.load,

@@ -24,7 +24,7 @@ __all__ = [
 HotUser = TypedDict(
     "HotUser",
     {
-        "user": str,
+        "user": str | None,
         "service": str,
         "call": str,
         "load": float,

@@ -17,6 +17,9 @@ __all__ = ["breaker_table", "hot_table", "load_text"]
 
 SHARE_BAR_WIDTH: Final = 8
 
+NO_USER: Final = "(none)"
+"""Stands for the requests that name no user; ``unknown`` may be a user's name."""
+
 EVIDENCE_SHOWN: Final = 3
 """Hot users whose request is shown beneath the table: with more of them, the table matters more."""
 
@@ -77,7 +80,7 @@ def _evidence(users: Iterable[HotUser]) -> Iterator[Text]:
 def _hot_row(user: HotUser) -> tuple[Text, ...]:
     style = CLASS_STYLES.get(user["class"] or "", "")
     return (
-        text(user["user"], style),
+        text(NO_USER, "dim") if user["user"] is None else text(user["user"], style),
         text(user["service"]),
         text(user["call"]),
         text(load_text(user), style),

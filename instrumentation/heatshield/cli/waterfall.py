@@ -156,7 +156,7 @@ def _label(line: SpanLine, colour: str) -> Text:
 
 def _head(request: LinkedRequest) -> Iterator[Text]:
     yield Text.assemble("request ", (safe(request["trace_id"]), "bold"))
-    whose = Text("user    ").append_text(text(request["user"] or "unknown", "bold"))
+    whose = Text("user    ").append_text(text(request["user"] or "(none)", "bold"))
     if request["user_from"]:
         whose.append_text(text(f"  (from {request['user_from']})", "dim"))
     yield whose
