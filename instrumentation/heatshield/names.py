@@ -31,6 +31,13 @@ COST_ROWS: Final = "heatshield.cost.rows"
 COST_BYTES: Final = "heatshield.cost.bytes"
 """On a span, integers: collection elements read or written, database rows, bytes moved."""
 
+STATIC: Final = "heatshield.static"
+"""On a server span, ``true``: it answers with a file, static or uploaded, and runs no view of the
+service."""
+
+STATIC_CALL: Final = "static"
+"""The call of all requests of a service for such files, whatever their routes."""
+
 REDIS_ARGS_LENGTH: Final = "db.redis.args_length"
 """The number of words of the command, as OpenTelemetry's own Redis instrumentation writes it."""
 

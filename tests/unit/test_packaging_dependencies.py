@@ -28,9 +28,9 @@ PACKAGES = {
 
 INSTRUMENTED = {
     "aiohttp", "aiokafka", "anyio", "asgiref", "asyncpg", "billiard", "celery", "confluent-kafka",
-    "django", "fastapi", "flask", "flask-login", "gunicorn", "grpcio", "httpx", "loguru",
-    "multidict", "psycopg", "py-zipkin", "pymongo", "redis", "requests", "rq", "sqlalchemy",
-    "starlette", "structlog", "thriftpy2", "urllib3", "uvicorn", "werkzeug", "yarl",
+    "django", "dramatiq", "fastapi", "flask", "flask-login", "gunicorn", "grpcio", "httpx",
+    "loguru", "multidict", "psycopg", "py-zipkin", "pymongo", "redis", "requests", "rq",
+    "sqlalchemy", "starlette", "structlog", "thriftpy2", "urllib3", "uvicorn", "werkzeug", "yarl",
 }  # fmt: skip
 """Imported by heatshield.integrations alone, and only in a process that has them."""
 

@@ -64,6 +64,7 @@ CATALOGUE: Final = (
     Integration("databases.pymongo", ("pymongo",), "pymongo"),
     Integration("messaging.celery", ("celery.app.base",), "celery"),
     Integration("messaging.rq", ("rq",), "rq"),
+    Integration("messaging.dramatiq", ("dramatiq",), "dramatiq"),
     Integration("messaging.confluent_kafka", ("confluent_kafka.cimpl",), "confluent-kafka"),
     Integration("messaging.aiokafka", ("aiokafka",), "aiokafka"),
     Integration("tracers.zipkin", ("py_zipkin.zipkin",), "py-zipkin"),

@@ -7,7 +7,10 @@
 import http.client
 import importlib.util
 import os
+import socket
+import subprocess
 import threading
+import time
 import types
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -111,6 +114,34 @@ def in_loop():
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    """The port of a real Redis."""
+    import redis
+
+    from stickershop.redis_server import redis_server_path
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [redis_server_path(), "--port", str(free), "--save", "", "--bind", "127.0.0.1"],
+        cwd=tmp_path_factory.mktemp("redis"),
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            if redis.Redis(port=free).ping():
+                break
+        except redis.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    yield free
+    server.terminate()
+    server.wait(10)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,6 @@
 import json
 import logging
 import signal
-import socket
-import subprocess
-import time
 
 import pytest
 import redis
@@ -16,32 +13,8 @@ from rq.job import Job
 
 import heatshield
 from heatshield.names import CALL, COST_ELEMENTS, ENDUSER_ID, REJECTED
-from stickershop.redis_server import redis_server_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [redis_server_path(), "--port", str(free), "--save", "", "--bind", "127.0.0.1"],
-        cwd=tmp_path_factory.mktemp("redis"),
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            if redis.Redis(port=free).ping():
-                break
-        except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    yield free
-    server.terminate()
-    server.wait(10)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 from opentelemetry.context import get_current
 from opentelemetry.trace import get_tracer
+from starlette.concurrency import run_in_threadpool
 
 import heatshield
 from heatshield.context.handed_on import DAEMON_S, WORK_S, HandedOn
@@ -276,6 +277,22 @@ def test_a_library_s_own_daemon_gets_no_request(service, app):
     app.run_view = lambda: joined(threading.Thread(target=scope["loop"], daemon=True))
     app.ask()
     assert found == [{}]
+
+
+def test_a_worker_of_anyio_gets_no_request(service, app):
+    """It lives as long as its loop; what runs in it has the context of the task that asked."""
+    made = service()
+    kept = []
+
+    def worked():
+        work()
+        gc.collect()
+        kept.extend(one for one in gc.get_objects() if type(one) is HandedOn)
+
+    app.run_view = lambda: asyncio.run(run_in_threadpool(worked))
+    assert app.ask() == "done"
+    assert made.span("work").attributes[ENDUSER_ID] == "u-1"
+    assert not kept
 
 
 def test_outside_of_any_request_nothing_is_handed_on(service, pool):

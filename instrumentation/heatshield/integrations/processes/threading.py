@@ -21,7 +21,9 @@ __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "threading"
 
-_OURS: Final = "heatshield"
+_NO_WORK: Final = frozenset({"heatshield", "anyio"})
+"""Packages whose threads are none: ours, and workers that run each job in the context it came with;
+an idle one would keep the request that it was started in."""
 
 _STANDARD_LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120  # on each start
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -89,7 +91,7 @@ def _is_no_work(thread: threading.Thread) -> bool:
         function = thread.function
     while isinstance(function, partial | MethodType):
         function = function.func if isinstance(function, partial) else function.__func__
-    if str(getattr(function, "__module__", "")).partition(".")[0] == _OURS:
+    if str(getattr(function, "__module__", "")).partition(".")[0] in _NO_WORK:
         return True
     return thread.daemon and _is_of_a_library(function)
 

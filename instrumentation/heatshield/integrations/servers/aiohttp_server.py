@@ -301,7 +301,8 @@ def _admit(lifecycle: RequestLifecycle, request: web.Request) -> web.Response | 
     resource = request.match_info.route.resource
     if served is None or resource is None:
         return None
-    refusal = lifecycle.admit(served, resource.canonical, request.match_info)
+    static = isinstance(resource, web.StaticResource)
+    refusal = lifecycle.admit(served, resource.canonical, request.match_info, static=static)
     return None if refusal is None else _answered(refusal)
 
 

@@ -201,19 +201,23 @@ class RouteGuard:
             served.prefix += template
 
     @fail_open("asgi", None)
-    def admit(self, scope: Scope, template: str, *, final: bool = True) -> Refusal | None:
+    def admit(
+        self, scope: Scope, template: str, *, final: bool = True, static: bool = False
+    ) -> Refusal | None:
         """The refusal of the request; ``None`` lets its handler run.
 
         Args:
             scope: of the request.
             template: of the route, below the mounts it has come through.
             final: the handler is next, and not an application that may have routes of its own.
+            static: what is next sends files.
         """
         served = self._request_of(scope)
         if served is None:
             return None
         parameters = scope.get("path_params", _NO_PARAMS)
-        return self._lifecycle.admit(served, template, parameters, scope.get("user"), final=final)
+        user = scope.get("user")
+        return self._lifecycle.admit(served, template, parameters, user, final=final, static=static)
 
     def _request_of(self, scope: Scope) -> ServerRequest | None:
         served: ServerRequest | None = scope.get(KEY)

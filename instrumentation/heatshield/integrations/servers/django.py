@@ -6,13 +6,14 @@ Where the service has it, its spans are joined. A call is named by the route as 
 with a slash in front: ``GET /users/<int:pk>/``.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial, wraps
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from heatshield.counters import fail_open
 from heatshield.identity.credentials import header_bytes
-from heatshield.integrations.import_hooks import ImportHooks
+from heatshield.integrations.import_hooks import ImportHooks, ImportPatch
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.servers.asgi import ASGI
@@ -36,10 +37,19 @@ OVER_ASGI: Final = "django over asgi"
 
 _PATCHES: Final = Patches()
 _HOOKS: Final = ImportHooks(NAME)
+_RUNSERVER_FILES: Final = "django.contrib.staticfiles.handlers"
 _THEIRS: Final = OtelContrib("django", "DjangoInstrumentor")
 _THEIR_MIDDLEWARE: Final = (
     "opentelemetry.instrumentation.django.middleware.otel_middleware._DjangoMiddleware"
 )
+
+_FILES: Final = re.compile(r"django\.views\.static|django\.contrib\.staticfiles\.views")
+"""Modules whose views send files: static ones and media."""
+
+_VARIABLES: Final = re.compile(r"<[^<>]*>|\[[^\]]*\]|\\[A-Za-z]|\?P|\{[^{}]*\}")
+"""What stands in a route for something else: converters, names of groups, classes of characters."""
+
+_WORDS: Final = re.compile(r"\w")
 
 View = Callable[..., Any]
 Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -65,8 +75,8 @@ def install(services: Services) -> None:
     asks = services.settings.user_scope
     _PATCHES.wrap(base.BaseHandler, "make_view_atomic", _guarding(lifecycle, asks=asks))
     _PATCHES.wrap(exception, "response_for_exception", _answering(lifecycle))
-    if asks:
-        _HOOKS.install(patches(partial(_named, lifecycle)))
+    files = ImportPatch(_RUNSERVER_FILES, "StaticFilesHandlerMixin", "serve", _serving(lifecycle))
+    _HOOKS.install((files, *(patches(partial(_named, lifecycle)) if asks else ())))
 
 
 def remove() -> None:
@@ -186,7 +196,7 @@ def _must_ask(lifecycle: RequestLifecycle, request: Any) -> bool:
     return (
         served is not None
         and match is not None
-        and lifecycle.must_know_user(served, _template_of(match))
+        and lifecycle.must_know_user(served, **_route_of(match))
     )
 
 
@@ -198,13 +208,36 @@ def _named(lifecycle: RequestLifecycle, request: Any, user: object) -> None:
         lifecycle.authenticated(served, user)
 
 
+def _serving(lifecycle: RequestLifecycle) -> Wrapper:
+    """The static files of ``runserver``, which are sent without a route."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def serve(handler: Any, request: Any) -> Any:
+            refusal = _admit_file(lifecycle, handler, request)
+            return original(handler, request) if refusal is None else refusal
+
+        return serve
+
+    return wrap
+
+
+@fail_open(NAME, None)
+def _admit_file(lifecycle: RequestLifecycle, handler: Any, request: Any) -> Any:
+    served = _served_in(_carrier_of(request))
+    if served is None:
+        return None
+    refusal = lifecycle.admit(served, f"{handler.base_url.path}<path:path>", {}, static=True)
+    return None if refusal is None else _answered(refusal)
+
+
 @fail_open(NAME, None)
 def _admit(lifecycle: RequestLifecycle, request: Any, user: Any) -> Any:
     """What answers a request whose view must not run."""
     served, match = _entered(lifecycle, request), request.resolver_match
     if served is None or match is None:
         return None
-    refusal = lifecycle.admit(served, _template_of(match), match.kwargs, user)
+    refusal = lifecycle.admit(served, parameters=match.kwargs, user=user, **_route_of(match))
     return None if refusal is None else _answered(refusal)
 
 
@@ -219,8 +252,26 @@ def _entered(lifecycle: RequestLifecycle, request: Any) -> ServerRequest | None:
     return served
 
 
-def _template_of(match: Any) -> str:
-    return "/" + str(match.route or "").removeprefix("^").removeprefix("/")
+class _Route(TypedDict):
+    """What names a call, as a lifecycle takes it."""
+
+    template: str
+    view: str
+    static: bool
+
+
+def _route_of(match: Any) -> _Route:
+    template = "/" + str(match.route or "").removeprefix("^").removeprefix("/")
+    return {
+        "template": template,
+        "view": "" if _has_words(template) else str(match.view_name or ""),
+        "static": _FILES.fullmatch(str(getattr(match.func, "__module__", ""))) is not None,
+    }
+
+
+def _has_words(template: str) -> bool:
+    """Whether a route says anything; one that takes every path (``<path:page>``) does not."""
+    return template == "/" or _WORDS.search(_VARIABLES.sub("", template)) is not None
 
 
 @fail_open(NAME, None)

@@ -32,6 +32,8 @@ __all__ = ["NAME", "install", "remove"]
 
 NAME: Final = "flask"
 
+_FILE: Final = "<path:filename>"
+
 _PATCHES: Final = Patches()
 
 
@@ -111,7 +113,10 @@ def _admit(lifecycle: RequestLifecycle, *, asks_user: bool) -> Refusal | None:
         return None
     parameters = request.view_args or {}
     user = (request.remote_user or logged_in()) if asks_user else None
-    return lifecycle.admit(served, str(request.url_rule.rule), parameters, user)
+    rule = str(request.url_rule.rule)
+    # Flask and its blueprints give this name to the rule of their static folder.
+    static = str(request.endpoint).rpartition(".")[2] == "static" and rule.endswith(_FILE)
+    return lifecycle.admit(served, rule, parameters, user, static=static)
 
 
 def _handling_user_exception(original: Original) -> Original:

@@ -36,7 +36,7 @@ from heatshield.integrations.admission import Refusal, admit
 from heatshield.integrations.servers.deadline_header import DeadlineHeader
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Services
-from heatshield.names import BREAKER_HEADER, CALL, COST_BYTES
+from heatshield.names import BREAKER_HEADER, CALL, COST_BYTES, STATIC, STATIC_CALL
 from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
 from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.provider import PROVIDER
@@ -215,6 +215,8 @@ class RequestLifecycle:
         user: object = None,
         *,
         final: bool = True,
+        view: str = "",
+        static: bool = False,
     ) -> Refusal | None:
         """Name the call, as its handler is about to run; returns why it must not.
 
@@ -224,29 +226,40 @@ class RequestLifecycle:
             parameters: of its path.
             user: that the framework has authenticated.
             final: the handler is next, and not an application that may have routes of its own.
+            view: names the call beside a template that says nothing.
+            static: the handler sends a file. All such requests of a service are one call.
         """
         request, template = served.request, served.prefix + template
         if request.entered:
             return None
-        call = f"{served.method} {template}"
+        call = STATIC_CALL if static else _call(served.method, template, view)
         request.call = call
         _name_call(served.span, call, template)
+        if static:
+            served.span.set_attribute(STATIC, True)
         if self._identity.reads_route:
             self._identity.on_route(request, parameters, user)
             stamp_user(served.span, request)
         # Where HEAD has no handler of its own, it runs that of GET.
-        also = f"GET {template}" if served.method == "HEAD" else ""
+        also = _call("GET", template, view) if served.method == "HEAD" and not static else ""
         return admit(request, served.span, call, deadline_in(), also=also, final=final)
 
-    def must_know_user(self, served: ServerRequest, template: str) -> bool:
+    def must_know_user(
+        self, served: ServerRequest, template: str, *, view: str = "", static: bool = False
+    ) -> bool:
         """Whether the call is refused to some user, so that it must be known who asks.
 
         Args:
             served: the request.
             template: as for :meth:`admit`.
+            view: the same.
+            static: the same.
         """
+        if static:
+            return GATE.watches(STATIC_CALL)
         methods = {served.method, "GET"} if served.method == "HEAD" else {served.method}
-        return any(GATE.watches(f"{method} {served.prefix}{template}") for method in methods)
+        template = served.prefix + template
+        return any(GATE.watches(_call(method, template, view)) for method in methods)
 
     def authenticated(self, served: ServerRequest, user: object) -> None:
         """Name the user that the framework has authenticated, when the service asked for it.
@@ -327,6 +340,10 @@ def _base(request: Request, outer: Request | None, *, root: bool) -> Context:
     if root:  # what the server was started in is no part of its requests
         return set_span_in_context(INVALID_SPAN, here)
     return here
+
+
+def _call(method: str, template: str, view: str) -> str:
+    return f"{method} {template} ({view})" if view else f"{method} {template}"
 
 
 def _name_call(span: Span, call: str, template: str) -> None:

@@ -5,6 +5,7 @@ call's name and refusal, and ``build_middleware_stack``, which runs at an applic
 message, for the answer to a :class:`~heatshield.rejection.BreakerOpen`.
 """
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -130,7 +131,8 @@ def _mounting(guard: RouteGuard) -> AsyncWrapper:
         async def handle(mount: object, scope: Scope, receive: Receive, send: Send) -> None:
             guard.pass_mount(scope, getattr(mount, "path", ""))
             if not getattr(mount, "routes", ()):  # no router of ours inside: this is the call
-                refusal = guard.admit(scope, "/{path}", final=False)
+                static = _sends_files(getattr(mount, "app", None))
+                refusal = guard.admit(scope, "/{path}", final=False, static=static)
                 if refusal is not None:
                     await send_refusal(refusal, scope, send)
                     return
@@ -139,3 +141,8 @@ def _mounting(guard: RouteGuard) -> AsyncWrapper:
         return handle
 
     return wrap
+
+
+def _sends_files(app: object) -> bool:
+    module = sys.modules.get("starlette.staticfiles")
+    return module is not None and isinstance(app, module.StaticFiles)
