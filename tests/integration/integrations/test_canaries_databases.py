@@ -47,6 +47,13 @@ def made(service):
     logging.getLogger("shop.canaries").removeHandler(handler)
 
 
+class Ours(sqlite3.Error):
+    """A service's own error, derived from a driver's; it quotes another one."""
+
+    def __init__(self, text, error):
+        super().__init__(f"{error} {text} '{VALUE}'")
+
+
 def told(error):
     """Log an error in every way."""
     import loguru
@@ -71,6 +78,16 @@ def told(error):
         )
         structlog.get_logger().exception("failed", why=str(error))
         structlog.reset_defaults()
+    log.error("later: %s", error)  # of a task's result, say: nothing is handled
+    log.error("later: %(why)r", {"why": error})
+    log.error(error)
+    log.error("later", extra={"why": error, "deep": {"errors": [error]}})
+    log.error("many", exc_info=ExceptionGroup("many", [error]))
+    structlog.get_logger().error("later", error=error)
+    with TRACER.start_as_current_span("later", attributes={"why": str(type(error))}) as span:
+        span.set_attribute("error", error)
+        span.record_exception(error)
+    log.error("long", exc_info=Ours("x" * 9_000, error))
     outer = RuntimeError("the shop is closed")
     outer.__cause__ = error
     log.error("failed", exc_info=outer)
