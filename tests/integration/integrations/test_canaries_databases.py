@@ -289,3 +289,21 @@ def test_a_command_that_the_server_does_not_have_loses_its_name(made, redis_port
     assert failed.attributes["db.query.text"] == "COMMAND"
     assert REDIS_KEY_PATTERN not in failed.attributes or "x" in failed.attributes[REDIS_KEY_PATTERN]
     assert [span.name for span in made.spans if span.name.startswith("CONFIG")] == ["CONFIG GET"]
+
+
+def test_pymongo(made):
+    import pymongo
+    from mongo_server import MongoServer
+
+    server = MongoServer()
+    client = pymongo.MongoClient(server.url)
+    people = client.shop.people
+    people.insert_one({"_id": VALUE, "email": VALUE})
+    refused(people.insert_one, {"_id": VALUE})
+    refused(people.insert_many, [{"_id": f"{VALUE}2"}, {"_id": VALUE, "email": VALUE}])
+    people.find_one({"email": VALUE, "name": {"$in": [VALUE], "$regex": VALUE}})
+    client.close()
+    server.close()
+    payload = sent(made)
+    assert canaries_in(payload) == []
+    assert b"people" in payload
