@@ -307,3 +307,32 @@ def test_pymongo(made):
     payload = sent(made)
     assert canaries_in(payload) == []
     assert b"people" in payload
+
+
+def test_spans_of_a_provider_of_the_services_own(made):
+    """An SDK renders errors by itself, so only their texts tell whose they are."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from heatshield.tracing.span import Span
+
+    tracer = TracerProvider().get_tracer("theirs")
+    database = sqlite3.connect(":memory:")
+    database.execute(CREATE)
+    for statement in (f"SELECT '{VALUE}' '{VALUE}'  x y", f"SELECT json('{VALUE}')"):
+        try:
+            with tracer.start_as_current_span(
+                f"token={VALUE}", attributes={"a": VALUE[:0]}
+            ) as span:
+                database.execute(statement)
+        except sqlite3.Error:
+            made.spans.append(Span.read(span))
+    try:
+        with tracer.start_as_current_span("outer") as span:
+            raise sqlite3.DataError(f"odd '{VALUE}\n{VALUE}'")  # of a driver
+    except sqlite3.Error:
+        made.spans.append(Span.read(span))
+    database.close()
+    payload = sent(made)
+    assert canaries_in(payload) == []
+    assert b"sqlite3.OperationalError" in payload
+    assert b"DataError: odd ?" in payload
