@@ -228,6 +228,7 @@ def exception_attributes(exc_info: object, rendered: str | None = None) -> dict[
     kind = type(error)
     if not rendered or _TRACEBACK not in rendered:
         rendered = "".join(traceback.format_exception(kind, error, exc_info[2]))
+    rendered = SANITIZER.quoting(rendered, error)  # before it is cut, maybe within a value
     return {
         "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
         "exception.message": _message_of(error),
@@ -253,6 +254,6 @@ def cut_stack(text: str) -> str:
 
 def _message_of(error: BaseException) -> str:
     try:
-        return str(plain(str(error)))
+        return str(plain(SANITIZER.error_text(error, str(error))))
     except Exception:  # noqa: BLE001  # its __str__ is the service's
         return f"<{type(error).__name__}>"

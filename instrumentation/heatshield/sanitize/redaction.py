@@ -74,9 +74,9 @@ MAX_NAME_LENGTH: Final = 64
 """Characters of a parameter's or field's name that are looked at."""
 
 MARKS: Final = (
-    "pass", "pw", "secret", "token", "key", "auth", "cookie", "session", "cred", "bearer ",
+    "pass", "pw", "secret", "token", "key", "auth", "cookie", "session", "cred", "bearer",
     "basic ", "digest ", "negotiate ", "sig", "srf", "hmac", "jwt", "cert", "sid", "pin", "otp",
-    "mfa", "cvv", "cvc", "card", "accessid", "--",
+    "mfa", "cvv", "cvc", "card", "access", "--",
 )  # fmt: skip
 """Without one of them in it, in lower case, no text assigns a secret."""
 
@@ -98,7 +98,8 @@ _USERINFO: Final = re.compile(r"://[^/?#\s\"'<>@]*(?:@[^/?#\s\"'<>@]*)*@")
 _WITHOUT_USERINFO: Final = f"://{REDACTED}:{REDACTED}@"
 _HEADER: Final = re.compile(
     r"""(?<![\w?&#;])((?:http_)?(?:set-cookie|cookie|(?:proxy-)?authorization))"""
-    r"""((?:["']\s*[:=,]|\s*[:=])\s*)(b?"[^"]*"|b?'[^']*'|[^\r\n"']+)""",
+    r"""((?:["']\s*[:=,]|\s*[:=])\s*)(b?"[^"]*"|b?'[^']*'"""
+    r"""|(?!\s*+[\[({])[^\r\n"'](?:[^\r\n"']|"[^"\r\n]*"(?=;))*+)""",
     re.IGNORECASE,
 )
 _CREDENTIALS: Final = re.compile(
@@ -116,7 +117,7 @@ class Redaction:
 
     def __init__(self, more: Iterable[str] = ()) -> None:
         added = frozenset(_folded(name) for name in more)
-        self._marks = MARKS + tuple(name.lower() for name in more)
+        self._marks = MARKS + tuple(_mark_of(name) for name in more)
         self._secrets = SECRETS | added
         self._parameters = SECRETS | PARAMETERS | added
         self.is_secret: Callable[[str], bool] = lru_cache(4_096)(self._names_secret)
@@ -220,6 +221,11 @@ def _last(name: str) -> str:
 
 def _folded(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "").strip()
+
+
+def _mark_of(name: str) -> str:
+    """What is in a name however it is written: its longest word."""
+    return max(re.split(r"[-_ .]", name.lower()), key=len)
 
 
 def _is_among(name: str, secrets: frozenset[str]) -> bool:

@@ -15,7 +15,7 @@ Three things leave by other ways, and the sanitizer is asked for each:
 * Baggage that goes on to the next service has user ids masked (:meth:`Sanitizer.masked`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol, TypeVar, cast, overload
 
 from heatshield.identity.acting_user import ActingUser
@@ -36,6 +36,7 @@ from heatshield.sanitize.redaction import URL_QUERY, Redaction
 from heatshield.sanitize.sql_errors import (
     MAX_MESSAGE,
     is_of_database,
+    masked_whole,
     quotes_values,
     without_values,
 )
@@ -70,7 +71,7 @@ _VERBATIM: Final = frozenset(
 )
 """The code's names and patterns, in which no values are: ``/v1/token:refresh`` assigns nothing."""
 
-MAX_CAUSES: Final = 8
+MAX_CAUSES: Final = 16
 """Errors of a chain that are asked what they say."""
 
 _TYPE: Final = "exception.type"
@@ -214,15 +215,11 @@ class Sanitizer:
         """
         if self._redaction is None:
             return text
-        cause: BaseException | None = error
-        for _ in range(MAX_CAUSES):
-            if cause is None:
-                break
+        for cause in _chain(error):
             if quotes_values(cause) and (said := _said(cause)):
-                shown = without_quoted_values(said)
+                shown = masked_whole(said)
                 for form in (said, repr(said)[1:-1]):
                     text = text.replace(form, shown)
-            cause = cause.__cause__ or cause.__context__
         return text
 
     def for_other_exporters(self, attributes: dict[str, V]) -> dict[str, V]:
@@ -332,6 +329,20 @@ class Sanitizer:
         else:
             return value
         return masked if is_pseudonym(masked) else value
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, those that a group holds, and what caused each: few, as a circle is possible."""
+    waiting: list[BaseException | None] = [error]
+    for _ in range(MAX_CAUSES):
+        if not waiting:
+            return
+        found = waiting.pop(0)
+        if found is not None:
+            yield found
+            waiting += [found.__cause__ or found.__context__]
+            if isinstance(found, BaseExceptionGroup):
+                waiting += found.exceptions[:MAX_CAUSES]
 
 
 def _said(error: BaseException) -> str:

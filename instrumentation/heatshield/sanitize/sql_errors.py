@@ -21,6 +21,7 @@ __all__ = [
     "MAX_MESSAGE",
     "is_of_database",
     "masked",
+    "masked_whole",
     "quotes_values",
     "status_of",
     "without_values",
@@ -101,7 +102,7 @@ _DJANGO: Final = "django.db"
 
 def quotes_values(error: BaseException) -> bool:
     """Whether an error is a database's or a store's, or derived from one."""
-    return any(is_of_database(kind.__module__) for kind in type(error).__mro__)
+    return any(is_of_database(str(kind.__module__)) for kind in type(error).__mro__)
 
 
 def is_of_database(path: str) -> bool:
@@ -145,6 +146,11 @@ _GOES_ON: Final = r"""
         | [ |]*+\n[ |]*+(?:The[ ]above|During) | [ |]*+\Z)
     | \Z"""
 """Where a message, or what follows one, goes on after a part that may have many lines."""
+
+_KEPT: Final = re.compile(r"\[SQL: .*\]|\[parameters: \?\]|\(Background on this error at: \S*\)")
+"""Lines after a message that have no values, or none any more."""
+
+_END_OF_MESSAGE: Final = re.compile(_GOES_ON, re.VERBOSE)
 
 _DETAIL: Final = re.compile(
     rf"""(?P<label>(?:^|\\n)[ |]{{0,40}}(?:DETAIL|CONTEXT|QUERY|LINE[ ]\d{{1,9}}):[ ])
@@ -207,6 +213,15 @@ def _may_quote(text: str) -> bool:
             if stem in text:
                 return True
     return False
+
+
+def masked_whole(message: str) -> str:
+    """An error's message with all its lines, as a stack or a log shows it, without values."""
+    text = without_values(message)
+    found = _END_OF_MESSAGE.search(text)
+    end = len(text) if found is None else found.start()
+    rest = [line if _KEPT.fullmatch(line) else _line(line) for line in text[end:].split("\n")]
+    return _line(text[:end]) + "\n".join(rest)
 
 
 def _error_masked(found: re.Match[str]) -> str:

@@ -36,7 +36,7 @@ _WITHOUT_EITHER: Final = ("eyJ", "AKIA", "ASIA", "AIza", "SG.", "ya29.", "servic
 
 _PEM: Final = "PRIVATE KEY"
 
-LEAST_SHORT_TOKEN: Final = 16
+LEAST_TOKEN: Final = 8
 """Characters of a text that can hold a token at all."""
 
 _PRIVATE_KEY: Final = re.compile(
@@ -47,12 +47,13 @@ _PRIVATE_KEY: Final = re.compile(
 _TOKEN: Final = re.compile(
     r"""(?<![A-Za-z0-9])(?:
       (?<![\w-])eyJ[\w-]{4,}+\.[\w-]{4,}+(?:\.[\w-]*+){0,3}
-    | gh[pousr]_\w{8,}+ | github_pat_\w{8,}+
-    | (?:[sr]k_(?:live|test)|whsec)_\w{8,}+
-    | npm_\w{16,}+ | hf_\w{16,}+ | dop_v1_\w{16,}+ | shp(?:at|ss)_\w{16,}+
-    | xox[a-z](?:\.[a-z]+)?-[\w.-]{8,}+ | xapp-[\w-]{8,}+
-    | sk-[\w-]{14,}+ | glpat-[\w-]{8,}+ | pypi-[\w-]{16,}+ | AGE-SECRET-KEY-\w{8,}+
-    | A[KS]IA[A-Z0-9]{10,}+ | AIza[\w-]{20,}+ | ya29\.[\w-]{10,}+
+    | gh[pousr]_\w{5,}+ | github_pat_\w{5,}+
+    | (?:[sr]k_(?:live|test)|whsec)_\w{5,}+
+    | (?:npm|hf)_(?=\w{0,40}[A-Z0-9])\w{16,}+ | dop_v1_\w{16,}+ | shp(?:at|ss)_\w{16,}+
+    | xox[a-z](?:\.[a-z]+)?-[\w.-]{5,}+ | xapp-[\w-]{5,}+
+    | sk-(?=[\w-]{0,60}[A-Z0-9])[\w-]{6,}+
+    | glpat-[\w-]{5,}+ | pypi-[\w-]{16,}+ | AGE-SECRET-KEY-\w{5,}+
+    | A[KS]IA[A-Z0-9]{6,}+ | AIza[\w-]{20,}+ | ya29\.[\w-]{10,}+
     | (?<![\w-])SG\.[\w-]{10,}+\.[\w-]{10,}+
     | (?<=/)services/T\w{4,}+/B\w{4,}+/\w{8,}+
     )""",
@@ -78,7 +79,7 @@ _ISSUERS: Final = re.compile(
 
 def without_known_tokens(text: str) -> str:
     """A text without tokens, private keys and card numbers that their form tells."""
-    if len(text) < LEAST_SHORT_TOKEN:
+    if len(text) < LEAST_TOKEN:
         return text if _CARD.search(text) is None else _CARD.sub(_without_card, text)
     if _may_hold_token(text):
         text = _TOKEN.sub(REDACTED, text)

@@ -258,7 +258,7 @@ class Span(SpanLike):
         noted: dict[str, AttributeValue] = {
             "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
             "exception.message": text_of(exception),
-            "exception.stacktrace": "".join(trace_text),
+            "exception.stacktrace": SANITIZER.quoting("".join(trace_text), exception),
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**noted, **(attributes or {})}, timestamp)

@@ -6,6 +6,8 @@ Values are copied and cut at once, because what is queued must neither change no
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Union
 
+from heatshield.sanitize.sanitizer import SANITIZER
+
 __all__ = ["MAX_ATTRIBUTES", "MAX_TEXT", "Attributes", "Plain", "plain"]
 
 Plain = Union[str, bool, int, float, bytes, None, tuple["Plain", ...], dict[str, "Plain"]]  # noqa: UP007  # quoted names take no |
@@ -99,4 +101,6 @@ def _items(values: Iterable[object], depth: int, room: list[int]) -> tuple[Plain
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, BaseException):
+        return SANITIZER.error_text(value, str(value))[:MAX_TEXT]
     return str(value)[:MAX_TEXT]

@@ -47,6 +47,13 @@ def made(service):
     logging.getLogger("shop.canaries").removeHandler(handler)
 
 
+class Ours(sqlite3.Error):
+    """A service's own error, derived from a driver's; it quotes another one."""
+
+    def __init__(self, text, error):
+        super().__init__(f"{error} {text} '{VALUE}'")
+
+
 def told(error):
     """Log an error in every way."""
     import loguru
@@ -71,6 +78,16 @@ def told(error):
         )
         structlog.get_logger().exception("failed", why=str(error))
         structlog.reset_defaults()
+    log.error("later: %s", error)  # of a task's result, say: nothing is handled
+    log.error("later: %(why)r", {"why": error})
+    log.error(error)
+    log.error("later", extra={"why": error, "deep": {"errors": [error]}})
+    log.error("many", exc_info=ExceptionGroup("many", [error]))
+    structlog.get_logger().error("later", error=error)
+    with TRACER.start_as_current_span("later", attributes={"why": str(type(error))}) as span:
+        span.set_attribute("error", error)
+        span.record_exception(error)
+    log.error("long", exc_info=Ours("x" * 9_000, error))
     outer = RuntimeError("the shop is closed")
     outer.__cause__ = error
     log.error("failed", exc_info=outer)
@@ -272,3 +289,50 @@ def test_a_command_that_the_server_does_not_have_loses_its_name(made, redis_port
     assert failed.attributes["db.query.text"] == "COMMAND"
     assert REDIS_KEY_PATTERN not in failed.attributes or "x" in failed.attributes[REDIS_KEY_PATTERN]
     assert [span.name for span in made.spans if span.name.startswith("CONFIG")] == ["CONFIG GET"]
+
+
+def test_pymongo(made):
+    import pymongo
+    from mongo_server import MongoServer
+
+    server = MongoServer()
+    client = pymongo.MongoClient(server.url)
+    people = client.shop.people
+    people.insert_one({"_id": VALUE, "email": VALUE})
+    refused(people.insert_one, {"_id": VALUE})
+    refused(people.insert_many, [{"_id": f"{VALUE}2"}, {"_id": VALUE, "email": VALUE}])
+    people.find_one({"email": VALUE, "name": {"$in": [VALUE], "$regex": VALUE}})
+    client.close()
+    server.close()
+    payload = sent(made)
+    assert canaries_in(payload) == []
+    assert b"people" in payload
+
+
+def test_spans_of_a_provider_of_the_services_own(made):
+    """An SDK renders errors by itself, so only their texts tell whose they are."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from heatshield.tracing.span import Span
+
+    tracer = TracerProvider().get_tracer("theirs")
+    database = sqlite3.connect(":memory:")
+    database.execute(CREATE)
+    for statement in (f"SELECT '{VALUE}' '{VALUE}'  x y", f"SELECT json('{VALUE}')"):
+        try:
+            with tracer.start_as_current_span(
+                f"token={VALUE}", attributes={"a": VALUE[:0]}
+            ) as span:
+                database.execute(statement)
+        except sqlite3.Error:
+            made.spans.append(Span.read(span))
+    try:
+        with tracer.start_as_current_span("outer") as span:
+            raise sqlite3.DataError(f"odd '{VALUE}\n{VALUE}'")  # of a driver
+    except sqlite3.Error:
+        made.spans.append(Span.read(span))
+    database.close()
+    payload = sent(made)
+    assert canaries_in(payload) == []
+    assert b"sqlite3.OperationalError" in payload
+    assert b"DataError: odd ?" in payload

@@ -112,3 +112,77 @@ def test_clients(made, serve_wsgi, library):
     payload = sent(made)
     assert canaries_in(payload) == []
     assert b"page=2" in payload
+
+
+def test_celery(made):
+    import celery
+
+    app = celery.Celery("shop", broker="memory://", backend="cache+memory://")
+    app.conf.task_always_eager = True
+
+    @app.task(name="fail")
+    def fail(at, *_args, **_kwargs):
+        raise ValueError(TEXTS[at])
+
+    log = logging.getLogger("celery.app.trace")
+    for at in range(len(TEXTS)):
+        result = fail.apply_async((at,), {"password": SECRET}, headers={"x-api-key": SECRET})
+        log.error("Task failed: %r", result.result, extra={"data": {"kwargs": {"token": SECRET}}})
+    payload = sent(made)
+    assert canaries_in(payload) == []
+    assert b"ValueError" in payload
+
+
+def test_aiohttp(made, ask, in_loop):
+    from aiohttp import web
+
+    async def fail(request):
+        logging.getLogger("shop").warning("asked with %s and %s", request.headers, request.url)
+        raise ValueError(TEXTS[int(request.match_info["at"])])
+
+    async def start():
+        app = web.Application()
+        app.router.add_get("/fail/{at}", fail)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return runner, site._server.sockets[0].getsockname()[1]
+
+    runner, port = in_loop(start())
+    payload = asked(made, ask, f"http://127.0.0.1:{port}")
+    in_loop(runner.cleanup())
+    assert canaries_in(payload) == []
+    assert b"/fail/{at}" in payload
+
+
+def test_grpc(made):
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    def fail(request, context):
+        text = TEXTS[request[0]]
+        if request[0] % 2:
+            context.abort(grpc.StatusCode.INTERNAL, text)
+        raise ValueError(text)
+
+    method = grpc.unary_unary_rpc_method_handler(fail)
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("Shop", {"Fail": method})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/Shop/Fail")
+        for at in range(len(TEXTS)):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(bytes([at]), metadata=[("x-api-key", SECRET), ("authorization", SECRET)])
+            error = caught.value
+            logging.getLogger("shop").error("away: %s", error, exc_info=error)
+            logging.getLogger("shop").error("away: %r", error.details())
+    server.stop(None).wait()
+    payload = sent(made)
+    assert canaries_in(payload) == []
+    assert b"Shop/Fail" in payload

@@ -140,6 +140,9 @@ HARMLESS = [
     "the key to success: patience", "passed 3 of 4", "primary key (id)", "sort=price&page=2",
     "4111111111111112", "trace 4111111111111111aa", "risk-free and task-based", "max_tokens=5",
     "a token of our thanks", 'ValueError: no sticker "cat" for 17', "step: pack, box: 3",
+    "sk-learn-pipeline-step", "npm_config_registry_url", "KeyError: 'password'", "tokens: 512",
+    "unexpected token: <EOF>", "author: ann", "cache key: user:17", "password reset for u-17",
+    'INFO: 127.0.0.1:5000 - "POST /auth/token HTTP/1.1" 200', "total_tokens=5 state=ok",
 ]  # fmt: skip
 
 

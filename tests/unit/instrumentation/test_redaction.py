@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from heatshield.export.attributes import forget
 from heatshield.export.logs import LogEvent
 from heatshield.export.payloads import encode
-from heatshield.sanitize.redaction import Redaction
+from heatshield.sanitize.redaction import ENDINGS, MARKS, SECRETS, Redaction
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER, Provider
@@ -57,6 +57,12 @@ def outgoing():
 )
 def test_secrets_in_what_people_wrote(text, shown):
     assert Redaction().text(text) == shown
+
+
+def test_every_secret_name_has_a_mark_by_which_a_text_is_looked_through():
+    assert [
+        name for name in SECRETS | set(ENDINGS) if not any(mark in name for mark in MARKS)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -161,6 +167,7 @@ def test_names_of_ones_own(outgoing):
     assert "DE00" not in str(shown)
     assert "x=1" in shown["url.query"]
     _, fields = logged("", {"x_shoe_size": 47, "iban": "DE00"})
+    assert logged("X_Shoe-Size: 47", {})[0] == "X_Shoe-Size: REDACTED"
     assert set(fields.values()) == {"REDACTED"}
 
 

@@ -32,6 +32,7 @@ from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import TAKING, LogTee, current_ids, ids_text
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.values import plain
 
 __all__ = ["NAME", "install", "remove"]
@@ -221,10 +222,21 @@ def _event(
     if ids is not _NO_IDS:
         body = body.removesuffix(ids.suffix)
         fields = [pair for pair in fields if pair[0] not in ids.fields]
+    if every["args"] or type(record.msg) is not str:
+        body = _without_values(body, record)
     details = error = None
     if every["exc_info"] or every["stack_info"]:
         details, error = _details(record)
     return event_of(site, every["created"], body, fields, every["threadName"], details, error)
+
+
+def _without_values(body: str, record: logging.LogRecord) -> str:
+    """The text of a record that may have been given errors: without what databases' ones quote."""
+    arguments = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
+    for argument in (record.msg, *arguments):
+        if isinstance(argument, BaseException):
+            body = SANITIZER.quoting(body, argument)
+    return body
 
 
 def _details(record: logging.LogRecord) -> tuple[dict[str, str], BaseException | None]:

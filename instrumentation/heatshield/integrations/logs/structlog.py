@@ -28,6 +28,7 @@ from heatshield.integrations.logs.frame_disguise import Place, Tap
 from heatshield.integrations.logs.log_tee import TAKING, LogTee, current_ids
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
+from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.values import plain
 
 if TYPE_CHECKING:
@@ -233,6 +234,8 @@ def _failure(event: Event, exc_info: object) -> dict[str, str]:
         return {}
     if not isinstance(rendered, str):  # a structure, made for JSON
         return exception_attributes(exc_info) or {"exception.message": str(plain(rendered))}
+    if (error := error_in(exc_info)) is not None:
+        rendered = SANITIZER.quoting(rendered, error)  # before it is cut, maybe within a value
     found = {"exception.stacktrace": cut_stack(rendered)}
     kind, _, message = _last_error(rendered).partition(": ")
     if all(part.isidentifier() for part in kind.split(".")):
