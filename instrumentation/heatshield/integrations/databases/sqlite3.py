@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
+from time import perf_counter_ns
 from typing import Final, Self, TypeGuard, TypeVar, cast
 
 from heatshield.integrations.databases.sql_statements import Statement, Statements
@@ -127,21 +128,36 @@ class _Cursor(sqlite3.Cursor):
         """Read a row; the first ends the statement: many services neither read on nor close."""
         statement = self._statement
         if statement is None:
-            return super().fetchone()
-        row = self._reading(super().fetchone, statement)
-        statement.end(row is not None)
+            return _FETCH_ONE(self)
+        if statement.span is not None:
+            row = self._reading(_FETCH_ONE, statement, self)
+            statement.end(row is not None)
+            return row
+        row = _FETCH_ONE(self)
+        if row is None:
+            self._let_go()
+        else:
+            statement.read(1)
         return row
 
     def fetchmany(self, *args: int | None, **kwargs: int | None) -> list[object]:
         statement = self._statement
         if statement is None:
-            return super().fetchmany(*args, **kwargs)
-        rows = self._reading(super().fetchmany, statement, *args, **kwargs)
+            return _FETCH_MANY(self, *args, **kwargs)
+        if statement.span is None:
+            rows = _FETCH_MANY(self, *args, **kwargs)
+            statement.read(len(rows))
+            return rows
+        began_ns = perf_counter_ns()
+        try:
+            rows = _FETCH_MANY(self, *args, **kwargs)
+        except BaseException as error:
+            statement.fail(error)
+            raise
+        statement.took(perf_counter_ns() - began_ns, len(rows))
         wanted = args[0] if args else kwargs.get("size", self.arraysize)
         if wanted is not None and len(rows) < wanted:
-            statement.end(len(rows))
-        else:
-            statement.pause(len(rows))
+            statement.end()
         return rows
 
     def fetchall(self) -> list[object]:
@@ -169,7 +185,7 @@ class _Cursor(sqlite3.Cursor):
         try:
             row = _NEXT(self)
         except StopIteration:
-            statement.end()
+            self._let_go()
             raise
         except BaseException as error:
             statement.fail(error)
@@ -181,7 +197,10 @@ class _Cursor(sqlite3.Cursor):
         return row
 
 
+# Called as they are, for super() takes as long as the reading of a row.
 _NEXT: Final = sqlite3.Cursor.__next__
+_FETCH_ONE: Final = sqlite3.Cursor.fetchone
+_FETCH_MANY: Final = sqlite3.Cursor.fetchmany
 
 
 class _Connection(sqlite3.Connection):
