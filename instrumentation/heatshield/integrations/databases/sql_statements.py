@@ -271,11 +271,18 @@ class Statements:
     def begun(
         self, begin: Begin, /, instance: object, *args: object, **kwargs: object
     ) -> Statement | None:
-        """What ``begin`` opens for a call of a library; ``None`` if it can't."""
+        """What ``begin`` opens for a call of a library; ``None`` if it can't.
+
+        Arguments that don't fit, and what the library says of its own objects (a cursor is closed,
+        say), are the service's mistakes, which the library will tell it of.
+        """
         try:
             return begin(instance, *args, **kwargs)
-        except Exception:  # noqa: BLE001  # called in a way that the library itself will refuse
-            COUNTERS.error(self._name)
+        except TypeError:
+            return None
+        except Exception as error:  # noqa: BLE001  # nothing of heatshield may fail a service
+            if type(error).__module__.partition(".")[0] != self._name:
+                COUNTERS.error(self._name)
             return None
 
     @contextmanager
@@ -296,19 +303,15 @@ class Statements:
             rows: how many it read or wrote, or ``None`` if more may come; takes the statement,
                 the result and the method's arguments.
         """
-        return around(self._beginning(begin), self._ending(rows), self._fail)
+        return around(self._beginning(begin), self._ending(rows), self._fail, name=self._name)
 
     def around_async(self, begin: Begin, rows: Rows) -> AsyncWrapper:
         """:meth:`around` for a coroutine method."""
-        return around_async(self._beginning(begin), self._ending(rows), self._fail)
+        return around_async(self._beginning(begin), self._ending(rows), self._fail, name=self._name)
 
     def _beginning(self, begin: Begin) -> Callable[[object, Args, Kwargs], _Execution | None]:
         def beginning(instance: object, args: Args, kwargs: Kwargs) -> _Execution | None:
-            try:
-                statement = begin(instance, *args, **kwargs)
-            except Exception:  # noqa: BLE001  # as in begun
-                COUNTERS.error(self._name)
-                return None
+            statement = begin(instance, *args, **kwargs)
             return None if statement is None else (statement, instance, args)
 
         return beginning

@@ -31,6 +31,11 @@ _DATABASE: Final[Mapping[str, str]] = {"db.system.name": _SYSTEM}
 _FACTORY_AT: Final = 5
 """Where ``connect`` takes its factory if it is no keyword."""
 
+_QUOTING: Final = "SELECT QUOTE(?)"
+_QUOTER: Final = "django.db.backends.sqlite3.operations"
+"""With ``DEBUG``, Django has SQLite quote the parameters of each statement for its own log of them.
+That is no statement of the service's."""
+
 _ASIDE: Final = "aiosqlite"
 """It runs statements in a thread that knows of no request, so its spans would have no user."""
 
@@ -69,6 +74,15 @@ def _called_by(package: str) -> bool:
     return caller.partition(".")[0] == package
 
 
+def _is_quoting(sql: object) -> bool:
+    """Whether Django asks for this statement on behalf of its log; three frames up."""
+    return (
+        isinstance(sql, str)
+        and sql.startswith(_QUOTING)
+        and sys._getframe(3).f_globals.get("__name__") == _QUOTER  # noqa: SLF001  # as above
+    )
+
+
 class _Cursor(sqlite3.Cursor):
     """A cursor that knows the statement whose rows it reads."""
 
@@ -95,9 +109,9 @@ class _Cursor(sqlite3.Cursor):
 
     def _run(self, execute: Callable[..., R], args: tuple[object, ...], batch: int = 0) -> R:
         self._let_go()
-        statement = (
-            _STATEMENTS.open(args[0], _DATABASE, system=_SYSTEM, batch=batch) if args else None
-        )
+        if not args or _is_quoting(args[0]):
+            return execute(*args)
+        statement = _STATEMENTS.open(args[0], _DATABASE, system=_SYSTEM, batch=batch)
         if statement is None:
             return execute(*args)
         try:
