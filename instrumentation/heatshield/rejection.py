@@ -12,7 +12,10 @@ from typing import Any, Final, Protocol
 
 from heatshield.names import BREAKER_HEADER
 
-__all__ = ["BreakerOpen", "is_rejection", "raise_for_rejection", "refusal_in", "rejection_of"]
+__all__ = [
+    "BreakerOpen", "Headers", "is_rejection", "marked_by", "raise_for_rejection", "refusal_in",
+    "rejection_of",
+]  # fmt: skip
 
 UNAVAILABLE: Final = 503
 DEFAULT_RETRY_AFTER_S: Final = 10.0
@@ -53,6 +56,14 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
             "retry-after": str(max(1, math.ceil(self.retry_after_s))),
             BREAKER_HEADER: _UNSENDABLE.sub("?", self.entry_id[:MAX_ID_LENGTH]),
         }
+
+
+class Headers(Protocol):
+    """Headers of an answer, whatever the library's class; it ignores case."""
+
+    def get(self, name: str, /) -> str | None:
+        """The value of a header; ``None`` if the answer has none of that name."""
+        ...
 
 
 class Response(Protocol):
@@ -103,6 +114,11 @@ def rejection_of(answer: object) -> BreakerOpen | None:
         headers = _marked_headers(answer)
     except Exception:  # noqa: BLE001  # asked about whatever a handler raises
         return None
+    return marked_by(headers)
+
+
+def marked_by(headers: "Headers") -> BreakerOpen | None:
+    """The rejection that the headers of an answer with its status mark; ``None`` for none."""
     entry_id = headers.get(BREAKER_HEADER)
     if not entry_id:
         return None

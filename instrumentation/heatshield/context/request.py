@@ -14,10 +14,11 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from heatshield.identity.acting_user import ActingUser
 from heatshield.identity.pseudonym import Alias
+from heatshield.rejection import BreakerOpen
 
 __all__ = [
-    "GUARD_KEY", "REQUEST_KEY", "Request", "call_in", "forget", "latest", "request_in",
-    "with_guard", "with_request",
+    "GUARD_KEY", "REQUEST_KEY", "Request", "call_in", "forget", "latest", "note_refusal",
+    "request_in", "with_guard", "with_request",
 ]  # fmt: skip
 
 REQUEST_KEY: Final = create_key("heatshield-request")
@@ -34,12 +35,15 @@ class Request(ActingUser):
         span: the server span of this process.
         entered: whether the handler runs; from then on naming a tripped user raises.
         caller: at an edge, the span that an untrusted caller claims.
+        refused_below: how the last call to another service that failed was refused there; ``None``
+            if it just failed. An answer that only passes it on is no failure of this service.
     """
 
     call: str = ""
     span: Span = INVALID_SPAN
     entered: bool = False
     caller: SpanContext | None = None
+    refused_below: BreakerOpen | None = None
 
     def enter(self, call: str, span: Span) -> None:
         """Set the call and the server span with which the request enters this process."""
@@ -80,6 +84,13 @@ def request_in(context: Context | None = None) -> Request | None:
     """The request of a context, by default the current one."""
     found = (get_current() if context is None else context).get(REQUEST_KEY)
     return cast("Request | None", found)
+
+
+def note_refusal(refusal: BreakerOpen | None) -> None:
+    """Note how a call that the current request has made was refused; ``None``: it just failed."""
+    request = request_in()
+    if request is not None:
+        request.refused_below = refusal
 
 
 def call_in(context: Context | None = None) -> str:

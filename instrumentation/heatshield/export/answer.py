@@ -18,7 +18,17 @@ _SETTINGS: Final = "\0\0"
 
 
 class Unreachable(Exception):  # noqa: N818  # says what happened
-    """The collector can't be reached, is too slow, or does not speak HTTP; says which."""
+    """The collector can't be reached, is too slow, or does not speak HTTP; says which.
+
+    Attributes:
+        is_there: it took the connection, and then gave no whole answer.
+        is_late: it was waited for in vain.
+    """
+
+    def __init__(self, why: str, *, is_there: bool = False, is_late: bool = False) -> None:
+        super().__init__(why)
+        self.is_there = is_there
+        self.is_late = is_late
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,14 +169,16 @@ class Connection:
         try:
             return self._once(asked, Deadline(self._clock, timeout_s, meanwhile))
         except _FAILURES as error:
+            failure = self._unreachable(error, self._peer)
             self.close()
             if not _was_closed_meanwhile(kept, error):
-                raise self._unreachable(error) from error
+                raise failure from error
         try:
             return self._once(asked, Deadline(self._clock, timeout_s, meanwhile))
         except _FAILURES as error:
+            failure = self._unreachable(error, self._peer)
             self.close()
-            raise self._unreachable(error) from error
+            raise failure from error
 
     def _once(self, asked: _Request, deadline: Deadline) -> Answer:
         if self._peer is None:
@@ -211,13 +213,17 @@ class Connection:
             return Stream(response, peer.connected, self._clock)
         except _FAILURES as error:
             peer.close()
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, peer) from error
 
-    def _unreachable(self, error: Exception) -> Unreachable:
+    def _unreachable(self, error: Exception, peer: _Peer | None) -> Unreachable:
         if isinstance(error, Unreachable):
             return error
         why = GRPC_PORT if speaks_http2(error) else repr(error)
-        return Unreachable(f"{self._endpoint}: {why}")
+        return Unreachable(
+            f"{self._endpoint}: {why}",
+            is_there=peer is not None and peer.connected is not None,
+            is_late=isinstance(error, TimeoutError),
+        )
 
     def leave_to_parent(self) -> None:
         """In a child process: let go of the connection, which goes on being the parent's."""

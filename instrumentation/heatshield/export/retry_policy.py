@@ -64,11 +64,18 @@ def after_answer(
 
 
 def after_silence(
-    attempt: int, waited_s: float, chance: Callable[[], float] = random.random
+    attempt: int,
+    waited_s: float,
+    chance: Callable[[], float] = random.random,
+    *,
+    is_there: bool = False,
 ) -> Retry | Drop:
-    """What no answer to try number ``attempt`` means, ``waited_s`` after the first try."""
+    """What no answer to try number ``attempt`` means, ``waited_s`` after the first try.
+
+    A collector that ``is_there`` takes connections, but did not answer in time.
+    """
     if waited_s >= HOLD_S:
-        return Drop("unreachable")
+        return Drop("unanswered" if is_there else "unreachable")
     return Retry(backoff_s(attempt, chance))
 
 

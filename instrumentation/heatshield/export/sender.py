@@ -145,8 +145,9 @@ class Sender:
                 if attempt > 1 or is_end:  # one failure may be a restart
                     self._reachability.lost(str(error), is_end=is_end)
                 silent_s = self._clock.monotonic() - first_at
-                silent_s = HOLD_S if self._draining.is_set() else silent_s
-                outcome = after_silence(attempt, silent_s, self._chance)
+                if self._draining.is_set() and not _just_broke(error, attempt):
+                    silent_s = HOLD_S
+                outcome = after_silence(attempt, silent_s, self._chance, is_there=error.is_there)
             if isinstance(outcome, Delivered):
                 return
             if isinstance(outcome, Retry):
@@ -172,3 +173,10 @@ class Sender:
         if self.ends_at is None:
             return None
         return max(0.05, self.ends_at - self._clock.monotonic())
+
+
+def _just_broke(error: Unreachable, attempt: int) -> bool:
+    """Whether a collector that is there may be tried once more, though the process ends: it broke
+    off in its first answer, as one does that closes a connection it finds idle.
+    """
+    return attempt == 1 and error.is_there and not error.is_late

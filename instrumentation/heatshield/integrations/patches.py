@@ -6,6 +6,8 @@ from typing import NamedTuple, TypeVar, cast
 
 from wrapt import FunctionWrapper
 
+from heatshield.counters import COUNTERS
+
 __all__ = [
     "Args", "AsyncOriginal", "AsyncWrapper", "Kwargs", "Original", "Patches", "Wrapper", "after",
     "after_async", "around", "around_async", "before",
@@ -82,29 +84,48 @@ def _as_function(owner: object, original: F) -> F:
     return cast("F", function)
 
 
+def _begun(
+    begin: Callable[..., T | None], name: str, instance: object, args: Args, kwargs: Kwargs
+) -> tuple[T | None, bool]:
+    """What ``begin`` returns, and whether it made a mistake."""
+    try:
+        return begin(instance, args, kwargs), False
+    except Exception:
+        if not name:
+            raise
+        return None, True
+
+
 def around(
     begin: Callable[..., T | None],
     end: Callable[..., object],
     failed: Callable[[T, BaseException], object],
     instead: Callable[[T, Args, Kwargs], tuple[Args, Kwargs]] | None = None,
+    name: str = "",
 ) -> Wrapper:
     """A patch that follows each call of a method from its begin to its end.
 
     Args:
         begin: takes the object, its arguments as a tuple and as a dictionary; ``None`` lets the
-            call run unseen.
+            call run unseen. What it raises refuses the call, unless there is a ``name``.
         end: takes what ``begin`` returned, and the result.
         failed: takes what ``begin`` returned, and the error, which is raised afterwards.
         instead: takes what ``begin`` returned, and the arguments; returns those that the method
             gets instead. It must not raise.
+        name: of an integration that refuses nothing: an error of ``begin`` lets the call run
+            unseen, and is counted for it only where the library takes the call. What the library
+            refuses, too, was the service's own mistake.
     """
 
     def wrap(original: Original) -> Original:
         @wraps(original)
         def followed(instance: object, *args: object, **kwargs: object) -> object:
-            call = begin(instance, args, kwargs)
+            call, is_odd = _begun(begin, name, instance, args, kwargs)
             if call is None:
-                return original(instance, *args, **kwargs)
+                result = original(instance, *args, **kwargs)
+                if is_odd:
+                    COUNTERS.error(name)
+                return result
             if instead is not None:
                 args, kwargs = instead(call, args, kwargs)
             try:
@@ -125,15 +146,19 @@ def around_async(
     end: Callable[..., object],
     failed: Callable[[T, BaseException], object],
     instead: Callable[[T, Args, Kwargs], tuple[Args, Kwargs]] | None = None,
+    name: str = "",
 ) -> AsyncWrapper:
     """:func:`around` for a method that returns an awaitable."""
 
     def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def followed(instance: object, *args: object, **kwargs: object) -> object:
-            call = begin(instance, args, kwargs)
+            call, is_odd = _begun(begin, name, instance, args, kwargs)
             if call is None:
-                return await original(instance, *args, **kwargs)
+                result = await original(instance, *args, **kwargs)
+                if is_odd:
+                    COUNTERS.error(name)
+                return result
             if instead is not None:
                 args, kwargs = instead(call, args, kwargs)
             try:

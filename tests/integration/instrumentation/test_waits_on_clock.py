@@ -85,10 +85,10 @@ def test_an_answer_is_waited_for_as_long_as_the_clock_allows(begin, clock, until
         with peer:
             until(lambda: peer.recv(65_536))
             clock.advance(59.0)
-            before = COUNTERS.dropped.get("unreachable", 0)
-            assert settled(lambda: COUNTERS.dropped.get("unreachable", 0) == before)
+            before = COUNTERS.dropped.get("unanswered", 0)
+            assert settled(lambda: COUNTERS.dropped.get("unanswered", 0) == before)
             clock.advance(1.0)
-            until(lambda: COUNTERS.dropped.get("unreachable", 0) == before + 1)
+            until(lambda: COUNTERS.dropped.get("unanswered", 0) == before + 1)
 
 
 def test_snapshots_of_metrics_leave_by_the_clock(begin, collector, clock, until):

@@ -298,3 +298,19 @@ def test_removed_it_leaves_django_as_it_was(service):
     assert [dict(vars(owner)) for owner in owners] != before
     heatshield.shutdown()
     assert [dict(vars(owner)) for owner in owners] == before
+
+
+def test_statements_that_django_makes_for_its_log_are_no_spans(service):
+    """With ``DEBUG`` on SQLite it has each statement's parameters quoted by a further one."""
+    made = service()
+    connection.close()  # it may have been opened before
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    made.spans.clear()
+    with override_settings(DEBUG=True), connection.cursor() as cursor:
+        cursor.execute("SELECT %s + 1", [41])
+        assert cursor.fetchall() == [(42,)]
+        cursor.execute("SELECT QUOTE(%s)", ["own"])
+        assert cursor.fetchall() == [("'own'",)]
+    assert connection.queries[-1]["sql"] == "SELECT QUOTE('own')"
+    assert len(made.spans) == 2

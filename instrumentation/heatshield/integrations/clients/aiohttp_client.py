@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Final, cast
 
-from heatshield.counters import fail_open
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
 from heatshield.integrations.content_length import content_length
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
@@ -58,9 +58,16 @@ def _requesting(calls: Calls) -> AsyncWrapper:
         async def request(
             session: ClientSession, method: str, str_or_url: str | URL, **more: object
         ) -> object:
-            call = _begin(calls, session, method, str_or_url)
+            call, is_odd = None, False
+            try:
+                call = _begin(calls, session, method, str_or_url)
+            except Exception:  # noqa: BLE001  # if aiohttp takes this address, the mistake is ours
+                is_odd = True
             if call is None:
-                return await original(session, method, str_or_url, **more)
+                response = await original(session, method, str_or_url, **more)
+                if is_odd:
+                    COUNTERS.error(NAME)
+                return response
             try:
                 response = await original(session, method, str_or_url, **more)
             except BaseException as error:
@@ -90,7 +97,6 @@ def _sending(calls: Calls) -> AsyncWrapper:
     return wrap
 
 
-@fail_open(NAME, None)
 def _begin(calls: Calls, session: ClientSession, method: str, url: str | URL) -> Call | None:
     if any(
         hasattr(config, "_is_instrumented_by_opentelemetry") for config in session.trace_configs

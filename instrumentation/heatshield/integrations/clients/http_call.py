@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, MutableMapping
 from contextvars import Token
 from functools import wraps
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
@@ -23,14 +23,14 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, se
 
 from heatshield.context.attachment import attach, detach
 from heatshield.context.propagator import is_propagation_field
+from heatshield.context.request import note_refusal
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Original, Wrapper
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Services
-from heatshield.names import BREAKER_HEADER
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
+from heatshield.rejection import UNAVAILABLE, Headers, marked_by, refusal_in
 from heatshield.tracing.failure import fail, mark_refusal, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
@@ -40,6 +40,9 @@ __all__ = ["Call", "Calls", "abandoning", "end_of", "letting_go", "reading"]
 
 CLIENT_ERROR: Final = 400
 """From here on an answer is an error of the client's span, by OpenTelemetry's conventions."""
+
+SERVER_ERROR: Final = 500
+"""From here on an answer says that the service which gave it failed, or refused."""
 
 _LIBRARIES: Final = ("httpx", "requests", "urllib3", "aiohttp_client")
 _OURS: Final = "heatshield."
@@ -54,14 +57,6 @@ _CALL: Final = "_heatshield_call"
 _ABANDONED: Final[deque[Span]] = deque()
 """Spans of responses that were neither read nor closed. The garbage collector finds them while any
 lock may be held, so the next call ends them."""
-
-
-class Headers(Protocol):
-    """Headers of an answer, whatever the library's class."""
-
-    def get(self, name: str, /) -> str | None:
-        """The value of a header; ``None`` if the answer has none of that name."""
-        ...
 
 
 R = TypeVar("R")
@@ -104,9 +99,10 @@ class Call:
         else:
             mark_refusal(self.span, error)
         self.end()
+        note_refusal(refusal_in(error))
 
     @fail_open("calling", None)
-    def answered(self, status: int, headers: "Headers") -> None:
+    def answered(self, status: int, headers: Headers) -> None:
         """Say what the answer is.
 
         Args:
@@ -119,8 +115,11 @@ class Call:
             if status >= CLIENT_ERROR:
                 self.span.set_attribute("error.type", str(status))
                 self.span.set_status(StatusCode.ERROR)
-        if status == UNAVAILABLE and (entry_id := headers.get(BREAKER_HEADER)):
-            mark_rejected(self.span, str(entry_id)[:MAX_ID_LENGTH])
+        if status >= SERVER_ERROR:
+            refusal = marked_by(headers) if status == UNAVAILABLE else None
+            note_refusal(refusal)
+            if refusal is not None:
+                mark_rejected(self.span, refusal.entry_id)
 
     def follow(self, response: object) -> None:
         """End the call when ``response`` is let go, as :func:`letting_go` sees it."""

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from heatshield.context.propagator import is_propagation_field
-from heatshield.counters import COUNTERS, fail_open
+from heatshield.counters import COUNTERS
 from heatshield.integrations.clients.http_call import Call, Calls, end_of, letting_go
 from heatshield.integrations.content_length import content_length
 from heatshield.integrations.otel_contrib import OtelContrib
@@ -46,14 +46,13 @@ def install(services: Services) -> None:
     _PATCHES.undo()
     calls = Calls(NAME, services, OtelContrib("httpx", "HTTPXClientInstrumentor"))
 
-    @fail_open(NAME, None)
     def begin(
         _transport: object, args: tuple[httpx.Request, ...], kwargs: dict[str, httpx.Request]
     ) -> _Exchange | None:
         return _begin(calls, args[0] if args else kwargs["request"])
 
-    _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(begin, _end, _fail, _instead))
-    asynchronous = around_async(begin, _end, _fail, _instead)
+    _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(begin, _end, _fail, _instead, NAME))
+    asynchronous = around_async(begin, _end, _fail, _instead, NAME)
     _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", asynchronous)
     _PATCHES.wrap(httpx.Response, "close", letting_go(_received))
     _PATCHES.wrap(httpx.Response, "aclose", _letting_go_async)

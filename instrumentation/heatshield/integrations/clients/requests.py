@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from heatshield.counters import fail_open
 from heatshield.integrations.clients.http_call import Call, Calls
 from heatshield.integrations.clients.urllib3 import answered, patch_for, unpatch_for
 from heatshield.integrations.clients.urllib3_headers import Carrying, carry, let_go
@@ -42,13 +41,12 @@ def install(services: Services) -> None:
     _PATCHES.undo()
     calls = Calls(NAME, services, OtelContrib("requests", "RequestsInstrumentor"))
 
-    @fail_open(NAME, None)
     def begin(
         _adapter: object, args: tuple[PreparedRequest, ...], kwargs: dict[str, PreparedRequest]
     ) -> _Exchange | None:
         return _begin(calls, args[0] if args else kwargs["request"])
 
-    _PATCHES.wrap(HTTPAdapter, "send", around(begin, _end, _fail))
+    _PATCHES.wrap(HTTPAdapter, "send", around(begin, _end, _fail, name=NAME))
     patch_for(NAME)
 
 

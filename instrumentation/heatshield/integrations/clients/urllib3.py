@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from heatshield.counters import fail_open
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
 from heatshield.integrations.clients.urllib3_headers import carried_to, with_headers
 from heatshield.integrations.otel_contrib import OtelContrib
@@ -139,9 +139,16 @@ def _sending(original: Original) -> Original:
         if carried is not None:
             _, headers, propagates = carried
             args, kwargs = with_headers(pool, args, kwargs, headers, propagates=propagates)
-        call = _begin(pool, args, kwargs)
+        call, is_odd = None, False
+        try:
+            call = _begin(pool, args, kwargs)
+        except Exception:  # noqa: BLE001  # if urllib3 takes these arguments, the mistake is ours
+            is_odd = True
         if call is None:
-            return original(pool, *args, **kwargs)
+            response = original(pool, *args, **kwargs)
+            if is_odd:
+                COUNTERS.error(NAME)
+            return response
         if call.headers is not None:
             args, kwargs = with_headers(pool, args, kwargs, call.headers, propagates=True)
         try:
@@ -155,7 +162,6 @@ def _sending(original: Original) -> Original:
     return urlopen
 
 
-@fail_open(NAME, None)
 def _begin(pool: "HTTPConnectionPool", args: Args, kwargs: Kwargs) -> Call | None:
     if not _CALLS:
         return None

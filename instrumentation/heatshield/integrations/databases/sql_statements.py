@@ -51,6 +51,10 @@ moment, also while a lock is held that ending a span would wait for; so they are
 in_child(_ABANDONED.clear)  # the parent ends them
 
 
+LATE_ROWS: Final = 64
+"""Rows that are added to a cost at once: for each row by itself it takes longer than reading it."""
+
+
 class Statement:
     """One statement; it runs as soon as it is made.
 
@@ -60,14 +64,15 @@ class Statement:
     Attributes:
         span: ``None`` once it has ended.
         rows: read or written so far.
+        late: rows that were read since it ended, and are not added to the caller's cost yet.
         running: whether the library works on it now.
     """
 
-    __slots__ = ("__weakref__", "_began_ns", "_busy_ns", "rows", "running", "span")
+    __slots__ = ("__weakref__", "_began_ns", "_busy_ns", "late", "rows", "running", "span")
 
     def __init__(self, span: Span | None) -> None:
         self.span = span
-        self.rows = self._busy_ns = 0
+        self.rows = self.late = self._busy_ns = 0
         self.running = True
         self._began_ns = perf_counter_ns()
 
@@ -84,12 +89,24 @@ class Statement:
         self._began_ns = perf_counter_ns()
         self.running = True
 
+    def took(self, busy_ns: int, rows: int) -> None:
+        """Rows were read, in so much time; :meth:`resume` and :meth:`pause` at once."""
+        self._busy_ns += busy_ns
+        self.rows += rows
+
     def read(self, rows: int) -> None:
         """Rows were read, or written."""
-        if self.span is None:
-            add_cost(rows=rows)
-        else:
+        if self.span is not None:
             self.rows += rows
+        else:
+            self.late += rows
+            if self.late >= LATE_ROWS:
+                self._add_late()
+
+    def _add_late(self) -> None:
+        late, self.late = self.late, 0
+        if late:
+            add_cost(rows=late)
 
     @fail_open("statement", None)
     def end(self, rows: int = 0) -> None:
@@ -97,8 +114,8 @@ class Statement:
         span, self.span = self.span, None
         was_running, self.running = self.running, False
         if span is None:
-            if rows:
-                add_cost(rows=rows)
+            self.late += rows
+            self._add_late()
         elif was_running and not self._busy_ns:
             _end(span, self.rows + rows, None)
         else:
@@ -254,11 +271,18 @@ class Statements:
     def begun(
         self, begin: Begin, /, instance: object, *args: object, **kwargs: object
     ) -> Statement | None:
-        """What ``begin`` opens for a call of a library; ``None`` if it can't."""
+        """What ``begin`` opens for a call of a library; ``None`` if it can't.
+
+        Arguments that don't fit, and what the library says of its own objects (a cursor is closed,
+        say), are the service's mistakes, which the library will tell it of.
+        """
         try:
             return begin(instance, *args, **kwargs)
-        except Exception:  # noqa: BLE001  # called in a way that the library itself will refuse
-            COUNTERS.error(self._name)
+        except TypeError:
+            return None
+        except Exception as error:  # noqa: BLE001  # nothing of heatshield may fail a service
+            if type(error).__module__.partition(".")[0] != self._name:
+                COUNTERS.error(self._name)
             return None
 
     @contextmanager
@@ -279,19 +303,15 @@ class Statements:
             rows: how many it read or wrote, or ``None`` if more may come; takes the statement,
                 the result and the method's arguments.
         """
-        return around(self._beginning(begin), self._ending(rows), self._fail)
+        return around(self._beginning(begin), self._ending(rows), self._fail, name=self._name)
 
     def around_async(self, begin: Begin, rows: Rows) -> AsyncWrapper:
         """:meth:`around` for a coroutine method."""
-        return around_async(self._beginning(begin), self._ending(rows), self._fail)
+        return around_async(self._beginning(begin), self._ending(rows), self._fail, name=self._name)
 
     def _beginning(self, begin: Begin) -> Callable[[object, Args, Kwargs], _Execution | None]:
         def beginning(instance: object, args: Args, kwargs: Kwargs) -> _Execution | None:
-            try:
-                statement = begin(instance, *args, **kwargs)
-            except Exception:  # noqa: BLE001  # as in begun
-                COUNTERS.error(self._name)
-                return None
+            statement = begin(instance, *args, **kwargs)
             return None if statement is None else (statement, instance, args)
 
         return beginning

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
+from time import perf_counter_ns
 from typing import Final, Self, TypeGuard, TypeVar, cast
 
 from heatshield.integrations.databases.sql_statements import Statement, Statements
@@ -29,6 +30,11 @@ _DATABASE: Final[Mapping[str, str]] = {"db.system.name": _SYSTEM}
 
 _FACTORY_AT: Final = 5
 """Where ``connect`` takes its factory if it is no keyword."""
+
+_QUOTING: Final = "SELECT QUOTE(?)"
+_QUOTER: Final = "django.db.backends.sqlite3.operations"
+"""With ``DEBUG``, Django has SQLite quote the parameters of each statement for its own log of them.
+That is no statement of the service's."""
 
 _ASIDE: Final = "aiosqlite"
 """It runs statements in a thread that knows of no request, so its spans would have no user."""
@@ -68,6 +74,15 @@ def _called_by(package: str) -> bool:
     return caller.partition(".")[0] == package
 
 
+def _is_quoting(sql: object) -> bool:
+    """Whether Django asks for this statement on behalf of its log; three frames up."""
+    return (
+        isinstance(sql, str)
+        and sql.startswith(_QUOTING)
+        and sys._getframe(3).f_globals.get("__name__") == _QUOTER  # noqa: SLF001  # as above
+    )
+
+
 class _Cursor(sqlite3.Cursor):
     """A cursor that knows the statement whose rows it reads."""
 
@@ -94,9 +109,9 @@ class _Cursor(sqlite3.Cursor):
 
     def _run(self, execute: Callable[..., R], args: tuple[object, ...], batch: int = 0) -> R:
         self._let_go()
-        statement = (
-            _STATEMENTS.open(args[0], _DATABASE, system=_SYSTEM, batch=batch) if args else None
-        )
+        if not args or _is_quoting(args[0]):
+            return execute(*args)
+        statement = _STATEMENTS.open(args[0], _DATABASE, system=_SYSTEM, batch=batch)
         if statement is None:
             return execute(*args)
         try:
@@ -127,21 +142,36 @@ class _Cursor(sqlite3.Cursor):
         """Read a row; the first ends the statement: many services neither read on nor close."""
         statement = self._statement
         if statement is None:
-            return super().fetchone()
-        row = self._reading(super().fetchone, statement)
-        statement.end(row is not None)
+            return _FETCH_ONE(self)
+        if statement.span is not None:
+            row = self._reading(_FETCH_ONE, statement, self)
+            statement.end(row is not None)
+            return row
+        row = _FETCH_ONE(self)
+        if row is None:
+            self._let_go()
+        else:
+            statement.read(1)
         return row
 
     def fetchmany(self, *args: int | None, **kwargs: int | None) -> list[object]:
         statement = self._statement
         if statement is None:
-            return super().fetchmany(*args, **kwargs)
-        rows = self._reading(super().fetchmany, statement, *args, **kwargs)
+            return _FETCH_MANY(self, *args, **kwargs)
+        if statement.span is None:
+            rows = _FETCH_MANY(self, *args, **kwargs)
+            statement.read(len(rows))
+            return rows
+        began_ns = perf_counter_ns()
+        try:
+            rows = _FETCH_MANY(self, *args, **kwargs)
+        except BaseException as error:
+            statement.fail(error)
+            raise
+        statement.took(perf_counter_ns() - began_ns, len(rows))
         wanted = args[0] if args else kwargs.get("size", self.arraysize)
         if wanted is not None and len(rows) < wanted:
-            statement.end(len(rows))
-        else:
-            statement.pause(len(rows))
+            statement.end()
         return rows
 
     def fetchall(self) -> list[object]:
@@ -169,7 +199,7 @@ class _Cursor(sqlite3.Cursor):
         try:
             row = _NEXT(self)
         except StopIteration:
-            statement.end()
+            self._let_go()
             raise
         except BaseException as error:
             statement.fail(error)
@@ -181,7 +211,10 @@ class _Cursor(sqlite3.Cursor):
         return row
 
 
+# Called as they are, for super() takes as long as the reading of a row.
 _NEXT: Final = sqlite3.Cursor.__next__
+_FETCH_ONE: Final = sqlite3.Cursor.fetchone
+_FETCH_MANY: Final = sqlite3.Cursor.fetchmany
 
 
 class _Connection(sqlite3.Connection):

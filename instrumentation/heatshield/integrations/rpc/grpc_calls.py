@@ -14,11 +14,12 @@ from opentelemetry.trace import Span, SpanKind
 
 from heatshield.breakers.deadline_exceeded import expiry_in
 from heatshield.context.span_like import attributes_of
-from heatshield.rejection import refusal_in
+from heatshield.rejection import BreakerOpen, refusal_in
 
 __all__ = [
     "CANCELLED",
     "SERVER_FAILURES",
+    "UNAVAILABLE",
     "UNKNOWN",
     "Answer",
     "answer_to",
@@ -26,6 +27,7 @@ __all__ = [
     "attributes_for",
     "is_abort",
     "is_theirs",
+    "metadata_of",
     "name_of",
     "number_of",
     "server_of",
@@ -34,6 +36,7 @@ __all__ = [
 
 CANCELLED: Final = 1
 UNKNOWN: Final = 2
+UNAVAILABLE: Final = 14
 
 SERVER_FAILURES: Final = frozenset({2, 4, 12, 13, 14, 15})
 """Statuses that say that a server failed, by OpenTelemetry's conventions: UNKNOWN,
@@ -55,11 +58,16 @@ def answer_to(error: BaseException) -> Answer | None:
     """The status that an error stands for which is a decision and no failure."""
     refusal = refusal_in(error)
     if refusal is not None:
-        return Answer(grpc.StatusCode.UNAVAILABLE, str(refusal), _metadata(refusal.headers))
+        return Answer(grpc.StatusCode.UNAVAILABLE, str(refusal), metadata_of(refusal))
     expiry = expiry_in(error)
     if expiry is not None:
         return Answer(grpc.StatusCode.DEADLINE_EXCEEDED, str(expiry), _metadata(expiry.headers))
     return None
+
+
+def metadata_of(refusal: BreakerOpen) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata that mark a refusal."""
+    return _metadata(refusal.headers)
 
 
 def _metadata(headers: dict[str, str]) -> tuple[tuple[str, str], ...]:

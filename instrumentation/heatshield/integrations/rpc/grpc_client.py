@@ -15,6 +15,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 from heatshield.context.propagator import RequestPropagator, is_propagation_field
+from heatshield.context.request import request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.grpc_calls import (
     at_once,
@@ -24,6 +25,7 @@ from heatshield.integrations.rpc.grpc_calls import (
     number_of,
     server_of,
 )
+from heatshield.rejection import refusal_in
 from heatshield.tracing.failure import fail, mark_refusal
 from heatshield.tracing.provider import PROVIDER
 
@@ -179,6 +181,8 @@ class OutgoingCall:
         span = self._span
         try:
             rejected = error is not None and mark_refusal(span, error)
+            if error is not None:
+                self._note(error)
             if not self._ours:
                 return
             if code is not None:
@@ -192,6 +196,12 @@ class OutgoingCall:
         finally:
             if self._ours:
                 span.end()
+
+    def _note(self, error: Any) -> None:
+        """Note how it was refused; it may end in a thread of gRPC's own."""
+        request = getattr(self._span, "request", None) or request_in()
+        if request is not None:
+            request.refused_below = refusal_in(error)
 
 
 def _error(code: Any, metadata: Any) -> grpc.RpcError | None:

@@ -35,18 +35,21 @@ from heatshield.integrations.admission import Refusal, admit
 from heatshield.integrations.rpc.grpc_calls import (
     CANCELLED,
     SERVER_FAILURES,
+    UNAVAILABLE,
     UNKNOWN,
     answer_to,
     attributes_for,
     is_abort,
     is_theirs,
+    metadata_of,
     name_of,
     number_of,
 )
 from heatshield.integrations.rpc.grpc_stages import surrounded
 from heatshield.integrations.services import Services
-from heatshield.names import CALL
-from heatshield.tracing.failure import fail, mark_refusal
+from heatshield.names import BREAKER_HEADER, CALL
+from heatshield.rejection import BreakerOpen
+from heatshield.tracing.failure import fail, mark_refusal, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span as OurSpan
 from heatshield.tracing.stamp import add_cost, stamp_user
@@ -196,8 +199,20 @@ class Rpc:
             self._span.set_attribute("rpc.grpc.status_code", code)
             if code in SERVER_FAILURES:
                 self._span.set_status(StatusCode.ERROR)
+            if said == UNAVAILABLE and self._request.refused_below is not None:
+                self._pass_on(self._request.refused_below, servicer)
         finally:
             self._span.end()
+
+    def _pass_on(self, refusal: BreakerOpen, servicer: Any) -> None:
+        """The handler gave another service's answer on, by its status: it is a refusal still.
+
+        Where aio's server aborts, its answer is out by now, and lacks the marks.
+        """
+        mark_rejected(self._span, refusal.entry_id)
+        theirs = tuple(servicer.trailing_metadata() or ())
+        if BREAKER_HEADER not in {name for name, _ in theirs}:
+            servicer.set_trailing_metadata((*theirs, *metadata_of(refusal)))
 
 
 class Admission:

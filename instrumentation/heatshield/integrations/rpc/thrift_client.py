@@ -9,6 +9,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_cu
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from heatshield.context.attachment import attach, detach
+from heatshield.context.request import note_refusal
 from heatshield.counters import fail_open
 from heatshield.integrations.rpc.thrift_field import FIELD, Attributed, WithField, note_rejection
 from heatshield.integrations.services import Services
@@ -123,6 +124,7 @@ def _end(span: Span, token: Token[Context], error: BaseException | None = None) 
         if error is None:
             return
         rejection = note_rejection(error)
+        note_refusal(rejection)
         if rejection is not None:
             mark_rejected(span, rejection.entry_id)
         elif isinstance(error, Exception):

@@ -115,8 +115,9 @@ def _answering(lifecycle: RequestLifecycle, served: ServerRequest, handler: Hand
 
     async def answering(request: web.Request) -> web.StreamResponse:
         try:
-            return await handler(request)
-        except web.HTTPException:
+            response = await handler(request)
+        except web.HTTPException as error:
+            _complete(lifecycle, served, error)
             raise
         except Exception as error:
             answer = _answered(error)
@@ -124,8 +125,20 @@ def _answering(lifecycle: RequestLifecycle, served: ServerRequest, handler: Hand
                 lifecycle.failed(served, error)
                 raise
             return answer
+        _complete(lifecycle, served, response)
+        return response
 
     return answering
+
+
+@fail_open(NAME, None)
+def _complete(
+    lifecycle: RequestLifecycle, served: ServerRequest, response: web.StreamResponse
+) -> None:
+    """Put on an answer what it lacks where it passes a rejection on, unless its head is out."""
+    missing = lifecycle.answered(served, response.status, response.headers.items())
+    if missing and not response.prepared:
+        response.headers.update(missing)
 
 
 def _paging(services: Services) -> Handler:

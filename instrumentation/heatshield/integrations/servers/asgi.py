@@ -162,17 +162,22 @@ def _watching(lifecycle: RequestLifecycle, served: ServerRequest, send: Send) ->
         elif kind == "http.response.start":
             served.status = message["status"]
             if served.status == UNAVAILABLE:
-                _note_head(lifecycle, served, message)
+                message = _noted(lifecycle, served, message) or message
         await send(message)
 
     return watched
 
 
 @fail_open("refusal", None)
-def _note_head(lifecycle: RequestLifecycle, served: ServerRequest, message: Message) -> None:
+def _noted(lifecycle: RequestLifecycle, served: ServerRequest, message: Message) -> Message | None:
+    """The head of an answer with the headers that it is to get; ``None`` if it needs none."""
     headers = message.get("headers", ())
     pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-    lifecycle.answered(served, message["status"], pairs)
+    missing = lifecycle.answered(served, message["status"], pairs)
+    if not missing:
+        return None
+    more = [(name.encode(), value.encode("latin-1", "replace")) for name, value in missing.items()]
+    return {**message, "headers": [*headers, *more]}
 
 
 def _is_theirs(outer: Request) -> bool:

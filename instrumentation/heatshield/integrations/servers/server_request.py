@@ -51,6 +51,8 @@ SERVER_ERROR: Final = 500
 LISTS: Final = frozenset({b"baggage", b"tracestate"})
 """Headers that may come in several lines, which are one list; of any other the first counts."""
 
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
 Headers = Mapping[bytes, bytes]
 """Headers of a request by lower-case name; :attr:`RequestLifecycle.wanted` are enough."""
 
@@ -279,16 +281,28 @@ class RequestLifecycle:
 
     def answered(
         self, served: ServerRequest, status: int, headers: Iterable[tuple[str, str]]
-    ) -> None:
+    ) -> Mapping[str, str]:
         """Note the head of the answer.
 
-        A service may answer a rejection in its own words; a header says that it is one.
+        A service may answer a rejection in its own words; a header says that it is one. Or it
+        passes the answer of another service on, with its status and not with its headers: then the
+        answer is to get them.
+
+        Returns:
+            Headers, by lower-case names, that are to be added.
         """
         served.status = status
-        if status == UNAVAILABLE:
-            for name, value in headers:
-                if name.lower() == BREAKER_HEADER:
-                    mark_rejected(served.span, value[:MAX_ID_LENGTH])
+        if status != UNAVAILABLE:
+            return _NO_HEADERS
+        said = {name.lower(): value for name, value in headers}
+        marked = said.get(BREAKER_HEADER)
+        if marked is not None:
+            mark_rejected(served.span, marked[:MAX_ID_LENGTH])
+        refusal = served.request.refused_below
+        if refusal is None or marked not in {None, refusal.entry_id}:
+            return _NO_HEADERS
+        mark_rejected(served.span, refusal.entry_id)
+        return {name: value for name, value in refusal.headers.items() if name not in said}
 
     @fail_open("serving", None)
     def failed(self, served: ServerRequest, error: BaseException) -> None:

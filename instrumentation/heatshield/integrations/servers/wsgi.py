@@ -7,7 +7,7 @@ own middleware, the framework, and what its integration puts before its handlers
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar, cast
 
 from heatshield.context.attachment import attach, detach
@@ -168,15 +168,19 @@ class ServerMiddleware:
         self, served: ServerRequest, start_response: StartResponse, head: list[tuple[str, str]]
     ) -> StartResponse:
         def watched(status: str, headers: list[tuple[str, str]], *more: object) -> object:
+            missing = self._note(served, status, headers)
+            if missing:
+                headers = [*headers, *missing.items()]
             head[:] = headers
-            self._note(served, status, headers)
             return start_response(status, headers, *more)
 
         return watched
 
     @fail_open("wsgi", None)
-    def _note(self, served: ServerRequest, status: str, headers: list[tuple[str, str]]) -> None:
-        self._lifecycle.answered(served, int(status[:3]), headers)
+    def _note(
+        self, served: ServerRequest, status: str, headers: list[tuple[str, str]]
+    ) -> Mapping[str, str]:
+        return self._lifecycle.answered(served, int(status[:3]), headers)
 
     def _followed(
         self,
