@@ -8,9 +8,11 @@ payload to be durable, so the pipeline still runs), and only then the collector 
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
@@ -21,7 +23,11 @@ from starlette.types import ASGIApp
 from heatshield_alerts.notify import NotifyConfigError
 from heatshield_alerts.rules import RuleError
 from heatshield_collector.events import EventHub
+from heatshield_collector.http_protocol import BoundedProtocol, Connections
 from heatshield_collector.store.protocol import StoreError
+
+if sys.platform != "win32":
+    import resource
 
 __all__ = ["GracefulServer", "Serveable", "StartError", "address_of", "listen", "serve"]
 
@@ -36,8 +42,16 @@ KEEP_ALIVE_S: Final = 75
 
 BACKLOG: Final = 2_048
 
+MOST_DESCRIPTORS: Final = 65_536
+"""Open files and connections that are asked for, where the system allows as many."""
+
+KEPT_DESCRIPTORS: Final = 256
+"""Of those, what is no HTTP connection: the store's files, gRPC, notifications."""
+
 START_FAILURES: Final = (OSError, StoreError, RuleError, NotifyConfigError)
 """What an operator can put right; anything else is a defect and keeps its traceback."""
+
+_log = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -83,7 +97,7 @@ class GracefulServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -97,6 +111,10 @@ class GracefulServer(uvicorn.Server):
         )
         self._end_streams = end_streams
         self.ending: Callable[[], object] = _nothing
+
+        most = max(KEPT_DESCRIPTORS, descriptor_limit() - KEPT_DESCRIPTORS)
+        # One address may be that of a proxy in front of everybody, so it may have half of all.
+        self.server_state = Connections(most, most // 2)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is in flight, then close."""
@@ -142,6 +160,7 @@ def serve(
     Raises:
         StartError: when the collector can't start, or can't bring its queue to the disk.
     """
+    raise_descriptor_limit()
     server = GracefulServer(collector.asgi(), collector.events.close)
     server.ending = ending or _nothing
     with (
@@ -181,6 +200,27 @@ async def _drain(collector: Serveable, drain_s: float) -> None:
 
 def _nothing() -> None:
     """Where nothing is to be done."""
+
+
+def descriptor_limit() -> int:
+    """How many files and connections this process may have open; a guess where none is told."""
+    if sys.platform == "win32":
+        return MOST_DESCRIPTORS
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MOST_DESCRIPTORS)
+
+
+def raise_descriptor_limit() -> None:
+    """Ask for as many as the system allows, up to :data:`MOST_DESCRIPTORS`: shells give 1,024."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        _log.warning("the limit of open files stays %d", soft)
 
 
 def listen(address: str) -> socket.socket:

@@ -23,6 +23,7 @@ from heatshield_collector.api import (
     watch,
 )
 from heatshield_collector.api.errors import add_error_handlers, documented
+from heatshield_collector.api.queries import add_queries
 from heatshield_collector.api.scopes import asks, guard_documentation
 from heatshield_collector.ports import Ports
 
@@ -71,4 +72,5 @@ def create_app(ports: Ports, intake: Sequence[BaseRoute] = ()) -> FastAPI:
     for area in AREAS:
         app.include_router(area.router(ports), dependencies=asked, max_body_size=MAX_BODY_BYTES)
     add_error_handlers(app)
+    add_queries(app)
     return app

@@ -26,7 +26,7 @@ def router(ports: Ports) -> APIRouter:
         status_code=201,
         responses=REFUSALS | documented(_409="the policy does not allow it"),
     )
-    def trip(request: TripRequest) -> BreakerEntry:
+    async def trip(request: TripRequest) -> BreakerEntry:
         """Trip a breaker around one user's one call, in every instance of the service."""
         return ports.breakers.trip(request)
 
@@ -34,7 +34,7 @@ def router(ports: Ports) -> APIRouter:
         names.BREAKERS_PATH + "/{entry_id}",
         responses=REFUSALS | documented(_404="no such entry"),
     )
-    def clear(entry_id: str, by: By = "api") -> Cleared:
+    async def clear(entry_id: str, by: By = "api") -> Cleared:
         """Clear an entry; the rule that made it is held off for a while."""
         entry = ports.breakers.clear(entry_id, by)
         if entry is None:
@@ -42,7 +42,7 @@ def router(ports: Ports) -> APIRouter:
         return Cleared(entry)
 
     @routes.post(names.BREAKER_REPORT_PATH, responses=documented(_400="not a report"))
-    def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
+    async def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
         """What a client enforces and refused since its last report."""
         ports.breakers.report(Report.from_json(body))
         return Reported(str(ports.breakers.at()))

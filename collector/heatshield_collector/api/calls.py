@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from heatshield_collector.api.answers import Calls
+from heatshield_collector.api.queries import ViewAsker
 from heatshield_collector.ports import Ports, WindowName
 
 __all__ = ["router"]
@@ -14,12 +15,13 @@ def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["loads"])
 
-    @routes.get("/api/calls")
-    def calls(
+    @routes.get("/api/calls", response_model=Calls)
+    async def calls(
+        asker: ViewAsker,
         window: Annotated[WindowName, Query(description="over how long")] = "10s",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
-    ) -> Calls:
+    ) -> Response:
         """Calls by load: rate, errors, busy time, elements, latency."""
-        return Calls(window, ports.loads.calls(window, limit))
+        return await asker.answer(Calls, lambda: Calls(window, ports.loads.calls(window, limit)))
 
     return routes

@@ -1,6 +1,6 @@
 """Every error of the API is ``{"error": "..."}``, one sentence that says what to do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -49,7 +49,7 @@ def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> 
     return JSONResponse({"error": text}, status, headers)
 
 
-def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  it is registered for nothing else
     path, text = request.url.path, error.detail
     if error.status_code == 404 and text == "Not Found":  # noqa: PLR2004  the router's own words
@@ -60,7 +60,7 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     return _error(error.status_code, text, error.headers)
 
 
-def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  registered for nothing else
     return _error(422, "; ".join(_complaint(problem) for problem in error.errors()))
 
@@ -77,8 +77,8 @@ def _complaint(problem: dict[str, Any]) -> str:
     return f"{kind} {name}: {problem['msg']}{shown}" if name else f"body: {problem['msg']}{shown}"
 
 
-def _answer_with(status: int) -> Callable[[Request, Exception], JSONResponse]:
-    def handle(_request: Request, error: Exception) -> JSONResponse:
+def _answer_with(status: int) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+    async def handle(_request: Request, error: Exception) -> JSONResponse:
         # A defect goes to the log with its traceback, not to the client.
         text = "internal error; the collector's log has it" if status == 500 else str(error)  # noqa: PLR2004
         return _error(status, text, HEADERS.get(status))

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
+from heatshield_collector.api.queries import QueryAsker
 from heatshield_collector.ports import Ports
 from heatshield_collector.query.known import Known, known
 
@@ -19,9 +20,12 @@ def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
 
-    @routes.get("/api/known")
-    def known_names(user: Asked, service: Asked, call: Asked) -> Known:
+    @routes.get("/api/known", response_model=Known)
+    async def known_names(asker: QueryAsker, user: Asked, service: Asked, call: Asked) -> Response:
         """Whether any stored span has this user, this service and this call on it."""
-        return known(ports.store, user, service, call, now_ns=ports.clock.time_ns())
+        now_ns = ports.clock.time_ns()
+        return await asker.answer(
+            Known, lambda: known(ports.store, user, service, call, now_ns=now_ns)
+        )
 
     return routes

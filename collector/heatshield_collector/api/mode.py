@@ -14,12 +14,12 @@ def router(ports: Ports) -> APIRouter:
     routes = APIRouter(tags=["breakers"])
 
     @routes.get("/api/mode")
-    def get_mode() -> Mode:
+    async def get_mode() -> Mode:
         """The platform's mode."""
         return Mode(ports.breakers.mode())
 
     @routes.put("/api/mode", responses=REFUSALS)
-    def put_mode(change: ModeChange) -> Mode:
+    async def put_mode(change: ModeChange) -> Mode:
         """Switch between deciding only (shadow) and enforcing (protect)."""
         ports.breakers.set_mode(change.mode, change.by)
         return Mode(ports.breakers.mode())

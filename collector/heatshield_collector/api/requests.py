@@ -2,16 +2,18 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from starlette.exceptions import HTTPException
 
 from heatshield.identity.wire_id import wire_id
 from heatshield_collector.api.answers import Requests
 from heatshield_collector.api.errors import documented
+from heatshield_collector.api.queries import QueryAsker
 from heatshield_collector.ports import Ports
 from heatshield_collector.query.answers import LinkedRequest
 from heatshield_collector.query.request import link_request
 from heatshield_collector.query.requests import Search, query_of, summary
+from heatshield_collector.store.protocol import Store
 
 __all__ = ["router"]
 
@@ -33,8 +35,9 @@ def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["requests"])
 
-    @routes.get("/api/requests")
-    def search_requests(
+    @routes.get("/api/requests", response_model=Requests)
+    async def search_requests(
+        asker: QueryAsker,
         user: Annotated[str | None, Query(description="the acting user, exactly")] = None,
         service: Annotated[str | None, Query(description="a service that took part")] = None,
         call: Annotated[str | None, Query(description="name of a span in it")] = None,
@@ -46,20 +49,30 @@ def router(ports: Ports) -> APIRouter:
             float, Query(gt=0, le=LONGEST_LOOKBACK_S, description="how far back, seconds")
         ] = 3600.0,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
-    ) -> Requests:
+    ) -> Response:
         """Search requests."""
         known_as = None if user is None else wire_id(user)
         search = Search(known_as, service, call, errors, min_duration_ms, since_s, limit)
-        found = ports.store.requests(query_of(search, ports.clock.time_ns()))
-        return Requests([summary(row) for row in found])
+        query = query_of(search, ports.clock.time_ns())
+        return await asker.answer(
+            Requests, lambda: Requests([summary(row) for row in ports.store.requests(query)])
+        )
 
-    @routes.get("/api/requests/{trace_id}", responses=documented(_404="no such request"))
-    def get_request(trace_id: TraceId) -> LinkedRequest:
+    @routes.get(
+        "/api/requests/{trace_id}",
+        response_model=LinkedRequest,
+        responses=documented(_404="no such request"),
+    )
+    async def get_request(asker: QueryAsker, trace_id: TraceId) -> Response:
         """One request: spans in tree order, logs, user and cost."""
-        key = bytes.fromhex(trace_id.rjust(32, "0"))
-        spans, logs = ports.store.spans_of(key), ports.store.logs_of(key)
-        if not spans and not logs:
-            raise HTTPException(404, f"no span or log of request {trace_id} is stored (any more)")
-        return link_request(key, spans, logs, ports.store.user_of(key))
+        return await asker.answer(LinkedRequest, lambda: _linked(ports.store, trace_id))
 
     return routes
+
+
+def _linked(store: Store, trace_id: str) -> LinkedRequest:
+    key = bytes.fromhex(trace_id.rjust(32, "0"))
+    spans, logs = store.spans_of(key), store.logs_of(key)
+    if not spans and not logs:
+        raise HTTPException(404, f"no span or log of request {trace_id} is stored (any more)")
+    return link_request(key, spans, logs, store.user_of(key))

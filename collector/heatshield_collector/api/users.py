@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
+from heatshield_collector.api.queries import ViewAsker
 from heatshield_collector.ports import CostName, GroupName, HotUsersView, Ports, WindowName
 
 __all__ = ["router"]
@@ -13,16 +14,19 @@ def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["loads"])
 
-    @routes.get("/api/users/hot")
-    def hot_users(
+    @routes.get("/api/users/hot", response_model=HotUsersView)
+    async def hot_users(
+        asker: ViewAsker,
         cost: Annotated[CostName, Query(description="what the load counts")] = "busy",
         window: Annotated[WindowName, Query(description="over how long")] = "10s",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
         by: Annotated[
             GroupName, Query(description="a row for each user and call, or for each user")
         ] = "call",
-    ) -> HotUsersView:
+    ) -> Response:
         """Users by load, the highest first; ``by=user`` over all their calls."""
-        return ports.loads.hot_users(cost, window, limit, by)
+        return await asker.answer(
+            HotUsersView, lambda: ports.loads.hot_users(cost, window, limit, by)
+        )
 
     return routes

@@ -34,6 +34,15 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STOP_GRACE_S: Final = 2.0
 """Exports in flight get this long to be committed and answered when the listener stops."""
 
+_HANDSHAKE_MS: Final = 15_000
+"""A connection that says nothing is closed after this."""
+
+_IDLE_MS: Final = 10 * 60_000
+"""A connection without an export is closed after this; exporters connect again by themselves."""
+
+_MAX_METADATA_BYTES: Final = 64 * 1024
+"""Of one call; as HTTP's headers."""
+
 _MOST_EXPORTS: Final = 512
 """Exports in flight at once; gRPC answers more with RESOURCE_EXHAUSTED, which not every exporter
 sends again, so it is far more than a second's batches of any number of instances. Each holds a
@@ -101,6 +110,9 @@ class GrpcListener:
                 ("grpc.max_receive_message_length", self._limit_bytes),
                 # Without it a second collector would silently share the port of the first.
                 ("grpc.so_reuseport", 0),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+                ("grpc.max_connection_idle_ms", _IDLE_MS),
+                ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
             ],
             maximum_concurrent_rpcs=_MOST_EXPORTS,
         )

@@ -215,6 +215,12 @@ def face() -> Face:
     return Face(ports, reasons, alerts)
 
 
+@pytest.fixture
+def admin() -> dict[str, str]:
+    """Headers of the admin."""
+    return {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+
+
 @contextmanager
 def served(app: Any, hub: EventHub):
     """A real server on loopback; yields its base URL and the server."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from heatshield_collector.model import TABLES
 from heatshield_collector.store.duckdb.schema import migrate
+from heatshield_collector.store.interrupt import QueryEndedError, current_interrupt
 from heatshield_collector.store.protocol import Row, StoreError, StoreFullError
 
 __all__ = ["Database", "store_error"]
@@ -27,6 +28,15 @@ DuckDB's default of 16 MB a steady 80,000 spans/s would checkpoint three times a
 MEMORY_LIMIT: Final = "1GB"
 """Most memory for DuckDB's buffers. By default it keeps what it has read and written until it has
 80 % of the machine's memory; beyond this limit it reads again, or spills beside the file."""
+
+QUERY_MEMORY: Final = "64MB"
+"""Most memory for what one asker's query sorts and groups; beyond it the query spills, or fails."""
+
+MAX_ROWS: Final = 200_000
+"""Most rows of one query: each is some kB of Python where it is a span."""
+
+_FETCHED_ROWS: Final = 5_000
+"""Rows that are made Python's at once; between them a query can be ended."""
 
 
 class Database:
@@ -125,25 +135,35 @@ class Database:
     def select(self, sql: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of a query as tuples; every value is bound."""
         with self.reading() as cursor:
-            return cursor.execute(sql, values or {}).fetchall()
+            return _fetched(cursor.execute(sql, values or {}))
 
     def rows(self, sql: str, values: Mapping[str, Any]) -> list[Row]:
         """Rows of a query by column name; every value is bound."""
         with self.reading() as cursor:
             result = cursor.execute(sql, values)
             names = [column[0] for column in result.description]
-            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+            return [dict(zip(names, row, strict=True)) for row in _fetched(result)]
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor of its own, which no writer holds up.
+        """A cursor of its own, which no writer holds up. An asker's queries, which may be ended,
+        have a bound on their memory as well: commits need what they would take.
 
         Raises:
+            QueryEndedError: the asker no longer waits.
             StoreError: when DuckDB refuses a statement.
         """
+        interrupt = current_interrupt()
         cursor = self._connection.cursor()
         try:
-            yield cursor
+            if interrupt is None:
+                yield cursor
+            else:
+                with interrupt.stops(cursor.interrupt):
+                    cursor.execute(f"SET operator_memory_limit = '{QUERY_MEMORY}'")
+                    yield cursor
+        except duckdb.InterruptException as error:
+            raise QueryEndedError("the query was ended") from error
         except duckdb.Error as error:
             raise store_error(error) from error
         finally:
@@ -154,6 +174,20 @@ class Database:
         with self._writing:
             self._writer.close()
             self._connection.close()
+
+
+def _fetched(result: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """The rows of a result; an asker's are bounded, and end when the asker has left."""
+    interrupt = current_interrupt()
+    if interrupt is None:
+        return result.fetchall()
+    rows: list[tuple[Any, ...]] = []
+    while some := result.fetchmany(_FETCHED_ROWS):
+        interrupt.check()
+        rows += some
+        if len(rows) > MAX_ROWS:
+            raise StoreError(f"the answer has more than {MAX_ROWS} rows; ask for less")
+    return rows
 
 
 def store_error(error: Exception) -> StoreError:
