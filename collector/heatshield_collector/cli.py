@@ -21,8 +21,6 @@ __all__ = ["settings_of", "up"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-SERVICE: Final = "heatshield-collector"
-
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -126,7 +124,7 @@ def _instrument(address: str, token: str) -> None:
     import heatshield
 
     heatshield.instrument(
-        service=SERVICE,
+        service=names.COLLECTOR_SERVICE,
         endpoint=f"http://{address}",
         token=token,
         enforce=False,

@@ -21,8 +21,10 @@ def router(ports: Ports) -> APIRouter:
         by: Annotated[
             GroupName, Query(description="a row for each user and call, or for each user")
         ] = "call",
+        *,
+        own: Annotated[bool, Query(description="the collector's own calls, too")] = False,
     ) -> HotUsersView:
         """Users by load, the highest first; ``by=user`` over all their calls."""
-        return ports.loads.hot_users(cost, window, limit, by)
+        return ports.loads.hot_users(cost, window, limit, by, own=own)
 
     return routes
