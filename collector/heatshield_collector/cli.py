@@ -108,6 +108,8 @@ def _run(settings: CollectorSettings) -> None:
         listener = listen(settings.http)
         address = address_of(listener)
         _instrument(address, settings.token)
+        # Once it stops it does not reach itself, which is no news to anybody.
+        logging.getLogger("heatshield").addFilter(lambda _: listener.fileno() >= 0)
         collector = Collector(settings)
         serve(collector, listener, lambda: _announce(settings, address, collector))
     except StartError as error:
