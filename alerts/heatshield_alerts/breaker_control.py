@@ -17,7 +17,14 @@ from heatshield_alerts.breaker_changes import Change, ChangeKind, History
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps, Occupancy, Place, cap, leaving_for
 from heatshield_alerts.draft import Draft, Reason, check
-from heatshield_alerts.held_breaker import HeldBreaker, entry_of, hold_s, merged, probing
+from heatshield_alerts.held_breaker import (
+    HeldBreaker,
+    entry_of,
+    hold_s,
+    merged,
+    moved_text,
+    probing,
+)
 from heatshield_alerts.instances import Instances
 from heatshield_alerts.restraint import Restraint
 from heatshield_alerts.trip_policy import Decision, Refuse
@@ -224,7 +231,7 @@ class BreakerControl:
         return [self._close(held, BreakerEvent.LAPSED, now, text=text) for held in over]
 
     def _move(self, held: HeldBreaker, event: BreakerEvent, now: float, level: float) -> Change:
-        text = f"{event.value} at a demand of {level:.3g} (trips at {held.demand.threshold:.3g})"
+        text = moved_text(held, event, level)
         if event in (BreakerEvent.LAPSED, BreakerEvent.CLEAN):
             return self._close(held, event, now, text=text)
         before = held.state

@@ -1,5 +1,6 @@
 """One breaker that is not closed: what it grants, and what time and demand make of it."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +18,7 @@ __all__ = [
     "entry_of",
     "hold_s",
     "merged",
+    "moved_text",
     "probing",
 ]
 
@@ -94,6 +96,22 @@ class HeldBreaker:
             return BreakerEvent.HEATED
         clean_s = min(low_s, now - self.since_s)
         return BreakerEvent.CLEAN if clean_s >= HALF_OPEN_S else None
+
+
+def moved_text(held: HeldBreaker, event: BreakerEvent, level: float) -> str:
+    """What the audit says of a move.
+
+    Args:
+        held: what moves.
+        event: why.
+        level: the demand; infinite while calls are refused whose cost is not known.
+    """
+    if event is BreakerEvent.LAPSED:
+        return f"{event.value}: held for {held.hold_s:g} s, and not asked for again"
+    trips_at = held.demand.threshold
+    if not math.isfinite(level):
+        return f"{event.value}: calls are refused whose cost is not known"
+    return f"{event.value} at a demand of {level:.3g} (trips at {trips_at:.3g})"
 
 
 def entry_of(draft: Draft, entry_id: str) -> BreakerEntry:

@@ -21,8 +21,6 @@ __all__ = ["settings_of", "up"]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-SERVICE: Final = "heatshield-collector"
-
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -111,6 +109,8 @@ def _run(settings: CollectorSettings) -> None:
         listener = listen(settings.http)
         address = address_of(listener)
         _instrument(address, settings.token)
+        # Once it stops it does not reach itself, which is no news to anybody.
+        logging.getLogger("heatshield").addFilter(lambda _: listener.fileno() >= 0)
         collector = Collector(settings)
         serve(
             collector,
@@ -133,7 +133,7 @@ def _instrument(address: str, token: str) -> None:
     import heatshield
 
     heatshield.instrument(
-        service=SERVICE,
+        service=names.COLLECTOR_SERVICE,
         endpoint=f"http://{address}",
         token=token,
         enforce=False,

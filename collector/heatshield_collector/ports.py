@@ -111,9 +111,19 @@ class LoadReader(Protocol):
     """Answers from the sketches, at once. Called from worker threads."""
 
     def hot_users(
-        self, cost: CostName, window: WindowName, limit: int, by: GroupName
+        self,
+        cost: CostName,
+        window: WindowName,
+        limit: int,
+        by: GroupName,
+        *,
+        own: bool = False,
     ) -> HotUsersView:
-        """The ``limit`` users with the highest load, on a call each or over all their calls."""
+        """The ``limit`` users with the highest load, on a call each or over all their calls.
+
+        Without ``own`` the calls and the capacity of the collector itself are left out; a user's
+        load over all calls has them in any case.
+        """
         ...
 
     def calls(self, window: WindowName, limit: int) -> Sequence[CallLoad]:

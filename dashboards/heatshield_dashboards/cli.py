@@ -7,8 +7,7 @@ import typer
 
 from heatshield.cli.errors import CliError
 from heatshield.cli.plugins import MARKUP
-from heatshield_dashboards.provision import DASHBOARDS, Places, as_object, write
-from heatshield_dashboards.push import push_all
+from heatshield_dashboards.places import Places
 
 __all__ = ["app"]
 
@@ -62,12 +61,17 @@ def push(
     folder: Annotated[str | None, typer.Option(help="Uid of the target folder.")] = None,
 ) -> None:
     """Push the dashboards to a running Grafana, replacing earlier versions."""
+    from heatshield_dashboards.provision import DASHBOARDS, as_object
+    from heatshield_dashboards.push import push_all
+
     built = [as_object(build()) for build in DASHBOARDS.values()]
     for title, path in push_all(url, token, built, folder):
         typer.echo(f"{title}: {url.rstrip('/')}{path}")
 
 
 def _write(directory: Path, places: Places) -> None:
+    from heatshield_dashboards.provision import write
+
     try:
         written = write(directory, places)
     except OSError as error:

@@ -13,7 +13,6 @@ written ``$$``. It does not do so in dashboards.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,9 +21,9 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from heatshield.names import DEFAULT_ENDPOINT
 from heatshield_dashboards.hot_users import hot_users
 from heatshield_dashboards.panels import DATASOURCE_NAME, DATASOURCE_UID
+from heatshield_dashboards.places import Places
 
 __all__ = ["DASHBOARDS", "Places", "as_json", "files", "write"]
 
@@ -38,28 +37,6 @@ SCRAPE_INTERVAL: Final = "1s"
 
 TRACE_ID: Final = "trace_id"
 """The label of exemplars that holds the trace id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Paths and addresses, as Grafana's server sees them.
-
-    Attributes:
-        dashboards: the folder of the dashboards' JSON.
-        prometheus: address of the Prometheus that scrapes the collector.
-        collector: address of the collector, for Prometheus.
-        public_url: address of the collector as people reach it, for links; empty: the same.
-    """
-
-    dashboards: str = "/var/lib/grafana/dashboards/heatshield"
-    prometheus: str = "http://127.0.0.1:9090"
-    collector: str = DEFAULT_ENDPOINT
-    public_url: str = ""
-
-    @property
-    def linked(self) -> str:
-        """Where links lead."""
-        return (self.public_url or self.collector).rstrip("/")
 
 
 def files(places: Places) -> dict[str, str]:

@@ -96,6 +96,9 @@ BREAKER_REPORT_PATH: Final = "/v1/breakers/report"
 UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's name of a service without one."""
 
+COLLECTOR_SERVICE: Final = "heatshield-collector"
+"""The service under which a collector reports to itself."""
+
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 
 DEFAULT_DATA: Final = "./heatshield-data"

@@ -131,6 +131,40 @@ def test_hot_takes_every_cost_and_window(run, cost, window):
     assert f"users by {cost} load over {window}" in result.stdout
 
 
+def test_a_first_trace_id_is_found_without_curl(run):
+    found = json.loads(run("requests", "--user", "u-1", "--json").stdout)["requests"]
+    assert [one["trace_id"] for one in found] == [TRACE]
+    assert TRACE in run("requests", "--service", "shop").stdout
+
+
+def test_the_collectors_own_requests_are_shown_only_when_asked_for(run):
+    def roots(*flags):
+        answer = json.loads(run("requests", "--limit", "1000", "--json", *flags).stdout)
+        return {one["service"] for one in answer["requests"]}
+
+    deadline = time.monotonic() + 20
+    while names.COLLECTOR_SERVICE not in roots("--own"):
+        assert time.monotonic() < deadline, "the collector has reported nothing of itself"
+        time.sleep(0.1)
+    assert roots() == {"shop"}
+    assert roots("--service", names.COLLECTOR_SERVICE) == {names.COLLECTOR_SERVICE}
+
+
+def test_what_was_done_is_in_the_audit(run):
+    tripped = json.loads(run("trip", "u-9", "shop", "POST /p", "--json", "--force").stdout)
+    run("clear", tripped["id"])
+    deadline = time.monotonic() + 20
+    while True:
+        changes = json.loads(run("audit", "--json").stdout)["changes"]
+        found = [one["change"] for one in changes if one["entry_id"] == tripped["id"]]
+        if found == ["cleared", "opened"]:
+            break
+        assert time.monotonic() < deadline, changes
+        time.sleep(0.05)
+    assert "cleared" in run("audit").stdout
+    assert run("alerts").exit_code == run("findings").exit_code == 0
+
+
 def test_hot_names_the_user_of_the_last_minutes(run):
     users = json.loads(run("hot", "--json", "--window", "5m").stdout)["users"]
     assert ("u-1", "shop") in {(user["user"], user["service"]) for user in users}

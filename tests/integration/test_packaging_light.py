@@ -157,15 +157,28 @@ def test_help_lists_every_command(absent_to_people, tmp_path):
         assert re.search(rf"\b{name}\b", done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"), [("up", "collector"), ("demo", "demo"), ("dashboards", "dashboards")]
-)
+@pytest.mark.parametrize(("command", "extra"), [("up", "collector"), ("demo", "demo")])
 def test_a_command_of_an_extra_says_what_installs_it(absent_to_people, tmp_path, command, extra):
     done = run(absent_to_people, COMMAND_LINE, command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     line = rf"heatshield: `heatshield {command}` needs \w+: pip install 'heatshield\[{extra}\]'\n"
     assert re.fullmatch(line, done.stderr)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "dashboards"])
+def test_help_of_a_command_of_an_extra_works_without_it(absent_to_people, tmp_path, command):
+    done = run(absent_to_people, COMMAND_LINE, command, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{command} [OPTIONS]" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["provision", "d"], ["push", "--url", "u", "--token", "t"]])
+def test_a_command_s_own_commands_say_what_installs_it(absent_to_people, tmp_path, command):
+    done = run(absent_to_people, COMMAND_LINE, "dashboards", *command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'heatshield[dashboards]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_commands_that_need_no_extra_work(absent_to_people, tmp_path):

@@ -98,6 +98,7 @@ class MemoryStore:
             query.min_duration_ns <= summary["duration_ns"]
             and (query.max_duration_ns is None or summary["duration_ns"] <= query.max_duration_ns)
             and query.user in (None, summary["user"])
+            and (query.leave_out is None or summary["service"] != query.leave_out)
             and query.errors in (None, summary["errors"] > 0)
         )
         if query.service is not None or query.call is not None or query.attributes:

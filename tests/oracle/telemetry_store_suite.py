@@ -96,6 +96,14 @@ class TelemetryStoreSuite:
         (row,) = store.requests(RequestQuery(SINCE_NS, UNTIL_NS, user="u-1"))
         assert (row["services"], row["spans"], row["errors"]) == (["shop", "talk"], 2, 1)
 
+    def test_requests_that_began_in_a_service_are_left_out(self, store):
+        put(store, [span(1, service="gateway"), span(2, parent=1, service="shop")])
+        put(store, [span(3, trace=2, service="shop")])
+        put(store, [span(4, trace=3, parent=9, service="shop")])  # its root has not come
+        assert requests(store, leave_out="shop") == [1, 3]
+        assert requests(store, leave_out="shop", service="shop") == [1, 3]
+        assert requests(store, leave_out="gateway") == [2, 3]
+
     def test_a_request_begins_with_its_first_part(self, store):
         put_parts(store, ("u-1", 1, "shop", "a", -10), ("u-1", 1, None, None, 5))
         assert requests(store) == []

@@ -81,6 +81,49 @@ LINKED = {
 }
 
 
+AUDIT = {
+    "changes": [
+        {
+            "at_ns": 1_700_000_000 * 10**9, "change": "opened", "entry_id": "b-8",
+            "issuer": "rule:HotUser", "reason": "burns 2.1 of 4 workers", "version": "1.4",
+            "entry": ENTRY,
+        },
+        {
+            "at_ns": 1_700_000_000 * 10**9, "change": "mode", "entry_id": "",
+            "issuer": "human:ann", "reason": "shadow \u2192 protect", "version": "1.3", "entry": {},
+        },
+    ]
+}  # fmt: skip
+ALERTS = {
+    "alerts": [
+        {
+            "name": "HotUser", "state": "firing", "value": 2.1,
+            "labels": {"user": "u-1", "service": "shop", "call": "POST /p", "class": "hot"},
+            "annotations": {"summary": "u-1 burns the shop"}, "active_at_ns": 10**9,
+            "fired_at_ns": 1_700_000_000 * 10**9, "resolved_at_ns": None,
+        }
+    ]
+}  # fmt: skip
+FINDINGS = {
+    "findings": [
+        {
+            "id": "f-1", "class": "hot", "user": "u-1", "service": "shop", "call": "POST /p",
+            "cost": "busy", "window": "1s", "load": 2.123456, "at_ns": 1_700_000_000 * 10**9,
+            "trace_ids": [TRACE], "reason": "40 times its usual load",
+        }
+    ]
+}  # fmt: skip
+REQUESTS = {
+    "requests": [
+        {
+            "trace_id": TRACE, "user": None, "service": "shop", "call": "POST /p",
+            "start_ns": 1_700_000_000 * 10**9, "duration_ms": 1_240.0, "spans": 12, "errors": 1,
+            "busy_s": 0.31, "elements": 20_000, "services": ["shop"],
+        }
+    ]
+}  # fmt: skip
+
+
 class Api:
     """A collector's API from a table of canned answers; remembers what it was asked."""
 
@@ -91,6 +134,10 @@ class Api:
             ("GET", "/readyz"): (200, {}),
             ("GET", "/api/users/hot"): (200, HOT),
             ("GET", f"/api/requests/{TRACE}"): (200, LINKED),
+            ("GET", "/api/requests"): (200, REQUESTS),
+            ("GET", "/api/audit"): (200, AUDIT),
+            ("GET", "/api/alerts"): (200, ALERTS),
+            ("GET", "/api/findings"): (200, FINDINGS),
             ("GET", "/v1/breakers"): (
                 200,
                 {"epoch": 1, "version": 4, "mode": "protect", "entries": [ENTRY, OTHER]},

@@ -188,6 +188,23 @@ def test_a_manual_entry_lives_for_its_lease_whatever_the_demand():
     assert kinds(run(control, 119.5, 0.25)) == ["closed"]
 
 
+def test_the_audit_speaks_of_no_infinite_demand():
+    """Refused calls of unknown cost make the demand infinite; a person gives no threshold."""
+    control = BreakerControl(epoch=1)
+    control.trip(draft(issuer="human:ann", lease_ms=60_000, cost_per_call=0.0), 0.0)
+    texts = []
+    for second in range(61):
+        rejected(control, 1, float(second))
+        texts += [change.text for change in control.tick(float(second), {KEY: 0.5})]
+    control.trip(draft(cost_per_call=0.0), 100.0, USERS)
+    texts += [change.text for change in run(control, 100.0, COOL_S + 0.25)]
+    rejected(control, 1, 120.5)
+    texts += [change.text for change in run(control, 120.5, 0.25)]
+    assert texts[0] == "lapsed: held for 60 s, and not asked for again"
+    assert texts[-1] == "heated: calls are refused whose cost is not known"
+    assert not any("inf" in text for text in texts)
+
+
 def test_a_clear_holds_rules_down_and_not_people():
     control = BreakerControl(epoch=1)
     entry = control.trip(draft(), 0.0, USERS).entry

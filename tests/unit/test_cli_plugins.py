@@ -92,6 +92,15 @@ def test_a_missing_extra_is_answered_with_the_line_that_installs_it(guest, comma
     assert result.stdout == ""
 
 
+def test_help_of_a_command_whose_extra_is_missing_says_so_and_is_no_failure(guest):
+    guest("dashboards", "app", "import a_library_nobody_has\n")
+    for arguments in (["dashboards", "--help"], ["dashboards", "push", "--help"]):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+        assert "Generate, provision or push the Grafana dashboards" in result.output
+        assert "heatshield[dashboards]" in result.output
+
+
 def test_an_extra_that_is_missing_only_when_the_command_runs_is_answered_the_same(guest):
     guest("up", "up")
     result = run("up", "--late")

@@ -4,6 +4,7 @@ import pytest
 from charge_rows import charge, linked
 from control_platform import HOT, Platform
 
+from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.control import LoadAnswers
 from heatshield_collector.detect import Durations
 
@@ -27,6 +28,20 @@ def test_hot_users_are_shown_with_class_share_baseline_breaker_and_request():
     assert by_user.load == pytest.approx(40.0, rel=0.3)
     (call,) = loads.calls("10s", 5)
     assert (call.service, call.call) == ("shop", "POST /p")
+
+
+def test_the_collectors_own_calls_and_workers_are_left_out_unless_asked_for():
+    platform = Platform()
+    own = COLLECTOR_SERVICE
+    platform.breakers.attend(own, "i-1", 3)
+    platform.clock.advance(1.0)  # workers are counted from time to time
+    rows = [charge(None, 900, trace=3, service=own, call="GET /metrics"), charge("u", 50, trace=2)]
+    platform.detection.observe(linked(rows), platform.clock.now())
+    loads = LoadAnswers(platform.detection, Durations(), platform.breakers, list, platform.clock)
+    view, whole = (loads.hot_users("busy", "1s", 1, "call", own=also) for also in (False, True))
+    assert [row.service for row in view.users] == ["shop"]
+    assert [row.service for row in whole.users] == [own]
+    assert whole.capacity == view.capacity + 3
 
 
 def test_costs_of_no_user_are_apart_from_a_user_named_unknown_but_share_a_scraped_series():

@@ -49,10 +49,12 @@ def router(ports: Ports) -> APIRouter:
             float, Query(gt=0, le=LONGEST_LOOKBACK_S, description="how far back, seconds")
         ] = 3600.0,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 50,
+        *,
+        own: Annotated[bool, Query(description="the collector's own requests, too")] = False,
     ) -> Response:
         """Search requests."""
         known_as = None if user is None else wire_id(user)
-        search = Search(known_as, service, call, errors, min_duration_ms, since_s, limit)
+        search = Search(known_as, service, call, errors, min_duration_ms, since_s, limit, own)
         query = query_of(search, ports.clock.time_ns())
         return await asker.answer(
             Requests, lambda: Requests([summary(row) for row in ports.store.requests(query)])

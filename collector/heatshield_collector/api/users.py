@@ -23,10 +23,12 @@ def router(ports: Ports) -> APIRouter:
         by: Annotated[
             GroupName, Query(description="a row for each user and call, or for each user")
         ] = "call",
+        *,
+        own: Annotated[bool, Query(description="the collector's own calls, too")] = False,
     ) -> Response:
         """Users by load, the highest first; ``by=user`` over all their calls."""
         return await asker.answer(
-            HotUsersView, lambda: ports.loads.hot_users(cost, window, limit, by)
+            HotUsersView, lambda: ports.loads.hot_users(cost, window, limit, by, own=own)
         )
 
     return routes

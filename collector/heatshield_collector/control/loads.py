@@ -1,9 +1,11 @@
 """Loads as the API shows them: what detection knows of them, with findings and breakers."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Clock
+from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detection, Durations, Finding, Load
 from heatshield_collector.detect.heavy_user import HEAVY
@@ -19,6 +21,9 @@ from heatshield_collector.ports import (
 )
 
 __all__ = ["LoadAnswers"]
+
+OWN_MOST: Final = 100
+"""Rows that the collector's own calls may have: it has some 20 routes."""
 
 
 class LoadAnswers:
@@ -47,13 +52,25 @@ class LoadAnswers:
         self._clock = clock
 
     def hot_users(
-        self, cost: CostName, window: WindowName, limit: int, by: GroupName
+        self,
+        cost: CostName,
+        window: WindowName,
+        limit: int,
+        by: GroupName,
+        *,
+        own: bool = False,
     ) -> HotUsersView:
         """The ``limit`` users with the highest load, on a call each or over all their calls."""
         now_s, at_ns = self._clock.now()
-        loads = self._detection.loads.top(cost, window, limit, now_s, by=by)
+        most = limit if own else limit + OWN_MOST
+        loads = self._detection.loads.top(cost, window, most, now_s, by=by)
+        loads = [one for one in loads if own or one.key.service != COLLECTOR_SERVICE][:limit]
         total = self._detection.loads.total(cost, window, now_s)
-        capacity = sum(self._breakers.capacities().values())
+        capacity = sum(
+            workers
+            for service, workers in self._breakers.capacities().items()
+            if own or service != COLLECTOR_SERVICE
+        )
         row = self._on_a_call if by == "call" else self._over_all_calls
         users = [row(one, cost, total, now_s) for one in loads]
         return HotUsersView(cost, window, at_ns, capacity, users)

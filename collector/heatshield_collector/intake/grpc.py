@@ -5,6 +5,7 @@ compression itself and stops at the message limit while it inflates.
 """
 
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -125,9 +126,14 @@ class GrpcListener:
             )
         )
         try:
+            _try_to_bind(address)
             port = int(server.add_insecure_port(address))
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: {error}") from error
+        except (OSError, RuntimeError) as error:
+            cause = (getattr(error, "strerror", None) or str(error)).lower()
+            raise OSError(
+                f"can't listen on {address} for OTLP/gRPC: {cause}. Stop the other collector, or "
+                "name another address, or none: --grpc HOST:PORT, --grpc off"
+            ) from error
         await server.start()
         self._server = server
         return port
@@ -155,6 +161,23 @@ class GrpcListener:
             return await _abort(context, refusal)
 
         return export
+
+
+def _try_to_bind(address: str) -> None:
+    """Bind the address and let go of it: where it can't be bound, gRPC's core writes to stderr by
+    itself, and its error tells of its insides.
+
+    Raises:
+        OSError: it can't be bound.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():  # a socket's path, and whatever else gRPC may know
+        return
+    found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, where = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
+        probe.bind(where)
 
 
 async def _abort(context: _Call, error: IntakeError | AccessError) -> bytes:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.query.answers import RequestSummary
 from heatshield_collector.store.protocol import RequestQuery, Row
 
@@ -19,6 +20,8 @@ class Search:
     Attributes:
         errors: only requests with (or without) a span in error.
         since_s: how far back they may have started, seconds.
+        own: the collector's own requests, too. One that is asked for by its service is shown in
+            any case.
     """
 
     user: str | None = None
@@ -28,6 +31,7 @@ class Search:
     min_duration_ms: float = 0.0
     since_s: float = 3600.0
     limit: int = 50
+    own: bool = False
 
 
 def query_of(search: Search, now_ns: int) -> RequestQuery:
@@ -44,6 +48,7 @@ def query_of(search: Search, now_ns: int) -> RequestQuery:
         service=search.service or None,
         call=search.call or None,
         errors=search.errors,
+        leave_out=None if search.own or search.service == COLLECTOR_SERVICE else COLLECTOR_SERVICE,
         min_duration_ns=round(search.min_duration_ms * 1e6),
         limit=search.limit,
     )

@@ -67,6 +67,7 @@ class RequestQuery:
         user: the acting user, exactly.
         service: a service that took part.
         call: name of a span in it; of that service, where both are given.
+        leave_out: a service, requests that began in which are left out.
         errors: only requests with (or without) a span in error.
         min_duration_ns: at least this long from first start to last end.
         max_duration_ns: at most this long.
@@ -80,6 +81,7 @@ class RequestQuery:
     user: str | None = None
     service: str | None = None
     call: str | None = None
+    leave_out: str | None = None
     errors: bool | None = None
     min_duration_ns: int = 0
     max_duration_ns: int | None = None

@@ -4,9 +4,15 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 __all__ = [
+    "Alert",
+    "Alerts",
+    "Audit",
+    "AuditRecord",
     "BreakerList",
     "Cost",
     "Entry",
+    "Finding",
+    "Findings",
     "HotUser",
     "HotUsers",
     "Known",
@@ -17,6 +23,8 @@ __all__ = [
     "MetricExemplar",
     "Metrics",
     "Mode",
+    "RequestSummary",
+    "Requests",
     "Span",
 ]
 
@@ -165,6 +173,89 @@ class Known(TypedDict):
     user: KnownName
     service: KnownName
     call: KnownName
+
+
+class AuditRecord(TypedDict):
+    """One change of the breaker state, or one refusal."""
+
+    at_ns: int
+    change: str
+    entry_id: str
+    issuer: str
+    reason: str
+    entry: Entry
+
+
+class Audit(TypedDict):
+    """``GET /api/audit``."""
+
+    changes: list[AuditRecord]
+
+
+class Alert(TypedDict):
+    """One instance of a rule."""
+
+    name: str
+    state: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    value: float | str | None
+    active_at_ns: int | None
+    fired_at_ns: int | None
+    resolved_at_ns: int | None
+
+
+class Alerts(TypedDict):
+    """``GET /api/alerts``."""
+
+    alerts: list[Alert]
+
+
+Finding = TypedDict(
+    "Finding",
+    {
+        "id": str,
+        "class": str,
+        "user": str,
+        "service": str,
+        "call": str,
+        "cost": str,
+        "window": str,
+        "load": float,
+        "at_ns": int,
+        "trace_ids": list[str],
+        "reason": str,
+    },
+)
+"""What a detector said of a user on a call."""
+
+
+class Findings(TypedDict):
+    """``GET /api/findings``."""
+
+    findings: list[Finding]
+
+
+class RequestSummary(TypedDict):
+    """One row of the list of requests."""
+
+    trace_id: str
+    user: str | None
+    service: str | None
+    call: str | None
+    start_ns: int
+    duration_ms: float
+    spans: int
+    errors: int
+    busy_s: float
+    elements: int
+    services: list[str]
+
+
+class Requests(TypedDict):
+    """``GET /api/requests``."""
+
+    requests: list[RequestSummary]
 
 
 class Mode(TypedDict):

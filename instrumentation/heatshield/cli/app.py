@@ -7,16 +7,20 @@ import typer
 from typer.core import TyperGroup
 
 from heatshield.cli import run_command
+from heatshield.cli.alerts import alerts
+from heatshield.cli.audit import audit
 from heatshield.cli.breakers import breakers
 from heatshield.cli.clear import clear
 from heatshield.cli.doctor import doctor
 from heatshield.cli.errors import CliError
+from heatshield.cli.findings import findings
 from heatshield.cli.hot import hot
 from heatshield.cli.metrics import metrics
 from heatshield.cli.mode import mode
 from heatshield.cli.plugins import MARKUP, plugin_commands
 from heatshield.cli.pseudonym import pseudonym
 from heatshield.cli.request import request
+from heatshield.cli.requests import requests
 from heatshield.cli.trip import trip
 from heatshield.settings import SettingsError
 
@@ -76,7 +80,10 @@ def heatshield(
 
 
 app.command("run", context_settings=run_command.CONTEXT)(run_command.run)
-for command in (request, hot, breakers, trip, clear, mode, metrics, pseudonym, doctor):
+for command in (
+    *(request, requests, hot, breakers, trip, clear, mode, alerts, findings, audit),
+    *(metrics, pseudonym, doctor),
+):
     app.command()(command)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from heatshield.cli.answers import HotUsers
-from heatshield.cli.options import REFRESH_S, AsJson, Endpoint, Interval, collector
+from heatshield.cli.options import REFRESH_S, AsJson, Endpoint, Interval, Own, collector
 
 __all__ = ["hot"]
 
@@ -36,7 +36,7 @@ class Window(StrEnum):
     FIVE_MINUTES = "5m"
 
 
-def hot(
+def hot(  # noqa: PLR0913, PLR0917  each is a flag
     once: Annotated[bool, typer.Option("--once", help="Print the table once and exit.")] = False,
     as_json: AsJson = False,
     cost: Annotated[CostName, typer.Option(help="Cost to rank by.")] = CostName.BUSY,
@@ -47,6 +47,7 @@ def hot(
     by: Annotated[
         Group, typer.Option(help="One row per user and call, or one per user.")
     ] = Group.CALL,
+    own: Own = False,
     interval: Interval = REFRESH_S,
     endpoint: Endpoint = None,
 ) -> None:
@@ -58,7 +59,12 @@ def hot(
 
     def ask() -> HotUsers:
         answer: HotUsers = source.get(
-            "/api/users/hot", cost=cost.value, window=window.value, limit=limit, by=by.value
+            "/api/users/hot",
+            cost=cost.value,
+            window=window.value,
+            limit=limit,
+            by=by.value,
+            own="true" if own else None,
         )
         return answer
 

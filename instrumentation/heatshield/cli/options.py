@@ -14,7 +14,9 @@ __all__ = [
     "AsJson",
     "Endpoint",
     "Interval",
+    "Limit",
     "OperatorSettings",
+    "Own",
     "Token",
     "collector",
     "operator",
@@ -42,6 +44,12 @@ Token = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Interval = Annotated[
     float, typer.Option("--interval", min=0.1, help="Seconds between two refreshes.")
+]
+
+
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows to show.")]
+Own = Annotated[
+    bool, typer.Option("--own", help="The collector's own calls, too, which it reports to itself.")
 ]
 
 

@@ -72,13 +72,21 @@ class PluginCommand(TyperCommand):
         """Hand the arguments to the real command; a shell's completion needs only this one."""
         if extra.get("resilient_parsing"):
             return super().make_context(info_name, args, parent, **extra)
-        with says_how_to_install(self._entry_point.name, self._extra):
-            target = self._entry_point.load()
+        try:
+            with says_how_to_install(self._entry_point.name, self._extra):
+                target = self._entry_point.load()
+        except CliError as error:
+            if "--help" not in args:
+                raise
+            typer.echo(f"{error}. Then this shows its options, too.")
+            return super().make_context(info_name, ["--help"], parent, **extra)
         return self._command(target).make_context(info_name, args, parent, **extra)
 
     def _command(self, target: Callable[..., object] | typer.Typer) -> Any:  # of a private class
         if isinstance(target, typer.Typer):
-            return get_group(target)
+            group = get_group(target)
+            group.invoke = self._says_how(group.invoke)  # type: ignore[method-assign]
+            return group
 
         @functools.wraps(target)
         def run(*args: object, **kwargs: object) -> object:
@@ -88,6 +96,13 @@ class PluginCommand(TyperCommand):
         app = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
         app.command(self._entry_point.name)(run)
         return get_command(app)
+
+    def _says_how(self, call: Callable[..., object]) -> Callable[..., object]:
+        def said(*args: object, **kwargs: object) -> object:
+            with says_how_to_install(self._entry_point.name, self._extra):
+                return call(*args, **kwargs)
+
+        return said
 
 
 def plugin_commands() -> Iterator[PluginCommand]:

@@ -72,8 +72,10 @@ class FixedLoads:
     """One hot user and one call; remembers what it was asked."""
 
     asked: tuple = ()
+    own: bool | None = None
 
-    def hot_users(self, cost, window, limit, by):
+    def hot_users(self, cost, window, limit, by, *, own=False):
+        self.own = own
         self.asked = (cost, window, limit, by)
         row = UserLoad("u-1", "shop", "POST /p", 2.0, 1.9, 2.1, 0.25, None, "hot", "b-1", "ab" * 16)
         return HotUsersView(cost, window, START_NS, 8.0, [row])

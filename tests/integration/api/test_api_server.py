@@ -78,6 +78,27 @@ def test_a_taken_port_is_told_in_one_line_and_the_data_is_not_touched(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_taken_port_for_grpc_is_told_in_words(tmp_path):
+    with contextlib.closing(listen("127.0.0.1:0")) as taken:
+        address = address_of(taken)
+        said = fails("--data", str(tmp_path / "data"), "--http", "127.0.0.1:0", "--grpc", address)
+    assert f"can't listen on {address} for OTLP/gRPC: address already in use" in said
+    assert "--grpc off" in said
+    for raw in ("core", "UNKNOWN", "{", "errno"):
+        assert raw not in said
+
+
+@pytest.mark.parametrize("inside", [".", "data"])
+def test_a_file_where_the_folder_should_be_is_told_in_words(tmp_path, inside):
+    (tmp_path / "file").write_text("not a folder")
+    said = fails(
+        "--data", str(tmp_path / "file" / inside), "--http", "127.0.0.1:0", "--grpc", "off"
+    )
+    assert "a folder is needed (--data DIR)" in said
+    assert "Errno" not in said
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     said = fails(

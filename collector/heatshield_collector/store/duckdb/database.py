@@ -65,7 +65,7 @@ class Database:
                 },
             )
         except (OSError, duckdb.Error) as error:
-            raise StoreError(f"can't open the store in {folder}: {error}") from error
+            raise StoreError(f"can't open the store in {folder}: {_cause(error)}") from error
         try:
             migrate(self._connection)
         except (StoreError, duckdb.Error) as error:
@@ -188,6 +188,15 @@ def _fetched(result: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
         if len(rows) > MAX_ROWS:
             raise StoreError(f"the answer has more than {MAX_ROWS} rows; ask for less")
     return rows
+
+
+def _cause(error: Exception) -> str:
+    """What is wrong with a folder, in words."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{error.filename} is a file, and a folder is needed (--data DIR)"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)
 
 
 def store_error(error: Exception) -> StoreError:

@@ -59,6 +59,7 @@ def _slice(
     """
     where, parts, values = _conditions(query)
     user = f', {retention.USER} AS "user"' if query.user is not None else ""
+    root = f", {retention.ROOT}.service AS root" if query.leave_out is not None else ""
     named = (
         f"AND trace_id IN (SELECT trace_id FROM request_parts WHERE {_PARTS} AND {parts})"  # noqa: S608 - this file's own text
         if parts
@@ -68,7 +69,7 @@ def _slice(
         f"""
         SELECT trace_id, start_ns, end_ns FROM (
             SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns,
-                   sum(errors) AS errors{user}
+                   sum(errors) AS errors{user}{root}
             FROM request_parts WHERE {_PARTS} {named}
             GROUP BY trace_id
         )
@@ -122,6 +123,9 @@ def _conditions(query: RequestQuery) -> tuple[str, str, dict[str, Any]]:
         values["user"] = query.user
     if query.errors is not None:
         conditions.append("errors > 0" if query.errors else "errors = 0")
+    if query.leave_out is not None:
+        conditions.append("root IS DISTINCT FROM $leave_out")
+        values["leave_out"] = query.leave_out
     spans, wanted = attributes.condition(query.attributes)
     values |= wanted
     if query.service is not None:

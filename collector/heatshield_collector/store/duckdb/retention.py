@@ -11,6 +11,7 @@ from heatshield_collector.store.protocol import JOURNALS
 
 __all__ = [
     "RESOURCES_MANY",
+    "ROOT",
     "SUMMED",
     "USER",
     "Limits",
@@ -36,13 +37,13 @@ USER: Final = 'substr(min(chr(user_rank + 1) || "user"), 2)'
 link station decides. It looks at nothing that a fold loses, so a fold changes no answer. Ranks are
 few and not negative, so one character orders them; a pair costs half as much again."""
 
-_ROOT: Final = "(min({'service': service, 'call': call}) FILTER (service IS NOT NULL))"
+ROOT: Final = "(min({'service': service, 'call': call}) FILTER (service IS NOT NULL))"
 """The root's service and call, from one part. Of several roots the first by name."""
 
 SUMMED: Final = f"""
     min(start_ns) AS start_ns, max(end_ns) AS end_ns,
     {USER} AS "user", min(user_rank) AS user_rank,
-    {_ROOT}.service AS service, {_ROOT}.call AS call,
+    {ROOT}.service AS service, {ROOT}.call AS call,
     sum(spans)::BIGINT AS spans, sum(errors)::BIGINT AS errors,
     sum(busy_ns)::BIGINT AS busy_ns, sum(elements)::BIGINT AS elements,
     min(received_ns) AS received_ns, max(last_received_ns) AS last_received_ns,
