@@ -4,7 +4,7 @@ Faces (HTTP, gRPC, the command line) import this file and are handed a :class:`P
 composition root; the core implements the protocols and imports nothing of any face.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, Protocol
@@ -156,6 +156,10 @@ class BreakerService(Protocol):
 
     def snapshot(self) -> Snapshot:
         """The whole state."""
+        ...
+
+    def left_s(self) -> Mapping[str, float]:
+        """Seconds until each entry ends, by its id, unless it is asked for again."""
         ...
 
     def delta_since(self, base: StateVersion) -> Delta | None:

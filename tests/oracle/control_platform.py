@@ -31,6 +31,9 @@ class Journaled:
     def write(self, table, row):
         self.rows.append((table, row))
 
+    def hold(self, key, entry):
+        self.kept.setdefault("held", {})[key] = entry
+
     def keep(self, kind, changed):
         self.kept.setdefault(kind, {}).update(changed)
 

@@ -121,13 +121,22 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedEntry(BreakerEntry):
+    """An entry; ``left_s`` are the seconds until it ends, unless its alert goes on firing or a
+    person asks for it again. One that a rule made ends sooner if demand ends.
+    """
+
+    left_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerState:
     """The whole breaker state at one version, which is also its ETag."""
 
     epoch: int
     version: int
     mode: PlatformMode
-    entries: Sequence[BreakerEntry]
+    entries: Sequence[ListedEntry]
 
 
 @dataclass(frozen=True, slots=True)

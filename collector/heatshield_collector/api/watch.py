@@ -103,7 +103,10 @@ def _state_unless(known: set[str], breakers: BreakerService) -> Response:
     headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
     if state.at.etag in known:
         return Response(status_code=304, headers=headers)
-    return JSONResponse(state.to_json(), headers=headers)
+    left_s = breakers.left_s()
+    shown = state.to_json()
+    entries = [{**one, "left_s": left_s.get(one["id"], 0.0)} for one in shown["entries"]]
+    return JSONResponse({**shown, "entries": entries}, headers=headers)
 
 
 async def _changed(

@@ -150,6 +150,7 @@ class Entry(TypedDict, total=False):
     reason: str
     rate_per_s: float
     seq: int
+    left_s: float
 
 
 class KnownName(TypedDict):

@@ -13,7 +13,7 @@ from heatshield.cli.terminal import HUNDRED, clock_time, number, text
 from heatshield.cli.waterfall import bar
 from heatshield.contract import BreakerMode, PlatformMode
 
-__all__ = ["breaker_table", "hot_table", "load_text"]
+__all__ = ["breaker_table", "hot_table", "load_text", "span_text"]
 
 SHARE_BAR_WIDTH: Final = 8
 
@@ -41,7 +41,7 @@ BREAKER_COLUMNS: Final = (
     Column("service", drops=4),
     Column("call"),
     Column("mode"),
-    Column("lease", drops=2),
+    Column("ends in"),
     Column("issuer", drops=3),
     Column("reason", drops=1, beneath=True),
 )
@@ -115,6 +115,19 @@ def breaker_table(answer: BreakerList) -> FittingTable:
     )
 
 
+def _ends_in(entry: Entry) -> str:
+    """When an entry ends; one that a rule made may end sooner, by demand."""
+    by_rule = str(entry.get("issuer", "")).startswith("rule:")
+    return ("≤ " if by_rule else "") + span_text(entry.get("left_s", 0.0))
+
+
+def span_text(seconds: float) -> str:
+    """A span of time for people: ``45 s``, ``2 min 5 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    parts = [f"{minutes} min"] * bool(minutes) + [f"{rest} s"] * bool(rest or not minutes)
+    return " ".join(parts)
+
+
 def _breaker_row(entry: Entry) -> tuple[Text, ...]:
     mode = entry["mode"]
     if mode == BreakerMode.TRICKLE:
@@ -125,7 +138,7 @@ def _breaker_row(entry: Entry) -> tuple[Text, ...]:
         text(entry["service"]),
         text(entry["call"]),
         text(mode),
-        text(f"{entry['lease_ms'] / 1e3:g} s"),
+        text(_ends_in(entry)),
         text(entry.get("issuer")),
         text(entry.get("reason")),
     )

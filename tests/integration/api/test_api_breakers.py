@@ -56,6 +56,8 @@ def test_trip_then_clear(face):
     entry = face.call("POST", "/v1/breakers", json=WISH)
     assert entry.status_code == 201
     assert entry.json()["lease_ms"] == 30_000
+    (listed,) = face.get("/v1/breakers").json()["entries"]
+    assert (listed["id"], listed["left_s"]) == (entry.json()["id"], 12.5)
     assert entry.json()["issuer"] == "human:ada"
     cleared = face.call("DELETE", f"/v1/breakers/{entry.json()['id']}?by=ada")
     assert cleared.json()["cleared"] == entry.json()
