@@ -159,6 +159,7 @@ class Collector:
         """What takes in and what answers."""
         settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
+        control = self._core.control
         left = leave_token(Path(settings.data))
         authenticator = AdminTokenAuthenticator(settings.admin_token, left, token=settings.token)
         self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics, authenticator)
@@ -169,10 +170,11 @@ class Collector:
                     self._core.detection,
                     self._core.durations,
                     self._core.breakers,
-                    lambda: self._core.control.findings,
+                    lambda: control.findings,
                     self._clock,
+                    control.outcomes.of,
                 ),
-                alerts=lambda: self._core.control.alerts,
+                alerts=lambda: control.alerts,
                 breakers=self._core.breakers,
                 events=self.events,
                 ready=self._not_ready,
@@ -180,6 +182,8 @@ class Collector:
                 clock=self._clock,
                 authenticator=authenticator,
                 notes=self._notes,
+                cold_start_left_s=lambda: control.cold_start_left_s(self._clock.now()),
+                not_cut=control.outcomes.not_cut,
             ),
             routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
         )

@@ -156,3 +156,5 @@ def _announce(settings: CollectorSettings, address: str, collector: "Collector")
     typer.echo(f"  mode       {mode.value}, {why}: {MEANING[mode]}")
     if mode is PlatformMode.SHADOW:
         typer.echo("             to enforce them: heatshield mode protect")
+    if settings.cold_start_s:
+        typer.echo(f"  cold start rules trip no breaker in the first {settings.cold_start_s:g} s")

@@ -61,8 +61,10 @@ class Told:
 
     def __init__(self):
         self.alerts = []
+        self.done = []
 
     def submit(self, alert, trace_ids=()):
+        self.done.append(alert.done)
         self.alerts.append((alert.state.value, dict(alert.labels), list(trace_ids)))
 
 

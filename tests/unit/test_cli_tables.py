@@ -120,6 +120,16 @@ def test_a_breaker_shows_whom_it_cuts_by_whom_and_why():
     assert "nothing is enforced" not in output
 
 
+def test_it_shows_what_is_done_about_each_hot_user_at_every_width():
+    why = "not cut: systemic: more users would be cut than may be"
+    refused = {"user": "u-2", "service": "shop", "call": "POST /p", "done": why}
+    output = rendered(breaker_table({**breaker_answer(entry()), "not_cut": [refused]}), 200)
+    assert f"u-2 on POST /p of shop: {why}" in output
+    hot = user("u-2", **{"class": "hot", "done": why})
+    for width in (200, 80):
+        assert why in rendered(hot_table(hot_answer(hot)), width)
+
+
 def test_shadow_says_that_nothing_is_enforced_and_trickle_says_its_rate():
     output = rendered(
         breaker_table(breaker_answer(entry(mode="trickle", rate_per_s=2.5), mode="shadow"))

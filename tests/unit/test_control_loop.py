@@ -15,6 +15,7 @@ from heatshield.contract import (
     Rejections,
     Report,
 )
+from heatshield_alerts.draft import Reason
 from heatshield_alerts.rules import SHIPPED_RULES, load_file, load_text
 from heatshield_alerts.series import METRIC_NAME
 from heatshield_collector.detect import PANE_S
@@ -83,6 +84,35 @@ def test_a_cold_start_alerts_but_does_not_trip_until_it_is_over():
     assert (refused["change"], refused["entry"]["user"]) == ("refused", "hot")
     assert "cold start" in refused["reason"]
     assert platform.breakers.at() == BASE
+
+
+def test_it_is_said_of_every_hot_user_what_is_done():
+    platform = Platform(cold_start_s=132.0).warm()
+    said = platform.loop.outcomes
+    platform.burn(1.0)
+    waiting = "not cut: waiting for the cold start to end"
+    assert [one.done for one in platform.loop.alerts] == [waiting]
+    assert platform.notifier.done[-1] == waiting
+    assert platform.loop.notes(platform.clock.now()) == [
+        "cold start: rules trip no breaker for another 1 s"
+    ]
+    platform.burn(1.5)
+    assert said.of(HOT) == "cut"
+    assert said.not_cut() == []
+    assert platform.loop.notes(platform.clock.now()) == []
+    for _ in range(8):
+        platform.work(2.0, "second")
+        platform.step(workers=1.0)
+    ((key, done),) = said.not_cut()
+    assert (key.user, done) == ("second", f"not cut: {Reason.TOO_MANY_USERS}")
+    assert {one.labels["user"]: one.done for one in platform.loop.alerts} == {
+        "hot": "cut",
+        "second": done,
+    }
+    platform.breakers.set_mode(PlatformMode.SHADOW, "ann")
+    assert said.of(HOT) == "would be cut, but the platform is in shadow"
+    platform.burn(40.0, workers=0.0)
+    assert said.not_cut() == []
 
 
 def test_a_user_who_burns_as_the_cold_start_ends_is_cut_then():

@@ -90,6 +90,7 @@ class Alert:
         active_at: since when it holds, or held last.
         fired_at: when it last began to fire.
         resolved_at: when it last stopped.
+        done: while it fires, what is done about its user, for people; empty: nothing is asked for.
         missing_since: while it is kept firing: when the expression stopped to return it.
     """
 
@@ -102,6 +103,7 @@ class Alert:
     fired_at: Instant | None = None
     resolved_at: Instant | None = None
     missing_since: Instant | None = None
+    done: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As ``/api/alerts`` shows it; times in nanoseconds since the Unix epoch."""
@@ -118,6 +120,7 @@ class Alert:
             "active_at_ns": at_ns(self.active_at),
             "fired_at_ns": at_ns(self.fired_at),
             "resolved_at_ns": at_ns(self.resolved_at),
+            "done": self.done,
         }
 
 

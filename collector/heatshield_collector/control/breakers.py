@@ -134,12 +134,14 @@ class Breakers:
             for change in self._control.restore(drafts, now.monotonic_s):
                 self._tell(change, now)
 
-    def act(self, decision: Decision, now: Instant, active_users: int) -> None:
+    def act(self, decision: Decision, now: Instant, active_users: int) -> Change:
         """Carry out what the policy decided about a firing alert; a cooler user may make room."""
         with self._lock:
             for change in self._control.make_room(decision, now.monotonic_s, active_users):
                 self._tell(change, now)
-            self._tell(self._control.act(decision, now.monotonic_s, active_users), now)
+            change = self._control.act(decision, now.monotonic_s, active_users)
+            self._tell(change, now)
+        return change
 
     def tick(self, loads: Mapping[CallKey, float], now: Instant) -> None:
         """Let time pass: cool, probe, close, lapse."""

@@ -1,7 +1,7 @@
 """Types of the collector's JSON answers, limited to the fields that the commands read."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 __all__ = [
     "BreakerList",
@@ -17,6 +17,7 @@ __all__ = [
     "MetricExemplar",
     "Metrics",
     "Mode",
+    "NotCut",
     "Span",
 ]
 
@@ -35,6 +36,7 @@ HotUser = TypedDict(
         "class": str | None,
         "breaker": str | None,
         "trace_id": str | None,
+        "done": NotRequired[str],
     },
 )
 """The load of one user on one call, with the bounds of the sketch that counted it. Defined by a
@@ -168,10 +170,20 @@ class Known(TypedDict):
     call: KnownName
 
 
+class NotCut(TypedDict):
+    """A user whom a firing alert asks to cut and who is not, and why."""
+
+    user: str
+    service: str
+    call: str
+    done: str
+
+
 class Mode(TypedDict):
     """``GET /api/mode``."""
 
     mode: str
+    cold_start_left_s: NotRequired[float]
 
 
 class BreakerList(TypedDict):
@@ -181,3 +193,4 @@ class BreakerList(TypedDict):
     version: int
     mode: str
     entries: list[Entry]
+    not_cut: NotRequired[list[NotCut]]

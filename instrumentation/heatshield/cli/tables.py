@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Group
 from rich.text import Text
 
-from heatshield.cli.answers import BreakerList, Entry, HotUser, HotUsers
+from heatshield.cli.answers import BreakerList, Entry, HotUser, HotUsers, NotCut
 from heatshield.cli.fitting_table import Column, FittingTable
 from heatshield.cli.terminal import HUNDRED, clock_time, number, text
 from heatshield.cli.waterfall import bar
@@ -33,6 +33,7 @@ HOT_COLUMNS: Final = (
     Column("", drops=1),
     Column("class"),
     Column("breaker"),
+    Column("done", drops=1, beneath=True),
 )
 
 BREAKER_COLUMNS: Final = (
@@ -89,6 +90,7 @@ def _hot_row(user: HotUser) -> tuple[Text, ...]:
         text(bar(0, user["share"], 1, SHARE_BAR_WIDTH), style),
         text(user["class"], style),
         text(user["breaker"], "yellow"),
+        text(user.get("done"), style),
     )
 
 
@@ -102,10 +104,12 @@ def _figure(load: float) -> str:
     return f"{load:,.0f}" if load >= HUNDRED else f"{load:.2f}"
 
 
-def breaker_table(answer: BreakerList) -> FittingTable:
-    """Render one row per breaker entry, with the version of the breaker state above."""
+def breaker_table(answer: BreakerList) -> Group:
+    """Render one row per breaker entry, with the version of the breaker state above, and beneath
+    them the users whom alerts ask to cut and who are not.
+    """
     shadow = answer["mode"] == PlatformMode.SHADOW
-    return FittingTable(
+    table = FittingTable(
         BREAKER_COLUMNS,
         [_breaker_row(entry) for entry in answer["entries"]],
         title=text(
@@ -113,6 +117,13 @@ def breaker_table(answer: BreakerList) -> FittingTable:
         ),
         caption=text(f"mode {answer['mode']}" + (": nothing is enforced" if shadow else "")),
     )
+    refused = answer.get("not_cut", [])
+    return Group(table, *(_not_cut(one) for one in refused))
+
+
+def _not_cut(user: NotCut) -> Text:
+    about = f"{user['user']} on {user['call']} of {user['service']}: "
+    return text(about, "bold").append_text(text(user["done"]))
 
 
 def _ends_in(entry: Entry) -> str:

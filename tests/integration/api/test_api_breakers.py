@@ -176,9 +176,9 @@ def test_what_counts_as_this_machine(host, ours):
 
 
 def test_mode_is_read_and_switched_by_whom(face):
-    assert face.get("/api/mode").json() == {"mode": "protect"}
+    assert face.get("/api/mode").json() == {"mode": "protect", "cold_start_left_s": 0.0}
     changed = face.call("PUT", "/api/mode", json={"mode": "shadow", "by": "ada"})
-    assert changed.json() == {"mode": "shadow"}
+    assert changed.json() == {"mode": "shadow", "cold_start_left_s": 0.0}
     assert face.breakers.changes_by == [("shadow", "ada")]
 
 
