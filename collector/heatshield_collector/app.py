@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heatshield import names
 from heatshield.clock import Clock, SystemClock
-from heatshield_alerts.notify import Notifier
+from heatshield_alerts.notify import Notifier, read_targets
 from heatshield_alerts.restart import held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
 from heatshield_collector.api.app import create_app
@@ -127,7 +128,7 @@ class Collector:
         settings, clock = self._settings, self._clock
         self._journal = Journal(self._store, clock)
         self._notifier = Notifier(
-            settings.notify,
+            read_targets(settings.notify, os.environ),
             public_url=settings.public_url,
             clock=clock,
             keep=lambda changed: self._journal.keep(_SENT_KIND, changed),

@@ -56,7 +56,12 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
     ] = None,
     notify: Annotated[
         list[str] | None,
-        typer.Option("--notify", metavar="URL", help="Apprise URL told of alerts."),
+        typer.Option(
+            "--notify",
+            metavar="URL|file:PATH|env:NAME",
+            help="Apprise URL told of alerts. Other users of this machine see a URL given here, "
+            "and the secret in it: name a file or a variable instead.",
+        ),
     ] = None,
     retention_hours: Annotated[
         float | None, typer.Option("--retention-hours", min=0, help="Age at which data goes.")
@@ -83,6 +88,12 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         notify=notify or None,
         retention_hours=retention_hours,
     )
+    if any("://" in url for url in notify or ()):
+        typer.echo(
+            "the secret in --notify is in the process list, which others on this machine see: "
+            "use --notify file:PATH, --notify env:NAME or heatshield.toml",
+            err=True,
+        )
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     _run(settings)
 
