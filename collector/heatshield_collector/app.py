@@ -117,7 +117,9 @@ class Collector:
             self._compose(rules)
             undo.callback(self._notifier.stop)
             self._notifier.start()
-            self._notifier.restore(self._store.kept(_SENT_KIND), self._alerts_before)
+            self._notifier.restore(
+                self._store.kept(_SENT_KIND), self._alerts_before, self._core.control.held_back
+            )
             await self._listen_grpc()
             undo.pop_all()
         for part in (self._journal, self._pipeline, self._core.control):
@@ -173,7 +175,7 @@ class Collector:
                     self._core.breakers,
                     lambda: control.findings,
                     self._clock,
-                    control.outcomes.of,
+                    control.outcomes.text_of,
                 ),
                 alerts=lambda: control.alerts,
                 breakers=self._core.breakers,

@@ -62,9 +62,11 @@ class Told:
     def __init__(self):
         self.alerts = []
         self.done = []
+        self.submitted = []
 
     def submit(self, alert, trace_ids=()):
-        self.done.append(alert.done)
+        self.done.append(alert.outcome.text if alert.outcome else "")
+        self.submitted.append(alert)
         self.alerts.append((alert.state.value, dict(alert.labels), list(trace_ids)))
 
 

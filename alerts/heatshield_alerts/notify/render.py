@@ -1,5 +1,6 @@
 """Notices in words."""
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -34,12 +35,16 @@ def render(notice: Notice, public_url: str = "") -> Message:
     """
     labels = notice.alert.labels
     subject = " ".join(quoted(labels[name]) for name in _SHOWN if name in labels)
-    title = f"[{notice.status.upper()}] {notice.alert.rule}: {subject}".rstrip(": ")
+    outcome = notice.alert.outcome
+    status = notice.status.upper() + (f": {outcome.kind}" if outcome else "")
+    title = f"[{status}] {notice.alert.rule}: {subject}".rstrip(": ")
     annotations = notice.alert.annotations
     told = [annotations[key] for key in ("summary", "description") if key in annotations]
-    lines = [_annotation(text, labels) for text in told]
+    lines = [f"done: {outcome.text}"] if outcome else []
+    lines += [_annotation(text, labels) for text in told]
     lines += [f"{name}: {quoted(value)}" for name, value in labels.pairs if name != ALERT_NAME]
-    lines.append(f"load: {humanize(notice.alert.value)}")
+    if not math.isnan(notice.alert.value):
+        lines.append(f"load: {humanize(notice.alert.value)}")
     base = public_url.rstrip("/")
     for trace_id in notice.trace_ids[:MAX_TRACES]:
         where = f" {base}/api/requests/{trace_id}" if base else ""

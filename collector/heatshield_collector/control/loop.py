@@ -4,7 +4,7 @@ import itertools
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -20,7 +20,7 @@ from heatshield_alerts.rules import (
     RuleRunner,
     Transition,
 )
-from heatshield_alerts.series import Sample
+from heatshield_alerts.series import Labels, Sample
 from heatshield_alerts.trip_policy import Decision, Evidence, decide, key_of
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.outcomes import Outcomes
@@ -96,6 +96,7 @@ class ControlLoop:
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
         self.outcomes = Outcomes(breakers)
+        self._held_back: dict[Labels, Alert] = {}
         self.failures = 0
         self.failed_in_a_row = 0
 
@@ -150,13 +151,36 @@ class ControlLoop:
     def _with_outcome(self, alert: Alert) -> Alert:
         if alert.state is not AlertState.FIRING:
             return alert
-        return replace(alert, done=self.outcomes.of(key_of(alert)))
+        return replace(alert, outcome=self.outcomes.of(key_of(alert)))
 
     def restore(self, kept: Mapping[str, str], now: Instant) -> list[Alert]:
-        """Go on with the alerts that an earlier process kept; before the first round."""
+        """Go on with the alerts that an earlier process kept; before the first round, and after
+        the breakers do.
+        """
         alerts, gone = self._runner.restore(kept, now)
         self._outlets.journal.keep(ALERT_KIND, dict.fromkeys(gone))
-        return alerts
+        for alert in alerts:
+            self._holds_back(alert)
+        return [self._with_outcome(alert) for alert in alerts]
+
+    @property
+    def held_back(self) -> Collection[Labels]:
+        """The alerts that are resolved, but people are not told as long as calls are refused."""
+        return self._held_back.keys()
+
+    def _holds_back(self, alert: Alert) -> bool:
+        """Whether people are told of a step later: that all is well again, once it is."""
+        self._held_back.pop(alert.labels, None)
+        ended = alert.state is AlertState.RESOLVED
+        if ended and self.outcomes.refuses_calls_of(key_of(alert)):
+            self._held_back[alert.labels] = alert
+        return alert.labels in self._held_back
+
+    def _tell_late(self) -> None:
+        """Tell people of what is resolved and whose user is no longer refused."""
+        for alert in list(self._held_back.values()):
+            if not self._holds_back(alert):
+                self._outlets.notifier.submit(alert)
 
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
@@ -208,6 +232,7 @@ class ControlLoop:
             # the more if that fails, and a transition is not seen again in the next round.
             for transition in evaluation.transitions:
                 self._tell(transition, now)
+            self._tell_late()
 
     def _protect(self, evaluation: Evaluation, now: Instant) -> None:
         decisions: list[Decision] = []
@@ -281,7 +306,8 @@ class ControlLoop:
         self._outlets.events.publish("alert", {**said, "at_ns": now.epoch_ns})
         row = {name: said[name] for name in ("name", "state", "labels", "annotations", "value")}
         self._outlets.journal.write("alerts", {**row, "at_ns": now.epoch_ns})
-        self._outlets.notifier.submit(alert, self._detection.traces_of(key_of(alert)))
+        if not self._holds_back(alert):
+            self._outlets.notifier.submit(alert, self._detection.traces_of(key_of(alert)))
 
     def attempt(self, now: Instant, *, early: bool = False) -> None:
         """A round that may fail: it must not be the last one, and it must not go unseen."""

@@ -7,14 +7,15 @@ from heatshield.call_key import CallKey
 from heatshield.contract import BreakerEntry, BreakerMode, PlatformMode
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.draft import Reason
+from heatshield_alerts.outcome import Outcome, OutcomeKind
 from heatshield_collector.control.breakers import Breakers
 
 __all__ = ["Outcomes"]
 
-_WORDS: Final = {
-    BreakerMode.REJECT: "cut",
-    BreakerMode.TRICKLE: "paced",
-    BreakerMode.FLAG: "flagged",
+_KINDS: Final = {
+    BreakerMode.REJECT: OutcomeKind.CUT,
+    BreakerMode.TRICKLE: OutcomeKind.PACED,
+    BreakerMode.FLAG: OutcomeKind.FLAGGED,
 }
 
 
@@ -43,20 +44,25 @@ class Outcomes:
         kept = set(firing)
         self._refused = {key: why for key, why in self._refused.items() if key in kept}
 
-    def of(self, key: CallKey) -> str:
-        """What is done about a user on a call, for people; empty: nothing was asked for."""
+    def of(self, key: CallKey) -> Outcome | None:
+        """What is done about a user on a call; ``None``: nothing was asked for."""
         for held, _, entry in self._breakers.held():
             if held == key:
                 return self._held(entry)
         reason = self._refused.get(key)
-        return "" if reason is None else _refusal(reason)
+        return None if reason is None else _refusal(reason)
 
     def not_cut(self) -> list[tuple[CallKey, str]]:
         """The users whom alerts ask to cut and who are not, with the reason."""
         held = {key for key, _, _ in self._breakers.held()}
-        return [(key, _refusal(why)) for key, why in self._refused.items() if key not in held]
+        return [(key, _refusal(why).text) for key, why in self._refused.items() if key not in held]
 
-    def is_refused_calls(self, key: CallKey) -> bool:
+    def text_of(self, key: CallKey) -> str:
+        """The same as a sentence; empty: nothing was asked for."""
+        outcome = self.of(key)
+        return "" if outcome is None else outcome.text
+
+    def refuses_calls_of(self, key: CallKey) -> bool:
         """Whether clients refuse calls of a user, all of them or some."""
         if self._breakers.mode() is PlatformMode.SHADOW:
             return False
@@ -65,16 +71,18 @@ class Outcomes:
             for held, _, entry in self._breakers.held()
         )
 
-    def _held(self, entry: BreakerEntry) -> str:
-        word = _WORDS[entry.mode]
+    def _held(self, entry: BreakerEntry) -> Outcome:
+        kind = _KINDS[entry.mode]
+        text = kind.value
         if entry.mode is BreakerMode.TRICKLE:
-            word = f"{word} at {entry.rate_per_s:g} calls a second and instance"
+            text = f"{text} at {entry.rate_per_s:g} calls a second and instance"
         if self._breakers.mode() is PlatformMode.SHADOW:
-            return f"would be {word}, but the platform is in shadow"
-        return word
+            text = f"would be {text}, but the platform is in shadow"
+            return Outcome(OutcomeKind.SHADOW, text)
+        return Outcome(kind, text)
 
 
-def _refusal(reason: Reason) -> str:
+def _refusal(reason: Reason) -> Outcome:
     if reason is Reason.COLD_START:
-        return "not cut: waiting for the cold start to end"
-    return f"not cut: {reason}"
+        return Outcome(OutcomeKind.WAITING, "not cut: waiting for the cold start to end")
+    return Outcome(OutcomeKind.NOT_CUT, f"not cut: {reason}")
