@@ -1,6 +1,7 @@
 """``heatshield up``: a collector on an embedded store, in the foreground."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -24,6 +25,16 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 SERVICE: Final = "heatshield-collector"
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+NotifyUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="URL|file:PATH|env:NAME",
+        help="Apprise URL told of alerts. Other users of this machine see a URL given here, "
+        "and the secret in it: name a file or a variable instead.",
+    ),
+]
 
 
 def up(  # noqa: PLR0913, PLR0917  each is a flag
@@ -54,15 +65,7 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         list[str] | None,
         typer.Option("--rules", metavar="FILE", help="Prometheus rules beside the shipped ones."),
     ] = None,
-    notify: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--notify",
-            metavar="URL|file:PATH|env:NAME",
-            help="Apprise URL told of alerts. Other users of this machine see a URL given here, "
-            "and the secret in it: name a file or a variable instead.",
-        ),
-    ] = None,
+    notify: NotifyUrls = None,
     retention_hours: Annotated[
         float | None, typer.Option("--retention-hours", min=0, help="Age at which data goes.")
     ] = None,
@@ -88,14 +91,18 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         notify=notify or None,
         retention_hours=retention_hours,
     )
-    if any("://" in url for url in notify or ()):
+    _warn_of_secrets(notify or ())
+    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
+    _run(settings)
+
+
+def _warn_of_secrets(notify: Iterable[str]) -> None:
+    if any("://" in url for url in notify):
         typer.echo(
             "the secret in --notify is in the process list, which others on this machine see: "
             "use --notify file:PATH, --notify env:NAME or heatshield.toml",
             err=True,
         )
-    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
-    _run(settings)
 
 
 def settings_of(config: Path | None, **flags: object) -> CollectorSettings:
