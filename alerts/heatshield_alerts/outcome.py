@@ -19,6 +19,11 @@ class OutcomeKind(StrEnum):
     WAITING = "waiting"
     """The cold start lasts."""
 
+    @property
+    def acts(self) -> bool:
+        """Whether services do something to the user's calls."""
+        return self in (OutcomeKind.CUT, OutcomeKind.PACED, OutcomeKind.FLAGGED)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

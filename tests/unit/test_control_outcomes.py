@@ -24,6 +24,7 @@ def test_it_is_said_of_every_hot_user_what_is_done():
         "cold start: rules trip no breaker for another 1 s"
     ]
     platform.burn(1.5)
+    assert [done for done in platform.notifier.done if done] == [waiting, "cut"]
     assert said.text_of(HOT) == "cut"
     assert said.not_cut() == []
     assert platform.loop.notes(platform.clock.now()) == []

@@ -97,6 +97,7 @@ class ControlLoop:
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
         self.outcomes = Outcomes(breakers)
         self._held_back: dict[Labels, Alert] = {}
+        self._idle: set[Labels] = set()
         self.failures = 0
         self.failed_in_a_row = 0
 
@@ -177,10 +178,21 @@ class ControlLoop:
         return alert.labels in self._held_back
 
     def _tell_late(self) -> None:
-        """Tell people of what is resolved and whose user is no longer refused."""
+        """Tell people of what is resolved and whose user is no longer refused, and of users whom
+        something is done about by now.
+        """
         for alert in list(self._held_back.values()):
             if not self._holds_back(alert):
                 self._outlets.notifier.submit(alert)
+        idle = self._idle
+        self._idle = set()
+        for alert in map(self._with_outcome, self._runner.firing):
+            acts = alert.outcome is not None and alert.outcome.kind.acts
+            if not acts:
+                self._idle.add(alert.labels)
+            elif alert.labels in idle:
+                traces = self._detection.traces_of(key_of(alert))
+                self._outlets.notifier.submit(alert, traces)
 
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
