@@ -23,6 +23,8 @@ class ChangeKind(StrEnum):
     OPENED = "opened"
     RENEWED = "renewed"
     """Held longer; when nothing that clients see changed, neither a version nor an audit record."""
+    RESTORED = "restored"
+    """Held on after a restart; it ends when it would have ended without."""
     HALF_OPEN = "half_open"
     CLOSED = "closed"
     CLEARED = "cleared"
@@ -49,6 +51,8 @@ class Change:
         reason: why it was refused.
         is_visible: whether clients see it: there is a new version.
         is_recorded: whether the audit has it. Refusals that repeat are recorded once in a while.
+        hold_s: for how long the entry is held from now on, unless it is asked for again.
+        is_kept: it changes nothing but from when the entry is held; a restart needs to know.
     """
 
     kind: ChangeKind
@@ -63,12 +67,14 @@ class Change:
     reason: Reason | None = None
     is_visible: bool = True
     is_recorded: bool = True
+    hold_s: float | None = None
+    is_kept: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As ``/api/events`` tells it and the audit keeps it; the time is the caller's to add."""
         return {
             "change": self.kind.value,
-            "entry": asdict(self.entry) if self.entry else None,
+            "entry": self._entry_json(),
             "version": str(self.at),
             "before": self.before.value,
             "after": self.after.value,
@@ -76,6 +82,12 @@ class Change:
             "text": self.text,
             "reason": self.reason.name.lower() if self.reason else None,
         }
+
+    def _entry_json(self) -> dict[str, Any] | None:
+        if self.entry is None:
+            return None
+        hold_ms = {} if self.hold_s is None else {"hold_ms": round(self.hold_s * 1_000)}
+        return {**asdict(self.entry), **hold_ms}
 
 
 @dataclass(frozen=True, slots=True)

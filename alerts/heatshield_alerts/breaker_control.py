@@ -18,6 +18,7 @@ from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerS
 from heatshield_alerts.caps import Caps, Occupancy, Place, cap, leaving_for
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.held_breaker import (
+    KEPT_EVERY_S,
     HeldBreaker,
     entry_of,
     hold_s,
@@ -26,6 +27,7 @@ from heatshield_alerts.held_breaker import (
     probing,
 )
 from heatshield_alerts.instances import Instances
+from heatshield_alerts.restart import HeldDraft
 from heatshield_alerts.restraint import Restraint
 from heatshield_alerts.trip_policy import Decision, Refuse
 
@@ -138,14 +140,15 @@ class BreakerControl:
             if not self._is_restrained(draft, now)
         ]
 
-    def restore(self, drafts: Iterable[Draft], now: float) -> list[Change]:
+    def restore(self, held: Iterable[HeldDraft], now: float) -> list[Change]:
         """Hold on what an earlier process held, from :func:`heatshield_alerts.restart.held_drafts`.
 
-        The caps were asked when these were granted; only the cap on entries is asked again.
+        Each ends when it would have ended without the restart. The caps were asked when these were
+        granted; only the cap on entries is asked again.
         """
         return [
-            self._open(draft, now)
-            for draft in drafts
+            self._open(draft, now, age_s)
+            for draft, age_s in held
             if check(draft) is None
             and draft.key not in self._held
             and len(self._held) < self._caps.entries
@@ -279,12 +282,14 @@ class BreakerControl:
             active_users=active_users,
         )
 
-    def _open(self, draft: Draft, now: float) -> Change:
-        held = HeldBreaker.open(draft, f"b-{self._at.epoch}-{self._at.version + 1}", now)
+    def _open(self, draft: Draft, now: float, age_s: float | None = None) -> Change:
+        """Open it; ``age_s`` seconds ago it was granted by an earlier process."""
+        entry_id = f"b-{self._at.epoch}-{self._at.version + 1}"
+        held = HeldBreaker.open(draft, entry_id, now, age_s or 0.0)
         self._held[draft.key] = held
         self._restraint.opened(draft.key, now)
         change = Change(
-            ChangeKind.OPENED,
+            ChangeKind.OPENED if age_s is None else ChangeKind.RESTORED,
             self._at,
             now,
             event=BreakerEvent.TRIP,
@@ -309,7 +314,11 @@ class BreakerControl:
             text=asked.reason,
         )
         if before is BreakerState.OPEN and draft is held.draft:
-            return replace(change, is_visible=False, is_recorded=False)
+            is_kept = now - held.kept_s >= KEPT_EVERY_S
+            if is_kept:
+                held.kept_s = now
+            quiet = replace(change, is_visible=False, is_recorded=False)
+            return replace(quiet, hold_s=held.hold_s, is_kept=is_kept)
         if before is not change.after:
             held.state, held.since_s = change.after, now
             self._restraint.moved(held.key, now)
@@ -339,7 +348,9 @@ class BreakerControl:
         """Hand out an entry at the next version."""
         at = self._advance(held.entry.id, is_new=is_new)
         held.entry = replace(granted, seq=at.version)
-        return replace(change, at=at, entry=held.entry, after=held.state)
+        return replace(
+            change, at=at, entry=held.entry, after=held.state, hold_s=held.left_s(change.at_s)
+        )
 
     def _refuse(self, reason: Reason, draft: Draft, now: float) -> Change:
         held = self._held.get(draft.key)

@@ -13,6 +13,7 @@ from heatshield_alerts.draft import Draft
 __all__ = [
     "COOL_S",
     "HALF_OPEN_S",
+    "KEPT_EVERY_S",
     "PROBE_RATE_PER_S",
     "HeldBreaker",
     "entry_of",
@@ -25,6 +26,10 @@ __all__ = [
 COOL_S: Final = 10.0
 """Seconds demand must stay low before an open breaker half-opens: Armeria, gobreaker and the like
 leave theirs open as long, and a person who retries in between starts it anew."""
+
+KEPT_EVERY_S: Final = 10.0
+"""Seconds after which it is written down anew since when an entry is held, as long as its alert
+fires: what a restart may take from it at most."""
 
 HALF_OPEN_S: Final = 5.0
 """Seconds of clean trickle before a half-open breaker closes: some calls of the user got through,
@@ -46,6 +51,7 @@ class HeldBreaker:
         granted_s: when a person or a rule asked for it last.
         hold_s: for how long it is held from there.
         demand: on its key.
+        kept_s: when it was last written down since when it is held.
     """
 
     entry: BreakerEntry
@@ -55,19 +61,25 @@ class HeldBreaker:
     granted_s: float
     hold_s: float
     demand: Demand
+    kept_s: float
 
     @classmethod
-    def open(cls, draft: Draft, entry_id: str, now: float) -> "HeldBreaker":
-        """A breaker that opens now."""
+    def open(cls, draft: Draft, entry_id: str, now: float, age_s: float = 0.0) -> "HeldBreaker":
+        """A breaker that opens now; its entry was granted ``age_s`` seconds ago."""
         return cls(
             entry=entry_of(draft, entry_id),
             draft=draft,
             state=BreakerState.OPEN,
             since_s=now,
-            granted_s=now,
+            granted_s=now - age_s,
             hold_s=hold_s(draft),
             demand=Demand(draft.threshold, draft.cost_per_call, since_s=now),
+            kept_s=now,
         )
+
+    def left_s(self, now: float) -> float:
+        """Seconds until it ends, unless it is asked for again or demand ends it sooner."""
+        return max(0.0, self.granted_s + self.hold_s - now)
 
     @property
     def key(self) -> CallKey:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from heatshield.call_key import CallKey
-from heatshield.contract import MAX_LEASE_MS, BreakerEntry, ContractError
+from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerEntry, ContractError
 from heatshield_alerts.breaker_changes import ChangeKind
 from heatshield_alerts.draft import Draft
+from heatshield_alerts.held_breaker import hold_s
 
-__all__ = ["HeldEntry", "held_after", "held_drafts"]
+__all__ = ["HeldDraft", "HeldEntry", "held_after", "held_drafts"]
 
 _GRANTS: Final = frozenset({ChangeKind.OPENED.value, ChangeKind.RENEWED.value})
 _ENDS: Final = frozenset({ChangeKind.CLOSED.value, ChangeKind.CLEARED.value})
@@ -25,12 +26,24 @@ class HeldEntry(NamedTuple):
     """An entry as it was granted last.
 
     Attributes:
-        entry: its JSON.
+        entry: its JSON, and ``hold_ms``: for how long it is held from ``at_ns``.
         at_ns: when it was granted or renewed, nanoseconds since the Unix epoch.
     """
 
     entry: str
     at_ns: int
+
+
+class HeldDraft(NamedTuple):
+    """An entry to be held on.
+
+    Attributes:
+        draft: as it was asked for.
+        age_s: of the time that such a draft is held for, the seconds that have passed.
+    """
+
+    draft: Draft
+    age_s: float
 
 
 def held_after(audit: Iterable[Mapping[str, Any]]) -> dict[CallKey, HeldEntry | None]:
@@ -54,17 +67,26 @@ def held_after(audit: Iterable[Mapping[str, Any]]) -> dict[CallKey, HeldEntry | 
     return held
 
 
-def held_drafts(held: Iterable[HeldEntry], now_ns: int) -> list[Draft]:
+def held_drafts(held: Iterable[HeldEntry], now_ns: int) -> list[HeldDraft]:
     """The entries that were held when a collector ended, as drafts for a new registry.
 
     Args:
         held: as they were kept.
-        now_ns: nanoseconds since the Unix epoch. What was granted longer ago than the ceiling of 15
-            minutes has ended by now; what can't be read is left out.
+        now_ns: nanoseconds since the Unix epoch. What was granted longer ago than it is held for
+            has ended by now; what can't be read is left out. What seems to be granted in the
+            future, because the wall clock was set back, was granted now.
     """
-    entries = ((_entry(one.entry), one.at_ns) for one in held)
-    drafts = (_draft(entry, now_ns - at_ns) for entry, at_ns in entries if entry is not None)
-    return [draft for draft in drafts if draft is not None]
+    drafts = []
+    for one in held:
+        entry = _entry(one.entry)
+        if entry is None:
+            continue
+        hold_ms = _hold_ms(entry, one.entry)
+        left_s = hold_ms / 1e3 - max(0, now_ns - one.at_ns) / 1e9
+        if left_s > 0:
+            draft = _draft(entry, hold_ms)
+            drafts.append(HeldDraft(draft, hold_s(draft) - left_s))
+    return drafts
 
 
 def _entry(text: str) -> BreakerEntry | None:
@@ -74,16 +96,23 @@ def _entry(text: str) -> BreakerEntry | None:
         return None
 
 
-def _draft(entry: BreakerEntry, age_ns: int) -> Draft | None:
-    left_ms = MAX_LEASE_MS - age_ns // 1_000_000
-    if not 0 < left_ms <= MAX_LEASE_MS:
-        return None
+def _hold_ms(entry: BreakerEntry, text: str) -> int:
+    """For how long it is held. Records of older versions don't say; only a person's lease does."""
+    said = json.loads(text).get("hold_ms")
+    if isinstance(said, int) and 0 < said <= MAX_LEASE_MS:
+        return said
+    by_human = entry.issuer.startswith("human:") and entry.lease_ms != DEFAULT_LEASE_MS
+    return entry.lease_ms if by_human else MAX_LEASE_MS
+
+
+def _draft(entry: BreakerEntry, hold_ms: int) -> Draft:
+    """The draft it was; a lease was given if it is held no longer than clients may enforce it."""
     by_human = entry.issuer.startswith("human:")
     return Draft(
         key=entry.key,
         issuer=entry.issuer,
         mode=entry.mode,
-        lease_ms=left_ms if by_human else None,
+        lease_ms=entry.lease_ms if by_human and hold_ms <= entry.lease_ms else None,
         rate_per_s=entry.rate_per_s,
         reason=entry.reason,
         evidence=entry.evidence,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heatshield import names
 from heatshield.clock import Clock, SystemClock
-from heatshield_alerts.notify import Notifier
+from heatshield_alerts.notify import Notifier, read_targets
 from heatshield_alerts.restart import held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
 from heatshield_collector.api.app import create_app
@@ -116,7 +117,9 @@ class Collector:
             self._compose(rules)
             undo.callback(self._notifier.stop)
             self._notifier.start()
-            self._notifier.restore(self._store.kept(_SENT_KIND), self._alerts_before)
+            self._notifier.restore(
+                self._store.kept(_SENT_KIND), self._alerts_before, self._core.control.held_back
+            )
             await self._listen_grpc()
             undo.pop_all()
         for part in (self._journal, self._pipeline, self._core.control):
@@ -127,7 +130,7 @@ class Collector:
         settings, clock = self._settings, self._clock
         self._journal = Journal(self._store, clock)
         self._notifier = Notifier(
-            settings.notify,
+            read_targets(settings.notify, os.environ),
             public_url=settings.public_url,
             clock=clock,
             keep=lambda changed: self._journal.keep(_SENT_KIND, changed),
@@ -159,6 +162,7 @@ class Collector:
         """What takes in and what answers."""
         settings = self._settings
         limit_bytes = settings.payload_mib * _MIB
+        control = self._core.control
         left = leave_token(Path(settings.data))
         authenticator = AdminTokenAuthenticator(settings.admin_token, left, token=settings.token)
         self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics, authenticator)
@@ -169,10 +173,11 @@ class Collector:
                     self._core.detection,
                     self._core.durations,
                     self._core.breakers,
-                    lambda: self._core.control.findings,
+                    lambda: control.findings,
                     self._clock,
+                    control.outcomes.text_of,
                 ),
-                alerts=lambda: self._core.control.alerts,
+                alerts=lambda: control.alerts,
                 breakers=self._core.breakers,
                 events=self.events,
                 ready=self._not_ready,
@@ -180,6 +185,8 @@ class Collector:
                 clock=self._clock,
                 authenticator=authenticator,
                 notes=self._notes,
+                cold_start_left_s=lambda: control.cold_start_left_s(self._clock.now()),
+                not_cut=control.outcomes.not_cut,
             ),
             routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
         )

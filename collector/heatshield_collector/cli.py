@@ -1,6 +1,7 @@
 """``heatshield up``: a collector on an embedded store, in the foreground."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -22,6 +23,16 @@ __all__ = ["settings_of", "up"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+NotifyUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="URL|file:PATH|env:NAME",
+        help="Apprise URL told of alerts. Other users of this machine see a URL given here, "
+        "and the secret in it: name a file or a variable instead.",
+    ),
+]
 
 
 def up(  # noqa: PLR0913, PLR0917  each is a flag
@@ -52,10 +63,7 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         list[str] | None,
         typer.Option("--rules", metavar="FILE", help="Prometheus rules beside the shipped ones."),
     ] = None,
-    notify: Annotated[
-        list[str] | None,
-        typer.Option("--notify", metavar="URL", help="Apprise URL told of alerts."),
-    ] = None,
+    notify: NotifyUrls = None,
     retention_hours: Annotated[
         float | None, typer.Option("--retention-hours", min=0, help="Age at which data goes.")
     ] = None,
@@ -81,8 +89,18 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         notify=notify or None,
         retention_hours=retention_hours,
     )
+    _warn_of_secrets(notify or ())
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     _run(settings)
+
+
+def _warn_of_secrets(notify: Iterable[str]) -> None:
+    if any("://" in url for url in notify):
+        typer.echo(
+            "the secret in --notify is in the process list, which others on this machine see: "
+            "use --notify file:PATH, --notify env:NAME or heatshield.toml",
+            err=True,
+        )
 
 
 def settings_of(config: Path | None, **flags: object) -> CollectorSettings:
@@ -156,3 +174,5 @@ def _announce(settings: CollectorSettings, address: str, collector: "Collector")
     typer.echo(f"  mode       {mode.value}, {why}: {MEANING[mode]}")
     if mode is PlatformMode.SHADOW:
         typer.echo("             to enforce them: heatshield mode protect")
+    if settings.cold_start_s:
+        typer.echo(f"  cold start rules trip no breaker in the first {settings.cold_start_s:g} s")

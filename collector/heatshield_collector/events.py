@@ -30,7 +30,8 @@ QUEUE_EVENTS: Final = 1_024
 EVENTS: Final = {
     "finding": "a detector names a user and call; data as in `/api/findings`",
     "alert": "an alert is pending, fires or is resolved; data as in `/api/alerts`",
-    "breaker": "a breaker was `opened`, `half_open`, `closed`, `cleared`, `renewed` with a change "
+    "breaker": "a breaker was `opened`, `half_open`, `closed`, `cleared`, `restored` at a start, "
+    "`renewed` with a change "
     "that clients see, or `refused`: data has `change`, `entry`, `version`, `by`, `text`, `reason`",
     "applied": "an instance enforces a version of the breaker state: `service`, `instance`, "
     "`applied`",

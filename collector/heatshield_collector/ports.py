@@ -4,13 +4,14 @@ Faces (HTTP, gRPC, the command line) import this file and are handed a :class:`P
 composition root; the core implements the protocols and imports nothing of any face.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
+from heatshield.call_key import CallKey
 from heatshield.clock import Clock
 from heatshield.contract import (
     MAX_LEASE_MS,
@@ -67,6 +68,7 @@ class UserLoad:
         klass: what detection says of the user, in JSON ``class``.
         breaker: id of the entry that refuses the user here.
         trace_id: the user's costliest recent request here, hexadecimal.
+        done: what is done about the user here, for people: cut, paced, not cut and why.
     """
 
     user: str | None
@@ -80,6 +82,7 @@ class UserLoad:
     klass: Annotated[UserClass | None, Field(serialization_alias="class")]
     breaker: str | None
     trace_id: str | None
+    done: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,10 @@ class BreakerService(Protocol):
 
     def snapshot(self) -> Snapshot:
         """The whole state."""
+        ...
+
+    def left_s(self) -> Mapping[str, float]:
+        """Seconds until each entry ends, by its id, unless it is asked for again."""
         ...
 
     def delta_since(self, base: StateVersion) -> Delta | None:
@@ -287,6 +294,8 @@ class Ports:
         breakers: the breaker state.
         events: the hub of ``/api/events``; closing it ends every stream.
         ready: what is not ready yet, one sentence each; empty when everything is.
+        cold_start_left_s: seconds until rules may trip breakers.
+        not_cut: users whom alerts ask to cut and who are not, each with the reason.
         notes: what people should know of a collector that is ready, one sentence each.
         metrics: the ``Accept`` header to (body, content type) of ``/metrics``.
         clock: for "since", and what streams wait on.
@@ -303,3 +312,5 @@ class Ports:
     clock: Clock
     authenticator: Authenticator
     notes: Callable[[], Sequence[str]] = tuple
+    cold_start_left_s: Callable[[], float] = float
+    not_cut: Callable[[], Sequence[tuple[CallKey, str]]] = tuple

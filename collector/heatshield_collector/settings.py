@@ -77,5 +77,9 @@ class CollectorSettings:
     )
 
     rules: tuple[str, ...] = setting((), "Prometheus rule files beside the shipped ones")
-    notify: tuple[str, ...] = setting((), "apprise URLs told of firing and resolved alerts")
+    notify: tuple[str, ...] = setting(
+        (),
+        "apprise URLs told of firing and resolved alerts; `file:PATH` names a file with a URL on "
+        "each line, `env:NAME` a variable that holds one",
+    )
     public_url: str = setting("", "address of this collector as people reach it, for links")

@@ -31,6 +31,9 @@ class Journaled:
     def write(self, table, row):
         self.rows.append((table, row))
 
+    def hold(self, key, entry):
+        self.kept.setdefault("held", {})[key] = entry
+
     def keep(self, kind, changed):
         self.kept.setdefault(kind, {}).update(changed)
 
@@ -58,8 +61,12 @@ class Told:
 
     def __init__(self):
         self.alerts = []
+        self.done = []
+        self.submitted = []
 
     def submit(self, alert, trace_ids=()):
+        self.done.append(alert.outcome.text if alert.outcome else "")
+        self.submitted.append(alert)
         self.alerts.append((alert.state.value, dict(alert.labels), list(trace_ids)))
 
 

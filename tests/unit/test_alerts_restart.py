@@ -1,7 +1,6 @@
 """What was held when a collector ended is held on by the next."""
 
 import json
-from dataclasses import asdict
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
@@ -27,7 +26,7 @@ def audit_of(changes, at_ns=NOW_NS):
             "at_ns": at_ns + number * 1_000_000,
             "change": change.kind.value,
             "entry_id": change.entry.id,
-            "entry": json.dumps(asdict(change.entry)),
+            "entry": json.dumps(change.to_json()["entry"]),
         }
         for number, change in enumerate(changes)
     ][::-1]
@@ -57,6 +56,44 @@ def test_what_was_cleared_or_closed_is_not_held_on():
     assert held_drafts(audit_of([opened, cleared]), NOW_NS + SECOND_NS) == []
 
 
+def test_a_restart_does_not_lengthen_a_cut_however_often():
+    """The ceiling is counted from the grant, not from the restart."""
+    first = BreakerControl(epoch=1)
+    rows = audit_of(
+        [
+            first.trip(draft(), 0.0),
+            first.trip(draft("u-2", "human:ann", lease_ms=60_000), 0.0),
+            first.trip(draft("u-3", "human:ann", lease_ms=30_000), 0.0),
+            first.trip(draft("u-4", "human:ann"), 0.0),
+        ]
+    )
+    for number, (after_s, lefts) in enumerate(
+        [(8, [892, 52, 22, 892]), (40, [860, 20, 860]), (300, [600, 600])]
+    ):
+        again = BreakerControl(epoch=2 + number)
+        changes = again.restore(held_drafts(rows, NOW_NS + after_s * SECOND_NS), 1_000.0)
+        assert {change.kind.value for change in changes} == {"restored"}
+        assert [round(one.left_s(1_000.0)) for one in again.held] == lefts
+        rows = [*rows, *audit_of(changes, NOW_NS + after_s * SECOND_NS)]
+        assert again.held[-1].entry.lease_ms == 30_000
+    assert held_drafts(rows, NOW_NS + 901 * SECOND_NS) == []
+
+
+def test_a_wall_clock_that_was_set_back_loses_no_entry():
+    rows = audit_of([BreakerControl(epoch=1).trip(draft(), 0.0)])
+    (held,) = held_drafts(rows, NOW_NS - 3_600 * SECOND_NS)
+    assert held.age_s == 0.0
+
+
+def test_what_its_alert_goes_on_asking_for_is_kept_now_and_then_and_not_in_the_audit():
+    control = BreakerControl(epoch=1)
+    control.trip(draft(), 0.0)
+    kept = [control.trip(draft(), at_s) for at_s in (0.25, 9.75, 10.0, 10.25, 20.0)]
+    assert [one.is_kept for one in kept] == [False, False, True, False, True]
+    assert not any(one.is_recorded or one.is_visible for one in kept)
+    assert kept[2].to_json()["entry"]["hold_ms"] == 900_000
+
+
 def test_what_was_cleared_after_an_earlier_restart_stays_cleared():
     first, second = BreakerControl(epoch=1), BreakerControl(epoch=2)
     rows = audit_of([first.trip(draft(), 0.0)])
@@ -74,14 +111,14 @@ def test_a_half_open_entry_is_held_on_as_it_was_opened():
         changes += control.tick(at_s, {})
     assert [change.kind.value for change in changes] == ["opened", "half_open"]
     (held,) = held_drafts(audit_of(changes), NOW_NS + SECOND_NS)
-    assert held.mode is BreakerMode.REJECT
+    assert held.draft.mode is BreakerMode.REJECT
 
 
 def test_what_was_granted_too_long_ago_has_ended_and_a_persons_trip_keeps_its_end():
     control = BreakerControl(epoch=1)
     rows = audit_of([control.trip(draft(issuer="human:ann"), 0.0)])
     (held,) = held_drafts(rows, NOW_NS + 300 * SECOND_NS)
-    assert held.lease_ms == 600_000
+    assert (held.draft.lease_ms, round(held.age_s)) == (None, 300)
     assert held_drafts(rows, NOW_NS + 900 * SECOND_NS) == []
 
 

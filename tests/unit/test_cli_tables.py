@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from heatshield.cli.tables import breaker_table, hot_table, load_text
+from heatshield.cli.tables import breaker_table, hot_table, load_text, span_text
 
 
 def user(name="u-1", load=1.5, **fields):
@@ -43,6 +43,7 @@ def entry(**fields):
         "call": "POST /p",
         "mode": "reject",
         "lease_ms": 30_000,
+        "left_s": 885.2,
         "issuer": "rule:HotUser",
         "reason": "burns 2 workers",
         **fields,
@@ -114,9 +115,19 @@ def test_a_breaker_shows_whom_it_cuts_by_whom_and_why():
     output = rendered(breaker_table(breaker_answer(entry())))
     for part in ("breakers held: 1, state 3.17", "mode protect", "b-8", "u-1", "shop", "POST /p"):
         assert part in output
-    for part in ("reject", "30 s", "rule:HotUser", "burns 2 workers"):
+    for part in ("reject", "≤ 14 min 45 s", "rule:HotUser", "burns 2 workers"):
         assert part in output
     assert "nothing is enforced" not in output
+
+
+def test_it_shows_what_is_done_about_each_hot_user_at_every_width():
+    why = "not cut: systemic: more users would be cut than may be"
+    refused = {"user": "u-2", "service": "shop", "call": "POST /p", "done": why}
+    output = rendered(breaker_table({**breaker_answer(entry()), "not_cut": [refused]}), 200)
+    assert f"u-2 on POST /p of shop: {why}" in output
+    hot = user("u-2", **{"class": "hot", "done": why})
+    for width in (200, 80):
+        assert why in rendered(hot_table(hot_answer(hot)), width)
 
 
 def test_shadow_says_that_nothing_is_enforced_and_trickle_says_its_rate():
@@ -125,6 +136,13 @@ def test_shadow_says_that_nothing_is_enforced_and_trickle_says_its_rate():
     )
     assert "mode shadow: nothing is enforced" in output
     assert "trickle 2.5/s" in output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0 s"), (59.6, "1 min"), (61, "1 min 1 s"), (900, "15 min")]
+)
+def test_a_span_of_time_is_rounded_for_people(seconds, expected):
+    assert span_text(seconds) == expected
 
 
 def test_hostile_names_never_reach_the_terminal_raw():

@@ -26,6 +26,7 @@ from heatshield_alerts.notify import (
 from heatshield_alerts.notify import dedup as dedup_module
 from heatshield_alerts.notify.dedup import DedupStage, RecordStage, Sent, SentLog
 from heatshield_alerts.notify.retry import RetryStage
+from heatshield_alerts.outcome import OutcomeKind
 
 LABELS = {"alertname": "HotUser", "user": "u-1", "service": "shop", "call": "POST /p"}
 
@@ -108,6 +109,18 @@ def test_a_user_id_can_not_forge_a_line_nor_flood_the_message():
     body = render(notice(user="x\nservice: bank\r\u2028" + "y" * 1_000)).body
     assert [line for line in body.splitlines() if line.startswith("service:")] == ["service: shop"]
     assert max(map(len, body.splitlines())) < 220
+
+
+def test_a_target_that_was_told_of_no_breaker_hears_of_one_and_not_of_the_way_back():
+    idle = [OutcomeKind.WAITING, OutcomeKind.NOT_CUT, OutcomeKind.SHADOW]
+    acting = [OutcomeKind.CUT, OutcomeKind.PACED, OutcomeKind.FLAGGED]
+    for before in (*idle, *acting, None):
+        for now in (*idle, *acting, None):
+            last = Sent(Status.FIRING, 0.0, before)
+            reason = judge(last, Status.FIRING, 0.0, 60.0, now)
+            told = before in idle and now in acting
+            assert (reason is DedupReason.ACTED_ON) is told
+            assert reason.sends is told
 
 
 class Flaky:

@@ -6,6 +6,7 @@ from heatshield_alerts.notify.notice import Message, Notice, Stage, Status
 from heatshield_alerts.notify.pipeline import Counts, Notifier
 from heatshield_alerts.notify.render import render
 from heatshield_alerts.notify.retry import RetryPolicy
+from heatshield_alerts.notify.targets import read_targets
 
 __all__ = [
     "AppriseSender",
@@ -21,5 +22,6 @@ __all__ = [
     "Stage",
     "Status",
     "judge",
+    "read_targets",
     "render",
 ]

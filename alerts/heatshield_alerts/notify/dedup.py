@@ -7,6 +7,7 @@ from typing import Final
 
 from heatshield.clock import Clock
 from heatshield_alerts.notify.notice import Notice, Status
+from heatshield_alerts.outcome import OutcomeKind
 from heatshield_alerts.series import Labels
 
 __all__ = ["REPEAT_S", "DedupReason", "DedupStage", "RecordStage", "Sent", "SentLog", "judge"]
@@ -25,6 +26,7 @@ class DedupReason(StrEnum):
     FIRES_AGAIN = "it fires again after it was told resolved"
     REPEAT = "it still fires, and was told long ago"
     RESOLVED = "it was told firing and is resolved"
+    ACTED_ON = "it was told that nothing is done, and now something is"
     UNCHANGED = "it was told already"
     NEVER_TOLD = "it is resolved, but was never told firing"
 
@@ -36,20 +38,29 @@ class DedupReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a target was told last of an alert, and when."""
+    """What a target was told last of an alert, when, and what was done then."""
 
     status: Status
     at_s: float
+    done: OutcomeKind | None = None
 
 
-def judge(last: Sent | None, status: Status, now: float, repeat_s: float) -> DedupReason:
-    """Whether to tell ``status`` to a target that was last told ``last``."""
+def judge(
+    last: Sent | None,
+    status: Status,
+    now: float,
+    repeat_s: float,
+    done: OutcomeKind | None = None,
+) -> DedupReason:
+    """Whether to tell ``status``, and what is ``done``, to a target that was last told ``last``."""
     if last is None:
         return DedupReason.FIRST if status is Status.FIRING else DedupReason.NEVER_TOLD
     if status is Status.RESOLVED:
         return DedupReason.RESOLVED if last.status is Status.FIRING else DedupReason.UNCHANGED
     if last.status is Status.RESOLVED:
         return DedupReason.FIRES_AGAIN
+    if last.done and done and done.acts and not last.done.acts:
+        return DedupReason.ACTED_ON
     return DedupReason.REPEAT if now - last.at_s >= repeat_s else DedupReason.UNCHANGED
 
 
@@ -95,7 +106,7 @@ class DedupStage:
     def run(self, notice: Notice) -> Notice | None:
         """Pass on what is news."""
         last = self._log.by_labels.get(notice.alert.labels)
-        reason = judge(last, notice.status, self._clock.monotonic(), self._repeat_s)
+        reason = judge(last, notice.status, self._clock.monotonic(), self._repeat_s, notice.done)
         return notice if reason.sends else None
 
 
@@ -108,5 +119,6 @@ class RecordStage:
 
     def run(self, notice: Notice) -> Notice:
         """Note it."""
-        self._log.note(notice.alert.labels, Sent(notice.status, self._clock.monotonic()))
+        sent = Sent(notice.status, self._clock.monotonic(), notice.done)
+        self._log.note(notice.alert.labels, sent)
         return notice

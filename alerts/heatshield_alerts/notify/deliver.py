@@ -54,7 +54,9 @@ class AppriseSender:
             Status.RESOLVED: apprise.NotifyType.SUCCESS,
         }
         self._text = apprise.NotifyFormat.TEXT
-        self._target = apprise.Apprise()
+        # A redirect would take the secret in the URL, and what users do, to an address that nobody
+        # configured.
+        self._target = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False))
         if not self._target.add(url):
             raise NotifyConfigError(f"apprise does not understand a notify URL ({self.scheme}://…)")
 

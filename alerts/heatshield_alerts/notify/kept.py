@@ -12,6 +12,7 @@ from typing import TypeAlias
 from heatshield.clock import Instant
 from heatshield_alerts.notify.dedup import Sent
 from heatshield_alerts.notify.notice import Status
+from heatshield_alerts.outcome import OutcomeKind
 from heatshield_alerts.series import Labels
 
 __all__ = ["Keep", "read_sent", "sent_key", "sent_text", "target_id"]
@@ -34,7 +35,7 @@ def sent_text(sent: Sent | None, now: Instant) -> str | None:
     """What a target was told now; ``None`` where nothing needs to be known of it."""
     if sent is None or sent.status is not Status.FIRING:
         return None
-    return json.dumps({"at_ns": now.epoch_ns})
+    return json.dumps({"at_ns": now.epoch_ns, "done": sent.done})
 
 
 def read_sent(kept: Mapping[str, str], now: Instant) -> dict[str, dict[Labels, Sent]]:
@@ -43,8 +44,10 @@ def read_sent(kept: Mapping[str, str], now: Instant) -> dict[str, dict[Labels, S
     for key, text in kept.items():
         try:
             target, labels = json.loads(key)
-            ago_s = max(0, now.epoch_ns - json.loads(text)["at_ns"]) / 1e9
-            sent = Sent(Status.FIRING, now.monotonic_s - ago_s)
+            said = json.loads(text)
+            ago_s = max(0, now.epoch_ns - said["at_ns"]) / 1e9
+            done = OutcomeKind(said["done"]) if said.get("done") else None
+            sent = Sent(Status.FIRING, now.monotonic_s - ago_s, done)
             by_target.setdefault(target, {})[Labels(labels)] = sent
         except (ValueError, KeyError, TypeError):
             continue

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from heatshield_alerts.outcome import OutcomeKind
 from heatshield_alerts.rules.state import Alert, AlertState
 
 __all__ = ["Message", "Notice", "Stage", "Status"]
@@ -39,6 +40,11 @@ class Notice:
     status: Status
     trace_ids: tuple[str, ...] = ()
     message: Message | None = None
+
+    @property
+    def done(self) -> OutcomeKind | None:
+        """What is done about the alert's user; ``None``: nothing is asked for."""
+        return self.alert.outcome.kind if self.alert.outcome else None
 
     @classmethod
     def of(cls, alert: Alert, trace_ids: tuple[str, ...] = ()) -> "Notice | None":

@@ -8,7 +8,7 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,7 +116,12 @@ class Notifier:
             self._clock.wait(lane.ended, max(0.0, deadline_s - self._clock.monotonic()))
         self._lanes = []
 
-    def restore(self, kept: Mapping[str, str], alerts: Iterable[Alert]) -> None:
+    def restore(
+        self,
+        kept: Mapping[str, str],
+        alerts: Iterable[Alert],
+        held_back: Collection[Labels] = (),
+    ) -> None:
         """Go on with what an earlier process told; once, after :meth:`start`.
 
         Targets hear of what changed meanwhile: an alert that they were not told of, one that is
@@ -125,6 +130,7 @@ class Notifier:
         Args:
             kept: what ``keep`` was told last.
             alerts: those that go on.
+            held_back: those of them that somebody submits later.
         """
         now = self._clock.now()
         told = read_sent(kept, now)
@@ -138,7 +144,8 @@ class Notifier:
                     lane.offer(Notice(_ended(labels, now), Status.RESOLVED))
         self._keep({sent_key(gone, one): None for gone, by in told.items() for one in by})
         for alert in alerts:
-            self.submit(alert)
+            if alert.labels not in held_back:
+                self.submit(alert)
 
     def submit(self, alert: Alert, trace_ids: Sequence[str] = ()) -> None:
         """Tell every target, if the alert fires or is resolved. Never blocks, never raises."""

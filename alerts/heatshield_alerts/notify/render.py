@@ -1,29 +1,29 @@
 """Notices in words."""
 
-import re
+import math
 from dataclasses import replace
 from typing import Final
 
 from heatshield_alerts.notify.notice import Message, Notice
+from heatshield_alerts.notify.plain_text import quoted, unmarked
 from heatshield_alerts.rules.number import humanize
 from heatshield_alerts.rules.track import ALERT_NAME
+from heatshield_alerts.series import Labels
 
 __all__ = ["RenderStage", "render"]
 
 MAX_TRACES: Final = 3
 """Requests a message names: enough to look at, short enough for a telephone."""
 
-MAX_FIELD: Final = 200
-"""Characters of a label shown; user ids come from outside."""
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
 _SHOWN: Final = ("user", "service", "call")
 
 
-def _shown(text: str) -> str:
-    """A text from outside on one line: a user id can't forge a line of its own."""
-    line = _CONTROL.sub(" ", text)
-    return line if len(line) <= MAX_FIELD else f"{line[: MAX_FIELD - 1]}…"
+def _annotation(text: str, labels: Labels) -> str:
+    """An annotation. Its links are the rule's, but for those in the labels that it quotes."""
+    for value in labels.values():
+        if "://" in value:
+            text = text.replace(value, quoted(value))
+    return unmarked(text)
 
 
 def render(notice: Notice, public_url: str = "") -> Message:
@@ -34,16 +34,21 @@ def render(notice: Notice, public_url: str = "") -> Message:
         public_url: where people reach the collector, for links; without it, trace ids alone.
     """
     labels = notice.alert.labels
-    subject = " ".join(_shown(labels[name]) for name in _SHOWN if name in labels)
-    title = f"[{notice.status.upper()}] {notice.alert.rule}: {subject}".rstrip(": ")
+    subject = " ".join(quoted(labels[name]) for name in _SHOWN if name in labels)
+    outcome = notice.alert.outcome
+    status = notice.status.upper() + (f": {outcome.kind}" if outcome else "")
+    title = f"[{status}] {notice.alert.rule}: {subject}".rstrip(": ")
     annotations = notice.alert.annotations
-    lines = [_shown(annotations[key]) for key in ("summary", "description") if key in annotations]
-    lines += [f"{name}: {_shown(value)}" for name, value in labels.pairs if name != ALERT_NAME]
-    lines.append(f"load: {humanize(notice.alert.value)}")
+    told = [annotations[key] for key in ("summary", "description") if key in annotations]
+    lines = [f"done: {outcome.text}"] if outcome else []
+    lines += [_annotation(text, labels) for text in told]
+    lines += [f"{name}: {quoted(value)}" for name, value in labels.pairs if name != ALERT_NAME]
+    if not math.isnan(notice.alert.value):
+        lines.append(f"load: {humanize(notice.alert.value)}")
     base = public_url.rstrip("/")
     for trace_id in notice.trace_ids[:MAX_TRACES]:
         where = f" {base}/api/requests/{trace_id}" if base else ""
-        lines.append(f"request: {_shown(trace_id)}{where}")
+        lines.append(f"request: {quoted(trace_id)}{where}")
     if base:
         lines.append(f"alerts: {base}/api/alerts")
     return Message(title, "\n".join(lines))

@@ -30,6 +30,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from heatshield.clock import Instant
+from heatshield_alerts.outcome import Outcome
 from heatshield_alerts.series import Labels
 
 __all__ = ["RESOLVED_KEPT_S", "TRANSITIONS", "Alert", "AlertEvent", "AlertState", "Transition"]
@@ -90,6 +91,7 @@ class Alert:
         active_at: since when it holds, or held last.
         fired_at: when it last began to fire.
         resolved_at: when it last stopped.
+        outcome: while it fires, what is done about its user; ``None``: nothing is asked for.
         missing_since: while it is kept firing: when the expression stopped to return it.
     """
 
@@ -102,6 +104,7 @@ class Alert:
     fired_at: Instant | None = None
     resolved_at: Instant | None = None
     missing_since: Instant | None = None
+    outcome: Outcome | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``/api/alerts`` shows it; times in nanoseconds since the Unix epoch."""
@@ -118,6 +121,7 @@ class Alert:
             "active_at_ns": at_ns(self.active_at),
             "fired_at_ns": at_ns(self.fired_at),
             "resolved_at_ns": at_ns(self.resolved_at),
+            "done": self.outcome.text if self.outcome else "",
         }
 
 

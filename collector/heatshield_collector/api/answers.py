@@ -81,7 +81,9 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One instance of a rule. Times are nanoseconds since the Unix epoch."""
+    """One instance of a rule. Times are nanoseconds since the Unix epoch; ``done`` says what is
+    done about the user of one that fires: cut, paced, not cut and why, or nothing.
+    """
 
     name: str
     state: AlertState
@@ -91,6 +93,7 @@ class Alert:
     active_at_ns: int | None = None
     fired_at_ns: int | None = None
     resolved_at_ns: int | None = None
+    done: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +124,33 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedEntry(BreakerEntry):
+    """An entry; ``left_s`` are the seconds until it ends, unless its alert goes on firing or a
+    person asks for it again. One that a rule made ends sooner if demand ends.
+    """
+
+    left_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NotCut:
+    """A user whom a firing alert asks to cut and who is not, and why."""
+
+    user: str
+    service: str
+    call: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerState:
     """The whole breaker state at one version, which is also its ETag."""
 
     epoch: int
     version: int
     mode: PlatformMode
-    entries: Sequence[BreakerEntry]
+    entries: Sequence[ListedEntry]
+    not_cut: Sequence[NotCut] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +169,12 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What the platform does with its entries."""
+    """What the platform does with its entries; rules trip no breaker for another
+    ``cold_start_left_s`` seconds.
+    """
 
     mode: PlatformMode
+    cold_start_left_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ def router(ports: Ports) -> APIRouter:
     @routes.get("/api/mode")
     async def get_mode() -> Mode:
         """The platform's mode."""
-        return Mode(ports.breakers.mode())
+        return Mode(ports.breakers.mode(), ports.cold_start_left_s())
 
     @routes.put("/api/mode", responses=REFUSALS)
     async def put_mode(change: ModeChange) -> Mode:
         """Switch between deciding only (shadow) and enforcing (protect)."""
         ports.breakers.set_mode(change.mode, change.by)
-        return Mode(ports.breakers.mode())
+        return Mode(ports.breakers.mode(), ports.cold_start_left_s())
 
     return routes

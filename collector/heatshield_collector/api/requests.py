@@ -36,7 +36,7 @@ def router(ports: Ports) -> APIRouter:
     routes = APIRouter(tags=["requests"])
 
     @routes.get("/api/requests", response_model=Requests)
-    async def search_requests(
+    async def search_requests(  # noqa: PLR0913  # the parameters of the route
         asker: QueryAsker,
         user: Annotated[str | None, Query(description="the acting user, exactly")] = None,
         service: Annotated[str | None, Query(description="a service that took part")] = None,

@@ -52,7 +52,7 @@ def router(ports: Ports) -> APIRouter:
         known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
         if wait and breakers.at().etag in known:
             await _changed(breakers, hub, clock, known, wait)
-        return _state_unless(known, breakers)
+        return _state_unless(known, ports)
 
     @routes.get(names.BREAKER_STREAM_PATH, status_code=200, response_class=EventStream)
     async def stream_breakers(request: Request) -> EventStream:
@@ -98,12 +98,20 @@ async def _events(
         await waker.wait(HEARTBEAT_S)
 
 
-def _state_unless(known: set[str], breakers: BreakerService) -> Response:
+def _state_unless(known: set[str], ports: Ports) -> Response:
+    breakers = ports.breakers
     state = breakers.snapshot()
     headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
     if state.at.etag in known:
         return Response(status_code=304, headers=headers)
-    return JSONResponse(state.to_json(), headers=headers)
+    left_s = breakers.left_s()
+    shown = state.to_json()
+    entries = [{**one, "left_s": left_s.get(one["id"], 0.0)} for one in shown["entries"]]
+    refused = [
+        {"user": key.user or "", "service": key.service, "call": key.call, "done": done}
+        for key, done in ports.not_cut()
+    ]
+    return JSONResponse({**shown, "entries": entries, "not_cut": refused}, headers=headers)
 
 
 async def _changed(

@@ -5,6 +5,7 @@ time and carries out what a change means: clients' streams wake, people's events
 of control brings its own moment; what people and clients ask for is stamped here, once.
 """
 
+import json
 import logging
 import math
 import threading
@@ -21,6 +22,7 @@ from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.report_numbers import ReportNumbers
+from heatshield_alerts.restart import HeldDraft, HeldEntry
 from heatshield_alerts.trip_policy import Decision
 from heatshield_collector.control.outlets import Publishes, Writes
 from heatshield_collector.control.platform_mode import Keeps
@@ -126,18 +128,20 @@ class Breakers:
         if self._keep_mode is not None:
             self._keep_mode(mode, by, now)
 
-    def restore(self, drafts: Iterable[Draft], now: Instant) -> None:
+    def restore(self, drafts: Iterable[HeldDraft], now: Instant) -> None:
         """Hold on what the collector held when it ended."""
         with self._lock:
             for change in self._control.restore(drafts, now.monotonic_s):
                 self._tell(change, now)
 
-    def act(self, decision: Decision, now: Instant, active_users: int) -> None:
+    def act(self, decision: Decision, now: Instant, active_users: int) -> Change:
         """Carry out what the policy decided about a firing alert; a cooler user may make room."""
         with self._lock:
             for change in self._control.make_room(decision, now.monotonic_s, active_users):
                 self._tell(change, now)
-            self._tell(self._control.act(decision, now.monotonic_s, active_users), now)
+            change = self._control.act(decision, now.monotonic_s, active_users)
+            self._tell(change, now)
+        return change
 
     def tick(self, loads: Mapping[CallKey, float], now: Instant) -> None:
         """Let time pass: cool, probe, close, lapse."""
@@ -233,12 +237,21 @@ class Breakers:
         with self._lock:
             return [(row.key, row.state.value, row.entry) for row in self._control.held]
 
+    def left_s(self) -> dict[str, float]:
+        """Seconds until each entry ends, by its id, unless it is asked for again."""
+        with self._lock:
+            now_s = self._clock.monotonic()
+            return {row.entry.id: row.left_s(now_s) for row in self._control.held}
+
     def _arrived(self, service: str, instance: str, workers: int | None, now: Instant) -> None:
         said = {"service": service, "instance": instance, "workers": workers}
         self._publish("instance", said, now)
 
     def _tell(self, change: Change, now: Instant) -> None:
         """Under the lock, so that every listener hears of changes in their order."""
+        if change.is_kept and change.entry is not None:
+            kept = HeldEntry(json.dumps(change.to_json()["entry"], default=str), now.epoch_ns)
+            self._journal.hold(change.entry.key, kept)
         if change.is_visible:
             self._changed.fire()
         if not change.is_recorded:

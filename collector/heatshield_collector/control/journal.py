@@ -97,6 +97,13 @@ class Journal:
             self._news = True
             self._changed.notify()
 
+    def hold(self, key: CallKey, entry: HeldEntry) -> None:
+        """Queue since when an entry is held, without an audit record."""
+        with self._changed:
+            self._held[key] = entry
+            self._news = True
+            self._changed.notify()
+
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
         """Queue texts for the next start; of a key only the newest waits."""
         if not changed:

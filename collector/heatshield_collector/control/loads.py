@@ -35,6 +35,7 @@ class LoadAnswers:
         breakers: say which users are cut.
         findings: what detection said at the last round.
         clock: where the time comes from.
+        done: what is done about a user on a call.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class LoadAnswers:
         breakers: Breakers,
         findings: Callable[[], Sequence[Finding]],
         clock: Clock,
+        done: Callable[[CallKey], str] = lambda _key: "",
     ) -> None:
         self._detection = detection
         self._durations = durations
         self._breakers = breakers
         self._findings = findings
         self._clock = clock
+        self._done = done
 
     def hot_users(
         self,
@@ -91,6 +94,7 @@ class LoadAnswers:
             klass=self._class(lambda found: found == key),
             breaker=cut.get(key),
             trace_id=next(iter(self._detection.traces_of(key)), None),
+            done=self._done(key),
         )
 
     def _over_all_calls(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:  # noqa: ARG002 - as above

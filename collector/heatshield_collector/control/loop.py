@@ -2,9 +2,11 @@
 
 import itertools
 import logging
+import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from heatshield import names
@@ -18,9 +20,10 @@ from heatshield_alerts.rules import (
     RuleRunner,
     Transition,
 )
-from heatshield_alerts.series import Sample
+from heatshield_alerts.series import Labels, Sample
 from heatshield_alerts.trip_policy import Decision, Evidence, decide, key_of
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.outcomes import Outcomes
 from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.series import (
     NAMELESS,
@@ -65,6 +68,7 @@ class ControlLoop:
         cold_start_s: seconds of baseline before a rule may trip.
 
     Attributes:
+        outcomes: what is done about each user whom an alert names.
         failures: rules, and whole rounds, that could not be evaluated.
         failed_in_a_row: whole rounds, up to the last one.
     """
@@ -91,6 +95,9 @@ class ControlLoop:
         self._ended = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
+        self.outcomes = Outcomes(breakers)
+        self._held_back: dict[Labels, Alert] = {}
+        self._idle: set[Labels] = set()
         self.failures = 0
         self.failed_in_a_row = 0
 
@@ -120,8 +127,8 @@ class ControlLoop:
 
     @property
     def alerts(self) -> Sequence[Alert]:
-        """Pending, firing and lately resolved alerts."""
-        return self._runner.alerts
+        """Pending, firing and lately resolved alerts, with what is done about them."""
+        return [self._with_outcome(alert) for alert in self._runner.alerts]
 
     @property
     def failing(self) -> Sequence[RuleFailure]:
@@ -130,17 +137,62 @@ class ControlLoop:
 
     def notes(self, now: Instant) -> list[str]:
         """What limits protection at this moment, one sentence each."""
-        return [
+        left_s = self.cold_start_left_s(now)
+        cold = f"cold start: rules trip no breaker for another {math.ceil(left_s)} s"
+        return [cold] * (left_s > 0) + [
             f"rule {one.rule} of group {one.group} has failed for "
             f"{now.monotonic_s - one.since.monotonic_s:.0f} s and does not act: {one.error}"
             for one in self.failing
         ]
 
+    def cold_start_left_s(self, now: Instant) -> float:
+        """Seconds until rules may trip breakers; 0: they may."""
+        return max(0.0, self._started_s + self._cold_start_s - now.monotonic_s)
+
+    def _with_outcome(self, alert: Alert) -> Alert:
+        if alert.state is not AlertState.FIRING:
+            return alert
+        return replace(alert, outcome=self.outcomes.of(key_of(alert)))
+
     def restore(self, kept: Mapping[str, str], now: Instant) -> list[Alert]:
-        """Go on with the alerts that an earlier process kept; before the first round."""
+        """Go on with the alerts that an earlier process kept; before the first round, and after
+        the breakers do.
+        """
         alerts, gone = self._runner.restore(kept, now)
         self._outlets.journal.keep(ALERT_KIND, dict.fromkeys(gone))
-        return alerts
+        for alert in alerts:
+            self._holds_back(alert)
+        return [self._with_outcome(alert) for alert in alerts]
+
+    @property
+    def held_back(self) -> Collection[Labels]:
+        """The alerts that are resolved, but people are not told as long as calls are refused."""
+        return self._held_back.keys()
+
+    def _holds_back(self, alert: Alert) -> bool:
+        """Whether people are told of a step later: that all is well again, once it is."""
+        self._held_back.pop(alert.labels, None)
+        ended = alert.state is AlertState.RESOLVED
+        if ended and self.outcomes.refuses_calls_of(key_of(alert)):
+            self._held_back[alert.labels] = alert
+        return alert.labels in self._held_back
+
+    def _tell_late(self) -> None:
+        """Tell people of what is resolved and whose user is no longer refused, and of users whom
+        something is done about by now.
+        """
+        for alert in list(self._held_back.values()):
+            if not self._holds_back(alert):
+                self._outlets.notifier.submit(alert)
+        idle = self._idle
+        self._idle = set()
+        for alert in map(self._with_outcome, self._runner.firing):
+            acts = alert.outcome is not None and alert.outcome.kind.acts
+            if not acts:
+                self._idle.add(alert.labels)
+            elif alert.labels in idle:
+                traces = self._detection.traces_of(key_of(alert))
+                self._outlets.notifier.submit(alert, traces)
 
     def samples(self) -> Iterator[Sample]:
         """Every series of this moment, for /metrics."""
@@ -192,6 +244,7 @@ class ControlLoop:
             # the more if that fails, and a transition is not seen again in the next round.
             for transition in evaluation.transitions:
                 self._tell(transition, now)
+            self._tell_late()
 
     def _protect(self, evaluation: Evaluation, now: Instant) -> None:
         decisions: list[Decision] = []
@@ -202,7 +255,9 @@ class ControlLoop:
         active_users = self._detection.loads.active_users()
         for decision in sorted(decisions, key=_coolness):
             with self._surviving(decision.draft.issuer):
-                self._breakers.act(decision, now, active_users)
+                change = self._breakers.act(decision, now, active_users)
+                self.outcomes.note(decision.draft.key, change)
+        self.outcomes.forget_all_but(key_of(alert) for alert in self._runner.firing)
         loads = {
             key: self._detection.loads.load_of(key, "1s", now.monotonic_s).load
             for key, _, _ in self._breakers.held()
@@ -258,12 +313,13 @@ class ControlLoop:
     def _tell(self, transition: Transition, now: Instant) -> None:
         if transition.alert.state is AlertState.INACTIVE:
             return
-        alert = transition.alert.to_json()
-        self._outlets.events.publish("alert", {**alert, "at_ns": now.epoch_ns})
-        row = {name: alert[name] for name in ("name", "state", "labels", "annotations", "value")}
+        alert = self._with_outcome(transition.alert)
+        said = alert.to_json()
+        self._outlets.events.publish("alert", {**said, "at_ns": now.epoch_ns})
+        row = {name: said[name] for name in ("name", "state", "labels", "annotations", "value")}
         self._outlets.journal.write("alerts", {**row, "at_ns": now.epoch_ns})
-        key = key_of(transition.alert)
-        self._outlets.notifier.submit(transition.alert, self._detection.traces_of(key))
+        if not self._holds_back(alert):
+            self._outlets.notifier.submit(alert, self._detection.traces_of(key_of(alert)))
 
     def attempt(self, now: Instant, *, early: bool = False) -> None:
         """A round that may fail: it must not be the last one, and it must not go unseen."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from heatshield.call_key import CallKey
+from heatshield_alerts.restart import HeldEntry
 from heatshield_alerts.rules import Alert
 
 __all__ = ["Notifies", "Outlets", "Publishes", "Writes"]
@@ -14,6 +16,10 @@ class Writes(Protocol):
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         """Keep a row of ``findings``, ``alerts`` or ``audit``."""
+        ...
+
+    def hold(self, key: CallKey, entry: HeldEntry) -> None:
+        """Keep since when an entry is held."""
         ...
 
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:

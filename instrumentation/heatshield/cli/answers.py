@@ -1,7 +1,7 @@
 """Types of the collector's JSON answers, limited to the fields that the commands read."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 __all__ = [
     "Alert",
@@ -23,6 +23,7 @@ __all__ = [
     "MetricExemplar",
     "Metrics",
     "Mode",
+    "NotCut",
     "RequestSummary",
     "Requests",
     "Span",
@@ -43,6 +44,7 @@ HotUser = TypedDict(
         "class": str | None,
         "breaker": str | None,
         "trace_id": str | None,
+        "done": NotRequired[str],
     },
 )
 """The load of one user on one call, with the bounds of the sketch that counted it. Defined by a
@@ -158,6 +160,7 @@ class Entry(TypedDict, total=False):
     reason: str
     rate_per_s: float
     seq: int
+    left_s: float
 
 
 class KnownName(TypedDict):
@@ -258,10 +261,20 @@ class Requests(TypedDict):
     requests: list[RequestSummary]
 
 
+class NotCut(TypedDict):
+    """A user whom a firing alert asks to cut and who is not, and why."""
+
+    user: str
+    service: str
+    call: str
+    done: str
+
+
 class Mode(TypedDict):
     """``GET /api/mode``."""
 
     mode: str
+    cold_start_left_s: NotRequired[float]
 
 
 class BreakerList(TypedDict):
@@ -271,3 +284,4 @@ class BreakerList(TypedDict):
     version: int
     mode: str
     entries: list[Entry]
+    not_cut: NotRequired[list[NotCut]]

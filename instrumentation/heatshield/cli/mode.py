@@ -1,5 +1,6 @@
 """``heatshield mode``: show or switch whether breakers are enforced."""
 
+import math
 from typing import Annotated
 
 import typer
@@ -38,3 +39,6 @@ def mode(
         return
     now = PlatformMode(answer["mode"])
     typer.echo(f"{now.value}: {MEANING[now]}")
+    left_s = answer.get("cold_start_left_s", 0.0)
+    if left_s:
+        typer.echo(f"cold start: rules trip no breaker for another {math.ceil(left_s)} s")

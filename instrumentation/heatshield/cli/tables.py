@@ -7,13 +7,13 @@ from typing import Final
 from rich.console import Group
 from rich.text import Text
 
-from heatshield.cli.answers import BreakerList, Entry, HotUser, HotUsers
+from heatshield.cli.answers import BreakerList, Entry, HotUser, HotUsers, NotCut
 from heatshield.cli.fitting_table import Column, FittingTable
 from heatshield.cli.terminal import HUNDRED, clock_time, number, text
 from heatshield.cli.waterfall import bar
 from heatshield.contract import BreakerMode, PlatformMode
 
-__all__ = ["breaker_table", "hot_table", "load_text"]
+__all__ = ["breaker_table", "hot_table", "load_text", "span_text"]
 
 SHARE_BAR_WIDTH: Final = 8
 
@@ -33,6 +33,7 @@ HOT_COLUMNS: Final = (
     Column("", drops=1),
     Column("class"),
     Column("breaker"),
+    Column("done", drops=1, beneath=True),
 )
 
 BREAKER_COLUMNS: Final = (
@@ -41,7 +42,7 @@ BREAKER_COLUMNS: Final = (
     Column("service", drops=4),
     Column("call"),
     Column("mode"),
-    Column("lease", drops=2),
+    Column("ends in"),
     Column("issuer", drops=3),
     Column("reason", drops=1, beneath=True),
 )
@@ -89,6 +90,7 @@ def _hot_row(user: HotUser) -> tuple[Text, ...]:
         text(bar(0, user["share"], 1, SHARE_BAR_WIDTH), style),
         text(user["class"], style),
         text(user["breaker"], "yellow"),
+        text(user.get("done"), style),
     )
 
 
@@ -102,10 +104,12 @@ def _figure(load: float) -> str:
     return f"{load:,.0f}" if load >= HUNDRED else f"{load:.2f}"
 
 
-def breaker_table(answer: BreakerList) -> FittingTable:
-    """Render one row per breaker entry, with the version of the breaker state above."""
+def breaker_table(answer: BreakerList) -> Group:
+    """Render one row per breaker entry, with the version of the breaker state above, and beneath
+    them the users whom alerts ask to cut and who are not.
+    """
     shadow = answer["mode"] == PlatformMode.SHADOW
-    return FittingTable(
+    table = FittingTable(
         BREAKER_COLUMNS,
         [_breaker_row(entry) for entry in answer["entries"]],
         title=text(
@@ -113,6 +117,26 @@ def breaker_table(answer: BreakerList) -> FittingTable:
         ),
         caption=text(f"mode {answer['mode']}" + (": nothing is enforced" if shadow else "")),
     )
+    refused = answer.get("not_cut", [])
+    return Group(table, *(_not_cut(one) for one in refused))
+
+
+def _not_cut(user: NotCut) -> Text:
+    about = f"{user['user']} on {user['call']} of {user['service']}: "
+    return text(about, "bold").append_text(text(user["done"]))
+
+
+def _ends_in(entry: Entry) -> str:
+    """When an entry ends; one that a rule made may end sooner, by demand."""
+    by_rule = str(entry.get("issuer", "")).startswith("rule:")
+    return ("≤ " if by_rule else "") + span_text(entry.get("left_s", 0.0))
+
+
+def span_text(seconds: float) -> str:
+    """A span of time for people: ``45 s``, ``2 min 5 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    parts = [f"{minutes} min"] * bool(minutes) + [f"{rest} s"] * bool(rest or not minutes)
+    return " ".join(parts)
 
 
 def _breaker_row(entry: Entry) -> tuple[Text, ...]:
@@ -125,7 +149,7 @@ def _breaker_row(entry: Entry) -> tuple[Text, ...]:
         text(entry["service"]),
         text(entry["call"]),
         text(mode),
-        text(f"{entry['lease_ms'] / 1e3:g} s"),
+        text(_ends_in(entry)),
         text(entry.get("issuer")),
         text(entry.get("reason")),
     )

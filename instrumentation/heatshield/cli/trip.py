@@ -73,13 +73,14 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
 
         print_json(entry)
         return
+    from heatshield.cli.tables import span_text
     from heatshield.cli.terminal import safe
 
     held_s = (held_ms or MAX_LEASE_MS) / 1e3
     typer.echo(
         safe(
             f"tripped {entry['id']}: {entry['mode']} {entry['call']} of {entry['service']}"
-            f" for user {entry['user']}, for {held_s:g} s or until it is cleared"
+            f" for user {entry['user']}, for {span_text(held_s)} or until it is cleared"
         )
     )
     platform: Mode = source.get("/api/mode")

@@ -104,6 +104,9 @@ class MemoryBreakers:
     def snapshot(self):
         return Snapshot(self._at, self._mode, tuple(self._entries.values()))
 
+    def left_s(self):
+        return dict.fromkeys(self._entries, 12.5)
+
     def delta_since(self, base):
         return self._last if self._last and self._last.base == base else None
 

@@ -56,6 +56,8 @@ def test_trip_then_clear(face):
     entry = face.call("POST", "/v1/breakers", json=WISH)
     assert entry.status_code == 201
     assert entry.json()["lease_ms"] == 30_000
+    (listed,) = face.get("/v1/breakers").json()["entries"]
+    assert (listed["id"], listed["left_s"]) == (entry.json()["id"], 12.5)
     assert entry.json()["issuer"] == "human:ada"
     cleared = face.call("DELETE", f"/v1/breakers/{entry.json()['id']}?by=ada")
     assert cleared.json()["cleared"] == entry.json()
@@ -174,9 +176,9 @@ def test_what_counts_as_this_machine(host, ours):
 
 
 def test_mode_is_read_and_switched_by_whom(face):
-    assert face.get("/api/mode").json() == {"mode": "protect"}
+    assert face.get("/api/mode").json() == {"mode": "protect", "cold_start_left_s": 0.0}
     changed = face.call("PUT", "/api/mode", json={"mode": "shadow", "by": "ada"})
-    assert changed.json() == {"mode": "shadow"}
+    assert changed.json() == {"mode": "shadow", "cold_start_left_s": 0.0}
     assert face.breakers.changes_by == [("shadow", "ada")]
 
 

@@ -174,6 +174,7 @@ def test_hot_users_have_the_documented_shape(face):
                 "class": "hot",
                 "breaker": "b-1",
                 "trace_id": TRACE,
+                "done": "",
             }
         ],
     }
@@ -230,6 +231,7 @@ def test_alerts_are_those_of_the_moment(face):
             "active_at_ns": START_NS,
             "fired_at_ns": START_NS,
             "resolved_at_ns": None,
+            "done": "",
         }
     ]
 

@@ -53,7 +53,7 @@ def wait_until_served(url):
 def test_it_serves_until_a_signal_and_stops_at_once_with_open_streams(tmp_path, sse, number):
     with collector(tmp_path / "data", "--mode", "shadow") as (process, url):
         assert wait_until_served(url).json()["ready"] is True
-        assert httpx.get(f"{url}/api/mode").json() == {"mode": "shadow"}
+        assert httpx.get(f"{url}/api/mode").json()["mode"] == "shadow"
         with sse(f"{url}/v1/breakers/stream") as breakers, sse(f"{url}/api/events"):
             breakers.until("snapshot")
             began = time.monotonic()

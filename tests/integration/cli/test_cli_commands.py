@@ -67,7 +67,7 @@ def test_trip_sends_the_entry_with_a_human_issuer_and_the_token(api, monkeypatch
     }
     assert all(headers["Authorization"] == "Bearer s3" for *_, headers in api.asked)
     assert (
-        "tripped b-8: reject POST /p of shop for user u-1, for 120 s or until it is cleared"
+        "tripped b-8: reject POST /p of shop for user u-1, for 2 min or until it is cleared"
         in result.stdout
     )
     assert "shadow" not in result.stdout

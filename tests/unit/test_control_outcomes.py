@@ -1,0 +1,96 @@
+"""What is done about hot users, as people are told, and when they hear that it is over."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from control_platform import HOT, Platform
+
+from heatshield.contract import PlatformMode
+from heatshield_alerts.draft import Reason
+from heatshield_alerts.notify import Notice, render
+from heatshield_alerts.restart import HeldEntry, held_drafts
+from heatshield_collector.detect import PANE_S
+
+
+def test_it_is_said_of_every_hot_user_what_is_done():
+    platform = Platform(cold_start_s=132.0).warm()
+    said = platform.loop.outcomes
+    platform.burn(1.0)
+    waiting = "not cut: waiting for the cold start to end"
+    assert [one.outcome.text for one in platform.loop.alerts] == [waiting]
+    assert platform.notifier.done[-1] == waiting
+    assert platform.loop.notes(platform.clock.now()) == [
+        "cold start: rules trip no breaker for another 1 s"
+    ]
+    platform.burn(1.5)
+    assert [done for done in platform.notifier.done if done] == [waiting, "cut"]
+    assert said.text_of(HOT) == "cut"
+    assert said.not_cut() == []
+    assert platform.loop.notes(platform.clock.now()) == []
+    for _ in range(8):
+        platform.work(2.0, "second")
+        platform.step(workers=1.0)
+    ((key, done),) = said.not_cut()
+    assert (key.user, done) == ("second", f"not cut: {Reason.TOO_MANY_USERS}")
+    assert {one.labels["user"]: one.outcome.text for one in platform.loop.alerts} == {
+        "hot": "cut",
+        "second": done,
+    }
+    platform.breakers.set_mode(PlatformMode.SHADOW, "ann")
+    assert said.text_of(HOT) == "would be cut, but the platform is in shadow"
+    platform.burn(40.0, workers=0.0)
+    assert said.not_cut() == []
+
+
+def told(platform):
+    return [one[0] for one in platform.notifier.alerts if one[0] != "pending"]
+
+
+@pytest.mark.parametrize("mode", PlatformMode)
+def test_resolved_is_told_once_the_user_is_no_longer_refused(mode):
+    platform = Platform(mode).warm()
+    platform.burn(2.0)
+    title = render(Notice.of(platform.notifier.submitted[-1])).title
+    word = "cut" if mode is PlatformMode.PROTECT else "shadow"
+    assert title == f"[FIRING: {word}] HotUser: hot shop POST /p"
+    for _ in range(round(120 / PANE_S)):
+        platform.step()
+        ended = any(one["state"] == "resolved" for one in platform.events.of("alert"))
+        if ended and platform.held() and mode is PlatformMode.PROTECT:
+            assert told(platform) == ["firing"], "the user is still refused"
+        elif ended:
+            break
+    assert told(platform) == ["firing", "resolved"]
+    assert bool(platform.held()) is (mode is PlatformMode.SHADOW)
+
+
+def test_a_user_who_burns_again_while_refused_is_not_told_resolved():
+    platform = Platform().warm()
+    platform.burn(2.0)
+    while not any(one["state"] == "resolved" for one in platform.events.of("alert")):
+        platform.step()
+    assert platform.loop.held_back
+    platform.burn(4.0)
+    assert not platform.loop.held_back
+    assert "resolved" not in told(platform)
+
+
+def test_resolved_is_held_back_over_a_restart_too():
+    first = Platform().warm()
+    first.burn(2.0)
+    (entry,) = first.breakers.snapshot().entries
+    while not first.loop.held_back:
+        first.step()
+    second = Platform()
+    kept = HeldEntry(json.dumps(asdict(entry)), first.clock.time_ns())
+    now = second.clock.now()
+    second.breakers.restore(held_drafts([kept], now.epoch_ns), now)
+    texts = {key: text for key, text in first.journal.kept["alert"].items() if text}
+    alerts = second.loop.restore(texts, now)
+    assert [one.labels for one in alerts] == list(second.loop.held_back)
+    for key, _, held in second.breakers.held():
+        assert key == HOT
+        second.breakers.clear(held.id, "ann")
+    second.loop.round(second.clock.now())
+    assert told(second) == ["resolved"]
