@@ -79,7 +79,7 @@ class FittingTable:
 
     def _fitting(self, width: int) -> list[int]:
         """The columns that are shown: as many as fit, and all that stay."""
-        shown = [at for at, column in enumerate(self.columns) if column.name or self._width(at)]
+        shown = [at for at in range(len(self.columns)) if self._says_something(at)]
         leaving = sorted(
             (at for at in shown if self.columns[at].drops), key=lambda at: self.columns[at].drops
         )
@@ -88,6 +88,11 @@ class FittingTable:
                 break
             shown.remove(at)
         return shown
+
+    def _says_something(self, at: int) -> bool:
+        """A column without a name, or that may stand beneath, is left out where it is empty."""
+        column = self.columns[at]
+        return bool(column.name and not column.beneath) or any(row[at] for row in self.rows)
 
     def _width(self, at: int) -> int:
         cells = (row[at].cell_len for row in self.rows)
