@@ -12,7 +12,7 @@ import psutil
 
 from heatshield_collector.cli import SERVICE
 from heatshield_collector.store.duckdb.database import FILE_NAME
-from stickershop.processes import Child, Processes, answers_ok, free_port
+from heatshield_stickershop.processes import Child, Processes, answers_ok, free_port
 
 __all__ = ["HOST", "RealCollector", "clean_environment"]
 

@@ -34,8 +34,8 @@ from collector_process import HOST, RealCollector, clean_environment
 from figures import Report, Target, quantile
 from heatshield.contract import StateVersion
 from heatshield.names import BREAKER_HEADER, BREAKERS_PATH
-from stickershop.demo.events import Event, listen
-from stickershop.processes import answers_ok, free_port
+from heatshield_stickershop.demo.events import Event, listen
+from heatshield_stickershop.processes import answers_ok, free_port
 
 __all__ = ["run"]
 

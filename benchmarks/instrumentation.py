@@ -36,8 +36,8 @@ from heatshield.breakers.gate import Gate
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import SystemClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
-from stickershop.processes import free_port
-from stickershop.redis_server import redis_server_path
+from heatshield_stickershop.processes import free_port
+from heatshield_stickershop.redis_server import redis_server_path
 from variant import KEY, OWNED, PATHS, VARIANTS, Round
 
 __all__ = ["run"]

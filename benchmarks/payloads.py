@@ -200,7 +200,7 @@ def _client() -> Values:
 def _guard() -> Values:
     return {
         "heatshield.guard": True,
-        "code.function.name": "stickershop.ownership.refresh",
+        "code.function.name": "heatshield_stickershop.ownership.refresh",
         "code.file.path": "/srv/stickershop/ownership.py",
         "code.line.number": 61,
         "thread.id": 140_223_377,

@@ -27,7 +27,7 @@ from heatshield import names
 from heatshield.cli.local_token import local_token
 from heatshield_dashboards.hot_users import hot_users
 from heatshield_dashboards.provision import Places, as_object, files
-from stickershop.platform import Platform, PlatformSettings
+from heatshield_stickershop.platform import Platform, PlatformSettings
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
@@ -184,7 +184,13 @@ def stickershop():
     ):
         load = subprocess.Popen(
             [
-                *(sys.executable, "-m", "stickershop.load", "--gateway", platform.gateway_url),
+                *(
+                    sys.executable,
+                    "-m",
+                    "heatshield_stickershop.load",
+                    "--gateway",
+                    platform.gateway_url,
+                ),
                 *("--seed", "1", "--calm-s", "2", "--hot-s", "120"),
             ],
             stdout=subprocess.DEVNULL,

@@ -8,11 +8,11 @@ import io
 import pytest
 from rich.console import Console
 
-from stickershop.demo.report import report
-from stickershop.demo.run import Acts, play
-from stickershop.demo.view import PlainView
-from stickershop.population import HOT_STICKERS, HOT_USER
-from stickershop.processes import ChildFailed
+from heatshield_stickershop.demo.report import report
+from heatshield_stickershop.demo.run import Acts, play
+from heatshield_stickershop.demo.view import PlainView
+from heatshield_stickershop.population import HOT_STICKERS, HOT_USER
+from heatshield_stickershop.processes import ChildFailed
 
 SECONDS = Acts(calm_s=5.0, hot_s=6.0)
 
@@ -52,7 +52,7 @@ def test_what_happened_was_said_as_it_happened(protect, shown):
 
 
 def test_a_process_that_dies_ends_the_run_with_the_end_of_its_log(tmp_path, monkeypatch):
-    monkeypatch.setattr("stickershop.platform.redis_server_path", lambda: "/bin/false")
+    monkeypatch.setattr("heatshield_stickershop.platform.redis_server_path", lambda: "/bin/false")
     view = PlainView(Console(file=io.StringIO()))
     with pytest.raises(ChildFailed, match="redis ended with status 1"):
         play("shadow", tmp_path / "shadow", SECONDS, 1, view)

@@ -19,7 +19,7 @@ PACKAGES = {
     "heatshield_alerts": "alerts",
     "heatshield_collector": "collector",
     "heatshield_dashboards": "dashboards",
-    "stickershop": "examples",
+    "heatshield_stickershop": "examples",
 }
 
 IMPORT_EVERYTHING = """

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from stickershop.connections import Connections, NoAnswer
+from heatshield_stickershop.connections import Connections, NoAnswer
 
 
 @asynccontextmanager

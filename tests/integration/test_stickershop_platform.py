@@ -9,9 +9,9 @@ import redis
 
 from heatshield.cli.local_token import local_token
 from heatshield.names import BREAKER_HEADER
-from stickershop import population
-from stickershop.load import LoadSettings, run
-from stickershop.platform import SERVICES, Platform, PlatformSettings
+from heatshield_stickershop import population
+from heatshield_stickershop.load import LoadSettings, run
+from heatshield_stickershop.platform import SERVICES, Platform, PlatformSettings
 
 SEED = 5
 USER = "u-0001"

@@ -5,7 +5,7 @@ import sys
 import psutil
 import pytest
 
-from stickershop.processes import ChildFailed, Processes, answers_ok, free_port
+from heatshield_stickershop.processes import ChildFailed, Processes, answers_ok, free_port
 
 ENV = {"PATH": "/usr/bin:/bin"}
 
@@ -47,7 +47,7 @@ def test_a_child_that_does_not_get_ready_in_time_is_reported_and_ended(tmp_path)
 
 
 def test_a_child_that_ignores_a_polite_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("stickershop.processes.STOP_WITHIN_S", 0.2)
+    monkeypatch.setattr("heatshield_stickershop.processes.STOP_WITHIN_S", 0.2)
     stubborn = (
         "import signal, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

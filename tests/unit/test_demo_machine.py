@@ -2,15 +2,15 @@
 
 import pytest
 
-from stickershop.demo.machine import (
+from heatshield_stickershop.demo.machine import (
     FEWEST_CONNECTIONS,
     MOST_CONNECTIONS,
     Processors,
     connections_for,
 )
-from stickershop.demo.report import Run
-from stickershop.load import Sent
-from stickershop.population import HOT_USER
+from heatshield_stickershop.demo.report import Run
+from heatshield_stickershop.load import Sent
+from heatshield_stickershop.population import HOT_USER
 
 MS = 10**6
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from stickershop.demo import report as reporting
-from stickershop.demo.events import Event
-from stickershop.demo.report import Run, expectations, report
-from stickershop.load import Sent
-from stickershop.platform import SERVICES
-from stickershop.population import HOT_USER
+from heatshield_stickershop.demo import report as reporting
+from heatshield_stickershop.demo.events import Event
+from heatshield_stickershop.demo.report import Run, expectations, report
+from heatshield_stickershop.load import Sent
+from heatshield_stickershop.platform import SERVICES
+from heatshield_stickershop.population import HOT_USER
 
 START_NS = 1_700_000_000 * 10**9
 HOT_NS = START_NS + 10 * 10**9

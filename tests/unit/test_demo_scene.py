@@ -4,13 +4,20 @@ import io
 
 from rich.console import Console
 
-from stickershop.demo.events import Event, EventLines
-from stickershop.demo.report import Expectation
-from stickershop.demo.scene import Scene
-from stickershop.demo.view import LiveView, PlainView, render, result_table, verdicts, view_for
-from stickershop.load import Sent
-from stickershop.platform import SERVICES
-from stickershop.population import HOT_USER
+from heatshield_stickershop.demo.events import Event, EventLines
+from heatshield_stickershop.demo.report import Expectation
+from heatshield_stickershop.demo.scene import Scene
+from heatshield_stickershop.demo.view import (
+    LiveView,
+    PlainView,
+    render,
+    result_table,
+    verdicts,
+    view_for,
+)
+from heatshield_stickershop.load import Sent
+from heatshield_stickershop.platform import SERVICES
+from heatshield_stickershop.population import HOT_USER
 
 NOW_NS = 1_700_000_000 * 10**9
 MS = 10**6

@@ -19,7 +19,7 @@ PACKAGES = {
     "alerts/heatshield_alerts": (PLAIN, "collector"),
     "collector/heatshield_collector": (PLAIN, "cli", "collector"),
     "dashboards/heatshield_dashboards": (PLAIN, "cli", "dashboards"),
-    "examples/stickershop": (PLAIN, "cli", "demo", "collector"),
+    "examples/heatshield_stickershop": (PLAIN, "cli", "demo", "collector"),
     "docs": (PLAIN, "cli", "dashboards", "demo", "collector"),
     "tests": (PLAIN, "cli", "dashboards", "demo", "collector", "dev"),
     "benchmarks": (PLAIN, "cli", "dashboards", "demo", "collector", "dev"),

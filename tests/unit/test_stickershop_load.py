@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from stickershop import arrivals, population
-from stickershop.load import Sent
+from heatshield_stickershop import arrivals, population
+from heatshield_stickershop.load import Sent
 
 
 def test_the_same_seed_gives_the_same_load_and_another_seed_another():

@@ -27,7 +27,7 @@ OWN_PACKAGES: Final = (
     "heatshield_alerts",
     "heatshield_collector",
     "heatshield_dashboards",
-    "stickershop",
+    "heatshield_stickershop",
 )
 """Packages that the distribution contains with or without extras."""
 

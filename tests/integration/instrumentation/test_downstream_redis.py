@@ -18,7 +18,7 @@ from heatshield.integrations.databases import downstream_redis
 from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.resilience.local_breaker import State
 from heatshield.settings import ServiceSettings
-from stickershop.redis_server import redis_server_path
+from heatshield_stickershop.redis_server import redis_server_path
 
 redis = pytest.importorskip("redis")
 

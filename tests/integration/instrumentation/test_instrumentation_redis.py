@@ -11,7 +11,7 @@ from heatshield import runtime
 from heatshield.export.exporter import Exporter
 from heatshield.names import COST_ELEMENTS, REDIS_ARGS_LENGTH
 from heatshield.settings import ServiceSettings
-from stickershop.redis_server import redis_server_path
+from heatshield_stickershop.redis_server import redis_server_path
 
 redis = pytest.importorskip("redis")
 

@@ -21,7 +21,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from heatshield.identity.pseudonym import pseudonym
-from stickershop.redis_server import redis_server_path
+from heatshield_stickershop.redis_server import redis_server_path
 
 KEY = "0123456789abcdef0123456789abcdef"
 

@@ -121,7 +121,7 @@ def port(tmp_path_factory):
     """The port of a real Redis."""
     import redis
 
-    from stickershop.redis_server import redis_server_path
+    from heatshield_stickershop.redis_server import redis_server_path
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ from canaries import MARK, canaries_in, sent
 from opentelemetry import trace
 
 from heatshield.names import REDIS_KEY_PATTERN
-from stickershop.redis_server import redis_server_path
+from heatshield_stickershop.redis_server import redis_server_path
 
 VALUE = f"{MARK}key"
 CREATE = "CREATE TABLE people (id int PRIMARY KEY, email text UNIQUE, age int CHECK (age > 0))"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from stickershop.demo.report import HARM, Run, percentile
+from heatshield_stickershop.demo.report import HARM, Run, percentile
 
 __all__ = ["NOISY_SHARE", "Processors", "connections_for"]
 

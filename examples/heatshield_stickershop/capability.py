@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
 import heatshield
-from stickershop import ownership
+from heatshield_stickershop import ownership
 
 __all__ = ["create_app"]
 

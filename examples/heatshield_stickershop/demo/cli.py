@@ -14,11 +14,11 @@ from rich.console import Console
 
 from heatshield.cli.errors import CliError
 from heatshield.cli.terminal import print_json
-from stickershop.demo.machine import NOISY_SHARE, Processors, connections_for
-from stickershop.demo.report import Run, expectations, report
-from stickershop.demo.run import COLD_START_S, WARM_UP_S, Acts, DemoFailed, play
-from stickershop.demo.view import View, result_table, verdicts, view_for
-from stickershop.processes import ChildFailed
+from heatshield_stickershop.demo.machine import NOISY_SHARE, Processors, connections_for
+from heatshield_stickershop.demo.report import Run, expectations, report
+from heatshield_stickershop.demo.run import COLD_START_S, WARM_UP_S, Acts, DemoFailed, play
+from heatshield_stickershop.demo.view import View, result_table, verdicts, view_for
+from heatshield_stickershop.processes import ChildFailed
 
 __all__ = ["demo"]
 

@@ -1,4 +1,4 @@
-"""Fills the shop's database and Redis: ``python -m stickershop.seed``.
+"""Fills the shop's database and Redis: ``python -m heatshield_stickershop.seed``.
 
 Reads ``STICKERSHOP_DATABASE`` and ``STICKERSHOP_REDIS_URL``, as the services do.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from stickershop import ownership, population
+from heatshield_stickershop import ownership, population
 
 __all__ = ["main", "seed"]
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 
 import heatshield
-from stickershop import peer
+from heatshield_stickershop import peer
 
 __all__ = ["create_app"]
 

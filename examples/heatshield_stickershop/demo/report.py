@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from stickershop.demo.events import Event
-from stickershop.load import Sent
-from stickershop.platform import SERVICES
-from stickershop.population import HOT_USER
+from heatshield_stickershop.demo.events import Event
+from heatshield_stickershop.load import Sent
+from heatshield_stickershop.platform import SERVICES
+from heatshield_stickershop.population import HOT_USER
 
 __all__ = [
     "Expectation",

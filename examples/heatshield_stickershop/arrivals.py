@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from stickershop import population
+from heatshield_stickershop import population
 
 __all__ = ["Arrival", "arrivals", "purchase"]
 

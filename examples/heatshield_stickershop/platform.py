@@ -10,9 +10,9 @@ from typing import Final, Self
 
 import redis
 
-from stickershop.processes import Processes, answers_ok, free_port
-from stickershop.redis_server import redis_server_path
-from stickershop.seed import seed
+from heatshield_stickershop.processes import Processes, answers_ok, free_port
+from heatshield_stickershop.redis_server import redis_server_path
+from heatshield_stickershop.seed import seed
 
 __all__ = ["SERVICES", "Platform", "PlatformSettings"]
 
@@ -137,7 +137,7 @@ class Platform:
 
     def _serve(self, service: str) -> list[str]:
         host, _, port = self._urls[service].removeprefix("http://").partition(":")
-        app = f"stickershop.{service}:create_app"
+        app = f"heatshield_stickershop.{service}:create_app"
         address = ["--host", host, "--port", port]
         quiet = ["--log-level", "warning", "--no-access-log"]
         patient = ["--timeout-keep-alive", str(KEEP_ALIVE_S)]

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from heatshield.cli.terminal import text
-from stickershop.demo.report import Expectation
-from stickershop.demo.scene import Scene
+from heatshield_stickershop.demo.report import Expectation
+from heatshield_stickershop.demo.scene import Scene
 
 __all__ = ["LiveView", "PlainView", "View", "result_table", "verdicts", "view_for"]
 

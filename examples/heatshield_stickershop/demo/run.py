@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import httpx
 
-from stickershop.demo.events import listen
-from stickershop.demo.report import Run, evidence_candidates
-from stickershop.demo.scene import Scene
-from stickershop.demo.view import View
-from stickershop.load import LoadSettings, Sent
-from stickershop.platform import Platform, PlatformSettings
+from heatshield_stickershop.demo.events import listen
+from heatshield_stickershop.demo.report import Run, evidence_candidates
+from heatshield_stickershop.demo.scene import Scene
+from heatshield_stickershop.demo.view import View
+from heatshield_stickershop.load import LoadSettings, Sent
+from heatshield_stickershop.platform import Platform, PlatformSettings
 
 __all__ = ["Acts", "DemoFailed", "play"]
 
@@ -69,7 +69,7 @@ def play(
 
     Raises:
         DemoFailed: if the load or the collector's events ended early.
-        stickershop.processes.ChildFailed: if a process died or didn't get ready.
+        heatshield_stickershop.processes.ChildFailed: if a process died or didn't get ready.
     """
     directory.mkdir(parents=True)
     settings = PlatformSettings(directory, mode, COLD_START_S, seed)
@@ -168,7 +168,7 @@ async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
         "--connections": settings.connections,
     }
     words = [str(word) for pair in flags.items() for word in pair]
-    command = [sys.executable, "-m", "stickershop.load", *words]
+    command = [sys.executable, "-m", "heatshield_stickershop.load", *words]
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, start_new_session=True)
     try:
         yield process

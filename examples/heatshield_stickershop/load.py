@@ -1,4 +1,4 @@
-"""Sends the load on the sticker shop, in a process of its own: ``python -m stickershop.load``.
+"""Sends the load on the shop, in its own process: ``python -m heatshield_stickershop.load``.
 
 Ordinary users come first, as an open loop. After ``--calm-s`` seconds the hot user joins them on a
 few connections, each of which buys again as soon as it has its answer. A refused hot user ignores
@@ -20,9 +20,9 @@ from http import HTTPStatus
 from typing import Any, Final, Self
 
 from heatshield.names import BREAKER_HEADER
-from stickershop import arrivals, population
-from stickershop.arrivals import Arrival
-from stickershop.connections import Connections, NoAnswer
+from heatshield_stickershop import arrivals, population
+from heatshield_stickershop.arrivals import Arrival
+from heatshield_stickershop.connections import Connections, NoAnswer
 
 __all__ = ["LoadSettings", "Sent", "main", "run"]
 

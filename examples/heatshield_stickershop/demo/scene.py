@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from stickershop.demo.events import Event
-from stickershop.demo.report import (
+from heatshield_stickershop.demo.events import Event
+from heatshield_stickershop.demo.report import (
     SECOND_NS,
     enforced_everywhere_ns,
     opened,
     percentile,
 )
-from stickershop.load import Sent
+from heatshield_stickershop.load import Sent
 
 __all__ = ["Recent", "Scene"]
 

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 import heatshield
-from stickershop import peer
+from heatshield_stickershop import peer
 
 __all__ = ["create_app"]
 
