@@ -24,7 +24,7 @@ MAX_RETRY_AFTER_S: Final = 900.0
 """No caller is told to stay away for longer than the longest lease."""
 MAX_ID_LENGTH: Final = 256
 """Longer ids from the wire are cut; they would travel on in headers and spans."""
-_UNSENDABLE: Final = re.compile(r"[^!-~]")
+_UNSENDABLE: Final = re.compile(r"[^ -~]")
 """Whatever can't stand in every header: NUL ends a connection, gRPC takes ASCII alone."""
 STANDS_FOR: Final = "heatshield_rejection"
 """Attribute of an error that stands for a rejection: the :class:`BreakerOpen`."""
@@ -54,7 +54,7 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
         """
         return {
             "retry-after": str(max(1, math.ceil(self.retry_after_s))),
-            BREAKER_HEADER: _UNSENDABLE.sub("?", self.entry_id[:MAX_ID_LENGTH]),
+            BREAKER_HEADER: _UNSENDABLE.sub("?", self.entry_id[:MAX_ID_LENGTH]).strip(),
         }
 
 
