@@ -75,4 +75,4 @@ def test_a_group_is_one_if_it_holds_nothing_else():
 @pytest.mark.parametrize("entry_id", ["b\x00", "b\r\nx: y", "bé山", "b" * 100_000])
 def test_the_headers_of_a_rejection_can_be_sent_whatever_it_is_called(entry_id):
     value = heatshield.BreakerOpen(entry_id).headers["heatshield-breaker"]
-    assert re.fullmatch(r"b[!-~]{0,255}", value)
+    assert re.fullmatch(r"b[ -~]{0,255}", value)
