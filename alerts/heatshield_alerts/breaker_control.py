@@ -287,7 +287,10 @@ class BreakerControl:
         entry_id = f"b-{self._at.epoch}-{self._at.version + 1}"
         held = HeldBreaker.open(draft, entry_id, now, age_s or 0.0)
         self._held[draft.key] = held
-        self._restraint.opened(draft.key, now)
+        if age_s is None:
+            self._restraint.opened(draft.key, now)
+        else:  # it is not new: the platform holds no more entries than before
+            self._restraint.moved(draft.key, now)
         change = Change(
             ChangeKind.OPENED if age_s is None else ChangeKind.RESTORED,
             self._at,

@@ -5,6 +5,7 @@ import json
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_alerts.caps import Caps
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.restart import held_after
 from heatshield_alerts.restart import held_drafts as drafts_of
@@ -130,3 +131,16 @@ def test_a_row_that_cannot_be_read_is_left_out():
 def test_what_changes_nothing_that_is_held_is_left_out():
     refused = {"at_ns": NOW_NS, "change": "refused", "entry_id": "", "entry": "{}"}
     assert held_after([refused, {**refused, "change": "mode"}]) == {}
+
+
+def test_what_is_held_on_takes_no_room_from_new_entries():
+    """A restart is no storm of new ones: the first hot user after it must be cut."""
+    rows = []
+    for minute in range(Caps().new_per_minute):
+        before = BreakerControl(epoch=1)
+        opened = before.trip(draft(f"u-{minute}"), 0.0)
+        rows += audit_of([opened], NOW_NS - minute)
+    after = BreakerControl(epoch=2)
+    after.restore(held_drafts(rows, NOW_NS + SECOND_NS), 0.0)
+    assert len(after.held) == Caps().new_per_minute
+    assert after.trip(draft("u-hot"), 1.0, active_users=100_000).kind.value == "opened"
