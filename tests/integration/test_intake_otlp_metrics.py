@@ -181,7 +181,7 @@ def test_what_comes_in_makes_no_request_of_the_collectors_own(collector):
     urllib.request.urlopen(f"{collector.url}/api/mode", timeout=5).close()
 
     def calls():
-        with urllib.request.urlopen(f"{collector.url}/api/requests", timeout=5) as answer:
+        with urllib.request.urlopen(f"{collector.url}/api/requests?own=true", timeout=5) as answer:
             return {one["call"] for one in json.load(answer)["requests"]}
 
     deadline = time.monotonic() + 10

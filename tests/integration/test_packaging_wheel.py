@@ -138,7 +138,7 @@ def test_the_command_line_works_from_the_wheel(python):
 
 def test_the_shipped_rules_load_from_the_wheel(python):
     code = "from heatshield_alerts import *; print([g.name for g in load_file(SHIPPED_RULES)])"
-    assert python("-c", code) == "['heatshield']\n"
+    assert python("-c", code) == "['heatshield', 'heatshield-itself']\n"
 
 
 def test_a_process_is_instrumented_without_code_from_the_wheel(installed, tmp_path):

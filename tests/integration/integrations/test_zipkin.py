@@ -310,8 +310,8 @@ def test_decorated_functions_and_threads(service, zipkin):
         assert decorated() == "decorated"
         assert decorated() == "decorated"
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(decorated).result() is None  # outside of any trace
-    assert len([span for span in made.spans if span.name == "decorated"]) == 2
+            assert pool.submit(decorated).result() == "decorated"  # the request was handed on
+    assert len([span for span in made.spans if span.name == "decorated"]) == 3
     assert len([span for span in zipkin.spans if span["name"] == "decorated"]) == 2
 
 
