@@ -26,6 +26,8 @@ def store(tmp_path, clock):
     put(opened, [span(1)], clock.time_ns())
     opened.append({"audit": audit(clock.time_ns())})
     opened.record({}, {KEY: HeldEntry("{}", clock.time_ns())})
+    opened.close()
+    opened = DuckDBStore(tmp_path)  # as a collector finds it that was started again
     yield opened
     opened.close()
 
@@ -55,6 +57,14 @@ def test_a_start_with_the_clock_days_ahead_of_the_newest_row_deletes_nothing(sto
     clock.step_wall_clock(FOUR_DAYS_S)
     assert rounds(store, clock, 20) == 0
     assert store.sizes()["spans"] == 1
+
+
+def test_what_a_start_writes_by_a_wrong_clock_does_not_vouch_for_it(store, clock):
+    """A collector's own spans are stored long before retention looks for the first time."""
+    clock.step_wall_clock(FOUR_DAYS_S)
+    put(store, [span(2, trace=2)], clock.time_ns())
+    assert rounds(store, clock, 20) == 0
+    assert store.sizes()["spans"] == 2
 
 
 def test_a_time_that_goes_on_evenly_is_believed_after_all(store, clock):

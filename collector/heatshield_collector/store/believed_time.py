@@ -30,18 +30,14 @@ class BelievedTime:
         self._last: Instant | None = None
         self._believed_from_s = 0.0
 
-    @property
-    def unseen(self) -> bool:
-        """Whether there was no look yet, so that the newest row has to stand in for one."""
-        return self._last is None
-
     def believed(self, now: Instant, newest_ns: int | None = None) -> bool:
         """Whether ages may be told by this time.
 
         Args:
             now: the moment.
-            newest_ns: when the newest row was written, nanoseconds since the Unix epoch; looked at
-                in the first call only. ``None``: there is no row.
+            newest_ns: when the newest row was written of those that were there at the start,
+                nanoseconds since the Unix epoch; looked at in the first call only. ``None``: there
+                was no row.
         """
         ahead_ns = self._ahead_ns(now, newest_ns)
         self._last = now

@@ -113,6 +113,27 @@ def test_breakers_and_health_answer_while_every_question_is_stuck(live, stuck, a
         assert client.get("/api/findings").status_code == 200
 
 
+def test_health_answers_while_a_mode_waits_for_the_disk(live, face, admin, monkeypatch) -> None:
+    url, _ = live
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def slowly(*_: object) -> None:
+        waits.set()
+        assert goes_on.wait(WAIT_S)
+
+    monkeypatch.setattr(face.ports.breakers, "set_mode", slowly)
+    with httpx.Client(base_url=url, timeout=WAIT_S, headers=admin) as client:
+        body = {"mode": "shadow", "by": "me"}
+        setting = threading.Thread(target=lambda: client.put("/api/mode", json=body))
+        setting.start()
+        assert waits.wait(WAIT_S)
+        try:
+            assert httpx.get(f"{url}/healthz", timeout=3, headers=admin).status_code == 200
+        finally:
+            goes_on.set()
+            setting.join()
+
+
 def ask_and_leave(url: str, headers: dict, after_s: float) -> None:
     with contextlib.suppress(httpx.TimeoutException):
         httpx.get(f"{url}/api/requests", timeout=after_s, headers=headers)

@@ -35,6 +35,9 @@ class DuckDBStore(Telemetry, Control):
         self._folded_ns = 0
         self._time = BelievedTime()
         Telemetry.__init__(self, Database(folder, threads))
+        # Before anything is written by a clock that nobody has checked yet.
+        with self._database.reading() as cursor:
+            self._newest_at_start_ns = retention.newest_ns(cursor)
 
     def sizes(self) -> Mapping[str, int]:
         """Rows by table, and ``bytes`` in use on disk."""
@@ -51,9 +54,8 @@ class DuckDBStore(Telemetry, Control):
         """Fold old parts of requests into one row each and apply retention; rows let go."""
         with self._database.maintenance() as cursor:
             self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now.epoch_ns)
-            newest_ns = retention.newest_ns(cursor) if self._time.unseen else None
             gone = 0
-            if self._time.believed(now, newest_ns):
+            if self._time.believed(now, self._newest_at_start_ns):
                 gone = retention.expire_old(cursor, self._limits.age_ns, now.epoch_ns)
             gone += retention.expire_excess(cursor, self._limits.size_bytes)
             if gone:
