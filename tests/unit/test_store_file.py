@@ -214,6 +214,24 @@ def test_requests_of_an_older_file_are_found_by_the_services_of_their_spans(tmp_
     store.close()
 
 
+def test_many_hours_of_an_older_file_are_filled_slice_by_slice(tmp_path, monkeypatch):
+    """All at once they might not fit into memory, and the file could never be opened again."""
+    monkeypatch.setattr("heatshield_collector.store.duckdb.schema.SLICE_NS", 10 * S)
+    store = DuckDBStore(tmp_path)
+    for number in range(6):
+        put(store, [span(1, trace=number)], START_NS + number * 7 * S)
+    gone = bytes(15) + b"\x05"
+    store.close()
+    old = duckdb.connect(str(tmp_path / FILE_NAME))
+    old.execute("UPDATE request_parts SET services = NULL")
+    old.execute("DELETE FROM spans WHERE trace_id = $1", [gone])  # its spans have expired
+    old.close()
+    store = DuckDBStore(tmp_path)
+    rows = store._database.select("SELECT trace_id, services FROM request_parts")
+    assert {services == ([] if trace == gone else ["shop"]) for trace, services in rows} == {True}
+    store.close()
+
+
 def test_bytes_in_use_are_told_without_a_look_at_any_table(store, monkeypatch):
     put(store, [span(1)])
     sizes = store.sizes()

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from heatshield_collector.model import TABLES
-from heatshield_collector.store.duckdb.schema import migrate
+from heatshield_collector.store.duckdb.schema import fill_services, migrate
 from heatshield_collector.store.interrupt import QueryEndedError, current_interrupt
 from heatshield_collector.store.protocol import Row, StoreError, StoreFullError
 
@@ -68,6 +68,7 @@ class Database:
             raise StoreError(f"can't open the store in {folder}: {_cause(error)}") from error
         try:
             migrate(self._connection)
+            fill_services(self._connection)
         except (StoreError, duckdb.Error) as error:
             self._connection.close()
             raise StoreError(f"can't open the store in {folder}: {error}") from error

@@ -10,7 +10,7 @@ import duckdb
 
 from heatshield_collector.store.protocol import StoreError
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "fill_services", "migrate"]
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     """
@@ -94,14 +94,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     )
     WHERE change IN ('opened', 'renewed') AND key IS NOT NULL;
     """,
-    # Requests are found by service without a look at spans, of which there are many more.
-    """
-    ALTER TABLE request_parts ADD COLUMN services VARCHAR[];
-    UPDATE request_parts SET services = found.services FROM (
-        SELECT trace_id, list_sort(list(DISTINCT service)) AS services FROM spans GROUP BY trace_id
-    ) AS found
-    WHERE found.trace_id = request_parts.trace_id;
-    """,
+    # Requests are found by service without a look at spans, of which there are many more; see
+    # :func:`fill_services` for those that were stored before.
+    "ALTER TABLE request_parts ADD COLUMN services VARCHAR[];",
     # One row at most.
     """
     CREATE TABLE kept_mode (
@@ -114,6 +109,38 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE TABLE kept (kind VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
     """,
 )
+
+
+SLICE_NS: Final = 600 * 10**9
+"""Ten minutes of telemetry: some millions of spans at most, whose services fit into memory."""
+
+
+def fill_services(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tell requests that have no services yet those of their spans, ten minutes at a time.
+
+    A file of an older version may hold more than memory does, so this is no migration: what a kill
+    interrupts goes on when the file is opened next.
+    """
+    unfilled = "SELECT min(received_ns) FROM request_parts WHERE services IS NULL"
+    while (found := connection.execute(unfilled).fetchone()) and found[0] is not None:
+        since_ns, until_ns = found[0], found[0] + SLICE_NS
+        connection.execute(
+            """
+            UPDATE request_parts SET services = coalesce(found.services, []) FROM (
+                SELECT parts.trace_id, list_sort(
+                    list(DISTINCT spans.service) FILTER (spans.service IS NOT NULL)
+                ) AS services
+                FROM request_parts AS parts LEFT JOIN spans
+                  ON spans.trace_id = parts.trace_id
+                 AND spans.received_ns BETWEEN $since AND $until_reach
+                WHERE parts.services IS NULL AND parts.received_ns BETWEEN $since AND $until
+                GROUP BY parts.trace_id
+            ) AS found
+            WHERE found.trace_id = request_parts.trace_id AND request_parts.services IS NULL
+              AND request_parts.received_ns BETWEEN $since AND $until
+            """,
+            {"since": since_ns, "until": until_ns, "until_reach": until_ns + SLICE_NS},
+        )
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> None:
