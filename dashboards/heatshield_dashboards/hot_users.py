@@ -57,7 +57,7 @@ def hot_users() -> dashboard.Dashboard:
         events(
             "Breakers open",
             queries.HELD,
-            title="{{user}} is cut ({{mode}})",
+            title="breaker on {{user}} ({{mode}})",
             text="{{call}} of {{service}}",
         )
     )
