@@ -10,7 +10,7 @@ from typing import Final, Self
 import duckdb
 import psutil
 
-from heatshield_collector.cli import SERVICE
+from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.store.duckdb.database import FILE_NAME
 from heatshield_stickershop.processes import Child, Processes, answers_ok, free_port
 
@@ -92,7 +92,7 @@ class RealCollector:
         """Spans in the store once it has ended, without those of the collector's own requests."""
         count = "SELECT count(*) FROM spans WHERE service <> ?"
         with duckdb.connect(str(self.store), read_only=True) as database:
-            found = database.execute(count, [SERVICE]).fetchone()
+            found = database.execute(count, [COLLECTOR_SERVICE]).fetchone()
         return int(found[0]) if found else 0
 
     def close(self) -> None:
