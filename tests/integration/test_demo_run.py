@@ -47,7 +47,12 @@ def test_the_evidence_is_a_request_that_wrote_the_whole_set(protect):
 
 def test_what_happened_was_said_as_it_happened(protect, shown):
     told = shown.getvalue()
-    for part in (f"{HOT_USER} begins", "breaker opened", "every service process enforces it"):
+    for part in (
+        f"{HOT_USER} begins",
+        "breaker opened",
+        f"alert HotUser firing {HOT_USER}",
+        "every service process enforces it",
+    ):
         assert part in told
 
 

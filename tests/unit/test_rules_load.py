@@ -9,6 +9,7 @@ import pytest
 from heatshield import names
 from heatshield_alerts.duration import parse_duration_s
 from heatshield_alerts.rules import SHIPPED_RULES, RuleError, load_file, load_text
+from heatshield_collector.api.stream import encode_event
 
 RULE = "groups: [{name: g, rules: [{alert: A, expr: 'up > 0'%s}]}]"
 
@@ -159,3 +160,20 @@ def test_promtool_accepts_the_shipped_rules():
         timeout=60,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_what_an_alert_of_a_file_says_can_be_sent_as_an_event():
+    """Keys of JSON must be texts and nothing that only looks like one."""
+    text = """
+groups:
+  - name: g
+    rules:
+      - alert: A
+        expr: heatshield_finding > 1
+        labels: {severity: page, "tier": 0755}
+        annotations: {summary: "{{ $labels.user }}", null: ~}
+"""
+    ((rule,),) = (group.rules for group in load_text(text, "f.yaml"))
+    assert {type(name) for name in [*rule.labels, *rule.annotations, rule.name]} == {str}
+    labels = {name: template.render({"user": "u"}, 1.0) for name, template in rule.labels.items()}
+    assert encode_event("alert", {"labels": labels}, "1")

@@ -189,7 +189,8 @@ def _templates(fields: Mapping[str, Any], key: str, where: str) -> dict[str, Tem
         if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name) or name == "__name__":
             raise RuleError(f"{where}: {key}: {name!r} is not a label name")
         text = "" if _is_null(value) else _scalar(value, name, f"{where}: {key}")
-        templates[name] = _checked(Template, text, f"{where}: {key}: {name}")
+        # A plain text: it becomes a key of JSON, which takes nothing else.
+        templates[str(name)] = _checked(Template, text, f"{where}: {key}: {name}")
     return templates
 
 

@@ -243,7 +243,8 @@ class ControlLoop:
             # People are told after the breakers were: what protects goes first. They are told all
             # the more if that fails, and a transition is not seen again in the next round.
             for transition in evaluation.transitions:
-                self._tell(transition, now)
+                with self._surviving(transition.alert.rule):
+                    self._tell(transition, now)
             self._tell_late()
 
     def _protect(self, evaluation: Evaluation, now: Instant) -> None:
@@ -266,12 +267,12 @@ class ControlLoop:
 
     @contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
-        """Count a failure and go on: the other alerts act all the same."""
+        """Count a failure and go on: the other alerts act, and are told of, all the same."""
         try:
             yield
         except Exception:  # noqa: BLE001 - whatever it is
             self.failures += 1
-            _log.exception("alert %s could not act", name)
+            _log.exception("alert %s could not act, or be told of", name)
 
     def _decide(self, alert: Alert, now: Instant) -> Decision | None:
         key = key_of(alert)
