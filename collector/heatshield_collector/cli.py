@@ -9,7 +9,7 @@ import typer
 
 from heatshield import names
 from heatshield.cli.errors import CliError
-from heatshield.cli.local_token import link_token
+from heatshield.cli.local_token import link_token, unlink_token
 from heatshield.cli.mode import MEANING
 from heatshield.contract import PlatformMode
 from heatshield.settings import SettingsError, load
@@ -127,6 +127,13 @@ def _run(settings: CollectorSettings) -> None:
         listener = listen(settings.http)
         address = address_of(listener)
         _instrument(address, settings.token)
+        port = int(address.rpartition(":")[2])
+
+        def ending() -> None:
+            unlink_token(Path(settings.data), port)
+            # What the collector reports to itself is sent while it still takes something in.
+            heatshield.shutdown()
+
         # Once it stops it does not reach itself, which is no news to anybody.
         logging.getLogger("heatshield").addFilter(lambda _: listener.fileno() >= 0)
         collector = Collector(settings)
@@ -134,8 +141,7 @@ def _run(settings: CollectorSettings) -> None:
             collector,
             listener,
             lambda: _announce(settings, address, collector),
-            # What the collector reports to itself is sent while it still takes something in.
-            ending=heatshield.shutdown,
+            ending=ending,
         )
     except StartError as error:
         raise CliError(str(error)) from error

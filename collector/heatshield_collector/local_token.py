@@ -18,6 +18,8 @@ def leave_token(data: Path) -> str:
     Raises:
         OSError: if the folder can't be written to.
     """
+    # The port is that of a collector that was killed; nobody is to be sent the new token there.
+    (data / names.ADMIN_PORT_FILE).unlink(missing_ok=True)
     token = secrets.token_urlsafe(32)
     descriptor, fresh = tempfile.mkstemp(dir=data, prefix=".")  # it makes files of mode 0600
     with os.fdopen(descriptor, "w", encoding="ascii") as file:

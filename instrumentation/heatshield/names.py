@@ -107,6 +107,9 @@ DEFAULT_DATA: Final = "./heatshield-data"
 ADMIN_TOKEN_FILE: Final = "admin-token"  # noqa: S105  a name
 """File in the data folder with the token of the command line of the collector's own user."""
 
+ADMIN_PORT_FILE: Final = "admin-port"
+"""File beside it with the port on which the collector listens; there while it does."""
+
 # -- metrics: the collector's own /metrics, and series that rules and dashboards read ----------
 
 USER_LOAD: Final = "heatshield_user_load"

@@ -7,7 +7,8 @@ import pytest
 
 from heatshield import names
 from heatshield.cli import local_token as module
-from heatshield.cli.local_token import link_token, local_token
+from heatshield.cli.local_token import link_token, local_token, unlink_token
+from heatshield.cli.options import collector
 from heatshield_collector.local_token import leave_token
 
 
@@ -46,13 +47,52 @@ def test_it_is_found_by_the_port_from_any_folder_and_on_this_machine_alone(data)
         assert local_token(endpoint) == ""
 
 
-def test_it_is_found_in_the_data_folder_too(data, monkeypatch):
+def test_it_is_found_in_the_data_folder_too(data, monkeypatch, tmp_path):
     token = leave_token(data)
+    link_token(data, 4318)
+    (tmp_path / "tmp" / f"heatshield-{os.getuid()}" / "4318").unlink()
     monkeypatch.setenv("HEATSHIELD_COLLECTOR_DATA", str(data))
     assert local_token("http://127.0.0.1:4318") == token
     monkeypatch.delenv("HEATSHIELD_COLLECTOR_DATA")
     data.rename("heatshield-data")
     assert local_token("http://127.0.0.1:4318") == token
+
+
+def test_for_a_port_that_the_collector_has_left_there_is_none(data, monkeypatch):
+    leave_token(data)
+    link_token(data, 4318)  # and then it is killed
+    token = leave_token(data)
+    monkeypatch.setenv("HEATSHIELD_COLLECTOR_DATA", str(data))
+    assert local_token("http://127.0.0.1:4318") == ""
+    link_token(data, 5318)
+    assert local_token("http://127.0.0.1:4318") == ""
+    assert local_token("http://127.0.0.1:5318") == token
+
+
+def test_a_collector_that_stops_takes_its_own_link_away(data, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    leave_token(data)
+    token = leave_token(other)
+    link_token(data, 4318)
+    link_token(other, 4318)
+    unlink_token(data, 4318)
+    assert local_token("http://127.0.0.1:4318") == token
+    unlink_token(other, 4318)
+    unlink_token(other, 4318)
+    assert local_token("http://127.0.0.1:4318") == ""
+    assert list((tmp_path / "tmp" / f"heatshield-{os.getuid()}").iterdir()) == []
+    assert [one.name for one in other.iterdir()] == [names.ADMIN_TOKEN_FILE]
+
+
+def test_a_command_that_only_reads_is_given_none(data, monkeypatch):
+    monkeypatch.delenv("HEATSHIELD_CLI_ADMIN_TOKEN", raising=False)
+    monkeypatch.delenv("HEATSHIELD_TOKEN", raising=False)
+    token = leave_token(data)
+    link_token(data, 4318)
+    assert collector("http://127.0.0.1:4318")._token == ""
+    assert collector("http://127.0.0.1:4318", changes=True)._token == token
+    assert collector("http://127.0.0.1:4318", token)._token == token
 
 
 def test_a_file_or_a_folder_that_others_can_write_to_is_not_believed(data, tmp_path):

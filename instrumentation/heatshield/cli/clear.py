@@ -30,7 +30,7 @@ def clear(
     """Clear a breaker, or all breakers of a user."""
     if (entry_id is None) == (user is None):
         raise CliError("name one: `heatshield clear ID` or `heatshield clear --user USER`", 2)
-    source = collector(endpoint, token)
+    source = collector(endpoint, token, changes=True)
     cleared = [_clear(source, name) for name in _ids(source, entry_id, user)]
     from heatshield.cli.terminal import print_json, safe
 

@@ -3,8 +3,13 @@
 ``heatshield up`` leaves a token in its data folder, which its own user alone can read, and a link
 to it in a folder of that user that is named after the port. Whoever can read the token can read the
 whole store, so holding it proves enough; having reached the collector over loopback proves nothing.
+
+Nor does a port prove who listens there: another user may have it once the collector has moved. So
+the port is written beside the token, for as long as the collector listens, and the token is found
+for that port alone.
 """
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -15,12 +20,15 @@ from urllib.parse import urlsplit
 from heatshield import names
 from heatshield.process.loopback import is_loopback
 
-__all__ = ["link_token", "local_token"]
+__all__ = ["link_token", "local_token", "unlink_token"]
 
 _DATA_KEY: Final = "HEATSHIELD_COLLECTOR_DATA"
 
 _MAX_BYTES: Final = 1_024
 """Of a token; a file that holds more is none."""
+
+_PORTS: Final = {"http": 80, "https": 443}
+"""Of endpoints that name none."""
 
 _PRIVATE: Final = 0o077
 """The permissions that a token's file gives to no other user."""
@@ -34,6 +42,7 @@ def link_token(data: Path, port: int) -> None:
         port: of its HTTP listener.
     """
     try:
+        _write_port(data, port)
         folder = _folder()
         folder.mkdir(mode=0o700, exist_ok=True)
         if not _is_own(folder):
@@ -45,15 +54,31 @@ def link_token(data: Path, port: int) -> None:
         return  # a convenience: the token itself is in the data folder
 
 
+def unlink_token(data: Path, port: int) -> None:
+    """Let the token be found no more: the collector is about to let go of the port.
+
+    Args:
+        data: the collector's data folder.
+        port: of its HTTP listener.
+    """
+    with contextlib.suppress(OSError):
+        (data / names.ADMIN_PORT_FILE).unlink(missing_ok=True)
+    link = _folder() / str(port)
+    with contextlib.suppress(OSError):
+        if _is_own(_folder()) and link.readlink() == (data / names.ADMIN_TOKEN_FILE).resolve():
+            link.unlink()
+
+
 def local_token(endpoint: str) -> str:
     """The token that a collector on this machine left for this user; empty if there is none.
 
     It is looked for by the endpoint's port, then in the collector's data folder
-    (``HEATSHIELD_COLLECTOR_DATA``, else ``./heatshield-data``). For another machine there is none.
+    (``HEATSHIELD_COLLECTOR_DATA``, else ``./heatshield-data``). For another machine, and for a port
+    on which that collector does not listen, there is none.
     """
     try:
         parts = urlsplit(endpoint)
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return ""
     if not is_loopback(host):
@@ -61,9 +86,17 @@ def local_token(endpoint: str) -> str:
     data = Path(os.environ.get(_DATA_KEY) or names.DEFAULT_DATA)
     linked = [_folder() / str(port)] if _is_own(_folder()) else []
     for path in (*linked, data / names.ADMIN_TOKEN_FILE):
-        if token := _read(path):
+        token = _read(path)
+        if token and _read(path.resolve().parent / names.ADMIN_PORT_FILE) == str(port):
             return token
     return ""
+
+
+def _write_port(data: Path, port: int) -> None:
+    descriptor, fresh = tempfile.mkstemp(dir=data, prefix=".")  # it makes files of mode 0600
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(f"{port}\n")
+    Path(fresh).replace(data / names.ADMIN_PORT_FILE)
 
 
 def _folder() -> Path:
@@ -86,7 +119,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _read(path: Path) -> str:
-    """The token in a file that only this user can read; root believes any owner's."""
+    """The line in a file that only this user can read; root believes any owner's."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())

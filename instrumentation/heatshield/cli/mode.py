@@ -26,7 +26,7 @@ def mode(
     token: Token = None,
 ) -> None:
     """Show the mode of the platform, or switch it."""
-    source = collector(endpoint, token)
+    source = collector(endpoint, token, changes=wanted is not None)
     answer: Mode = (
         source.get("/api/mode")
         if wanted is None

@@ -66,10 +66,19 @@ class OperatorSettings:
     )
 
 
-def collector(endpoint: str | None, token: str | None = None) -> Collector:
+def collector(
+    endpoint: str | None, token: str | None = None, *, changes: bool = False
+) -> Collector:
     """Return the collector that flags, environment or file name; the first of them wins.
 
-    It is sent an admin token, or else the one that services send.
+    It is sent the admin token that was set; else, by a command that changes something, the one that
+    it left on this machine; else the one that services send.
+
+    Args:
+        endpoint: its address, if a flag names it.
+        token: an admin token, if a flag names it.
+        changes: whether the command changes anything. What only reads needs no admin token, so it
+            looks for none: whoever listens at the endpoint would be told it.
 
     Raises:
         SettingsError: if a setting is unknown or of the wrong kind.
@@ -78,7 +87,7 @@ def collector(endpoint: str | None, token: str | None = None) -> Collector:
     settings = load(ServiceSettings, flags={"endpoint": endpoint})
     operator_settings = load(OperatorSettings, "cli", flags={"admin_token": token})
     endpoint = settings.endpoint
-    admin_token = operator_settings.admin_token or local_token(endpoint)
+    admin_token = operator_settings.admin_token or (local_token(endpoint) if changes else "")
     return Collector(endpoint, admin_token or settings.token)
 
 

@@ -64,7 +64,7 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     held_ms = lease_ms(lease) if lease else None
     user = as_sent(user)
     body = _body(user, service, call, mode, rate, held_ms, reason)
-    source = collector(endpoint, token)
+    source = collector(endpoint, token, changes=True)
     if not force:
         check_known(source, user, service, call)
     entry: Entry = source.post(BREAKERS_PATH, body)
