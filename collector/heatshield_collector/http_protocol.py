@@ -146,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The peer reads more slowly than is written."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(SILENCE_S, self.transport.abort)
+            self._await_reader()
 
     def resume_writing(self) -> None:
         """It has read."""
@@ -180,6 +180,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._await_body(until_s)
+
+    def _await_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(SILENCE_S, self._look_after_answer, left)
+
+    def _look_after_answer(self, left: int) -> None:
+        """End an answer of which nothing was read; writing is resumed only once most of it was."""
+        if self.transport.get_write_buffer_size() >= left:
+            self.transport.abort()
+        else:
+            self._await_reader()
 
     def _refuse(self, status: bytes, text: bytes) -> None:
         """Answer and close; a request that is being answered is cut instead."""

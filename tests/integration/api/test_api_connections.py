@@ -1,10 +1,12 @@
 """What a connection may cost before and beside its requests: bytes, time, and a place."""
 
+import asyncio
 import contextlib
 import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import httpx
@@ -13,6 +15,7 @@ import pytest
 from heatshield_collector import http_protocol, server
 
 WAIT_S = 10
+LARGE = 2_000_000
 GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"
 
 
@@ -136,6 +139,61 @@ def test_a_body_that_comes_slowly_is_waited_for_up_to_a_bound(monkeypatch, addre
     assert b"HTTP/1.1 4" in exchange(address, post + CLOSE, *slowly, between_s=0.1)
     monkeypatch.setattr(http_protocol, "BODY_S", 0.3)
     assert exchange(address, post + CLOSE, *slowly, between_s=0.1) == b""
+
+
+@pytest.fixture(params=["asyncio", "the collector's own loop"])
+def large_answers(request):
+    """Where every request is answered with LARGE bytes, through small buffers of the system."""
+
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * LARGE})
+
+    listener = server.listen("127.0.0.1:0")
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+    running = server.GracefulServer(answer, lambda: None)
+    own = running.config.get_loop_factory()
+    loops = asyncio.new_event_loop if request.param == "asyncio" else own
+
+    def run():
+        with asyncio.Runner(loop_factory=loops) as runner:
+            runner.run(running.serve([listener]))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield listener.getsockname()
+    running.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def asked_for_much(address):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        connection.settimeout(WAIT_S)
+        connection.connect(address)
+        connection.sendall(GET + CLOSE)
+        yield connection
+
+
+def test_an_answer_that_is_read_slowly_is_sent_whole(monkeypatch, large_answers) -> None:
+    monkeypatch.setattr(http_protocol, "SILENCE_S", 0.3)
+    with asked_for_much(large_answers) as connection:
+        read, began_s = 0, time.monotonic()
+        while some := connection.recv(32_768):
+            read += len(some)
+            time.sleep(0.02)
+        assert time.monotonic() - began_s > 3 * http_protocol.SILENCE_S
+    assert read > LARGE
+
+
+def test_an_answer_that_is_no_longer_read_ends_the_connection(monkeypatch, large_answers) -> None:
+    monkeypatch.setattr(http_protocol, "SILENCE_S", 0.3)
+    with asked_for_much(large_answers) as connection:
+        assert connection.recv(32_768)
+        time.sleep(4 * http_protocol.SILENCE_S)
+        assert len(read_all(connection)) < LARGE / 2
 
 
 def test_one_address_does_not_take_every_place(monkeypatch, live, address) -> None:
