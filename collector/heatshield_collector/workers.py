@@ -29,24 +29,34 @@ class Workers(Executor):
         self._threads = threads
         self._name = name
         self._started = 0
-        self._idle = 0
+        self._unfinished = 0
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have work done; cancelling the future of what has not begun takes it out."""
+        """Have work done; cancelling the future of what has not begun takes it out.
+
+        Raises:
+            RuntimeError: there is no thread yet, and the system gives none.
+        """
         future: Future[T] = Future()
-        self._work.put((future, lambda: fn(*args, **kwargs)))
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-                return future
-            if self._started == self._threads:
-                return future
-            self._started += 1
-            number = self._started
-        threading.Thread(target=self._run, name=f"{self._name}-{number}", daemon=True).start()
+            if self._started <= min(self._unfinished, self._threads - 1):
+                self._start()
+            self._unfinished += 1
+        self._work.put((future, lambda: fn(*args, **kwargs)))
         return future
+
+    def _start(self) -> None:
+        """Start one more thread; where the system gives none, those that are there do the work."""
+        name = f"{self._name}-{self._started + 1}"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:
+            if not self._started:
+                raise
+        else:
+            self._started += 1
 
     def _run(self) -> None:
         while True:
@@ -60,4 +70,4 @@ class Workers(Executor):
                     future.set_result(result)
             del future, work  # what they hold is not kept until the next one comes
             with self._lock:
-                self._idle += 1
+                self._unfinished -= 1

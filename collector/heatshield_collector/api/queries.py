@@ -64,7 +64,6 @@ class Queries:
         """
         if self._asked >= self._most:
             raise HTTPException(503, "too many questions at once; ask again in a second", _RETRY)
-        self._asked += 1
         interrupt = Interrupt()
 
         def interruptible() -> Response:
@@ -73,6 +72,7 @@ class Queries:
 
         loop = asyncio.get_running_loop()
         answer = self._workers.submit(interruptible)
+        self._asked += 1
         answer.add_done_callback(lambda _: self._count_out(loop))
         waiting = asyncio.ensure_future(asyncio.wrap_future(answer))
         left = asyncio.ensure_future(_left(request))
