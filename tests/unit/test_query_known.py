@@ -1,12 +1,14 @@
 """Which names are known, and which known one is written most like another."""
 
+import difflib
+
 import pytest
 from memory_store import MemoryStore
 from span_rows import CLIENT, INTERNAL, START_NS, span
 from store_rows import put
 
 from heatshield.identity.wire_id import wire_id
-from heatshield_collector.query.known import Known, Name, known
+from heatshield_collector.query.known import MOST_COMPARED, Known, Name, known
 
 YES = Name(True, None)
 
@@ -50,6 +52,23 @@ def test_nothing_is_near_where_nothing_is_known():
 def test_however_far_a_name_is_the_nearest_shows_how_services_name_things():
     alias = "hs1-" + 32 * "a"
     assert ask(filled(alias), user="ann@example.com").user == Name(False, alias)
+
+
+def test_among_very_many_names_only_those_of_a_like_length_are_compared(monkeypatch):
+    compared = []
+    of_difflib = difflib.get_close_matches
+
+    def count(wanted, names, **options):
+        compared.append(len(names))
+        return of_difflib(wanted, names, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    store = MemoryStore()
+    ids = range(1, 2 * MOST_COMPARED)
+    put(store, [span(one, name=f"GET /{one:050}") for one in ids])
+    put(store, [span(2 * MOST_COMPARED, name="POST /buy")])
+    assert ask(store, call="POST /bye").call == Name(False, "POST /buy")
+    assert max(compared) == MOST_COMPARED
 
 
 @pytest.mark.parametrize("odd", ["x" * 300, "a\x00b", "*"])

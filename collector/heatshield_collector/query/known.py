@@ -4,6 +4,7 @@ A breaker around a name that nothing sends cuts no user, and looks as if it did.
 """
 
 import difflib
+import heapq
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -11,10 +12,14 @@ from typing import Final
 from heatshield.identity.wire_id import wire_id
 from heatshield_collector.store.protocol import RequestQuery, TelemetryStore
 
-__all__ = ["Known", "Name", "known"]
+__all__ = ["MOST_COMPARED", "Known", "Name", "known"]
 
 AHEAD_NS: Final = 60 * 10**9
 """How far ahead of ours a service's clock may be."""
+
+MOST_COMPARED: Final = 2_000
+"""Names of which the nearest is looked for: nothing can end the comparison, a few tenths of a
+second for so many."""
 
 _CALL_KINDS: Final = frozenset({0, 1, 2, 5})
 """OTLP's SpanKinds of what opens a call: servers, consumers, and guards, which are internal."""
@@ -26,7 +31,8 @@ class Name:
 
     Attributes:
         known: whether a stored span has it.
-        near: the known name nearest to it, however far; null if it is known or none is.
+        near: the known name nearest to it, however far; null if it is known or none is. Of more
+            than ``MOST_COMPARED`` names, those whose lengths are nearest are compared.
     """
 
     known: bool
@@ -77,5 +83,9 @@ def _user(store: TelemetryStore, user: str, until_ns: int) -> Name:
 def _name(wanted: str, names: Collection[str]) -> Name:
     if wanted in names or wire_id(wanted) in map(wire_id, names):  # spans hold names as they came
         return Name(True, None)
-    near = difflib.get_close_matches(wanted, sorted(names), n=1, cutoff=0.0)
+    wanted = wire_id(wanted)  # short, however long it was
+    alike = heapq.nsmallest(
+        MOST_COMPARED, names, key=lambda one: (abs(len(one) - len(wanted)), one)
+    )
+    near = difflib.get_close_matches(wanted, sorted(alike), n=1, cutoff=0.0)
     return Name(False, near[0] if near else None)

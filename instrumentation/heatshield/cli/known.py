@@ -3,9 +3,11 @@
 from http import HTTPStatus
 from typing import Final
 
+import typer
+
 from heatshield.cli.answers import Known
 from heatshield.cli.client import Collector
-from heatshield.cli.errors import ApiError, CliError
+from heatshield.cli.errors import ApiError, CliError, CollectorUnreachable
 from heatshield.cli.terminal import safe
 from heatshield.identity.identify import acceptable
 from heatshield.identity.pseudonym import is_pseudonym, pseudonym
@@ -15,6 +17,11 @@ from heatshield.settings import ServiceSettings, load
 __all__ = ["as_sent", "check_known"]
 
 KNOWN_PATH: Final = "/api/known"
+
+_UNCHECKED: Final = (
+    "the collector could not tell in time whether anything has reported these names, so they are "
+    "unchecked; `heatshield hot` shows the users and calls that are busy"
+)
 
 
 def as_sent(user: str) -> str:
@@ -30,15 +37,27 @@ def as_sent(user: str) -> str:
 def check_known(source: Collector, user: str, service: str, call: str) -> None:
     """Have a name that nothing has reported refused.
 
+    Where the store is too slow to tell, the names are believed and stderr says so: that is when
+    somebody must be cut soon, and a breaker needs no store.
+
     Raises:
-        CliError: it says which names are unknown, and the nearest known one of each.
+        CliError: it says which names are unknown, and the nearest known one of each; or why there
+            is no answer.
     """
     try:
         answer: Known = source.get(KNOWN_PATH, user=user, service=service, call=call)
     except ApiError as error:
         if error.status == HTTPStatus.NOT_FOUND:  # a collector of before there was this question
             return
-        raise
+        if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        typer.echo(_UNCHECKED, err=True)
+        return
+    except CollectorUnreachable as error:
+        if not isinstance(error.__cause__, TimeoutError):
+            raise
+        typer.echo(_UNCHECKED, err=True)
+        return
     names = {"service": service, "call": call, "user": user}
     if not answer["service"]["known"]:
         del names["call"]  # of an unknown service every call is unknown

@@ -2,9 +2,13 @@
 
 import json
 import os
+import socket
 
 import pytest
 from cli_api import ENTRY, HOT, LINKED, TRACE, program, run
+
+from heatshield.cli.client import Collector
+from heatshield.cli.known import check_known
 
 
 def test_request_shows_the_waterfall_and_json_is_the_answer_unchanged(api):
@@ -97,6 +101,30 @@ def test_trip_with_force_asks_nothing_and_an_older_collector_is_believed(api):
     assert run("trip", "u-9", "shop", "POST /p", "--force").exit_code == 0
     del api.answers["GET", "/api/known"]
     assert run("trip", "u-9", "shop", "POST /p").exit_code == 0
+
+
+def test_trip_goes_on_unchecked_where_the_store_is_too_slow_to_tell(api):
+    api.answers["GET", "/api/known"] = (503, {"error": "the answer took more than 15 s"})
+    result = run("trip", "u-9", "shop", "POST /p")
+    assert result.exit_code == 0, result.output
+    assert "tripped" in result.stdout
+    assert "`heatshield hot` shows" in result.stderr
+    api.answers["GET", "/api/known"] = (401, {"error": "no token"})
+    assert run("trip", "u-9", "shop", "POST /p").exit_code == 1
+
+
+def test_names_are_unchecked_too_where_no_answer_comes_in_time(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = Collector(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.05)
+        check_known(source, "u-9", "shop", "POST /p")
+    assert "unchecked" in capsys.readouterr().err
+
+
+def test_where_nobody_answers_a_trip_says_so_once(nobody):
+    result = run("trip", "u-9", "shop", "POST /p")
+    assert result.exit_code == 1
+    assert "no collector answers" in result.stderr
+    assert "unchecked" not in result.stderr
 
 
 def test_trip_with_the_services_key_sends_the_pseudonym_and_never_the_raw_id(api, monkeypatch):
