@@ -71,6 +71,7 @@ class Collector:
         events: what people listen to.
         grpc_port: where it listens for gRPC; ``None``: nowhere.
         mode: the mode that it began in, once it has been started, and why.
+        awaited: what :meth:`stop` still waits for, once the queue is on the disk.
     """
 
     def __init__(self, settings: CollectorSettings, clock: Clock | None = None) -> None:
@@ -79,6 +80,7 @@ class Collector:
         self.events = EventHub(encode_event, clock=self._clock)
         self.grpc_port: int | None = None
         self.mode = StartMode(FIRST_MODE, "")
+        self.awaited = ""
         self._app: ASGIApp | None = None
         self._ended = threading.Event()
 
@@ -241,7 +243,9 @@ class Collector:
         self._core.control.stop()
         self._notifier.stop()
         self._journal.stop()
+        self.awaited = "retention was still running"
         self._retention.join()
+        self.awaited = "the store was still being closed"
         self._store.close()
 
     def _epoch(self) -> int:

@@ -65,6 +65,9 @@ class Serveable(Protocol):
 
     events: EventHub
 
+    awaited: str
+    """What :meth:`stop` still waits for, once the queue is on the disk; until then empty."""
+
     def asgi(self) -> ASGIApp:
         """The ASGI application."""
         ...
@@ -158,7 +161,7 @@ def serve(
         ending: called in a thread at the signal, while requests are still answered.
 
     Raises:
-        StartError: when the collector can't start, or can't bring its queue to the disk.
+        StartError: when the collector can't start, or can't stop in time; then it says what for.
     """
     raise_descriptor_limit()
     server = GracefulServer(collector.asgi(), collector.events.close)
@@ -193,9 +196,12 @@ async def _drain(collector: Serveable, drain_s: float) -> None:
     try:
         await asyncio.wait_for(collector.stop(), drain_s)
     except TimeoutError as error:
-        raise StartError(
-            f"the queue did not reach the disk within {drain_s:g} s; stopped without it"
-        ) from error
+        if collector.awaited:
+            text = f"everything acknowledged is on the disk, but {collector.awaited} {drain_s:g} s "
+            text += "after the requests had ended; stopped all the same"
+        else:
+            text = f"the queue did not reach the disk within {drain_s:g} s; stopped without it"
+        raise StartError(text) from error
 
 
 def _nothing() -> None:
