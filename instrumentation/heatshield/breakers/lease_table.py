@@ -209,6 +209,7 @@ class BreakerTable:
 
     def holds(self, call: str) -> bool:
         """Whether some user's entry is about this call, lapsed or not."""
+        call = wire_id(call)  # as :meth:`decide` looks it up
         return any(call == held for _, held in self._mine)
 
     def decide(self, user: str | None, call: str, now: float) -> Decision:
