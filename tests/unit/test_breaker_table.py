@@ -52,6 +52,8 @@ def test_holds_a_call_by_whatever_name_it_is_decided():
     assert held.holds(long)
     assert held.holds(wire_id(long))
     assert not held.holds(long + "y")
+    assert held.holds(), "some call of this service"
+    assert not table(entry(service="talk")).holds()
 
 
 def test_refuses_nothing_for_another_tenant():
