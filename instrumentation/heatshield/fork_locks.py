@@ -10,11 +10,20 @@ system is right there, too, as long as nothing under it gives way to another gre
 
 import logging  # noqa: F401  # first: hooks before a fork run from the last to the first
 import os
+import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, cast
 from weakref import WeakSet
 
-__all__ = ["IMPORTING", "ForkBarrier", "lock", "reentrant_lock"]
+__all__ = [
+    "IMPORTING",
+    "IMPORTING_METRICS",
+    "ForkBarrier",
+    "importing",
+    "lock",
+    "reentrant_lock",
+]
 
 
 class _Lock(Protocol):
@@ -126,3 +135,28 @@ Python's lock of a module that another thread was importing at a fork stays lock
 the child's first import of it waits for ever. Modules make loggers as they are imported: a fork
 takes the lock of :mod:`logging`, as that does by itself, after this one.
 """
+
+IMPORTING_METRICS: Final = ForkBarrier(most_s=5.0)
+"""Held instead of :data:`IMPORTING` for what brings ``prometheus_client`` in.
+
+That takes long and is done beside the event loop, whose first request must not wait for it. Under
+this barrier the other one may be taken, and not the other way round: a fork takes this one first,
+too, for it was made later.
+"""
+
+_NOTHING: Final = nullcontext()
+_IMPORTED: Final[set[str]] = set()
+
+
+def importing(module: str) -> AbstractContextManager[None]:
+    """:data:`IMPORTING` for the import of ``module``, or nothing once that is imported as a whole.
+
+    So calls on a request's way take no lock, and do not wait for the imports of other threads.
+    """
+    if module in _IMPORTED:
+        return _NOTHING
+    found = sys.modules.get(module)
+    if found is None or getattr(found.__spec__, "_initializing", False):
+        return IMPORTING
+    _IMPORTED.add(module)
+    return _NOTHING
