@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
-from heatshield.fork_locks import IMPORTING
+from heatshield.fork_locks import IMPORTING, importing
 from heatshield.names import UNKNOWN_SERVICE
 from heatshield.settings import ServiceSettings, load
 
@@ -82,7 +82,7 @@ def user(id: str) -> AbstractContextManager[None]:  # noqa: A002  # the public n
 def cost(elements: int = 0, rows: int = 0, bytes: int = 0) -> None:  # noqa: A002  # the public name
     """Add to the cost of the current span: collection elements, database rows, bytes moved."""
     if _runtime() is not None:
-        with IMPORTING:
+        with importing("heatshield.tracing.stamp"):
             from heatshield.tracing.stamp import add_cost
 
         add_cost(elements, rows, bytes)
@@ -97,7 +97,7 @@ def guard(name: str) -> "Guard":
     Raises, on entering:
         BreakerOpen: if it is tripped for the acting user.
     """
-    with IMPORTING:
+    with importing("heatshield.breakers.guard"):
         from heatshield.breakers.guard import Guard
 
     return Guard(name)
@@ -113,7 +113,7 @@ def breaker(
         fallback: called with the same arguments instead, when a breaker refuses the call or
             something within it; without one, :class:`heatshield.BreakerOpen` is raised.
     """
-    with IMPORTING:
+    with importing("heatshield.breakers.guard"):
         from heatshield.breakers.guard import breaker as decorate
 
     return decorate(name, fallback)
@@ -150,7 +150,7 @@ def deadline(seconds: float | None) -> "DeadlineScope":
     Raises, from calls in the block:
         DeadlineExceeded: if one is not started because no time is left.
     """
-    with IMPORTING:
+    with importing("heatshield.context.deadline"):
         from heatshield.context.deadline import DeadlineScope
 
     return DeadlineScope(seconds)

@@ -8,12 +8,22 @@ Few are made at import time, where gevent may not have patched :mod:`threading` 
 system is right there, too, as long as nothing under it gives way to another greenlet.
 """
 
+import logging  # noqa: F401  # first: hooks before a fork run from the last to the first
 import os
+import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, cast
 from weakref import WeakSet
 
-__all__ = ["IMPORTING", "ForkBarrier", "lock", "reentrant_lock"]
+__all__ = [
+    "IMPORTING",
+    "IMPORTING_METRICS",
+    "ForkBarrier",
+    "importing",
+    "lock",
+    "reentrant_lock",
+]
 
 
 class _Lock(Protocol):
@@ -50,6 +60,21 @@ def _free() -> None:
 os.register_at_fork(after_in_child=_free)
 
 
+class _Inner(Protocol):
+    """Any lock."""
+
+    def acquire(self) -> object: ...
+
+    def release(self) -> object: ...
+
+
+class _Forking(threading.local):
+    """What the thread that forks has taken."""
+
+    has_lock = False
+    inner: tuple[_Inner, ...] = ()
+
+
 class ForkBarrier:
     """A reentrant lock that a fork waits for.
 
@@ -63,8 +88,20 @@ class ForkBarrier:
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self._lock = reentrant_lock()
-        self._forking = threading.local()
-        os.register_at_fork(before=self._before, after_in_parent=self._after)
+        self._inner: tuple[_Inner, ...] = ()
+        self._forking = _Forking()
+        os.register_at_fork(
+            before=self._before, after_in_parent=self._after, after_in_child=self._release_inner
+        )
+
+    def hold_too(self, inner: _Inner) -> None:
+        """Have a fork take ``inner``, too, but after this lock.
+
+        Args:
+            inner: a lock that is taken under this one. A fork that took it first would wait for
+                this one, whose holder waits for ``inner``.
+        """
+        self._inner = (*self._inner, inner)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -73,16 +110,53 @@ class ForkBarrier:
         self._lock.release()
 
     def _before(self) -> None:
-        self._forking.waited = self._lock.acquire(timeout=self._most_s)
+        self._forking.has_lock = self._lock.acquire(timeout=self._most_s)
+        self._forking.inner = self._inner
+        for one in self._forking.inner:
+            one.acquire()
 
     def _after(self) -> None:
-        if self._forking.waited:
+        self._release_inner()
+        if self._forking.has_lock:
             self._lock.release()
+
+    def _release_inner(self) -> None:
+        # Empty after a fork in C, before which nothing was taken: uWSGI calls the hooks of a child
+        # alone.
+        inner, self._forking.inner = self._forking.inner, ()
+        for one in inner:
+            one.release()
 
 
 IMPORTING: Final = ForkBarrier(most_s=5.0)
 """Held while something of ours is imported that only some services need, and they only late.
 
 Python's lock of a module that another thread was importing at a fork stays locked in the child, and
-the child's first import of it waits for ever.
+the child's first import of it waits for ever. Modules make loggers as they are imported: a fork
+takes the lock of :mod:`logging`, as that does by itself, after this one.
 """
+
+IMPORTING_METRICS: Final = ForkBarrier(most_s=5.0)
+"""Held instead of :data:`IMPORTING` for what brings ``prometheus_client`` in.
+
+That takes long and is done beside the event loop, whose first request must not wait for it. Under
+this barrier the other one may be taken, and not the other way round: a fork takes this one first,
+too, for it was made later.
+"""
+
+_NOTHING: Final = nullcontext()
+_IMPORTED: Final[set[str]] = set()
+
+
+def importing(module: str) -> AbstractContextManager[None]:
+    """:data:`IMPORTING` for the import of ``module``, or nothing once that is imported as a whole.
+
+    So calls on a request's way take no lock, and do not wait for the imports of other threads.
+    """
+    if module in _IMPORTED:
+        return _NOTHING
+    found = sys.modules.get(module)
+    if found is None or getattr(found.__spec__, "_initializing", False):
+        return IMPORTING
+    _IMPORTED.add(module)
+    return _NOTHING

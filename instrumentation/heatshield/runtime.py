@@ -16,7 +16,7 @@ from heatshield.context.request import call_in, request_in
 from heatshield.context.user_scope import UserScope, user_scope
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.fork_hooks import FORK_HOOKS, in_child
-from heatshield.fork_locks import IMPORTING, lock
+from heatshield.fork_locks import importing, lock
 from heatshield.process.sigterm import SigtermHandler
 from heatshield.rejection import BreakerOpen
 from heatshield.resilience.downstream import DOWNSTREAM
@@ -180,7 +180,7 @@ def process(message: object) -> AbstractContextManager[None]:
     runtime = _RUNNING.get()
     if runtime is None:
         return nullcontext()
-    with IMPORTING:  # few services have queues
+    with importing("heatshield.integrations.messaging.processing"):  # few services have queues
         from heatshield.integrations.messaging.processing import Processing
 
     return Processing(message, runtime.propagator, runtime.identity)

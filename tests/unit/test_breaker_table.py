@@ -17,6 +17,7 @@ from heatshield.contract import (
     Snapshot,
     StateVersion,
 )
+from heatshield.identity.wire_id import wire_id
 
 CALL = "POST /purchases/{user}"
 LEASE_S = 30.0
@@ -42,6 +43,17 @@ def test_refuses_exactly_the_named_user_and_call_of_this_service():
     assert held.decide("u-2", CALL, 1.0).allowed, "granted for another service"
     assert held.decide("u-1", "GET /", 1.0).allowed
     assert held.decide(None, CALL, 1.0).allowed
+
+
+def test_holds_a_call_by_whatever_name_it_is_decided():
+    long = "GET /" + "x" * 300
+    held = table(entry(call=wire_id(long)))
+    assert not held.decide("u-1", long, 1.0).allowed
+    assert held.holds(long)
+    assert held.holds(wire_id(long))
+    assert not held.holds(long + "y")
+    assert held.holds(), "some call of this service"
+    assert not table(entry(service="talk")).holds()
 
 
 def test_refuses_nothing_for_another_tenant():

@@ -32,8 +32,8 @@ class Gate:
         """Allow everything from now on."""
         self._table = None
 
-    def watches(self, call: str) -> bool:
-        """Whether ``call`` is refused to some user, so that it must be known who asks."""
+    def watches(self, call: str | None = None) -> bool:
+        """Whether ``call``, or any of this service, is refused to some user."""
         table = self._table
         return table is not None and table.holds(call)
 

@@ -207,8 +207,11 @@ class BreakerTable:
             if entry.tenant == self._tenant and entry.service == self._service
         }
 
-    def holds(self, call: str) -> bool:
-        """Whether some user's entry is about this call, lapsed or not."""
+    def holds(self, call: str | None = None) -> bool:
+        """Whether some user's entry is about this call, or any of the service; lapsed or not."""
+        if call is None:
+            return bool(self._mine)
+        call = wire_id(call)  # as :meth:`decide` looks it up
         return any(call == held for _, held in self._mine)
 
     def decide(self, user: str | None, call: str, now: float) -> Decision:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 from urllib.parse import unquote
 
-from heatshield.fork_locks import IMPORTING
+from heatshield.fork_locks import importing
 
 __all__ = ["PREFIX", "Alias", "in_lower_case", "is_pseudonym", "pseudonym"]
 
@@ -48,7 +48,7 @@ _FINAL_SIGMA: Final = "\N{GREEK SMALL LETTER FINAL SIGMA}"
 
 def pseudonym(key: bytes, user: str) -> str:
     """HMAC-SHA256 of the id, cut to 128 bits, behind :data:`PREFIX`."""
-    with IMPORTING:  # with it comes OpenSSL, which services without a key need not load
+    with importing("hmac"):  # with it comes OpenSSL, which services without a key need not load
         import hmac
 
     digest = hmac.digest(key, user.encode("utf-8", "surrogatepass"), "sha256")

@@ -7,7 +7,7 @@ the same id, or a user with an odd id could never be cut.
 from typing import Final
 
 from heatshield.call_key import LONGEST, is_plain
-from heatshield.fork_locks import IMPORTING
+from heatshield.fork_locks import importing
 
 __all__ = ["wire_id"]
 
@@ -28,7 +28,7 @@ def wire_id(text: str) -> str:
     """
     if is_plain(text):
         return text
-    with IMPORTING:  # with it comes OpenSSL, which most services need not load
+    with importing("hashlib"):  # with it comes OpenSSL, which most services need not load
         import hashlib
 
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,10 +6,8 @@ Import hooks can't be taken back, so they outlive a runtime and lead to the regi
 import importlib
 import importlib.util
 import logging
-import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from types import ModuleType
 from typing import Final
 
@@ -17,7 +15,7 @@ from wrapt import importer
 from wrapt.importer import register_post_import_hook
 
 from heatshield.counters import COUNTERS
-from heatshield.fork_locks import lock
+from heatshield.fork_locks import IMPORTING, lock
 from heatshield.integrations.catalogue import CATALOGUE, Integration
 from heatshield.integrations.services import Services
 
@@ -137,14 +135,11 @@ class _Hooks:
 
 
 def _keep_over_forks() -> None:
-    """Fork only while no thread holds the lock of the hooks, or a child could never import."""
-    lock = importer._post_import_hooks_lock  # noqa: SLF001  # nothing public leads to it
+    """Fork only while no thread holds the lock of the hooks, or a child could never import.
 
-    def release() -> None:
-        with suppress(RuntimeError):  # uWSGI calls the hooks of a child alone
-            lock.release()
-
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=release)
+    Every import takes it, those under the barrier, too.
+    """
+    IMPORTING.hold_too(importer._post_import_hooks_lock)  # noqa: SLF001  # nothing public leads to it
 
 
 _HOOKS: Final = _Hooks()

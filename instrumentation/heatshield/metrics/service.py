@@ -11,7 +11,7 @@ from wrapt.importer import register_post_import_hook
 from heatshield.clock import Clock
 from heatshield.counters import fail_open
 from heatshield.fork_hooks import expects_fork
-from heatshield.fork_locks import IMPORTING
+from heatshield.fork_locks import IMPORTING_METRICS
 from heatshield.metrics.gc_pauses import GC_PAUSES
 from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.readings import READINGS, Reading
@@ -142,7 +142,7 @@ class ServiceMetrics:
             if self.started:
                 return
             self.started = True
-            with IMPORTING:
+            with IMPORTING_METRICS:
                 from heatshield.metrics.periodic import PeriodicThread, Schedule
 
                 if self._schedule is None:
@@ -182,7 +182,7 @@ class ServiceMetrics:
     def page(self) -> App:
         """The ASGI application that answers at :attr:`path`."""
         if self._page is None:
-            with IMPORTING:
+            with IMPORTING_METRICS:
                 from heatshield.metrics.exposition import asgi_app
 
             self._page = asgi_app()

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from heatshield.breakers.deadline_exceeded import DeadlineExceeded, is_expiry
 from heatshield.counters import fail_open
-from heatshield.fork_locks import IMPORTING
+from heatshield.fork_locks import importing
 from heatshield.names import BREAKER_HEADER, DEADLINE_HEADER
 from heatshield.rejection import BreakerOpen, is_rejection
 from heatshield.resilience.attempts import RETRIES
@@ -134,7 +134,7 @@ def _count(state: RetryState, name: str) -> None:
 def _allowed(found: object, name: str) -> bool:
     if is_final(found):
         return False
-    with IMPORTING:  # it brings OpenTelemetry in, and is needed only here
+    with importing("heatshield.context.deadline"):  # it brings OpenTelemetry in
         from heatshield.context.deadline import left_s
 
     now = RETRIES.monotonic()

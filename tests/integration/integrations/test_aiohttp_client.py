@@ -112,6 +112,26 @@ class TestAiohttpClient(CallerBehaviour):
         assert headers.get("baggage") == (None if to else "enduser.id=u-1")
         assert headers.keys().isdisjoint(FIELDS if to else {"tracestate", "b3"})
 
+    def test_a_proxy_that_is_asked_for_a_tunnel_learns_nothing(self, service, client):
+        service()
+        heads = []
+
+        async def refuse(reader, writer):
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+
+        async def ask():
+            async with await asyncio.start_server(refuse, "127.0.0.1") as server:
+                port = server.sockets[0].getsockname()[1]
+                await client.session.get("https://shop.test/", proxy=f"http://127.0.0.1:{port}")
+
+        with pytest.raises(aiohttp.ClientHttpProxyError):
+            of_user("u-1", lambda: client.loop.run_until_complete(ask()))
+        (head,) = heads
+        assert head.startswith(b"CONNECT shop.test:443 ")
+        assert not any(field.encode() in head.lower() for field in (*FIELDS, "u-1"))
+
     def test_a_session_that_was_made_before_is_covered(self, service, client, peer):
         shop = service()
         client.ask(f"{peer.url}/ok")

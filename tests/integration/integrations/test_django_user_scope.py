@@ -19,6 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import path
 
+import heatshield
 from heatshield.names import ENDUSER_ID, REJECTED, USER_SOURCE
 
 MIDDLEWARE = [
@@ -44,16 +45,26 @@ async def mine_async(request):
     return HttpResponse(user.get_username())
 
 
-def _urls(name, public, mine):
+def guarded(_request):
+    with heatshield.guard("pack"):
+        return HttpResponse("packed")
+
+
+async def guarded_async(_request):
+    async with heatshield.guard("pack"):
+        return HttpResponse("packed")
+
+
+def _urls(name, public, mine, guarded):
     module = types.ModuleType(name)
-    module.urlpatterns = [path("public", public), path("mine", mine)]
+    module.urlpatterns = [path("public", public), path("mine", mine), path("guarded", guarded)]
     sys.modules[name] = module
     return name
 
 
 WORLDS = [
-    (_urls("sync_pages", public, mine), False),
-    (_urls("async_pages", public_async, mine_async), True),
+    (_urls("sync_pages", public, mine, guarded), False),
+    (_urls("async_pages", public_async, mine_async, guarded_async), True),
 ]
 
 
@@ -154,6 +165,14 @@ def test_a_tripped_user_is_refused_before_the_view_whether_or_not_it_asks(servic
         entry_id = made.trip(cookie[1], f"GET /{page}")
         assert ask(f"/{page}", cookie[0])[0] == 503
         assert made.span(f"GET /{page}").attributes[REJECTED] == entry_id
+
+
+def test_a_guard_in_a_view_that_asks_for_no_user_is_refused(service, ask, cookie):
+    made = service(user_scope=True)
+    entry_id = made.trip(cookie[1], "pack")
+    assert ask("/guarded", cookie[0])[0] == 503
+    assert made.span("pack").attributes[REJECTED] == entry_id
+    assert ask("/guarded", "") == (200, None, b"packed"), "nobody in particular"
 
 
 def test_a_call_that_is_refused_to_somebody_else_varies_as_without(service, ask, cookie):

@@ -89,7 +89,8 @@ def _sending(calls: Calls) -> AsyncWrapper:
     def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def send(request: ClientRequest, *args: object, **kwargs: object) -> object:
-            calls.address(request.headers, request.url.host or "")
+            if request.method != "CONNECT":  # that goes in clear text, and to a proxy, not the host
+                calls.address(request.headers, request.url.host or "")
             return await original(request, *args, **kwargs)
 
         return send

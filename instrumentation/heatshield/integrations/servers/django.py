@@ -196,7 +196,7 @@ def _must_ask(lifecycle: RequestLifecycle, request: Any) -> bool:
     return (
         served is not None
         and match is not None
-        and lifecycle.must_know_user(served, **_route_of(match))
+        and lifecycle.must_know_user(static=_route_of(match)["static"])
     )
 
 

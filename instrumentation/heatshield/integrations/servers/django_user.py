@@ -1,9 +1,9 @@
 """Whom Django has authenticated, named when the service asks for it.
 
 Asking reads the session and the user, two queries as a rule, and makes the page vary by cookie, so
-that no cache keeps it. So it is left to the service; only where a call is refused to some user must
-it be known before the view who asks. Then the session is read without a trace: what the service
-does afterwards costs and varies as it would.
+that no cache keeps it. So it is left to the service; only while some call of the service, be it a
+guard within a view, is refused to some user must it be known before the view who asks. Then the
+session is read without a trace: what the service does afterwards costs and varies as it would.
 """
 
 from collections.abc import Awaitable, Callable, Iterator

@@ -246,22 +246,15 @@ class RequestLifecycle:
         also = _call("GET", template, view) if served.method == "HEAD" and not static else ""
         return admit(request, served.span, call, deadline_in(), also=also, final=final)
 
-    def must_know_user(
-        self, served: ServerRequest, template: str, *, view: str = "", static: bool = False
-    ) -> bool:
-        """Whether the call is refused to some user, so that it must be known who asks.
+    def must_know_user(self, *, static: bool = False) -> bool:
+        """Whether a call is refused to some user, so that it must be known who asks.
+
+        Any call of this service counts: which guards a handler comes to is not known before.
 
         Args:
-            served: the request.
-            template: as for :meth:`admit`.
-            view: the same.
-            static: the same.
+            static: as for :meth:`admit`; then no other call can follow.
         """
-        if static:
-            return GATE.watches(STATIC_CALL)
-        methods = {served.method, "GET"} if served.method == "HEAD" else {served.method}
-        template = served.prefix + template
-        return any(GATE.watches(_call(method, template, view)) for method in methods)
+        return GATE.watches(STATIC_CALL if static else None)
 
     def authenticated(self, served: ServerRequest, user: object) -> None:
         """Name the user that the framework has authenticated, when the service asked for it.

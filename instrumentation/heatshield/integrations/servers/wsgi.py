@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
-from heatshield.fork_locks import IMPORTING
+from heatshield.fork_locks import IMPORTING_METRICS
 from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.content_length import content_length
 from heatshield.integrations.servers.server_request import (
@@ -108,7 +108,7 @@ class ServerMiddleware:
 
     def _metrics(self) -> Application:
         if self._page is None:
-            with IMPORTING:
+            with IMPORTING_METRICS:
                 from heatshield.metrics.exposition import wsgi_app
 
             self._page = cast("Application", wsgi_app())

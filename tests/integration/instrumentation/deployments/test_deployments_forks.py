@@ -202,27 +202,32 @@ assert Finder.found == [], Finder.found
 """)
 
 
-def test_no_import_of_ours_is_left_half_done_in_a_child(run_python, tmp_path):
+@pytest.mark.parametrize("begin", ["", 'heatshield.instrument("shop")'])
+def test_no_import_of_ours_is_left_half_done_in_a_child(run_python, begin):
     """A guard's first use in a thread imports what guards need; the child needs it, too."""
     done = run_python(
+        f"begin = {begin!r}\n"
         """
 import heatshield, os, sys, threading, time
 
 class Slow:
     def find_spec(self, name, *_):
-        if name == "heatshield.context.request":
+        if name == "heatshield.breakers.guard":
             importing.set()
             time.sleep(0.3)
 
 importing = threading.Event()
+exec(begin)
 sys.meta_path.insert(0, Slow())
 thread = threading.Thread(target=heatshield.guard, args=("sell",))
 thread.start()
 assert importing.wait(10)
+began = time.monotonic()
 pid = os.fork()
 if pid == 0:
     heatshield.guard("sell")
     os._exit(0)
+assert time.monotonic() - began < 4, "the fork and the import have waited for each other"
 thread.join()
 deadline = time.monotonic() + 10
 while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
