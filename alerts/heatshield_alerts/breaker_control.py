@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from heatshield.call_key import CallKey
-from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield.contract import (
+    BreakerEntry,
+    BreakerMode,
+    Delta,
+    PlatformMode,
+    Report,
+    Snapshot,
+    StateVersion,
+)
 from heatshield_alerts.breaker_changes import Change, ChangeKind, History
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps, Occupancy, Place, cap, leaving_for
@@ -131,7 +139,13 @@ class BreakerControl:
             return []
         if self._unwelcome(draft, now, active_users) is None:
             return []
-        places = [Place(row.key, row.heat) for row in self.held if not row.draft.by_human]
+        flags = draft.mode is BreakerMode.FLAG
+        places = [
+            Place(row.key, row.heat)
+            for row in self.held
+            # What only flags makes nobody wait, so it must not end what does.
+            if not row.draft.by_human and (not flags or row.draft.mode is BreakerMode.FLAG)
+        ]
         occupancy = self._occupancy(now, active_users)
         text = f"made room for user {draft.key.user}, who is hotter ({draft.heat:.3g} times hot)"
         return [
@@ -276,7 +290,9 @@ class BreakerControl:
             users_cut_by_rules=frozenset(
                 row.key.user
                 for row in self._held.values()
-                if row.key.user and not row.draft.by_human
+                if row.key.user
+                and not row.draft.by_human
+                and row.draft.mode is not BreakerMode.FLAG
             ),
             new_last_minute=self._restraint.opened_last_minute(now),
             active_users=active_users,

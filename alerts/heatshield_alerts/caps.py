@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from heatshield.call_key import CallKey
+from heatshield.contract import BreakerMode
 from heatshield_alerts.draft import Draft, Reason
 
 __all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "leaving_for"]
@@ -53,13 +54,14 @@ class Occupancy:
 def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     """Which cap a new entry would break; ``None`` when none.
 
-    The share of users binds rules alone: a person who cuts a second user of fifty knows it.
+    The share of users binds rules alone: a person who cuts a second user of fifty knows it. A user
+    who is only flagged is not cut.
     """
     if occupancy.entries >= caps.entries:
         return Reason.TOO_MANY_ENTRIES
     if occupancy.new_last_minute >= caps.new_per_minute:
         return Reason.TOO_MANY_NEW
-    if not draft.by_human:
+    if not draft.by_human and draft.mode is not BreakerMode.FLAG:
         cut = occupancy.users_cut_by_rules | {draft.key.user}
         if len(cut) > caps.users(occupancy.active_users):
             return Reason.TOO_MANY_USERS

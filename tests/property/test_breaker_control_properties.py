@@ -104,7 +104,11 @@ class Registry(RuleBasedStateMachine):
             assert not left.entry.issuer.startswith("human:")
             assert left.entry.user != draft.key.user
         held = {row.key: row for row in self.control.held}.get(draft.key)
-        rules_cut = {row.key.user for row in self.control.held if not row.draft.by_human}
+        rules_cut = {
+            row.key.user
+            for row in self.control.held
+            if not row.draft.by_human and row.draft.mode is not BreakerMode.FLAG
+        }
         change = self.note(self.control.act(Trip(draft), self.now, active_users))
         self.asked.append((draft.key, change))
         if change.kind is ChangeKind.REFUSED:
@@ -116,7 +120,7 @@ class Registry(RuleBasedStateMachine):
         if held is None:
             cleared_s = self.human_keys.get(draft.key, -HOLD_DOWN_S)
             assert draft.by_human or self.now - cleared_s >= HOLD_DOWN_S
-            if not draft.by_human:
+            if not draft.by_human and draft.mode is not BreakerMode.FLAG:
                 assert len(rules_cut | {draft.key.user}) <= CAPS.users(active_users)
 
     @rule(draft=drafts)

@@ -1,15 +1,16 @@
 """Where the caps leave no room, the hottest users are those that are cut."""
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
+from heatshield.contract import BreakerMode
 from heatshield_alerts import BreakerControl, ChangeKind, Draft, Trip
 from heatshield_alerts.caps import Caps
 
 USERS = 1_000
 
 
-def draft(user: str, *, issuer: str = "rule:HotUser", call: str = "POST /p", load: float = 0.0):
+def draft(user: str, *, issuer: str = "rule:HotUser", call: str = "POST /p", **more):
     key = CallKey(DEFAULT_TENANT, user, "shop", call)
-    return Draft(key, issuer, threshold=0.9, cost_per_call=0.1, load=load)
+    return Draft(key, issuer, threshold=0.9, cost_per_call=0.1, **more)
 
 
 def acted(control: BreakerControl, asked: Draft, now: float, users: int = 10) -> list[str]:
@@ -71,3 +72,13 @@ def test_a_full_registry_makes_room_by_the_coolest_entry():
         acted(control, draft(f"u-{at}", load=load), 0.0, USERS)
     assert acted(control, draft("hog", load=9.0), 1.0, USERS) == ["closed", "opened"]
     assert cut(control) == ["hog", "u-0", "u-2"]
+
+
+def test_what_only_flags_takes_no_place_from_what_refuses():
+    control = BreakerControl(epoch=1)
+    assert acted(control, draft("hog", load=3.0), 0.0) == ["opened"]
+    flagged = draft("other", load=9.0, mode=BreakerMode.FLAG)
+    assert acted(control, flagged, 1.0) == ["opened"]
+    assert cut(control) == ["hog", "other"]
+    assert acted(control, draft("hotter", load=5.0), 2.0) == ["closed", "opened"]
+    assert cut(control) == ["hotter", "other"]

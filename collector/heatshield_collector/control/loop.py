@@ -171,6 +171,8 @@ class ControlLoop:
 
     def _holds_back(self, alert: Alert) -> bool:
         """Whether people are told of a step later: that all is well again, once it is."""
+        if alert.state is AlertState.PENDING:
+            return False  # it may come to nothing, and then what was held back is still to be told
         self._held_back.pop(alert.labels, None)
         ended = alert.state is AlertState.RESOLVED
         if ended and self.outcomes.refuses_calls_of(key_of(alert)):

@@ -26,6 +26,7 @@ from heatshield.context.propagator import is_propagation_field
 from heatshield.context.request import note_refusal
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
+from heatshield.fork_hooks import in_child
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Original, Wrapper
 from heatshield.integrations.servers.http_method import method_name
@@ -57,6 +58,8 @@ _CALL: Final = "_heatshield_call"
 _ABANDONED: Final[deque[Span]] = deque()
 """Spans of responses that were neither read nor closed. The garbage collector finds them while any
 lock may be held, so the next call ends them."""
+
+in_child(_ABANDONED.clear)  # the parent ends them
 
 
 R = TypeVar("R")

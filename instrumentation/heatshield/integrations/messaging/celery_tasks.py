@@ -29,7 +29,7 @@ from heatshield.integrations.messaging.celery_messages import CONTRIB, TRACER
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
-from heatshield.tracing.failure import fail, mark_rejected
+from heatshield.tracing.failure import fail, mark_rejected, text_of
 from heatshield.tracing.stamp import add_cost, stamp_user
 from heatshield.tracing.values import Attributes
 
@@ -157,7 +157,9 @@ class Job:
             return
         error = info.retval
         if info.state == states.RETRY:
-            self._span.set_attribute("celery.retry.reason", str(getattr(error, "exc", error)))
+            self._span.set_attribute(
+                "celery.retry.reason", text_of(getattr(error, "exc", None) or error)
+            )
         elif info.state == states.FAILURE:
             self._fail(error)
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
+from heatshield.fork_hooks import in_child
 from heatshield.fork_locks import IMPORTING_METRICS
 from heatshield.identity.credentials import header_bytes
 from heatshield.integrations.content_length import content_length
@@ -229,6 +230,8 @@ def _length(head: list[tuple[str, str]]) -> int:
 _ABANDONED: Final[deque[ServerRequest]] = deque()
 """Requests whose answers were neither read to their end nor closed. The garbage collector finds
 them while any lock may be held, so the next request ends them."""
+
+in_child(_ABANDONED.clear)  # the parent ends them
 
 
 class _Body:
