@@ -8,6 +8,7 @@ import pytest
 from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry
 from heatshield_collector.control import Journal
+from heatshield_collector.control.journal import AGAIN_S
 from heatshield_collector.store import DuckDBStore, StoreError
 
 AUDIT = {
@@ -125,4 +126,53 @@ def test_what_is_held_is_written_again_where_the_store_failed(tmp_path):
     journal._append(*journal._take()[:2])
     assert users_held(store) == ["u-1"]
     assert [row["at_ns"] for row in store.recent("audit", 9)] == [3]
+    store.close()
+
+
+class Full:
+    """A store whose disk is full for the first tries."""
+
+    def __init__(self, store, tries):
+        self.store, self.left, self.tries = store, tries, 0
+
+    def record(self, journals, held):
+        self.tries += 1
+        if self.tries <= self.left:
+            raise StoreError("full")
+        self.store.record(journals, held)
+
+
+def test_what_failed_is_written_when_there_is_room_again_though_nothing_changes(tmp_path):
+    store, clock = DuckDBStore(tmp_path), ManualClock()
+    journal = Journal(Full(store, 2), clock)
+    journal.write("audit", entry("u-1", 1))
+    journal.start()
+    for _ in range(10_000):
+        clock.advance(AGAIN_S)
+        if users_held(store):
+            break
+    assert users_held(store) == ["u-1"]
+    journal.stop()
+    store.close()
+
+
+def test_what_failed_is_tried_once_more_at_the_end(tmp_path):
+    """Else the next start would hold on what has ended."""
+    store = DuckDBStore(tmp_path)
+    journal = Journal(Full(store, 1), ManualClock())
+    journal.write("audit", entry("u-1", 1))
+    journal.start()
+    journal.stop()
+    assert users_held(store) == ["u-1"]
+    store.close()
+
+
+def test_a_disk_that_stays_full_does_not_keep_it_from_ending(tmp_path):
+    store = DuckDBStore(tmp_path)
+    full = Full(store, 1_000)
+    journal = Journal(full, ManualClock())
+    journal.write("audit", entry("u-1", 1))
+    journal.start()
+    journal.stop()
+    assert full.tries == 2
     store.close()

@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 ROWS_MOST: Final = 10_000
 """Rows that wait for the store; some minutes of the most that caps allow."""
 
+AGAIN_S: Final = 5.0
+"""Seconds after which what could not be written is tried again."""
+
 
 Row = tuple[str, dict[str, Any]]
 """A table, and a row of it."""
@@ -57,7 +60,7 @@ class Journal:
         self._rows: deque[Row] = deque()
         self._held: Held = {}
         self._kept: Kept = {}
-        self._news = self._stopping = False
+        self._news = self._stopping = self._is_last = False
         self._thread = threading.Thread(target=self._run, name="heatshield-journal", daemon=True)
         self.dropped = 0
 
@@ -122,11 +125,18 @@ class Journal:
                 self._keep(kind, changed)
 
     def _take(self) -> tuple[list[Row], Held, Kept] | None:
-        """All rows that wait, and what is held and kept by now; ``None`` when it stops."""
+        """All rows that wait, and what is held and kept by now; ``None`` when it stops.
+
+        What could not be written is tried again after a while, and once more at the end: else the
+        next start would hold on what has ended.
+        """
         with self._changed:
-            self._clock.wait_for(self._changed, lambda: self._news or self._stopping)
-            if not self._news:
+            failed = bool(self._held or self._kept) and not self._news
+            again_s = AGAIN_S if failed else None
+            self._clock.wait_for(self._changed, lambda: self._news or self._stopping, again_s)
+            if not self._news and self._stopping and (self._is_last or not failed):
                 return None
+            self._is_last = self._stopping and failed
             rows, held, kept = list(self._rows), self._held, self._kept
             self._rows.clear()
             self._held, self._kept, self._news = {}, {}, False
@@ -135,7 +145,7 @@ class Journal:
     def _keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
         try:
             self._store.keep(kind, changed)
-        except Exception:  # noqa: BLE001 - it is tried again with what changes next
+        except Exception:  # noqa: BLE001 - it is tried again
             _log.exception("%d states of the kind %s were not stored", len(changed), kind)
             with self._changed:
                 self._kept[kind] = {**changed, **self._kept.get(kind, {})}
@@ -153,5 +163,5 @@ class Journal:
         except Exception:  # noqa: BLE001 - whatever a row held, the next ones are written
             self.dropped += len(rows)
             _log.exception("%d journal rows were not stored", len(rows))
-            with self._changed:  # written with the next rows, unless it has changed since
+            with self._changed:  # tried again, unless it has changed since
                 self._held = held | self._held
