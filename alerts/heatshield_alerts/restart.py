@@ -118,7 +118,8 @@ def _draft(entry: BreakerEntry, hold_ms: int) -> Draft:
         evidence=entry.evidence,
         threshold=_number(entry.evidence.get("threshold")),
         cost_per_call=_number(entry.evidence.get("cost_per_call")),
-        load=_number(entry.evidence.get("load")),
+        # The alert's own value may be of another unit, such as elements a second.
+        load=_number(entry.evidence.get("busy_load")),
     )
 
 

@@ -96,6 +96,7 @@ def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
 
 
 def _draft(alert: Alert, evidence: Evidence) -> Draft:
+    load = alert.value if evidence.load is None else evidence.load
     return Draft(
         key=key_of(alert),
         issuer=f"rule:{alert.rule}",
@@ -105,13 +106,14 @@ def _draft(alert: Alert, evidence: Evidence) -> Draft:
         evidence={
             **evidence.figures,
             "load": alert.value,
+            "busy_load": load,
             "threshold": evidence.threshold,
             "cost_per_call": evidence.cost_per_call,
             "trace_ids": list(evidence.trace_ids),
         },
         threshold=evidence.threshold or alert.value,
         cost_per_call=evidence.cost_per_call,
-        load=alert.value if evidence.load is None else evidence.load,
+        load=load,
     )
 
 

@@ -144,3 +144,12 @@ def test_what_is_held_on_takes_no_room_from_new_entries():
     after.restore(held_drafts(rows, NOW_NS + SECOND_NS), 0.0)
     assert len(after.held) == Caps().new_per_minute
     assert after.trip(draft("u-hot"), 1.0, active_users=100_000).kind.value == "opened"
+
+
+def test_the_heat_of_what_is_held_on_is_that_of_busy_time_whatever_its_rule_looks_at():
+    """20,000 elements a second are not 20,000 workers; nobody could ever take that place."""
+    control = BreakerControl(epoch=1)
+    asked = draft(evidence={"load": 20_000.0, "busy_load": 0.4, "threshold": 0.1}, load=0.4)
+    rows = audit_of([control.trip(asked, 0.0)])
+    (held,) = held_drafts(rows, NOW_NS + SECOND_NS)
+    assert held.draft.heat == asked.heat

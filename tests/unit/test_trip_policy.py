@@ -46,6 +46,7 @@ def test_a_firing_alert_that_asks_for_it_becomes_a_draft_with_its_evidence():
     assert draft.evidence == {
         "n": 1,
         "load": 2.0,
+        "busy_load": 2.0,
         "threshold": 0.5,
         "cost_per_call": 0.1,
         "trace_ids": ["aa", "bb"],

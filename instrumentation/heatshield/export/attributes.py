@@ -12,7 +12,17 @@ from heatshield.export.protobuf import DOUBLE, length, message, text, varint
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.tracing.values import plain
 
-__all__ = ["NAMES", "OF_EVENT", "OF_LINK", "OF_LOG", "OF_RESOURCE", "OF_SPAN", "forget", "keep"]
+__all__ = [
+    "FOREIGN_NAMES",
+    "NAMES",
+    "OF_EVENT",
+    "OF_LINK",
+    "OF_LOG",
+    "OF_RESOURCE",
+    "OF_SPAN",
+    "forget",
+    "keep",
+]
 
 K = TypeVar("K")
 
@@ -153,9 +163,13 @@ OF_RESOURCE: Final = Pairs(b"\x0a")
 NAMES: Final[dict[str, bytes]] = {}
 """Names of spans, encoded."""
 
+FOREIGN_NAMES: Final[dict[str, bytes]] = {}
+"""Those of spans that others made: cleaned, where ours are the code's own."""
+
 
 def forget() -> None:
     """Keep nothing of what was written by other settings."""
     NAMES.clear()
+    FOREIGN_NAMES.clear()
     for pairs in (OF_SPAN, OF_LOG, OF_EVENT, OF_LINK, OF_RESOURCE):
         pairs.forget()

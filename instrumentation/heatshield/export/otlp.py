@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from heatshield.context.request import Request
 from heatshield.export.attributes import (
+    FOREIGN_NAMES,
     NAMES,
     OF_EVENT,
     OF_LINK,
@@ -24,7 +25,7 @@ from heatshield.export.attributes import (
 from heatshield.export.logs import LogEvent
 from heatshield.export.protobuf import FIXED64, length, message, text, varint
 from heatshield.names import CALL, ENDUSER_ID, USER_SOURCE
-from heatshield.sanitize.sanitizer import OURS, SANITIZER
+from heatshield.sanitize.sanitizer import SANITIZER, is_ours
 from heatshield.tracing.span import ENTRY_KINDS, Span
 from heatshield.tracing.span_records import Event, Link, Scope
 from heatshield.tracing.values import Plain, plain
@@ -47,9 +48,11 @@ _UNSET: Final = StatusCode.UNSET
 
 
 def _name(name: str, scope: Scope) -> bytes:
-    shown = name if scope.name.startswith(OURS) else SANITIZER.name(name)
-    encoded = text(b"\x2a", shown)  # name
-    keep(NAMES, name, encoded)
+    ours = is_ours(scope.name)
+    known = NAMES if ours else FOREIGN_NAMES
+    if (encoded := known.get(name)) is None:
+        encoded = text(b"\x2a", name if ours else SANITIZER.name(name))  # name
+        keep(known, name, encoded)
     return encoded
 
 
@@ -102,7 +105,7 @@ def _span(span: Span) -> bytes:
     if span.trace_state:
         parts.append(text(b"\x1a", SANITIZER.text(span.trace_state, span.request)))  # trace_state
     name = SANITIZER.name_of(span) if SANITIZER.masking else span.name
-    parts.append(NAMES.get(name) or _name(name, span.instrumentation_scope))
+    parts.append(_name(name, span.instrumentation_scope))
     parts.append(_KINDS[span.kind])
     # start_time_unix_nano, end_time_unix_nano
     parts.append(_TIMES(0x39, max(0, span.start_time), 0x41, max(0, span.end_time)))

@@ -44,7 +44,7 @@ from heatshield.sanitize.sql_errors import masked as without_quoted_values
 from heatshield.sanitize.sql_shape import shape_of
 from heatshield.settings import ServiceSettings
 
-__all__ = ["OURS", "SANITIZER", "Sanitizer"]
+__all__ = ["SANITIZER", "Sanitizer", "is_ours"]
 
 V = TypeVar("V")
 
@@ -88,8 +88,16 @@ _SYSTEMS: Final = ("db.system", "db.system.name")
 _NOT_SQL: Final = frozenset({"redis", "memcached", "mongodb", "elasticsearch", "opensearch"})
 """Systems whose instrumentations send no values unless they are told to."""
 
-OURS: Final = "heatshield"
-"""How the scopes of spans of ours begin: their statements are shapes, their names calls."""
+_OURS: Final = "heatshield."
+"""How the scopes of spans of ours begin."""
+
+
+def is_ours(scope_name: str) -> bool:
+    """Whether heatshield made the spans of a scope: their statements are shapes, their names calls.
+
+    A package of somebody else's may have a name that begins like ours.
+    """
+    return scope_name.startswith(_OURS) or scope_name == "heatshield"
 
 
 class ScopeLike(Protocol):
@@ -265,7 +273,7 @@ class Sanitizer:
     def of_span(self, span: EncodableSpan) -> Mapping[str, object]:
         """The attributes of a span, ours or not, without user ids and SQL literals."""
         attributes = span.raw_attributes
-        if self._redaction is not None and not span.instrumentation_scope.name.startswith(OURS):
+        if self._redaction is not None and not is_ours(span.instrumentation_scope.name):
             attributes = _with_shapes(attributes)
         if self._aliases is None:
             return attributes

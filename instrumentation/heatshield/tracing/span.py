@@ -22,7 +22,7 @@ from heatshield.context.request import Request
 from heatshield.context.span_like import SAMPLED, UNSAMPLED, SpanLike
 from heatshield.names import CALL, ENDUSER_ID, REJECTED, USER_SOURCE
 from heatshield.rejection import BreakerOpen, refusal_in
-from heatshield.sanitize.sanitizer import OURS, SANITIZER
+from heatshield.sanitize.sanitizer import SANITIZER, is_ours
 from heatshield.tracing.failure import described, text_of
 from heatshield.tracing.ids import new_span_id
 from heatshield.tracing.span_records import MAX_EVENTS, MAX_LINKS, Event, Link, Scope
@@ -164,7 +164,7 @@ class Span(SpanLike):
 
     def _as_call(self, name: str) -> str:
         """Its name as that of a call: what breakers know it by and what leaves are the same."""
-        if self.instrumentation_scope.name.startswith(OURS):
+        if is_ours(self.instrumentation_scope.name):
             return name  # of a route or a guard: the code's own
         return SANITIZER.name(name)
 

@@ -126,6 +126,23 @@ def test_exceptions_and_statuses():
     assert found.status.message == "redis://REDACTED:REDACTED@cache is away"
 
 
+def test_a_package_whose_name_only_begins_like_ours_is_cleaned():
+    said = {"db.system": "postgresql", "db.statement": "SELECT * FROM t WHERE owner = 'zoe'"}
+    found = span_of(said, scope="heatshield_shop")
+    assert "zoe" not in str(values(found.attributes))
+    assert "zoe" in str(values(span_of(said, scope="heatshield.psycopg").attributes))
+
+
+def test_a_name_is_cleaned_whichever_scope_had_it_first():
+    name = "GET /?token=5ec2e7"
+    for scope, shown in (("heatshield.flask", name), ("heatshield_shop", "GET /?token=REDACTED")):
+        span = PROVIDER.get_tracer(scope).start_span(name)
+        span.end()
+        (payload,) = encode([span], [], {})
+        (found,) = ExportTraceServiceRequest.FromString(payload.body).resource_spans
+        assert found.scope_spans[0].spans[0].name == shown
+
+
 @pytest.mark.parametrize("name", ["db.statement", "db.query.text"])
 def test_literals_of_statements(name):
     statement = "SELECT * FROM t WHERE owner = 'zoe' AND n > 5327"
