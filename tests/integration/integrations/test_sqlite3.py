@@ -102,6 +102,30 @@ def test_rows_after_the_first_that_was_asked_for_alone_are_the_enclosing_spans(t
     assert rows(traced.spans[1:]) == [("around", 99)]
 
 
+def test_rows_of_a_cursor_that_is_gone_are_those_of_the_span_that_read_them(traced, shop):
+    tracer = trace.get_tracer("test")
+    with tracer.start_as_current_span("around"):
+        cursor = shop.execute("SELECT id FROM stickers")
+        for _ in range(10):
+            cursor.fetchone()
+        del cursor
+        shop.execute("SELECT 1").fetchall()
+    assert ("around", 9) in rows(traced.spans)
+
+
+def test_rows_are_not_charged_to_who_uses_the_cursor_next(traced, shop):
+    tracer = trace.get_tracer("test")
+    cursor = shop.cursor()
+    with tracer.start_as_current_span("first"):
+        cursor.execute("SELECT id FROM stickers")
+        for _ in range(10):
+            cursor.fetchone()
+        with tracer.start_as_current_span("second"):
+            cursor.execute("SELECT 1")
+    assert ("first", 9) in rows(traced.spans)
+    assert dict(rows(traced.spans))["second"] is None
+
+
 def test_the_time_between_rows_is_not_the_statements(traced, shop):
     waits = threading.Event()
     cursor = shop.execute("SELECT id FROM stickers")

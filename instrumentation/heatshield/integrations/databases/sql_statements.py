@@ -22,7 +22,7 @@ from typing import Final
 from weakref import ReferenceType, ref
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span, SpanKind, get_current_span
 
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.fork_hooks import in_child
@@ -48,7 +48,11 @@ _ABANDONED: Final[deque[tuple[Span, int, int]]] = deque()
 """Spans whose cursors are gone, their rows and durations. The garbage collector may come at any
 moment, also while a lock is held that ending a span would wait for; so they are ended later."""
 
+_LATE: Final[deque[tuple[Span, int]]] = deque()
+"""Rows that such cursors had read after their spans ended, and the spans that read them."""
+
 in_child(_ABANDONED.clear)  # the parent ends them
+in_child(_LATE.clear)
 
 
 LATE_ROWS: Final = 64
@@ -64,16 +68,19 @@ class Statement:
     Attributes:
         span: ``None`` once it has ended.
         rows: read or written so far.
-        late: rows that were read since it ended, and are not added to the caller's cost yet.
+        late: rows that were read since it ended, and are not added to their reader's cost yet.
         running: whether the library works on it now.
     """
 
-    __slots__ = ("__weakref__", "_began_ns", "_busy_ns", "late", "rows", "running", "span")
+    __slots__ = (
+        "__weakref__", "_began_ns", "_busy_ns", "_reader", "late", "rows", "running", "span",
+    )  # fmt: skip
 
     def __init__(self, span: Span | None) -> None:
         self.span = span
         self.rows = self.late = self._busy_ns = 0
         self.running = True
+        self._reader: Span | None = None
         self._began_ns = perf_counter_ns()
 
     def pause(self, rows: int = 0) -> None:
@@ -99,14 +106,20 @@ class Statement:
         if self.span is not None:
             self.rows += rows
         else:
-            self.late += rows
+            self._read_late(rows)
             if self.late >= LATE_ROWS:
                 self._add_late()
 
+    def _read_late(self, rows: int) -> None:
+        if not self.late:
+            self._reader = get_current_span()  # whoever reads on may be another request
+        self.late += rows
+
     def _add_late(self) -> None:
         late, self.late = self.late, 0
+        reader, self._reader = self._reader, None
         if late:
-            add_cost(rows=late)
+            add_cost(rows=late, span=reader)
 
     @fail_open("statement", None)
     def end(self, rows: int = 0) -> None:
@@ -114,7 +127,7 @@ class Statement:
         span, self.span = self.span, None
         was_running, self.running = self.running, False
         if span is None:
-            self.late += rows
+            self._read_late(rows)
             self._add_late()
         elif was_running and not self._busy_ns:
             _end(span, self.rows + rows, None)
@@ -159,6 +172,8 @@ class Statement:
         """
         if self.span is not None:
             _ABANDONED.append((self.span, self.rows, self._busy_ns))
+        elif self.late and self._reader is not None:
+            _LATE.append((self._reader, self.late))
 
 
 def _end(span: Span, rows: int, busy_ns: int | None) -> None:
@@ -174,6 +189,12 @@ def _end_abandoned() -> None:
             _end(*_ABANDONED.popleft())
         except IndexError:
             return  # another thread was faster
+    while _LATE:
+        try:
+            reader, rows = _LATE.popleft()
+        except IndexError:
+            return
+        add_cost(rows=rows, span=reader)
 
 
 def covered() -> bool:
@@ -247,7 +268,7 @@ class Statements:
             return None
 
     def _opened(self, name: str, attributes: Attributes, context: Context) -> Statement:
-        if _ABANDONED:
+        if _ABANDONED or _LATE:
             _end_abandoned()
         return Statement(self._tracer.open(name, SpanKind.CLIENT, attributes, context))
 
