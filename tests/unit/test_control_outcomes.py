@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from control_platform import HOT, Platform
@@ -10,6 +11,7 @@ from heatshield.contract import PlatformMode
 from heatshield_alerts.draft import Reason
 from heatshield_alerts.notify import Notice, render
 from heatshield_alerts.restart import HeldEntry, held_drafts
+from heatshield_alerts.rules import SHIPPED_RULES, load_text
 from heatshield_collector.detect import PANE_S
 
 
@@ -74,6 +76,22 @@ def test_a_user_who_burns_again_while_refused_is_not_told_resolved():
     platform.burn(4.0)
     assert not platform.loop.held_back
     assert "resolved" not in told(platform)
+
+
+def test_resolved_is_told_though_the_user_began_to_burn_again_for_a_moment():
+    """Pending may come to nothing; then what was held back is still to be told."""
+    text = Path(str(SHIPPED_RULES)).read_text(encoding="utf-8").replace("for: 0s", "for: 2s", 1)
+    platform = Platform(rules=load_text(text, "slower.yaml")).warm()
+    platform.burn(6.0)
+    while not platform.loop.held_back:
+        platform.step()
+    platform.burn(1.0)
+    states = [one["state"] for one in platform.events.of("alert")]
+    assert states[-1] == "pending", states
+    for _ in range(round(120 / PANE_S)):
+        platform.step()
+    assert not platform.held()
+    assert told(platform) == ["firing", "resolved"]
 
 
 def test_resolved_is_held_back_over_a_restart_too():
