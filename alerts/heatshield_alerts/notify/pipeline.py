@@ -140,8 +140,10 @@ class Notifier:
             sent = told.pop(lane.target, {})
             lane.sent_log.restore(sent)
             for labels in sent:
-                if labels not in there:
-                    lane.offer(Notice(_ended(labels, now), Status.RESOLVED))
+                if labels in there:
+                    continue
+                if not lane.offer(Notice(_ended(labels, now), Status.RESOLVED)):
+                    self._count("dropped")
         self._keep({sent_key(gone, one): None for gone, by in told.items() for one in by})
         for alert in alerts:
             if alert.labels not in held_back:
