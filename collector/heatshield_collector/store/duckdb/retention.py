@@ -153,8 +153,8 @@ def newest_ns(cursor: duckdb.DuckDBPyConnection) -> int | None:
         f"SELECT max({column}) AS newest FROM {name}"  # noqa: S608 - this file's own names
         for name, column in columns.items()
     )
-    found = cursor.execute(f"SELECT max(newest) FROM ({each})").fetchone()  # noqa: S608 - as above
-    return None if not found or found[0] is None else int(found[0])
+    ((found,),) = cursor.execute(f"SELECT max(newest) FROM ({each})").fetchall()  # noqa: S608 - as above
+    return None if found is None else int(found)
 
 
 def expire_old(cursor: duckdb.DuckDBPyConnection, age_ns: int, now_ns: int) -> int:

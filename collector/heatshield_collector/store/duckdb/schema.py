@@ -122,8 +122,10 @@ def fill_services(connection: duckdb.DuckDBPyConnection) -> None:
     interrupts goes on when the file is opened next.
     """
     unfilled = "SELECT min(received_ns) FROM request_parts WHERE services IS NULL"
-    while (found := connection.execute(unfilled).fetchone()) and found[0] is not None:
-        since_ns, until_ns = found[0], found[0] + SLICE_NS
+    # All of it is fetched: an answer that is not read to its end would hold its snapshot, and no
+    # checkpoint would free what is deleted later.
+    while (since_ns := connection.execute(unfilled).fetchall()[0][0]) is not None:
+        until_ns = since_ns + SLICE_NS
         connection.execute(
             """
             UPDATE request_parts SET services = coalesce(found.services, []) FROM (
