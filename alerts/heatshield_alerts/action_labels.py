@@ -2,7 +2,7 @@
 
 A label whose value is a template is known only once an alert has it; then
 :mod:`heatshield_alerts.trip_policy` refuses what has no meaning. Every other is checked when the
-rule is loaded: a typo there would protect nobody, and be noticed on the day it should have.
+rule is loaded: one with a typo there would cut no user, which would be noticed when it matters.
 """
 
 import difflib

@@ -143,7 +143,7 @@ class BreakerControl:
         places = [
             Place(row.key, row.heat)
             for row in self.held
-            # What only flags makes nobody wait, so it must not end what does.
+            # An entry that only flags refuses no call, so it must not end one that refuses.
             if not row.draft.by_human and (not flags or row.draft.mode is BreakerMode.FLAG)
         ]
         occupancy = self._occupancy(now, active_users)

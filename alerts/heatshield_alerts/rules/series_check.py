@@ -1,7 +1,7 @@
 """Whether the series that rules select can be there: typos in names, labels and values.
 
 An expression over a series that no collector has, or over a window that no series has, loads and
-never holds, so the rule protects nobody.
+never holds, so the rule never fires.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from heatshield.identity.wire_id import wire_id
+from heatshield_collector.query.requests import AHEAD_NS
 from heatshield_collector.store.protocol import RequestQuery, TelemetryStore
 
 __all__ = ["MOST_COMPARED", "Known", "Name", "known"]
-
-AHEAD_NS: Final = 60 * 10**9
-"""How far ahead of ours a service's clock may be."""
 
 MOST_COMPARED: Final = 2_000
 """Names of which the nearest is looked for: nothing can end the comparison, a few tenths of a

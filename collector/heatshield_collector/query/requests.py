@@ -7,7 +7,7 @@ from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.query.answers import RequestSummary
 from heatshield_collector.store.protocol import RequestQuery, Row
 
-__all__ = ["Search", "query_of", "summary"]
+__all__ = ["AHEAD_NS", "Search", "query_of", "summary"]
 
 AHEAD_NS: Final = 60 * 10**9
 """How far ahead of ours a service's clock may be, for its newest requests to be found."""

@@ -32,7 +32,7 @@ from heatshield.names import (
     REJECTED,
     USER_SOURCE,
 )  # fmt: skip
-from heatshield.sanitize.redaction import URL_QUERY, Redaction
+from heatshield.sanitize.redaction import STATEMENTS, URL_QUERY, Redaction
 from heatshield.sanitize.sql_errors import (
     MAX_MESSAGE,
     is_of_database,
@@ -83,7 +83,6 @@ _AGENTS: Final = frozenset({"user_agent.original", "http.user_agent"})
 LEAST_DISTINCTIVE: Final = 10 ** (DISTINCTIVE_LENGTH - 1)
 """The least number that hardly is one by chance."""
 
-_STATEMENTS: Final = ("db.statement", "db.query.text")
 _SYSTEMS: Final = ("db.system", "db.system.name")
 _NOT_SQL: Final = frozenset({"redis", "memcached", "mongodb", "elasticsearch", "opensearch"})
 """Systems whose instrumentations send no values unless they are told to."""
@@ -361,7 +360,7 @@ def _said(error: BaseException) -> str:
 
 
 def _with_shapes(attributes: Mapping[str, object]) -> Mapping[str, object]:
-    for name in _STATEMENTS:
+    for name in STATEMENTS:
         statement = attributes.get(name)
         if isinstance(statement, str):
             system = str(attributes.get(_SYSTEMS[0]) or attributes.get(_SYSTEMS[1]) or "")

@@ -35,7 +35,7 @@ class DuckDBStore(Telemetry, Control):
         self._folded_ns = 0
         self._time = BelievedTime()
         Telemetry.__init__(self, Database(folder, threads))
-        # Before anything is written by a clock that nobody has checked yet.
+        # Read before anything is written: the clock has not been checked yet.
         with self._database.reading() as cursor:
             self._newest_at_start_ns = retention.newest_ns(cursor)
 

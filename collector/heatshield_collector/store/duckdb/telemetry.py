@@ -9,7 +9,7 @@ import pyarrow as pa
 from heatshield_collector.model import LOGS, attributes_of
 from heatshield_collector.store.duckdb import attributes, metrics
 from heatshield_collector.store.duckdb.database import Database
-from heatshield_collector.store.duckdb.requests import find_requests
+from heatshield_collector.store.duckdb.requests import INT64_MAX, find_requests
 from heatshield_collector.store.protocol import (
     LogQuery,
     Operation,
@@ -20,8 +20,6 @@ from heatshield_collector.store.protocol import (
 )
 
 __all__ = ["Telemetry"]
-
-INT64_MAX: Final = 2**63 - 1
 
 _LOG_FIRST: Final = ("span_id", "service", "body", "attribute_values")
 

@@ -26,6 +26,7 @@ from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.celery_messages import CONTRIB, TRACER
+from heatshield.integrations.messaging.job import elements_in
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
@@ -291,8 +292,7 @@ def _note_delivery(attributes: Attributes, message: Message) -> None:
 @fail_open("celery", 0)
 def _elements(args: Args, kwargs: Kwargs) -> int:
     """How many elements a task gets to work on: the members of its arguments that are lists."""
-    values = (*args, *kwargs.values())
-    return sum(len(value) for value in values if isinstance(value, list | tuple | set | frozenset))
+    return elements_in(*args, *kwargs.values())
 
 
 # -- refusals --------------------------------------------------------------------------------------

@@ -342,3 +342,27 @@ assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 2
     once = {"parent-0": 1, "child-0": 1, "child-1": 1}
     assert purchases("sell") == (once, once)
     assert len(instances("sell")[1]) == 3
+
+
+def test_what_was_abandoned_before_a_fork_is_the_parents_to_end(run_python):
+    """Else a child would send spans of the parent's a second time."""
+    done = run_python(
+        """
+import os
+from heatshield.integrations.clients import http_call
+from heatshield.integrations.databases import sql_statements
+from heatshield.integrations.servers import wsgi
+
+queues = (http_call._ABANDONED, wsgi._ABANDONED, sql_statements._ABANDONED, sql_statements._LATE)
+for queue in queues:
+    queue.append("a span")
+pid = os.fork()
+if pid == 0:
+    os._exit(sum(map(len, queues)))
+assert os.waitpid(pid, 0)[1] == 0
+assert all(map(len, queues))
+for queue in queues:
+    queue.clear()
+"""
+    )
+    assert done.returncode == 0, done.stderr
