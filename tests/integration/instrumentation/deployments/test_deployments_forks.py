@@ -242,9 +242,29 @@ assert ended[1] == 0
 IN_C = """
 import ctypes
 
+def others():
+    # Of each other thread: whether it sleeps, and how often it was woken.
+    found = {}
+    for task in set(os.listdir("/proc/self/task")) - {str(threading.get_native_id())}:
+        with open(f"/proc/self/task/{task}/status") as status:
+            lines = [line.split() for line in status]
+        found[task] = [line[1] for line in lines if line[0] == "State:" or "ctxt" in line[0]]
+    return found
+
 def fork():
-    time.sleep(0.3)  # a child of C is stuck if another thread wanted Python's lock right then
-    return ctypes.PyDLL(None).fork()  # with that lock held, as a server in C forks
+    # A child of C is stuck for ever if another thread was about to hand over Python's lock, or had
+    # asked for it. So none may have run for a moment (the charges' runs every 0.2 s), and the
+    # interval is so long that none asks.
+    sys.setswitchinterval(60)
+    while True:
+        before = others()
+        time.sleep(0.03)
+        if before == others() and all(state == "S" for state, *_ in before.values()):
+            break
+    try:
+        return ctypes.PyDLL(None).fork()  # with that lock held, as a server in C forks
+    finally:
+        sys.setswitchinterval(0.005)
 """
 
 
