@@ -1,4 +1,7 @@
-"""The labels by which a rule asks for a breaker, and what they may say.
+"""The labels and annotations by which a rule asks for a breaker, and what they may say.
+
+``heatshield_action: trip`` is a label, since it decides which alerts are the same one. How it is
+carried out may stand in labels or in annotations.
 
 A label whose value is a template is known only once an alert has it; then
 :mod:`heatshield_alerts.trip_policy` refuses what has no meaning. Every other is checked when the
@@ -10,13 +13,20 @@ import math
 from collections.abc import Collection
 from typing import Final
 
-from heatshield.contract import BreakerMode
+from heatshield.contract import BreakerMode, EntryScope
+from heatshield_alerts.duration import parse_duration_s
 
 __all__ = [
     "ACTION_LABEL",
     "ACTION_PREFIX",
+    "DEFAULT_LADDER",
+    "LADDER",
+    "LADDERS",
+    "LEASE",
     "MODE_LABEL",
+    "PROBE",
     "RATE_LABEL",
+    "SCOPE",
     "TRIP_ACTION",
     "check_action_label",
     "nearest",
@@ -30,31 +40,64 @@ ACTION_LABEL: Final = "heatshield_action"
 alert only tells people."""
 
 MODE_LABEL: Final = "heatshield_mode"
-"""What the breaker does to the user's calls: ``reject`` (the default), ``trickle`` or ``flag``."""
+"""The one thing that the breaker does to the user's calls: ``pace``, ``reject``, ``trickle`` or
+``flag``. Without it the ladder says."""
+
+LADDER: Final = "heatshield_ladder"
+"""Steps, the gentlest first: ``pace, reject`` unless it is given."""
+
+DEFAULT_LADDER: Final = "pace, reject"
+
+LADDERS: Final = {
+    "pace, reject": (BreakerMode.PACE, BreakerMode.REJECT),
+    "flag, reject": (BreakerMode.FLAG, BreakerMode.REJECT),
+    **{mode.value: (mode, None) for mode in BreakerMode},
+}
+"""The ladders there are; the second step is taken two seconds after the first, where it did not
+end it."""
+
+SCOPE: Final = "heatshield_scope"
+"""What it is around: ``user_call`` (the default), or ``user_service`` for all calls of the user to
+the service."""
+
+LEASE: Final = "heatshield_lease"
+"""How long clients may enforce it after a renewal, such as ``30s``, the default."""
+
+PROBE: Final = "heatshield_probe_per_s"
+"""Calls a second that half-open lets through at first; doubled after every two clean seconds."""
 
 RATE_LABEL: Final = "heatshield_rate_per_s"
 """For ``trickle``: calls let through each second, in every instance; 0 unless it is given."""
 
 TRIP_ACTION: Final = "trip"
 
-_VALUES: Final = {ACTION_LABEL: (TRIP_ACTION,), MODE_LABEL: tuple(BreakerMode)}
+_VALUES: Final[dict[str, tuple[str, ...]]] = {
+    ACTION_LABEL: (TRIP_ACTION,),
+    MODE_LABEL: tuple(BreakerMode),
+    LADDER: tuple(LADDERS),
+    SCOPE: tuple(scope.value for scope in EntryScope if scope.for_rules),
+}
+
+_RATES: Final = (RATE_LABEL, PROBE)
 
 
 def check_action_label(name: str, value: str) -> None:
-    """Check a label of a rule, if it is one of heatshield's and no template.
+    """Check a label or annotation of a rule, if it is one of heatshield's and no template.
 
     Raises:
         ValueError: it has no meaning; names the nearest that has.
     """
     if not name.startswith(ACTION_PREFIX):
         return
-    known = (*_VALUES, RATE_LABEL)
+    known = (*_VALUES, *_RATES, LEASE)
     if name not in known:
         raise ValueError(f"{name!r} is not a label of heatshield's{nearest(name, known)}")
     if "{{" in value or not value:
         return
-    if name == RATE_LABEL:
+    if name in _RATES:
         _check_rate(value)
+    elif name == LEASE:
+        parse_duration_s(value)
     elif value not in _VALUES[name]:
         raise ValueError(f"{value!r} has no meaning{nearest(value, _VALUES[name])}")
 

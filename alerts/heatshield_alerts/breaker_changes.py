@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from heatshield.contract import BreakerEntry, Delta, PlatformMode, StateVersion
+from heatshield.contract import BreakerEntry, DeclaredLimit, Delta, PlatformMode, StateVersion
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
 from heatshield_alerts.draft import Reason
 
-__all__ = ["HISTORY", "Change", "ChangeKind", "History"]
+__all__ = ["HISTORY", "Change", "ChangeKind", "History", "no_such_entry", "refused"]
 
 HISTORY: Final = 512
 """Versions a client may lie behind and still be served a delta: at the cap of 20 new entries a
@@ -25,12 +25,16 @@ class ChangeKind(StrEnum):
     """Held longer; when nothing that clients see changed, neither a version nor an audit record."""
     RESTORED = "restored"
     """Held on after a restart; it ends when it would have ended without."""
+    ESCALATED = "escalated"
+    """Refused from now on, as pacing did not end it."""
     HALF_OPEN = "half_open"
     CLOSED = "closed"
     CLEARED = "cleared"
     REFUSED = "refused"
     MODE = "mode"
     """The platform's mode, no entry."""
+    LIMITS = "limits"
+    """The declared limits, no entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,39 @@ class Change:
         return {**asdict(self.entry), **hold_ms}
 
 
+def refused(entry: BreakerEntry, reason: Reason, at: StateVersion, now: float) -> Change:
+    """That an entry is not granted; clients see nothing of it."""
+    return Change(
+        ChangeKind.REFUSED,
+        at,
+        now,
+        entry=entry,
+        by=entry.issuer,
+        text=str(reason),
+        reason=reason,
+        is_visible=False,
+    )
+
+
+def no_such_entry(entry_id: str, by: str, at: StateVersion, now: float) -> Change:
+    """That a person wants to clear what is not held."""
+    return Change(
+        ChangeKind.REFUSED,
+        at,
+        now,
+        by=by,
+        text=f"{entry_id} is not held",
+        reason=Reason.NO_SUCH_ENTRY,
+        is_visible=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Touch:
     version: int
     entry_id: str | None
     is_new: bool
+    limits: bool
 
 
 class History:
@@ -103,9 +135,11 @@ class History:
     def __init__(self) -> None:
         self._touches: deque[_Touch] = deque(maxlen=HISTORY)
 
-    def note(self, version: int, entry_id: str | None, *, is_new: bool = False) -> None:
-        """Version ``version`` touched this entry; ``None``: only the mode."""
-        self._touches.append(_Touch(version, entry_id, is_new))
+    def note(
+        self, version: int, entry_id: str | None, *, is_new: bool = False, limits: bool = False
+    ) -> None:
+        """Version ``version`` touched this entry; ``None``: only the mode or the limits."""
+        self._touches.append(_Touch(version, entry_id, is_new, limits))
 
     def delta(
         self,
@@ -113,8 +147,9 @@ class History:
         at: StateVersion,
         mode: PlatformMode,
         entries: Mapping[str, BreakerEntry],
+        limits: tuple[DeclaredLimit, ...] = (),
     ) -> Delta | None:
-        """What leads from ``base`` to ``at``, where ``entries`` are held.
+        """What leads from ``base`` to ``at``, where ``entries`` are held and ``limits`` declared.
 
         Returns:
             ``None`` if ``base`` is of another epoch, not in the past, or forgotten.
@@ -128,4 +163,5 @@ class History:
         touched = dict.fromkeys(touch.entry_id for touch in since if touch.entry_id is not None)
         upsert = tuple(entries[name] for name in touched if name in entries)
         remove = tuple(name for name in touched if name not in entries and name not in made)
-        return Delta(base, at, mode, upsert, remove)
+        changed = limits if any(touch.limits for touch in since) else None
+        return Delta(base, at, mode, upsert, remove, changed)

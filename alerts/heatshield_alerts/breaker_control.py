@@ -8,23 +8,33 @@ the caps in :mod:`heatshield_alerts.caps`.
 A restart begins at a higher epoch; :meth:`BreakerControl.restore` holds on what was held.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from heatshield.call_key import CallKey
+from heatshield.clock import Instant
 from heatshield.contract import (
     BreakerEntry,
-    BreakerMode,
+    DeclaredLimit,
     Delta,
     PlatformMode,
     Report,
     Snapshot,
     StateVersion,
 )
-from heatshield_alerts.breaker_changes import Change, ChangeKind, History
+from heatshield_alerts.breaker_changes import (
+    Change,
+    ChangeKind,
+    History,
+    no_such_entry,
+    refused,
+)
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
-from heatshield_alerts.caps import Caps, Occupancy, Place, cap, leaving_for
+from heatshield_alerts.caps import Caps
+from heatshield_alerts.control_state import KeptControl, keep
 from heatshield_alerts.draft import Draft, Reason, check
+from heatshield_alerts.entry_checks import EntryChecks
 from heatshield_alerts.held_breaker import (
     KEPT_EVERY_S,
     HeldBreaker,
@@ -32,11 +42,11 @@ from heatshield_alerts.held_breaker import (
     hold_s,
     merged,
     moved_text,
-    probing,
 )
 from heatshield_alerts.instances import Instances
-from heatshield_alerts.restart import HeldDraft
 from heatshield_alerts.restraint import Restraint
+from heatshield_alerts.seen import Seen
+from heatshield_alerts.shares import Dealer
 from heatshield_alerts.trip_policy import Decision, Refuse
 
 __all__ = ["BreakerControl"]
@@ -60,10 +70,15 @@ class BreakerControl:
         self.instances = Instances()
         self._at = StateVersion(epoch, 0)
         self._mode = mode
-        self._caps = caps or Caps()
+        self._checks = EntryChecks(caps or Caps())
         self._held: dict[CallKey, HeldBreaker] = {}
+        self._limits: tuple[DeclaredLimit, ...] = ()
         self._history = History()
-        self._restraint = Restraint()
+        self._dealer = Dealer()
+
+    @property
+    def _restraint(self) -> Restraint:
+        return self._checks.restraint
 
     # -- what is ------------------------------------------------------------------------------
 
@@ -84,7 +99,8 @@ class BreakerControl:
 
     def snapshot(self) -> Snapshot:
         """The whole state, for clients."""
-        return Snapshot(self._at, self._mode, tuple(row.entry for row in self._held.values()))
+        entries = tuple(row.entry for row in self._held.values())
+        return Snapshot(self._at, self._mode, entries, self._limits)
 
     def delta_since(self, base: StateVersion) -> Delta | None:
         """What leads a client from ``base`` to :attr:`at`.
@@ -94,7 +110,7 @@ class BreakerControl:
             send :meth:`snapshot`, or nothing at all if ``base`` is :attr:`at`.
         """
         entries = {row.entry.id: row.entry for row in self._held.values()}
-        return self._history.delta(base, self._at, self._mode, entries)
+        return self._history.delta(base, self._at, self._mode, entries, self._limits)
 
     # -- what people and rules ask for --------------------------------------------------------
 
@@ -122,9 +138,9 @@ class BreakerControl:
         held = self._held.get(draft.key)
         reason = check(draft)
         if reason is None and held is None:
-            reason = self._unwelcome(draft, now, active_users)
+            reason = self._checks.unwelcome(draft, self.held, now, active_users)
         elif reason is None and held is not None:
-            reason = self._unrenewable(held, draft, now)
+            reason = self._checks.unrenewable(held, draft, now)
         if reason is not None:
             return self._refuse(reason, draft, now)
         return self._open(draft, now) if held is None else self._renew(held, draft, now)
@@ -137,36 +153,49 @@ class BreakerControl:
         draft = decision.draft
         if isinstance(decision, Refuse) or draft.key in self._held or check(draft) is not None:
             return []
-        if self._unwelcome(draft, now, active_users) is None:
-            return []
-        flags = draft.mode is BreakerMode.FLAG
-        places = [
-            Place(row.key, row.heat)
-            for row in self.held
-            # An entry that only flags refuses no call, so it must not end one that refuses.
-            if not row.draft.by_human and (not flags or row.draft.mode is BreakerMode.FLAG)
-        ]
-        occupancy = self._occupancy(now, active_users)
         text = f"made room for user {draft.key.user}, who is hotter ({draft.heat:.3g} times hot)"
         return [
             self._close(self._held[key], BreakerEvent.DISPLACED, now, text=text)
-            for key in leaving_for(draft, places, occupancy, self._caps)
-            if not self._is_restrained(draft, now)
+            for key in self._checks.leaving_for(draft, self.held, now, active_users)
         ]
 
-    def restore(self, held: Iterable[HeldDraft], now: float) -> list[Change]:
-        """Hold on what an earlier process held, from :func:`heatshield_alerts.restart.held_drafts`.
+    def restore(self, kept: KeptControl, now: Instant) -> list[Change]:
+        """Hold on exactly what an earlier process held, under the ids that clients know.
 
         Each ends when it would have ended without the restart. The caps were asked when these were
-        granted; only the cap on entries is asked again.
+        granted; only the cap on entries is asked again. Hold-downs and moves go on, too.
         """
-        return [
-            self._open(draft, now, age_s)
-            for draft, age_s in held
-            if check(draft) is None
-            and draft.key not in self._held
-            and len(self._held) < self._caps.entries
-        ]
+        self._checks.restraint = kept.restraint(now)
+        changes = []
+        for held in kept.held(now):
+            is_new = held.key not in self._held and len(self._held) < self._checks.caps.entries
+            if is_new and check(held.draft) is None:
+                self._held[held.key] = held
+                change = Change(
+                    ChangeKind.RESTORED,
+                    self._at,
+                    now.monotonic_s,
+                    event=BreakerEvent.TRIP,
+                    by=held.draft.issuer,
+                    text=held.draft.reason,
+                )
+                changes.append(self._grant(held, held.entry, change, is_new=True))
+        return changes
+
+    def keep(self, now: Instant) -> dict[str, Any]:
+        """All that a restart needs, as JSON; see :meth:`restore`."""
+        return keep(self._held.values(), self._restraint, now)
+
+    def declare(self, limits: Iterable[DeclaredLimit], by: str, now: float) -> Change | None:
+        """Have these limits be in force, and no other; ``None``: they are already."""
+        count = self.instances.count
+        counted = tuple(replace(one, instances=count(one.service, now)) for one in limits)
+        if counted == self._limits:
+            return None
+        names = ", ".join(limit.id for limit in counted) or "none"
+        self._limits = counted
+        at = self._advance(None, limits=True)
+        return Change(ChangeKind.LIMITS, at, now, by=by, text=f"limits: {names}")
 
     def clear(self, entry_id: str, by: str, now: float) -> Change:
         """Close a breaker because a person says so; rules may not trip it again for a while.
@@ -177,15 +206,7 @@ class BreakerControl:
         person = by if by.startswith("human:") else f"human:{by}"
         held = next((row for row in self._held.values() if row.entry.id == entry_id), None)
         if held is None:
-            return Change(
-                ChangeKind.REFUSED,
-                self._at,
-                now,
-                by=person,
-                text=f"{entry_id} is not held",
-                reason=Reason.NO_SUCH_ENTRY,
-                is_visible=False,
-            )
+            return no_such_entry(entry_id, person, self._at, now)
         self._restraint.hold_down(held.key, now)
         return self._close(held, BreakerEvent.CLEARED, now, by=person, text=f"cleared by {person}")
 
@@ -209,118 +230,106 @@ class BreakerControl:
             held = by_id.get(row.id)
             if held is not None:
                 held.demand.reject(row.count, now)
-        return self.instances.attend(
-            report.service,
-            report.instance,
-            now,
-            workers=report.workers,
-            applied=report.applied,
-        )
+        workers, applied = report.workers, report.applied
+        attend = self.instances.attend
+        return attend(report.service, report.instance, now, workers=workers, applied=applied)
+
+    def deal(self, report: Report, now: float) -> dict[str, float]:
+        """The shares of budgets that are dealt to an instance for what came there."""
+        names = {row.entry.id for row in self._held.values() if row.key.service == report.service}
+        names |= {limit.id for limit in self._limits}
+        members = self.instances.following(report.service, now)
+        return self._dealer.deal(report, names, members, now)
 
     # -- what time does -----------------------------------------------------------------------
 
-    def tick(self, now: float, loads: Mapping[CallKey, float]) -> list[Change]:
-        """Let time pass: cool, probe, close, lapse.
+    def tick(self, now: float, seen: Seen) -> list[Change]:
+        """Let time pass: escalate, cool, probe, close, lapse.
 
         Args:
             now: the time; call it about every 250 ms.
-            loads: the admitted load of each key, in the unit of the draft's threshold; a key
-                that is not in it has none.
+            seen: what was seen in this round.
         """
         changes = []
         for held in self.held:
-            level = held.demand.observe(loads.get(held.key, 0.0), now)
-            event = held.due(level, now)
+            if seen.rules is None or held.rule in seen.rules:
+                held.rule_s = now
+            level = held.demand.observe(seen.loads.get(held.key, 0.0), now)
+            event = held.due(level, now, hot=held.key in seen.hot)
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
-                event = None  # the trickle goes on
+                event = None  # the probing goes on
             if event is not None:
                 changes.append(self._move(held, event, now, level))
+            elif held.state is BreakerState.HALF_OPEN:
+                changes += self._probe(held, now)
         self._restraint.forget(now)
+        self._dealer.forget(now)
         self.instances.forget(now)
         return changes
+
+    def _probe(self, held: HeldBreaker, now: float) -> list[Change]:
+        """Hand the quota of probes on, or double it; nothing, where it stays as it is."""
+        granted = self._probing(held, now)
+        if granted == held.entry:
+            return []
+        change = Change(
+            ChangeKind.HALF_OPEN,
+            self._at,
+            now,
+            before=held.state,
+            text=f"{granted.probe_per_s:g} probes a second at {granted.prober or 'no instance'}",
+            is_recorded=False,
+        )
+        return [self._grant(held, granted, change)]
+
+    def _probing(self, held: HeldBreaker, now: float) -> BreakerEntry:
+        """What half-open grants now."""
+        return held.probing(self.instances.following(held.key.service, now), now)
 
     def lapse(self, now: float) -> list[Change]:
         """End the entries whose time is over, where nothing is known of loads: no entry outlives
         its ceiling because evaluation fails.
         """
-        over = [held for held in self.held if now - held.granted_s >= held.hold_s]
+        over = [held for held in self.held if held.is_over(now)]
         text = "lapsed: not asked for again, and evaluation fails"
         return [self._close(held, BreakerEvent.LAPSED, now, text=text) for held in over]
 
     def _move(self, held: HeldBreaker, event: BreakerEvent, now: float, level: float) -> Change:
-        text = moved_text(held, event, level)
+        text = moved_text(held, event, level, now)
         if event in (BreakerEvent.LAPSED, BreakerEvent.CLEAN):
             return self._close(held, event, now, text=text)
         before = held.state
         held.state = TRANSITIONS[before][event]
         held.since_s = now
-        self._restraint.moved(held.key, now)
+        if held.state is not before:
+            self._restraint.moved(held.key, now)
         if held.state is BreakerState.HALF_OPEN:
-            kind, granted = ChangeKind.HALF_OPEN, probing(held.entry)
+            kind, granted = ChangeKind.HALF_OPEN, self._probing(held, now)
         else:
-            kind, granted = ChangeKind.OPENED, entry_of(held.draft, held.entry.id)
+            kind = ChangeKind.OPENED
+            if event is BreakerEvent.ESCALATED and held.draft.then is not None:
+                kind = ChangeKind.ESCALATED
+                held.draft = replace(held.draft, mode=held.draft.then, then=None)
+            granted = entry_of(held.draft, held.entry.id, held.entry.instances)
         change = Change(kind, self._at, now, event=event, before=before, text=text)
         return self._grant(held, granted, change)
 
     # -- how it is done -----------------------------------------------------------------------
 
-    def _unwelcome(self, draft: Draft, now: float, active_users: int) -> Reason | None:
-        """Why a closed breaker may not open."""
-        occupancy = self._occupancy(now, active_users)
-        return self._is_restrained(draft, now) or cap(draft, occupancy, self._caps)
-
-    def _is_restrained(self, draft: Draft, now: float) -> Reason | None:
-        """Why this key may not open, whatever else is held."""
-        if not draft.by_human and self._restraint.is_held_down(draft.key, now):
-            return Reason.HELD_DOWN
-        return None if self._restraint.may_open(draft.key, now) else Reason.FLAPPING
-
-    def _unrenewable(self, held: HeldBreaker, draft: Draft, now: float) -> Reason | None:
-        """Why a breaker that is held may not be held longer."""
-        if held.draft.by_human and not draft.by_human:
-            return Reason.HELD_BY_HUMAN
-        reopens = held.state is BreakerState.HALF_OPEN
-        if reopens and not self._restraint.may_open(draft.key, now):
-            return Reason.FLAPPING
-        return None
-
-    def _occupancy(self, now: float, active_users: int) -> Occupancy:
-        return Occupancy(
-            entries=len(self._held),
-            users_cut_by_rules=frozenset(
-                row.key.user
-                for row in self._held.values()
-                if row.key.user
-                and not row.draft.by_human
-                and row.draft.mode is not BreakerMode.FLAG
-            ),
-            new_last_minute=self._restraint.opened_last_minute(now),
-            active_users=active_users,
-        )
-
-    def _open(self, draft: Draft, now: float, age_s: float | None = None) -> Change:
-        """Open it; ``age_s`` seconds ago it was granted by an earlier process."""
+    def _open(self, draft: Draft, now: float) -> Change:
         entry_id = f"b-{self._at.epoch}-{self._at.version + 1}"
-        held = HeldBreaker.open(draft, entry_id, now, age_s or 0.0)
+        instances = self.instances.count(draft.key.service, now)
+        held = HeldBreaker.open(draft, entry_id, now, instances)
         self._held[draft.key] = held
-        if age_s is None:
-            self._restraint.opened(draft.key, now)
-        else:  # it is not new: the platform holds no more entries than before
-            self._restraint.moved(draft.key, now)
-        change = Change(
-            ChangeKind.OPENED if age_s is None else ChangeKind.RESTORED,
-            self._at,
-            now,
-            event=BreakerEvent.TRIP,
-            by=draft.issuer,
-            text=draft.reason,
-        )
+        self._restraint.opened(draft.key, now)
+        change = Change(ChangeKind.OPENED, self._at, now, event=BreakerEvent.TRIP)
+        change = replace(change, by=draft.issuer, text=draft.reason)
         return self._grant(held, held.entry, change, is_new=True)
 
     def _renew(self, held: HeldBreaker, asked: Draft, now: float) -> Change:
         """Hold it longer. A rule's alert that still fires says, too, that demand is not low."""
         before, draft = held.state, merged(held.draft, asked)
-        held.granted_s, held.demand.low_since_s = now, None
+        held.granted_s, held.rule_s, held.demand.low_since_s = now, now, None
         change = Change(
             ChangeKind.RENEWED if before is BreakerState.OPEN else ChangeKind.OPENED,
             self._at,
@@ -343,7 +352,8 @@ class BreakerControl:
             self._restraint.moved(held.key, now)
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
         held.draft, held.hold_s = draft, hold_s(draft)
-        return self._grant(held, entry_of(draft, held.entry.id), change)
+        instances = self.instances.count(draft.key.service, now)
+        return self._grant(held, entry_of(draft, held.entry.id, instances), change)
 
     def _close(
         self,
@@ -374,21 +384,13 @@ class BreakerControl:
     def _refuse(self, reason: Reason, draft: Draft, now: float) -> Change:
         held = self._held.get(draft.key)
         state = held.state if held else BreakerState.CLOSED
-        return Change(
-            ChangeKind.REFUSED,
-            self._at,
-            now,
-            entry=entry_of(draft, ""),
-            before=state,
-            after=state,
-            by=draft.issuer,
-            text=str(reason),
-            reason=reason,
-            is_visible=False,
-            is_recorded=self._restraint.is_news(draft.key, reason, now),
-        )
+        is_news = self._restraint.is_news(draft.key, reason, now)
+        change = refused(entry_of(draft, ""), reason, self._at, now)
+        return replace(change, before=state, after=state, is_recorded=is_news)
 
-    def _advance(self, entry_id: str | None, *, is_new: bool = False) -> StateVersion:
+    def _advance(
+        self, entry_id: str | None, *, is_new: bool = False, limits: bool = False
+    ) -> StateVersion:
         self._at = StateVersion(self._at.epoch, self._at.version + 1)
-        self._history.note(self._at.version, entry_id, is_new=is_new)
+        self._history.note(self._at.version, entry_id, is_new=is_new, limits=limits)
         return self._at

@@ -7,15 +7,17 @@ A breaker stands for one key, (user, service, call). Its state is derived at one
 collector; clients only hold what they were last granted, for its lease.
 
 - ``CLOSED``: nothing is held; there is no entry. Every key that was never asked for is here.
-- ``OPEN``: an entry is granted. Its user is refused in that call.
-- ``HALF_OPEN``: the entry is still granted, as a trickle, to see whether the load is really gone.
+- ``OPEN``: an entry is granted. Its user is slowed to a fair share of that call, or refused.
+- ``HALF_OPEN``: the entry is still granted, but for a few probes at one instance, to see whether
+  the load is really gone.
 
 and it moves on
 
 - ``TRIP``: a rule's alert or a person asked for it. In ``OPEN`` that is a renewal.
+- ``ESCALATED``: pacing did not end it within two seconds; its user is refused from now on.
 - ``COOLED``: demand stayed below a third of the trip threshold for 10 s.
-- ``HEATED``: demand reached the trip threshold again under the trickle.
-- ``CLEAN``: demand stayed low under the trickle; it was over.
+- ``HEATED``: demand reached the trip threshold again under the probes.
+- ``CLEAN``: demand stayed low under the probes; it was over.
 - ``LAPSED``: held as long as it may be without anybody asking again.
 - ``CLEARED``: a person took it away.
 - ``DISPLACED``: it made room for a hotter user, as a cap was reached.
@@ -43,6 +45,7 @@ class BreakerEvent(StrEnum):
     """What moves it."""
 
     TRIP = "trip"
+    ESCALATED = "escalated"
     COOLED = "cooled"
     HEATED = "heated"
     CLEAN = "clean"
@@ -55,6 +58,7 @@ TRANSITIONS: Final[Mapping[BreakerState, Mapping[BreakerEvent, BreakerState]]] =
     BreakerState.CLOSED: {BreakerEvent.TRIP: BreakerState.OPEN},
     BreakerState.OPEN: {
         BreakerEvent.TRIP: BreakerState.OPEN,
+        BreakerEvent.ESCALATED: BreakerState.OPEN,
         BreakerEvent.COOLED: BreakerState.HALF_OPEN,
         BreakerEvent.LAPSED: BreakerState.CLOSED,
         BreakerEvent.CLEARED: BreakerState.CLOSED,

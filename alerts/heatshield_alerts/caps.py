@@ -1,14 +1,14 @@
 """How much may be cut at once: a wrong rule must not do what a hot user can't."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from heatshield.call_key import CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts.draft import Draft, Reason
 
-__all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "leaving_for"]
+__all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "leaving_for", "traffic_of"]
 
 HOTTER: Final = 1.5
 """Times as hot as an entry's user a further one must be to take the place. Loads waver, and each
@@ -23,11 +23,13 @@ class Caps:
         entries: at most, of people and rules: more than a person can look through is no protection.
         user_share: of the active users that rules may cut; always at least one user.
         new_per_minute: entries, of both: faster is a storm, and cutting does not end storms.
+        traffic_share: of a call's traffic that rules may hold up; always at least one user.
     """
 
     entries: int = 100
     user_share: float = 0.01
     new_per_minute: int = 20
+    traffic_share: float = 0.1
 
     def users(self, active_users: int) -> int:
         """How many users rules may cut, of so many active ones."""
@@ -43,19 +45,22 @@ class Occupancy:
         users_cut_by_rules: distinct users of entries whose issuer is a rule.
         new_last_minute: entries made in the last 60 s, gone or not.
         active_users: users seen lately.
+        traffic: by (tenant, service, call), the parts of its traffic that rules hold up.
     """
 
     entries: int
     users_cut_by_rules: frozenset[str]
     new_last_minute: int
     active_users: int
+    traffic: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
 
 def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     """Which cap a new entry would break; ``None`` when none.
 
-    The share of users binds rules alone: a person who cuts a second user of fifty knows it. A user
-    who is only flagged is not cut.
+    The shares of users and of traffic bind rules alone: a person who cuts a second user of fifty
+    knows it. A user who is only flagged is not cut. The first user of a call may have all of its
+    traffic: that is the user who burns it.
     """
     if occupancy.entries >= caps.entries:
         return Reason.TOO_MANY_ENTRIES
@@ -65,7 +70,15 @@ def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
         cut = occupancy.users_cut_by_rules | {draft.key.user}
         if len(cut) > caps.users(occupancy.active_users):
             return Reason.TOO_MANY_USERS
+        held = occupancy.traffic.get(call_of(draft.key))
+        if held is not None and held + draft.traffic > caps.traffic_share:
+            return Reason.TOO_MUCH_TRAFFIC
     return None
+
+
+def call_of(key: CallKey) -> tuple[str, str, str]:
+    """What a cap on traffic is about: a call, whoever makes it."""
+    return (key.tenant, key.service, key.call)
 
 
 class Place(NamedTuple):
@@ -74,10 +87,21 @@ class Place(NamedTuple):
     Attributes:
         key: of the entry.
         heat: of its user there, as :attr:`Draft.heat`.
+        traffic: its user's part of the call's calls.
     """
 
     key: CallKey
     heat: float
+    traffic: float = 0.0
+
+
+def traffic_of(places: Iterable[Place]) -> dict[tuple[str, str, str], float]:
+    """The part of each call's traffic that entries hold up."""
+    found: dict[tuple[str, str, str], float] = {}
+    for place in places:
+        call = call_of(place.key)
+        found[call] = found.get(call, 0.0) + place.traffic
+    return found
 
 
 def leaving_for(
@@ -103,15 +127,20 @@ def leaving_for(
     of_user.pop(draft.key.user, None)
     heats = sorted((max(one.heat for one in rows), user or "") for user, rows in of_user.items())
     leaving: list[CallKey] = []
+    gone: set[str] = set()
     for heat, user in heats:
         if cap(draft, occupancy, caps) is None:
             break
         if draft.by_human or draft.heat < HOTTER * heat or not draft.heat:
             return ()
         leaving += [one.key for one in of_user[user]]
+        gone.add(user)
         occupancy = replace(
             occupancy,
             entries=occupancy.entries - len(of_user[user]),
             users_cut_by_rules=occupancy.users_cut_by_rules - {user},
+            traffic=traffic_of(
+                place for one in heats if one[1] not in gone for place in of_user[one[1]]
+            ),
         )
     return tuple(leaving) if cap(draft, occupancy, caps) is None else ()

@@ -1,12 +1,22 @@
 """An entry that a rule or a person asks for, and why it may be refused."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from heatshield.call_key import CallKey, is_plain
-from heatshield.contract import MAX_LEASE_MS, BreakerMode
+from heatshield.contract import (
+    MAX_LEASE_MS,
+    MAX_WAIT_MS,
+    MAX_WAITING,
+    WAIT_MS,
+    WAITING,
+    BreakerMode,
+    EntryScope,
+)
+from heatshield_alerts.probes import FIRST_RATE_PER_S
 
 __all__ = ["Draft", "Reason", "check"]
 
@@ -26,12 +36,21 @@ class Reason(StrEnum):
     TOO_MANY_ENTRIES = "systemic: the platform holds as many entries as it may"
     TOO_MANY_USERS = "systemic: more users would be cut than may be"
     TOO_MANY_NEW = "systemic: too many new entries in a minute"
+    TOO_MUCH_TRAFFIC = "systemic: more of the call's traffic would be held up than may be"
+    NO_BUDGET = "an entry that paces needs a budget"
+    NEEDS_HUMAN = "entries about more than one user's calls need a person and an expiry"
+    POLICY = "the policy file does not allow it"
     NO_SUCH_ENTRY = "there is no such entry"
 
     @property
     def systemic(self) -> bool:
         """Whether the trouble is the platform's, not one user's: tell people, cut no other user."""
-        return self in (Reason.TOO_MANY_ENTRIES, Reason.TOO_MANY_USERS, Reason.TOO_MANY_NEW)
+        return self in (
+            Reason.TOO_MANY_ENTRIES,
+            Reason.TOO_MANY_USERS,
+            Reason.TOO_MANY_NEW,
+            Reason.TOO_MUCH_TRAFFIC,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +58,7 @@ class Draft:
     """An entry that a rule or a person asks for.
 
     Attributes:
-        key: the user to cut, and the call. Without a user it is refused (:func:`check`).
+        key: the user to cut, and the call; parts that the scope leaves open are ``None`` or empty.
         issuer: ``rule:<alertname>`` or ``human:<name>``.
         mode: what happens to matching calls.
         lease_ms: ``None``: clients lease it for the usual time and it is held up to the ceiling of
@@ -51,6 +70,15 @@ class Draft:
         cost_per_call: load one call per second makes: how rejected calls count as demand.
             0 is "unknown": then any rejected call keeps the entry.
         load: of this call of this user when the entry is asked for, in the threshold's unit.
+        scope: which calls it is about.
+        budget: busy seconds each second that the fleet lets through, for ``pace``.
+        waiting: calls that may wait at one instance, for ``pace``.
+        wait_ms: how long one waits at most, for ``pace``.
+        then: the next step of the ladder, taken where pacing does not end it.
+        grant_ms: how long clients lease it each time, where ``lease_ms`` is not given; ``None``: as
+            usual.
+        probe_per_s: calls a second that half-open lets through at first.
+        traffic: the user's part of the call's calls, 0 to 1, when the entry is asked for.
     """
 
     key: CallKey
@@ -63,6 +91,14 @@ class Draft:
     threshold: float = 0.0
     cost_per_call: float = 0.0
     load: float = 0.0
+    scope: EntryScope = EntryScope.USER_CALL
+    budget: float = 0.0
+    waiting: int = WAITING
+    wait_ms: int = WAIT_MS
+    then: BreakerMode | None = None
+    grant_ms: int | None = None
+    probe_per_s: float = FIRST_RATE_PER_S
+    traffic: float = 0.0
 
     @property
     def heat(self) -> float:
@@ -77,16 +113,37 @@ class Draft:
 
 def check(draft: Draft) -> Reason | None:
     """What is wrong with a draft of any issuer; ``None`` when nothing is."""
-    if "*" in (draft.key.service, draft.key.call):
+    return _misnamed(draft) or _misshapen(draft)
+
+
+def _misnamed(draft: Draft) -> Reason | None:
+    """What is wrong with whose calls of what it is about, and who asks."""
+    key, scope = draft.key, draft.scope
+    if "*" in (key.service, key.call):
         return Reason.WILDCARD
-    if not draft.key.user:
+    if not scope.for_rules and not (draft.by_human and draft.lease_ms):
+        return Reason.NEEDS_HUMAN
+    needs_user = scope not in (EntryScope.CALL, EntryScope.TENANT_CALL)
+    if needs_user and not key.user:
         return Reason.UNKNOWN_USER
     kind, _, name = draft.issuer.partition(":")
     is_issuer = kind in ("rule", "human") and name and is_plain(draft.issuer)
-    if not is_issuer or not all(part and is_plain(part) for part in draft.key):
-        return Reason.BAD_DRAFT
-    if draft.lease_ms is not None and not 0 < draft.lease_ms <= MAX_LEASE_MS:
-        return Reason.BAD_DRAFT
-    if not 0 <= draft.rate_per_s < float("inf"):
-        return Reason.BAD_DRAFT
-    return None
+    is_shaped = needs_user is bool(key.user) and bool(key.call) is not (
+        scope is EntryScope.USER_SERVICE
+    )
+    is_named = key.tenant and key.service and all(is_plain(part) for part in key if part)
+    return None if is_issuer and is_shaped and is_named else Reason.BAD_DRAFT
+
+
+def _misshapen(draft: Draft) -> Reason | None:
+    """What is wrong with what it does, and for how long."""
+    if draft.mode is BreakerMode.PACE and not 0 < draft.budget < math.inf:
+        return Reason.NO_BUDGET
+    fits = (
+        all(ms is None or 0 < ms <= MAX_LEASE_MS for ms in (draft.lease_ms, draft.grant_ms))
+        and 0 < draft.probe_per_s < math.inf
+        and 0 <= draft.waiting <= MAX_WAITING
+        and 0 <= draft.wait_ms <= MAX_WAIT_MS
+        and 0 <= draft.rate_per_s < math.inf
+    )
+    return None if fits else Reason.BAD_DRAFT

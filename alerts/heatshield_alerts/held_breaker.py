@@ -1,26 +1,28 @@
 """One breaker that is not closed: what it grants, and what time and demand make of it."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
 from heatshield.call_key import CallKey
 from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerEntry, BreakerMode
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
+from heatshield_alerts.caps import Place
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.draft import Draft
+from heatshield_alerts.probes import CLEAN_STEP_S, prober_for, rate_after
 
 __all__ = [
     "COOL_S",
+    "ESCALATE_S",
     "HALF_OPEN_S",
     "KEPT_EVERY_S",
-    "PROBE_RATE_PER_S",
     "HeldBreaker",
     "entry_of",
     "hold_s",
     "merged",
     "moved_text",
-    "probing",
 ]
 
 COOL_S: Final = 10.0
@@ -31,12 +33,16 @@ KEPT_EVERY_S: Final = 10.0
 """Seconds after which it is written down anew since when an entry is held, as long as its alert
 fires: what a restart may take from it at most."""
 
-HALF_OPEN_S: Final = 5.0
-"""Seconds of clean trickle before a half-open breaker closes: some calls of the user got through,
+HALF_OPEN_S: Final = 3 * CLEAN_STEP_S
+"""Seconds of clean probing before a half-open breaker closes: the rate of probes has doubled twice,
 and their cost has reached the 1 s window several times."""
 
-PROBE_RATE_PER_S: Final = 1.0
-"""Calls a second that half-open lets through at each client."""
+ESCALATE_S: Final = 2.0
+"""Seconds after which the next step of the ladder is taken, where pacing did not end it."""
+
+INSISTS_S: Final = 1.0
+"""Seconds for which demand must have been as high as what trips, up to then: a user who heeds
+``Retry-After`` is not refused for what came before."""
 
 
 @dataclass(slots=True)
@@ -52,6 +58,8 @@ class HeldBreaker:
         hold_s: for how long it is held from there.
         demand: on its key.
         kept_s: when it was last written down since when it is held.
+        rule_s: when the rule that asked for it was evaluated last.
+        high_since_s: since when demand is as high as what trips, without a gap; ``None``: it isn't.
     """
 
     entry: BreakerEntry
@@ -62,19 +70,22 @@ class HeldBreaker:
     hold_s: float
     demand: Demand
     kept_s: float
+    rule_s: float
+    high_since_s: float | None = None
 
     @classmethod
-    def open(cls, draft: Draft, entry_id: str, now: float, age_s: float = 0.0) -> "HeldBreaker":
-        """A breaker that opens now; its entry was granted ``age_s`` seconds ago."""
+    def open(cls, draft: Draft, entry_id: str, now: float, instances: int = 1) -> "HeldBreaker":
+        """A breaker that opens now, where so many instances of the service live."""
         return cls(
-            entry=entry_of(draft, entry_id),
+            entry=entry_of(draft, entry_id, instances),
             draft=draft,
             state=BreakerState.OPEN,
             since_s=now,
-            granted_s=now - age_s,
+            granted_s=now,
             hold_s=hold_s(draft),
             demand=Demand(draft.threshold, draft.cost_per_call, since_s=now),
             kept_s=now,
+            rule_s=now,
         )
 
     def left_s(self, now: float) -> float:
@@ -87,6 +98,21 @@ class HeldBreaker:
         return self.draft.key
 
     @property
+    def rule(self) -> str:
+        """The name of the rule that asked for it; empty: a person did."""
+        return "" if self.draft.by_human else self.draft.issuer.partition(":")[2]
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether a rule holds calls up with it, which caps are on."""
+        return not self.draft.by_human and self.draft.mode is not BreakerMode.FLAG
+
+    @property
+    def place(self) -> Place:
+        """What it takes up."""
+        return Place(self.key, self.heat, self.draft.traffic)
+
+    @property
     def heat(self) -> float:
         """How hot its user was when it was asked for; 0 once demand has gone.
 
@@ -95,12 +121,24 @@ class HeldBreaker:
         """
         return self.draft.heat if self.state is BreakerState.OPEN else 0.0
 
-    def due(self, level: float, now: float) -> BreakerEvent | None:
-        """What the time and a demand of ``level`` say; ``None``: stay."""
-        if now - self.granted_s >= self.hold_s:
+    def due(self, level: float, now: float, *, hot: bool = False) -> BreakerEvent | None:
+        """What the time and a demand of ``level`` say; ``None``: stay.
+
+        Args:
+            level: of the demand.
+            now: the time.
+            hot: detection finds its user hot, in this round.
+        """
+        if self.is_over(now):
             return BreakerEvent.LAPSED
+        if level < self.demand.threshold:
+            self.high_since_s = None
+        elif self.high_since_s is None:
+            self.high_since_s = now
         if self.draft.by_human:
             return None  # the person who tripped it has a reason that load may not show
+        if hot and self.insists(now):
+            return BreakerEvent.ESCALATED
         low_s = self.demand.low_for_s(now)
         if self.state is BreakerState.OPEN:
             return BreakerEvent.COOLED if low_s >= COOL_S else None
@@ -109,37 +147,77 @@ class HeldBreaker:
         clean_s = min(low_s, now - self.since_s)
         return BreakerEvent.CLEAN if clean_s >= HALF_OPEN_S else None
 
+    def is_over(self, now: float) -> bool:
+        """Whether it ends: held for as long as it may be, or without its rule for a lease."""
+        is_orphaned = not self.draft.by_human and now - self.rule_s >= self.entry.lease_ms / 1_000
+        return is_orphaned or now - self.granted_s >= self.hold_s
 
-def moved_text(held: HeldBreaker, event: BreakerEvent, level: float) -> str:
+    def probing(self, following: Collection[str], now: float) -> BreakerEntry:
+        """The entry as half-open grants it: one instance lets some calls a second through.
+
+        Never stricter than it was: what flags, paces, or lets some calls through at a rate of its
+        own, stays as it is.
+
+        Args:
+            following: the live instances of its service that enforce it.
+            now: the time.
+        """
+        if self.entry.mode is not BreakerMode.REJECT:
+            return self.entry
+        prober = prober_for(self.key, following, self.entry.prober)
+        clean_s = min(self.demand.low_for_s(now), now - self.since_s)
+        rate_per_s = rate_after(clean_s, self.draft.probe_per_s) if prober else 0.0
+        return replace(self.entry, prober=prober, probe_per_s=rate_per_s)
+
+    def insists(self, now: float) -> bool:
+        """Whether its user goes on as before, though paced for as long as that may take."""
+        is_paced = self.entry.mode is BreakerMode.PACE and self.state is BreakerState.OPEN
+        if not is_paced or self.draft.then is None or self.high_since_s is None:
+            return False
+        return now - self.since_s >= ESCALATE_S and now - self.high_since_s >= INSISTS_S
+
+
+def moved_text(held: HeldBreaker, event: BreakerEvent, level: float, now: float) -> str:
     """What the audit says of a move.
 
     Args:
         held: what moves.
         event: why.
+        now: the time.
         level: the demand; infinite while calls are refused whose cost is not known.
     """
+    if event is BreakerEvent.LAPSED and now - held.granted_s < held.hold_s:
+        return f"{event.value}: {held.draft.issuer} fails, is gone, or is not evaluated any more"
     if event is BreakerEvent.LAPSED:
         return f"{event.value}: held for {held.hold_s:g} s, and not asked for again"
+    if event is BreakerEvent.ESCALATED:
+        return f"{event.value} to {held.draft.then}: pacing for {ESCALATE_S:g} s did not end it"
     trips_at = held.demand.threshold
     if not math.isfinite(level):
         return f"{event.value}: calls are refused whose cost is not known"
     return f"{event.value} at a demand of {level:.3g} (trips at {trips_at:.3g})"
 
 
-def entry_of(draft: Draft, entry_id: str) -> BreakerEntry:
-    """What clients are granted for a draft."""
+def entry_of(draft: Draft, entry_id: str, instances: int = 1) -> BreakerEntry:
+    """What clients are granted for a draft, where so many instances of the service live."""
     return BreakerEntry(
         id=entry_id,
         user=draft.key.user or "",  # none, where the draft is refused
         service=draft.key.service,
         call=draft.key.call,
         mode=draft.mode,
-        lease_ms=draft.lease_ms or DEFAULT_LEASE_MS,
+        lease_ms=draft.lease_ms or draft.grant_ms or DEFAULT_LEASE_MS,
         issuer=draft.issuer,
         reason=draft.reason,
         evidence=draft.evidence,
         rate_per_s=draft.rate_per_s,
         tenant=draft.key.tenant,
+        scope=draft.scope,
+        budget=draft.budget,
+        cost_per_call=draft.cost_per_call,
+        waiting=draft.waiting,
+        wait_ms=draft.wait_ms,
+        instances=max(1, instances),
     )
 
 
@@ -148,7 +226,12 @@ def hold_s(draft: Draft) -> float:
     return (draft.lease_ms or MAX_LEASE_MS) / 1_000
 
 
-_STRICTNESS: Final = {BreakerMode.FLAG: 0, BreakerMode.TRICKLE: 1, BreakerMode.REJECT: 2}
+_STRICTNESS: Final = {
+    BreakerMode.FLAG: 0,
+    BreakerMode.PACE: 1,
+    BreakerMode.TRICKLE: 2,
+    BreakerMode.REJECT: 3,
+}
 
 
 def merged(held: Draft, asked: Draft) -> Draft:
@@ -159,20 +242,20 @@ def merged(held: Draft, asked: Draft) -> Draft:
     """
     if asked.by_human:
         return held if _terms(held) == _terms(asked) else asked
+    if asked.mode is held.mode is BreakerMode.PACE and held.issuer == asked.issuer:
+        differs = (
+            _differs(getattr(held, n), getattr(asked, n)) for n in ("budget", "cost_per_call")
+        )
+        if any(differs):
+            return replace(held, budget=asked.budget, cost_per_call=asked.cost_per_call)
     return asked if _STRICTNESS[asked.mode] > _STRICTNESS[held.mode] else held
+
+
+def _differs(before: float, after: float) -> bool:
+    """Whether a figure has changed by so much that clients should hear of it."""
+    return abs(after - before) > 0.25 * before
 
 
 def _terms(draft: Draft) -> tuple[object, ...]:
     """All that clients and people see of a draft."""
-    return (draft.mode, draft.rate_per_s, draft.lease_ms, draft.issuer, draft.reason)
-
-
-def probing(entry: BreakerEntry) -> BreakerEntry:
-    """The entry as half-open grants it.
-
-    Never stricter than it was: what flags, or lets some calls through at a rate of its own, stays
-    as it is.
-    """
-    if entry.mode is not BreakerMode.REJECT:
-        return entry
-    return replace(entry, mode=BreakerMode.TRICKLE, rate_per_s=PROBE_RATE_PER_S)
+    return (draft.mode, draft.rate_per_s, draft.budget, draft.lease_ms, draft.issuer, draft.reason)

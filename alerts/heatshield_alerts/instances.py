@@ -5,6 +5,7 @@ that send spans count, each as the median of the workers that these have reporte
 breaker state says nothing at all: an image on a web page can do it.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Final
@@ -100,6 +101,19 @@ class Instances:
             if row.sends_spans:
                 senders.setdefault(row.service, []).append(row.workers)
         return {service: _capacity(senders[service]) for service in sorted(senders)}
+
+    def count(self, service: str, now: float) -> int:
+        """Live instances of a service, at least one; without a name: of the largest one."""
+        found = Counter(row.service for row in self.live(now))
+        return max(1, found[service] if service else max(found.values(), default=1))
+
+    def following(self, service: str, now: float) -> frozenset[str]:
+        """The live instances of a service that have said what they enforce."""
+        return frozenset(
+            row.instance
+            for row in self._known.values()
+            if row.service == service and row.applied is not None and _alive(row, now)
+        )
 
     def behind(self, at: StateVersion, now: float) -> tuple[Instance, ...]:
         """Live instances that have not said that they enforce ``at`` or later."""

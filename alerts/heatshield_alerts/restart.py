@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 from heatshield.call_key import CallKey
 from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerEntry, ContractError
 from heatshield_alerts.breaker_changes import ChangeKind
-from heatshield_alerts.draft import Draft
-from heatshield_alerts.held_breaker import hold_s
+from heatshield_alerts.control_state import KeptControl
 
-__all__ = ["HeldDraft", "HeldEntry", "held_after", "held_drafts"]
+__all__ = ["HeldEntry", "held_after", "kept_entries"]
 
 _GRANTS: Final = frozenset({ChangeKind.OPENED.value, ChangeKind.RENEWED.value})
 _ENDS: Final = frozenset({ChangeKind.CLOSED.value, ChangeKind.CLEARED.value})
@@ -32,18 +31,6 @@ class HeldEntry(NamedTuple):
 
     entry: str
     at_ns: int
-
-
-class HeldDraft(NamedTuple):
-    """An entry to be held on.
-
-    Attributes:
-        draft: as it was asked for.
-        age_s: of the time that such a draft is held for, the seconds that have passed.
-    """
-
-    draft: Draft
-    age_s: float
 
 
 def held_after(audit: Iterable[Mapping[str, Any]]) -> dict[CallKey, HeldEntry | None]:
@@ -67,26 +54,14 @@ def held_after(audit: Iterable[Mapping[str, Any]]) -> dict[CallKey, HeldEntry | 
     return held
 
 
-def held_drafts(held: Iterable[HeldEntry], now_ns: int) -> list[HeldDraft]:
-    """The entries that were held when a collector ended, as drafts for a new registry.
-
-    Args:
-        held: as they were kept.
-        now_ns: nanoseconds since the Unix epoch. What was granted longer ago than it is held for
-            has ended by now; what can't be read is left out. What seems to be granted in the
-            future, because the wall clock was set back, was granted now.
-    """
-    drafts = []
+def kept_entries(held: Iterable[HeldEntry]) -> KeptControl:
+    """The entries that an older version kept; what can't be read is left out."""
+    rows = []
     for one in held:
         entry = _entry(one.entry)
-        if entry is None:
-            continue
-        hold_ms = _hold_ms(entry, one.entry)
-        left_s = hold_ms / 1e3 - max(0, now_ns - one.at_ns) / 1e9
-        if left_s > 0:
-            draft = _draft(entry, hold_ms)
-            drafts.append(HeldDraft(draft, hold_s(draft) - left_s))
-    return drafts
+        if entry is not None:
+            rows.append((json.loads(one.entry), one.at_ns, _hold_ms(entry, one.entry)))
+    return KeptControl.of_entries(rows)
 
 
 def _entry(text: str) -> BreakerEntry | None:
@@ -103,25 +78,3 @@ def _hold_ms(entry: BreakerEntry, text: str) -> int:
         return said
     by_human = entry.issuer.startswith("human:") and entry.lease_ms != DEFAULT_LEASE_MS
     return entry.lease_ms if by_human else MAX_LEASE_MS
-
-
-def _draft(entry: BreakerEntry, hold_ms: int) -> Draft:
-    """The draft it was; a lease was given if it is held no longer than clients may enforce it."""
-    by_human = entry.issuer.startswith("human:")
-    return Draft(
-        key=entry.key,
-        issuer=entry.issuer,
-        mode=entry.mode,
-        lease_ms=entry.lease_ms if by_human and hold_ms <= entry.lease_ms else None,
-        rate_per_s=entry.rate_per_s,
-        reason=entry.reason,
-        evidence=entry.evidence,
-        threshold=_number(entry.evidence.get("threshold")),
-        cost_per_call=_number(entry.evidence.get("cost_per_call")),
-        # The alert's own value may be of another unit, such as elements a second.
-        load=_number(entry.evidence.get("busy_load")),
-    )
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,7 +1,8 @@
 """What the registry remembers beyond its entries, so as to do less: moves, hold-downs, refusals."""
 
 from collections import deque
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self
 
 from heatshield.call_key import CallKey
 from heatshield_alerts.draft import Reason
@@ -72,6 +73,40 @@ class Restraint:
             return False
         self._refused_s[(key, reason)] = now
         return True
+
+    def to_json(self, moment: Callable[[float], int]) -> dict[str, Any]:
+        """The moves and hold-downs as JSON.
+
+        Args:
+            moment: a time as it is kept.
+        """
+        return {
+            "moves": [
+                [key.text, [moment(at) for at in times]] for key, times in self._moves.items()
+            ],
+            "held_down": [
+                [key.text, moment(until_s - HOLD_DOWN_S)]
+                for key, until_s in self._held_down_until_s.items()
+            ],
+            "opened": [moment(at_s) for at_s in self._opened_s],
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any], time_of: Callable[[int], float]) -> Self:
+        """Read :meth:`to_json` back.
+
+        Args:
+            kept: the JSON.
+            time_of: a kept moment as a time.
+        """
+        found = cls()
+        for text, moments in kept.get("moves", ()):
+            times = deque((time_of(one) for one in moments), maxlen=MAX_MOVES)
+            found._moves[CallKey.parse(text)] = times
+        for text, since in kept.get("held_down", ()):
+            found._held_down_until_s[CallKey.parse(text)] = time_of(since) + HOLD_DOWN_S
+        found._opened_s.extend(time_of(one) for one in kept.get("opened", ()))
+        return found
 
     def forget(self, now: float) -> None:
         """Let go of what no longer counts, so that memory follows the last ten minutes."""

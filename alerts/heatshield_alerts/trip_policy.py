@@ -11,10 +11,23 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield.contract import BreakerMode
+from heatshield.contract import EntryScope
 from heatshield.identity.wire_id import wire_id
-from heatshield_alerts.action_labels import ACTION_LABEL, MODE_LABEL, RATE_LABEL, TRIP_ACTION
+from heatshield_alerts.action_labels import (
+    ACTION_LABEL,
+    DEFAULT_LADDER,
+    LADDER,
+    LADDERS,
+    LEASE,
+    MODE_LABEL,
+    PROBE,
+    RATE_LABEL,
+    SCOPE,
+    TRIP_ACTION,
+)
 from heatshield_alerts.draft import Draft, Reason, check
+from heatshield_alerts.duration import parse_duration_s
+from heatshield_alerts.probes import FIRST_RATE_PER_S
 from heatshield_alerts.rules.state import Alert, AlertState
 
 __all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide", "key_of"]
@@ -34,6 +47,8 @@ class Evidence:
         threshold: the load at which the user counts as hot here; 0: not known, the alert's value
             stands for it.
         cost_per_call: mean cost of one such call; 0: not known.
+        budget: busy seconds each second that the user's fair share is.
+        traffic: the user's part of the call's calls, 0 to 1.
         load: busy load of the user on this call; ``None``: not known, the alert's value stands for
             it.
         trace_ids: requests that show it, the costliest first.
@@ -44,6 +59,8 @@ class Evidence:
     cold_start_s: float = COLD_START_S
     threshold: float = 0.0
     cost_per_call: float = 0.0
+    budget: float = 0.0
+    traffic: float = 0.0
     load: float | None = None
     trace_ids: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -80,15 +97,18 @@ def key_of(alert: Alert) -> CallKey:
     """The user and call that an alert's labels name; ``None``, or empty, for what they don't."""
     labels = alert.labels
     user, service, call = (wire_id(labels.get(name, "")) for name in ("user", "service", "call"))
+    if _said(alert, SCOPE) == EntryScope.USER_SERVICE:
+        call = ""
     return CallKey(DEFAULT_TENANT, user or None, service, call)
 
 
 def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
     if draft.key.user is None:
         return Reason.UNKNOWN_USER
-    if not draft.key.service or not draft.key.call:
+    whole_service = draft.scope is EntryScope.USER_SERVICE
+    if not draft.key.service or not (draft.key.call or whole_service):
         return Reason.MISSING_LABEL
-    if _mode(alert) is None or _rate(alert) is None:
+    if _asked(alert) is None:
         return Reason.BAD_LABEL
     if evidence.baseline_age_s < evidence.cold_start_s:
         return Reason.COLD_START
@@ -97,11 +117,10 @@ def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
 
 def _draft(alert: Alert, evidence: Evidence) -> Draft:
     load = alert.value if evidence.load is None else evidence.load
+    asked = _asked(alert) or {}
     return Draft(
         key=key_of(alert),
         issuer=f"rule:{alert.rule}",
-        mode=_mode(alert) or BreakerMode.REJECT,
-        rate_per_s=_rate(alert) or 0.0,
         reason=alert.annotations.get("summary", alert.rule),
         evidence={
             **evidence.figures,
@@ -114,19 +133,29 @@ def _draft(alert: Alert, evidence: Evidence) -> Draft:
         threshold=evidence.threshold or alert.value,
         cost_per_call=evidence.cost_per_call,
         load=load,
+        budget=evidence.budget,
+        traffic=evidence.traffic,
+        **asked,
     )
 
 
-def _mode(alert: Alert) -> BreakerMode | None:
+def _asked(alert: Alert) -> dict[str, Any] | None:
+    """What the alert says of the breaker; ``None`` where some of it has no meaning."""
     try:
-        return BreakerMode(alert.labels.get(MODE_LABEL, BreakerMode.REJECT))
-    except ValueError:
+        ladder = _said(alert, MODE_LABEL) or _said(alert, LADDER) or DEFAULT_LADDER
+        mode, then = LADDERS[ladder]
+        lease, probe = _said(alert, LEASE), _said(alert, PROBE)
+        return {
+            "mode": mode,
+            "then": then,
+            "scope": EntryScope(_said(alert, SCOPE) or EntryScope.USER_CALL),
+            "rate_per_s": float(_said(alert, RATE_LABEL) or 0.0),
+            "grant_ms": round(parse_duration_s(lease) * 1_000) if lease else None,
+            "probe_per_s": float(probe) if probe else FIRST_RATE_PER_S,
+        }
+    except (KeyError, ValueError):
         return None
 
 
-def _rate(alert: Alert) -> float | None:
-    try:
-        rate = float(alert.labels.get(RATE_LABEL, "0"))
-    except ValueError:
-        return None
-    return rate if 0 <= rate < float("inf") else None
+def _said(alert: Alert, name: str) -> str:
+    return alert.annotations.get(name) or alert.labels.get(name, "")

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from heatshield import names
 from heatshield.clock import Clock, SystemClock
 from heatshield_alerts.notify import Notifier, read_targets
-from heatshield_alerts.restart import held_drafts
+from heatshield_alerts.restart import kept_entries
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
 from heatshield_collector.api.app import create_app
 from heatshield_collector.api.stream import encode_event
@@ -148,8 +148,7 @@ class Collector:
             keep_mode=ModeKeeper(self._store, settings.mode),
         )
         now = clock.now()
-        held = held_drafts(self._store.held(), now.epoch_ns)
-        core.breakers.restore(held, now)
+        core.breakers.restore(kept_entries(self._store.held()), now)
         self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB

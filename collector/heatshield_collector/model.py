@@ -94,6 +94,7 @@ DECODED_SPANS: Final = pa.schema(
         *SPANS,
         ("key_pattern", pa.string()),  # a key with its ids left out; null when it names none
         ("size", pa.int64()),  # operations sent at once; null when it does not say
+        ("waited_us", pa.int64()),  # that it waited for its turn, as its user is paced
     ]
 )
 """Spans on their way from decode to link. The last columns are for charges and are not stored: the

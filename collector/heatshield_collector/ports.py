@@ -20,6 +20,7 @@ from heatshield.contract import (
     Delta,
     PlatformMode,
     Report,
+    ReportAnswer,
     Snapshot,
     StateVersion,
 )
@@ -201,8 +202,12 @@ class BreakerService(Protocol):
         """Take an entry away for the person ``by``; ``None`` if there is no such entry."""
         ...
 
-    def report(self, report: Report) -> None:
-        """Take in what a client enforces and refused; a report also shows that the client lives."""
+    def report(self, report: Report) -> ReportAnswer:
+        """Take in what a client enforces and refused; a report also shows that the client lives.
+
+        Returns:
+            With the shares of budgets that the client may spend from now on.
+        """
         ...
 
     def mode(self) -> PlatformMode:

@@ -16,6 +16,7 @@ from heatshield.api import (
     processing,
     shutdown,
     status,
+    tripped,
     user,
 )
 from heatshield.breakers.deadline_exceeded import DeadlineExceeded
@@ -38,5 +39,6 @@ __all__ = [
     "retry",
     "shutdown",
     "status",
+    "tripped",
     "user",
 ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "breaker", "cost", "deadline", "flush", "guard", "instrument", "processing", "shutdown",
-    "status", "user",
+    "status", "tripped", "user",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -101,6 +101,20 @@ def guard(name: str) -> "Guard":
         from heatshield.breakers.guard import Guard
 
     return Guard(name)
+
+
+def tripped(name: str) -> bool:
+    """Whether a breaker is open, or only flags, the acting user's call ``name``.
+
+    A service asks so that it can take a cheaper path by itself. No call is counted or refused.
+
+    Args:
+        name: of the call: a server span's or a guard's.
+    """
+    with importing("heatshield.breakers.gate"):
+        from heatshield.breakers.gate import GATE
+
+    return GATE.tripped(name)
 
 
 def breaker(

@@ -25,17 +25,28 @@ the caller keeps what it had. Nothing here can widen what is enforced.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, Self
 
+from heatshield.breaker_report import (
+    MAX_OFFERED,
+    MAX_REJECTIONS,
+    MAX_WORKERS,
+    SHARE_S,
+    Offered,
+    Rejections,
+    Report,
+    ReportAnswer,
+    StateVersion,
+)
 from heatshield.call_key import DEFAULT_TENANT, CallKey, is_plain
+from heatshield.declared_limit import DeclaredLimit
 from heatshield.json_fields import (
     ContractError,
     decode,
     integer_in,
-    is_number,
     object_of,
+    rate_in,
     text_in,
-    within,
 )
 
 __all__ = [
@@ -43,18 +54,26 @@ __all__ = [
     "DEFAULT_TENANT",
     "HEARTBEAT_S",
     "MAX_LEASE_MS",
+    "MAX_OFFERED",
     "MAX_REJECTIONS",
+    "MAX_WAITING",
+    "MAX_WAIT_MS",
     "MAX_WORKERS",
     "RAMP_S",
     "RENEW_S",
+    "SHARE_S",
     "SILENCE_S",
     "BreakerEntry",
     "BreakerMode",
     "ContractError",
+    "DeclaredLimit",
     "Delta",
+    "EntryScope",
+    "Offered",
     "PlatformMode",
     "Rejections",
     "Report",
+    "ReportAnswer",
     "Snapshot",
     "StateVersion",
     "decode",
@@ -65,14 +84,6 @@ DEFAULT_LEASE_MS = 30_000
 
 MAX_LEASE_MS = 15 * 60_000
 """No grant outlives this without a human asking again."""
-
-MAX_REJECTIONS = 1_000_000_000
-"""Refused calls that one row of a report may count: more than a process refuses in a day, and few
-enough that sums of them stay exact as floats."""
-
-MAX_WORKERS = 4_096
-"""Workers that one instance may claim: more than a process has processors to use. Capacity decides
-who is hot, so the claim of one instance must not hide everybody."""
 
 RENEW_S = 10.0
 """Seconds between a client's renewals: a third of the default lease."""
@@ -87,14 +98,48 @@ RAMP_S = 10.0
 """Seconds over which a lapsed grant opens up, so a collector's death is no thundering herd."""
 
 
+WAITING: Final = 8
+"""Calls of a paced key that wait in line at one instance, where the entry does not say."""
+
+WAIT_MS: Final = 2_000
+"""Milliseconds that one of them waits at most, where the entry does not say."""
+
+MAX_WAITING: Final = 1_000
+MAX_WAIT_MS: Final = 60_000
+"""What an entry may say of them."""
+
+
 class BreakerMode(StrEnum):
     """What an entry does to the calls it matches."""
 
+    PACE = "pace"
+    """Lets through what ``budget`` busy seconds each second pay for; the rest waits in line,
+    bounded in number and time, and is refused beyond."""
     REJECT = "reject"
     TRICKLE = "trickle"
     """Lets ``rate_per_s`` calls through each second, refuses the rest."""
     FLAG = "flag"
     """Marks the call and lets it through."""
+
+
+class EntryScope(StrEnum):
+    """Which calls an entry is about. All but the first two need a person who says so."""
+
+    USER_CALL = "user_call"
+    """One user's calls of one operation."""
+    USER_SERVICE = "user_service"
+    """One user's calls of all operations of a service; ``call`` is empty."""
+    TENANT_CALL = "tenant_call"
+    """All calls of one operation in one tenant; ``user`` is empty."""
+    CALL = "call"
+    """All calls of one operation, whatever the tenant; ``user`` is empty."""
+    PATTERN = "pattern"
+    """``user`` and ``call`` are patterns: ``*`` stands for any text, ``?`` for one character."""
+
+    @property
+    def for_rules(self) -> bool:
+        """Whether a rule may ask for it."""
+        return self in (EntryScope.USER_CALL, EntryScope.USER_SERVICE)
 
 
 class PlatformMode(StrEnum):
@@ -105,33 +150,6 @@ class PlatformMode(StrEnum):
     PROTECT = "protect"
 
 
-class StateVersion(NamedTuple):
-    """A point in the life of the breaker state; compares as a tuple. Written ``epoch.version``."""
-
-    epoch: int
-    version: int
-
-    def __str__(self) -> str:
-        return f"{self.epoch}.{self.version}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``epoch.version``, as in an ETag (quotes and a weak mark allowed).
-
-        Raises:
-            ContractError: if it is anything else.
-        """
-        epoch, dot, version = text.strip().removeprefix("W/").strip('"').partition(".")
-        if not (dot and is_number(epoch) and is_number(version)):
-            raise ContractError(f"a state version is epoch.version, not {text!r}")
-        return cls(int(epoch), int(version))
-
-    @property
-    def etag(self) -> str:
-        """As an HTTP entity tag, quoted."""
-        return f'"{self}"'
-
-
 @dataclass(frozen=True, slots=True)
 class BreakerEntry:
     """One tripped call of one user, held open by a lease.
@@ -139,7 +157,7 @@ class BreakerEntry:
     Attributes:
         id: names the entry in headers, logs and the audit.
         user: the end user it cuts, as services name them (a pseudonym where those are in use);
-            matched exactly, so that ``*`` is the user of that name.
+            matched exactly, so that ``*`` is the user of that name, unless ``scope`` says else.
         service: the service of the call.
         call: the operation of that service.
         mode: what happens to matching calls.
@@ -150,6 +168,16 @@ class BreakerEntry:
         rate_per_s: calls let through per second and client, for ``trickle``.
         tenant: whose platform it is.
         seq: the version at which it was made or last changed.
+        scope: which calls it matches.
+        budget: busy seconds each second that all instances together let through, for ``pace``.
+        cost_per_call: busy seconds that one call is taken for, for ``pace``.
+        waiting: calls that may wait in line at one instance, for ``pace``.
+        wait_ms: how long one of them waits at most, for ``pace``.
+        instances: of the service when it was granted. One that is dealt no share of the budget
+            spends an equal part.
+        prober: the one instance that lets calls through to see whether the load is gone; empty:
+            none does.
+        probe_per_s: calls each second that it lets through.
     """
 
     id: str
@@ -164,52 +192,84 @@ class BreakerEntry:
     rate_per_s: float = 0.0
     tenant: str = DEFAULT_TENANT
     seq: int = 0
+    scope: EntryScope = EntryScope.USER_CALL
+    budget: float = 0.0
+    cost_per_call: float = 0.0
+    waiting: int = WAITING
+    wait_ms: int = WAIT_MS
+    instances: int = 1
+    prober: str = ""
+    probe_per_s: float = 0.0
 
     @property
     def key(self) -> CallKey:
-        """What a call must match exactly."""
-        return CallKey(self.tenant, self.user, self.service, self.call)
+        """What a call must match."""
+        return CallKey(self.tenant, self.user or None, self.service, self.call)
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         """Check and read one entry.
 
         Raises:
-            ContractError: on a missing, empty or mistyped field, an unknown mode, an id that no
-                header can carry, a key that is no plain text or a wildcard, or a lease beyond
-                :data:`MAX_LEASE_MS`. Unknown fields are ignored.
+            ContractError: on a missing, empty or mistyped field, an unknown mode or scope, an id
+                that no header can carry, a key that is no plain text or a wildcard, a budget of
+                nothing, or a lease beyond :data:`MAX_LEASE_MS`. Unknown fields are ignored.
         """
         fields = object_of(value, "entry")
-        mode = text_in(fields, "mode")
-        if mode not in list(BreakerMode):  # Python 3.11: a plain text is never "in" an Enum class
-            raise ContractError(f"entry.mode {mode!r} is unknown")
         lease_ms = integer_in(fields, "lease_ms")
         if not 0 < lease_ms <= MAX_LEASE_MS:
             raise ContractError(f"entry.lease_ms {lease_ms} is outside (0, {MAX_LEASE_MS}]")
-        key = {name: text_in(fields, name) for name in ("id", "user", "service", "call")}
-        is_sendable = key["id"].isascii() and " " not in key["id"]  # in headers
-        if not is_sendable or not all(map(is_plain, key.values())):
-            raise ContractError("entry has an id or a key that is too long or not printable")
-        if "*" in (key["service"], key["call"]):
-            raise ContractError("entry names every service or call; wildcards are not granted")
-        rate = fields.get("rate_per_s", 0.0)
-        if (
-            isinstance(rate, bool)
-            or not isinstance(rate, int | float)
-            or not 0 <= rate < float("inf")
-        ):
-            raise ContractError(f"entry.rate_per_s {rate!r} is not a rate")
-        return cls(
-            **key,
-            mode=BreakerMode(mode),
+        scope = EntryScope(_one_of(fields, "scope", EntryScope, EntryScope.USER_CALL))
+        entry = cls(
+            **_names(fields, scope),
+            mode=BreakerMode(_one_of(fields, "mode", BreakerMode)),
             lease_ms=lease_ms,
             issuer=text_in(fields, "issuer"),
             reason=str(fields.get("reason", "")),
             evidence=object_of(fields.get("evidence", {}), "entry.evidence"),
-            rate_per_s=float(rate),
+            rate_per_s=rate_in(fields, "rate_per_s", 0.0),
             tenant=text_in(fields, "tenant", DEFAULT_TENANT),
             seq=integer_in(fields, "seq", 0),
+            scope=scope,
+            budget=rate_in(fields, "budget", 0.0),
+            cost_per_call=rate_in(fields, "cost_per_call", 0.0),
+            waiting=integer_in(fields, "waiting", WAITING),
+            wait_ms=integer_in(fields, "wait_ms", WAIT_MS),
+            instances=max(1, integer_in(fields, "instances", 1)),
+            prober=str(fields.get("prober", "")),
+            probe_per_s=rate_in(fields, "probe_per_s", 0.0),
         )
+        if entry.mode is BreakerMode.PACE and not entry.budget:
+            raise ContractError("entry.budget: one that paces lets something through")
+        if not (0 <= entry.waiting <= MAX_WAITING and 0 <= entry.wait_ms <= MAX_WAIT_MS):
+            raise ContractError("entry.waiting or entry.wait_ms is out of range")
+        return entry
+
+
+def _names(fields: Mapping[str, Any], scope: EntryScope) -> dict[str, str]:
+    """The id and the parts of the key; those that a scope leaves open are empty."""
+    left_open = {
+        EntryScope.USER_SERVICE: ("call",),
+        EntryScope.TENANT_CALL: ("user",),
+        EntryScope.CALL: ("user",),
+    }.get(scope, ())
+    found = {name: text_in(fields, name) for name in ("id", "user", "service", "call")
+             if name not in left_open}  # fmt: skip
+    is_sendable = found["id"].isascii() and " " not in found["id"]  # in headers
+    if not is_sendable or not all(map(is_plain, found.values())):
+        raise ContractError("entry has an id or a key that is too long or not printable")
+    if "*" in (found["service"], found.get("call")):
+        raise ContractError("entry names every service or call; wildcards are not granted")
+    return {**found, **dict.fromkeys(left_open, "")}
+
+
+def _one_of(
+    fields: Mapping[str, Any], name: str, known: type[StrEnum], default: str | None = None
+) -> str:
+    value = text_in(fields, name, default)
+    if value not in list(known):  # Python 3.11: a plain text is never "in" an Enum class
+        raise ContractError(f"{name} {value!r} is unknown")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +279,7 @@ class Snapshot:
     at: StateVersion
     mode: PlatformMode
     entries: tuple[BreakerEntry, ...] = ()
+    limits: tuple[DeclaredLimit, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
@@ -227,6 +288,7 @@ class Snapshot:
             "version": self.at.version,
             "mode": self.mode.value,
             "entries": [asdict(entry) for entry in self.entries],
+            "limits": [limit.to_json() for limit in self.limits],
         }
 
     @classmethod
@@ -237,22 +299,31 @@ class Snapshot:
             ContractError: if it, or any entry in it, does not follow the contract.
         """
         fields = object_of(value, "snapshot")
-        return cls(_version(fields), _mode(fields), _entries(fields, "entries"))
+        limits = _limits(fields) or ()
+        return cls(_version(fields), _mode(fields), _entries(fields, "entries"), limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A change from one version of the state to the next."""
+    """A change from one version of the state to the next.
+
+    Attributes:
+        limits: all declared limits; ``None``: as they were.
+    """
 
     base: StateVersion
     at: StateVersion
     mode: PlatformMode
     upsert: tuple[BreakerEntry, ...] = ()
     remove: tuple[str, ...] = ()
+    limits: tuple[DeclaredLimit, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
-        return {
+        limits = {}
+        if self.limits is not None:
+            limits["limits"] = [limit.to_json() for limit in self.limits]
+        return limits | {
             "base": str(self.base),
             "epoch": self.at.epoch,
             "version": self.at.version,
@@ -276,72 +347,8 @@ class Delta:
         remove = fields.get("remove", [])
         if not isinstance(remove, list) or not all(isinstance(name, str) for name in remove):
             raise ContractError("delta.remove is not a list of entry ids")
-        return cls(base, at, _mode(fields), _entries(fields, "upsert"), tuple(remove))
-
-
-@dataclass(frozen=True, slots=True)
-class Rejections:
-    """How often one entry refused calls since the last report.
-
-    The key is sent along, so that a report that arrives after the entry is gone still counts.
-    """
-
-    id: str
-    count: int
-    user: str
-    service: str
-    call: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a client says of itself: alive, how many workers, which state it enforces."""
-
-    service: str
-    instance: str
-    workers: int
-    applied: StateVersion | None
-    rejected: tuple[Rejections, ...] = ()
-    number: int = 0  # of its rejections; the same when they are sent again. 0: they have none
-
-    def to_json(self) -> dict[str, Any]:
-        """As a plain object for a JSON encoder."""
-        return {
-            "service": self.service,
-            "instance": self.instance,
-            "workers": self.workers,
-            "applied": str(self.applied) if self.applied else None,
-            "rejected": [asdict(row) for row in self.rejected],
-            "number": self.number,
-        }
-
-    @classmethod
-    def from_json(cls, value: object) -> Self:
-        """Check and read a report.
-
-        Raises:
-            ContractError: if it does not follow the contract. Counts and workers out of range are
-                brought into it.
-        """
-        fields = object_of(value, "report")
-        applied = fields.get("applied")
-        rows = fields.get("rejected", [])
-        if not isinstance(rows, list):
-            raise ContractError("report.rejected is not a list")
-        return cls(
-            service=text_in(fields, "service"),
-            instance=text_in(fields, "instance"),
-            workers=within(integer_in(fields, "workers", 1), MAX_WORKERS),
-            applied=StateVersion.parse(text_in(fields, "applied")) if applied is not None else None,
-            rejected=tuple(
-                Rejections(
-                    count=within(integer_in(row, "count"), MAX_REJECTIONS),
-                    **{name: text_in(row, name) for name in ("id", "user", "service", "call")},
-                )
-                for row in (object_of(row, "report.rejected") for row in rows)
-            ),
-            number=integer_in(fields, "number", 0),
-        )
+        limits = _limits(fields)
+        return cls(base, at, _mode(fields), _entries(fields, "upsert"), tuple(remove), limits)
 
 
 def _version(fields: Mapping[str, Any]) -> StateVersion:
@@ -352,10 +359,16 @@ def _version(fields: Mapping[str, Any]) -> StateVersion:
 
 
 def _mode(fields: Mapping[str, Any]) -> PlatformMode:
-    mode = text_in(fields, "mode")
-    if mode not in list(PlatformMode):
-        raise ContractError(f"mode {mode!r} is unknown")
-    return PlatformMode(mode)
+    return PlatformMode(_one_of(fields, "mode", PlatformMode))
+
+
+def _limits(fields: Mapping[str, Any]) -> tuple[DeclaredLimit, ...] | None:
+    rows = fields.get("limits")
+    if rows is None:
+        return None
+    if not isinstance(rows, list):
+        raise ContractError("limits is not a list")
+    return tuple(DeclaredLimit.from_json(row) for row in rows)
 
 
 def _entries(fields: Mapping[str, Any], name: str) -> tuple[BreakerEntry, ...]:

@@ -1,11 +1,15 @@
 """Reads the fields of the contract's JSON, strictly: what is not as it should be raises."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["ContractError", "decode", "integer_in", "is_number", "object_of", "text_in", "within"]
+__all__ = [
+    "ContractError", "decode", "integer_in", "is_number", "object_of", "rate_in", "text_in",
+    "within",
+]  # fmt: skip
 
 MOST_DIGITS: Final = 20
 """Of an epoch or a version as text: as many as 64 bits have. Python refuses to read thousands."""
@@ -69,6 +73,19 @@ def integer_in(fields: Mapping[str, Any], name: str, default: int | None = None)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ContractError(f"{name} is not an integer: {value!r}")
     return value
+
+
+def rate_in(fields: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """A field's number, which is finite and not negative.
+
+    Raises:
+        ContractError: if it is anything else.
+    """
+    value = fields.get(name, default)
+    is_rate = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_rate or not 0 <= value < math.inf:
+        raise ContractError(f"{name} is not a rate: {value!r}")
+    return float(value)
 
 
 def within(value: int, most: int) -> int:

@@ -29,6 +29,8 @@ GUARD: Final = "heatshield.guard"
 COST_ELEMENTS: Final = "heatshield.cost.elements"
 COST_ROWS: Final = "heatshield.cost.rows"
 COST_BYTES: Final = "heatshield.cost.bytes"
+WAITED_US: Final = "heatshield.paced.waited_us"
+"""Microseconds of a server span in which its call waited for its turn and cost nothing."""
 """On a span, integers: collection elements read or written, database rows, bytes moved."""
 
 STATIC: Final = "heatshield.static"

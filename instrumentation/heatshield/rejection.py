@@ -1,8 +1,10 @@
 """A rejection, and how it looks on the wire. It is not a failure: never retried, never counted.
 
-Over HTTP it is a 503 with ``Retry-After`` and ``heatshield-breaker: <id>``; over gRPC UNAVAILABLE
-with the same in its trailing metadata. Where a protocol has no place for them, its integration says
-on the error which rejection it stands for (:data:`STANDS_FOR`).
+Over HTTP it is a 503, or a 429 where less would have been let through (a paced user's line is full,
+a declared limit is reached), with ``Retry-After`` and ``heatshield-breaker: <id>``; over gRPC
+UNAVAILABLE, or RESOURCE_EXHAUSTED, with the same in its trailing metadata. Where a protocol has no
+place for them, its integration says on the error which rejection it stands for
+(:data:`STANDS_FOR`).
 """
 
 import math
@@ -18,6 +20,12 @@ __all__ = [
 ]  # fmt: skip
 
 UNAVAILABLE: Final = 503
+TOO_MANY_REQUESTS: Final = 429
+REFUSAL_STATUSES: Final = frozenset({UNAVAILABLE, TOO_MANY_REQUESTS})
+"""The statuses that a rejection has over HTTP."""
+
+LIMIT_HEADERS: Final = ("ratelimit", "ratelimit-policy")
+"""By the IETF's draft-ietf-httpapi-ratelimit-headers-10."""
 DEFAULT_RETRY_AFTER_S: Final = 10.0
 """Said when nothing better is known: the open time of Armeria's circuit breaker."""
 MAX_RETRY_AFTER_S: Final = 900.0
@@ -34,17 +42,31 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
     """A breaker refused this call for this user.
 
     Attributes:
-        entry_id: names the breaker entry, as in the header ``heatshield-breaker``.
+        entry_id: names the breaker entry, or the declared limit, as in the header
+            ``heatshield-breaker``.
         retry_after_s: seconds after which another try may make sense.
+        status: over HTTP: 503, or 429 where less would have been let through.
+        limit_headers: what a declared limit says of itself (``RateLimit``), by lower-case name.
     """
 
-    def __init__(self, entry_id: str, retry_after_s: float = DEFAULT_RETRY_AFTER_S) -> None:
+    def __init__(
+        self,
+        entry_id: str,
+        retry_after_s: float = DEFAULT_RETRY_AFTER_S,
+        status: int = UNAVAILABLE,
+        limit_headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(f"refused by breaker {entry_id}; try again in {retry_after_s:.0f} s")
         self.entry_id = entry_id
         self.retry_after_s = retry_after_s
+        self.status = status
+        self.limit_headers = dict(limit_headers or {})
 
-    def __reduce__(self) -> tuple[type["BreakerOpen"], tuple[str, float]]:
-        return (type(self), (self.entry_id, self.retry_after_s))
+    def __reduce__(
+        self,
+    ) -> tuple[type["BreakerOpen"], tuple[str, float, int, dict[str, str]]]:
+        made_of = (self.entry_id, self.retry_after_s, self.status, self.limit_headers)
+        return (type(self), made_of)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -52,7 +74,7 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
 
         They can be sent by every server, whatever a downstream service or a handler called it.
         """
-        return {
+        return self.limit_headers | {
             "retry-after": str(max(1, math.ceil(self.retry_after_s))),
             BREAKER_HEADER: _UNSENDABLE.sub("?", self.entry_id[:MAX_ID_LENGTH]).strip(),
         }
@@ -111,37 +133,45 @@ def rejection_of(answer: object) -> BreakerOpen | None:
         found = getattr(answer, STANDS_FOR, None)
         if isinstance(found, BreakerOpen):
             return found
-        headers = _marked_headers(answer)
+        status, headers = _marked_headers(answer)
     except Exception:  # noqa: BLE001  # asked about whatever a handler raises
         return None
-    return marked_by(headers)
+    return marked_by(headers, status)
 
 
-def marked_by(headers: "Headers") -> BreakerOpen | None:
-    """The rejection that the headers of an answer with its status mark; ``None`` for none."""
+def marked_by(headers: "Headers", status: int = UNAVAILABLE) -> BreakerOpen | None:
+    """The rejection that the headers of an answer with this status mark; ``None`` for none."""
     entry_id = headers.get(BREAKER_HEADER)
-    if not entry_id:
+    if not entry_id or status not in REFUSAL_STATUSES:
         return None
-    return BreakerOpen(str(entry_id)[:MAX_ID_LENGTH], _seconds(headers.get("retry-after")))
+    said = {name: headers.get(name) for name in LIMIT_HEADERS}
+    return BreakerOpen(
+        str(entry_id)[:MAX_ID_LENGTH],
+        _seconds(headers.get("retry-after")),
+        status,
+        {name: value for name, value in said.items() if value},
+    )
 
+
+_OF_GRPC: Final = {"UNAVAILABLE": UNAVAILABLE, "RESOURCE_EXHAUSTED": TOO_MANY_REQUESTS}
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
-def _marked_headers(answer: Any) -> Mapping[str, str]:
-    """Headers or trailing metadata, if the status is one that a rejection has."""
+def _marked_headers(answer: Any) -> tuple[int, Mapping[str, str]]:
+    """Status over HTTP, and headers or trailing metadata; none if no rejection has that status."""
     # aiohttp, also where it raises an answer, and urllib3 call it status.
     status = getattr(answer, "status_code", None) or getattr(answer, "status", None)
-    if status == UNAVAILABLE:
-        headers: Mapping[str, str] = answer.headers or _NO_HEADERS
-        return headers
+    if status in REFUSAL_STATUSES:
+        return status, answer.headers or _NO_HEADERS
     if isinstance(answer, BaseException) and hasattr(answer, "trailing_metadata"):
         code = answer.code()  # type: ignore[attr-defined]  # gRPC's errors
-        if getattr(code, "name", "") == "UNAVAILABLE":
-            return dict(answer.trailing_metadata() or ())
+        status = _OF_GRPC.get(getattr(code, "name", ""))
+        if status is not None:
+            return status, dict(answer.trailing_metadata() or ())
     # httpx, requests and others raise errors that have the answer.
     response = getattr(answer, "response", None) if isinstance(answer, Exception) else None
-    return _NO_HEADERS if response is None else _marked_headers(response)
+    return (0, _NO_HEADERS) if response is None else _marked_headers(response)
 
 
 def refusal_in(error: BaseException) -> BreakerOpen | None:

@@ -19,6 +19,7 @@ from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
 from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS
 from heatshield.identity.identify import Identity
+from heatshield.integrations.limit_costs import note_costs
 from heatshield.integrations.registry import Registry
 from heatshield.integrations.services import Services
 from heatshield.metrics.calls import count
@@ -52,7 +53,12 @@ class Runtime:
         self.clock = clock
         self.identity = Identity(settings)
         self.instance = Instance(settings)
-        self.table = BreakerTable(settings.service, settings.tenant, enforce=settings.enforce)
+        self.table = BreakerTable(
+            settings.service,
+            settings.tenant,
+            enforce=settings.enforce,
+            instance=lambda: self.instance.id,
+        )
         self.exporter = Exporter(
             settings, clock, lambda: self.instance.attributes, begin=begin_export
         )
@@ -104,6 +110,7 @@ class Runtime:
             return  # it began before the fork, or its begin would have been noticed
         self.exporter.on_end(span)
         count(span)
+        note_costs(span)
         if not self.watch.started:
             self._note(span.kind)
 

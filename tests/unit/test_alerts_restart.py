@@ -9,6 +9,7 @@ from heatshield_alerts.caps import Caps
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.restart import held_after
 from heatshield_alerts.restart import held_drafts as drafts_of
+from heatshield_alerts.seen import Seen
 
 SECOND_NS = 10**9
 NOW_NS = 1_700_000_000 * SECOND_NS
@@ -109,7 +110,7 @@ def test_a_half_open_entry_is_held_on_as_it_was_opened():
     opened = control.trip(draft(), 0.0)
     changes = [opened]
     for at_s in (1.0, 12.0):
-        changes += control.tick(at_s, {})
+        changes += control.tick(at_s, Seen({}))
     assert [change.kind.value for change in changes] == ["opened", "half_open"]
     (held,) = held_drafts(audit_of(changes), NOW_NS + SECOND_NS)
     assert held.draft.mode is BreakerMode.REJECT

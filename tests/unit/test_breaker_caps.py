@@ -4,6 +4,7 @@ from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts import BreakerControl, ChangeKind, Draft, Trip
 from heatshield_alerts.caps import Caps
+from heatshield_alerts.seen import Seen
 
 USERS = 1_000
 
@@ -38,7 +39,7 @@ def test_what_no_longer_burns_makes_room_first():
     control = BreakerControl(epoch=1)
     acted(control, draft("u-1", load=9.0), 0.0)
     for quarter in range(1, 43):  # no load, nothing refused: half-open
-        control.tick(quarter / 4, {})
+        control.tick(quarter / 4, Seen({}))
     assert acted(control, draft("u-2", load=1.0), 11.0) == ["closed", "opened"]
 
 

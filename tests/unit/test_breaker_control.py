@@ -30,6 +30,7 @@ from heatshield_alerts.caps import Caps
 from heatshield_alerts.held_breaker import COOL_S, HALF_OPEN_S, PROBE_RATE_PER_S
 from heatshield_alerts.instances import LIVE_S, Instances
 from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
+from heatshield_alerts.seen import Seen
 
 KEY = CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
 USERS = 10_000
@@ -61,7 +62,7 @@ def run(control: BreakerControl, start: float, seconds: float, load: float = 0.0
     """Tick every 250 ms after ``start``; the changes that came of it."""
     changes = []
     for n in range(1, round(seconds * 4) + 1):
-        changes += control.tick(start + n / 4, {KEY: load})
+        changes += control.tick(start + n / 4, Seen({KEY: load}))
     return changes
 
 
@@ -165,17 +166,17 @@ def test_an_alert_that_still_fires_holds_it_without_a_new_version():
         change = control.act(Trip(draft()), n * 0.25, USERS)
         assert (change.kind, change.is_visible) == (ChangeKind.RENEWED, False)
         assert not change.is_recorded
-        assert control.tick(n * 0.25, {}) == []
+        assert control.tick(n * 0.25, Seen({})) == []
     assert control.at == at
 
 
 def test_held_under_demand_it_lapses_after_15_minutes_unless_asked_for_again():
     control = BreakerControl(epoch=1)
     control.trip(draft(), 0.0, USERS)
-    assert control.tick(600.0, {KEY: 5.0}) == []
+    assert control.tick(600.0, Seen({KEY: 5.0})) == []
     control.trip(draft(), 600.0, USERS)
-    assert control.tick(1_499.75, {KEY: 5.0}) == []
-    (closed,) = control.tick(1_500.0, {KEY: 5.0})
+    assert control.tick(1_499.75, Seen({KEY: 5.0})) == []
+    (closed,) = control.tick(1_500.0, Seen({KEY: 5.0}))
     assert (closed.kind, closed.event) == ("closed", "lapsed")
 
 
@@ -195,7 +196,7 @@ def test_the_audit_speaks_of_no_infinite_demand():
     texts = []
     for second in range(61):
         rejected(control, 1, float(second))
-        texts += [change.text for change in control.tick(float(second), {KEY: 0.5})]
+        texts += [change.text for change in control.tick(float(second), Seen({KEY: 0.5}))]
     control.trip(draft(cost_per_call=0.0), 100.0, USERS)
     texts += [change.text for change in run(control, 100.0, COOL_S + 0.25)]
     rejected(control, 1, 120.5)
@@ -215,7 +216,7 @@ def test_a_clear_holds_rules_down_and_not_people():
     by_hand = control.trip(draft(issuer="human:bob"), 3.0)
     assert by_hand.kind is ChangeKind.OPENED
     control.clear(by_hand.entry.id, "human:bob", 4.0)
-    control.tick(4.0 + HOLD_DOWN_S, {})
+    control.tick(4.0 + HOLD_DOWN_S, Seen({}))
     assert control.trip(draft(), 4.0 + HOLD_DOWN_S, USERS).kind is ChangeKind.OPENED
 
 
@@ -232,7 +233,7 @@ def test_a_rule_does_not_touch_a_persons_entry_and_a_person_takes_a_rules():
     assert taken.is_visible
     assert len(control.snapshot().entries) == 1
     assert control.trip(draft(), 2.0, USERS).reason is Reason.HELD_BY_HUMAN
-    assert control.tick(10.0, {}) != []
+    assert control.tick(10.0, Seen({})) != []
 
 
 def test_two_rules_for_one_key_agree_on_the_stricter_and_stay_with_it():
@@ -379,7 +380,7 @@ def test_memory_of_restraint_follows_the_last_ten_minutes():
     for n in range(50):
         control.clear(control.trip(draft(f"u-{n}"), n * 5.0, USERS).entry.id, "ann", n * 5.0)
         control.trip(draft(f"u-{n}"), n * 5.0, USERS)
-    control.tick(2_000.0, {})
+    control.tick(2_000.0, Seen({}))
     restraint = control._restraint
     assert not restraint._moves
     assert not restraint._held_down_until_s

@@ -160,20 +160,20 @@ def _rule(value: Any, where: str, limit: int) -> AlertRule:
         text=text,
         for_s=_duration(fields, "for", 0.0, where),
         keep_firing_for_s=_duration(fields, "keep_firing_for", 0.0, where),
-        labels=_labels(fields, where),
-        annotations=_templates(fields, "annotations", where),
+        labels=_checked_templates(fields, "labels", where),
+        annotations=_checked_templates(fields, "annotations", where),
         limit=limit,
     )
 
 
-def _labels(fields: Mapping[str, Any], where: str) -> dict[str, Template]:
-    labels = _templates(fields, "labels", where)
-    for name, template in labels.items():
+def _checked_templates(fields: Mapping[str, Any], key: str, where: str) -> dict[str, Template]:
+    templates = _templates(fields, key, where)
+    for name, template in templates.items():
         try:
             check_action_label(name, template.text)
         except ValueError as error:
-            raise RuleError(f"{where}: labels: {name}: {error}") from error
-    return labels
+            raise RuleError(f"{where}: {key}: {name}: {error}") from error
+    return templates
 
 
 def _templates(fields: Mapping[str, Any], key: str, where: str) -> dict[str, Template]:

@@ -96,6 +96,16 @@ class RuleRunner:
         """The rules that failed the last time they were due."""
         return tuple(self._failing.values())
 
+    @property
+    def working(self) -> frozenset[str]:
+        """The names of the rules that did not fail the last time they were due."""
+        return frozenset(
+            tracker.rule.name
+            for row in self._groups
+            for tracker in row.trackers
+            if tracker not in self._failing
+        )
+
     def evaluate(self, source: SeriesSource, now: Instant, *, early: bool = False) -> Evaluation:
         """Evaluate the groups whose interval has passed.
 

@@ -162,9 +162,15 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The version the state is at, so that a client knows whether it is behind."""
+    """The version the state is at, so that a client knows whether it is behind.
+
+    Attributes:
+        at: the version.
+        shares: by budget, the part of it (0 to 1) that the client may spend for three seconds.
+    """
 
     at: str
+    shares: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ def router(ports: Ports) -> APIRouter:
     @routes.post(names.BREAKER_REPORT_PATH, responses=documented(_400="not a report"))
     async def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
         """What a client enforces and refused since its last report."""
-        ports.breakers.report(Report.from_json(body))
-        return Reported(str(ports.breakers.at()))
+        answer = ports.breakers.report(Report.from_json(body))
+        return Reported(str(answer.at), dict(answer.shares))
 
     return routes
 

@@ -9,20 +9,30 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import Clock, Instant
-from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield.contract import (
+    BreakerEntry,
+    Delta,
+    PlatformMode,
+    Report,
+    ReportAnswer,
+    Snapshot,
+    StateVersion,
+)
 from heatshield.identity.wire_id import wire_id
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
+from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.report_numbers import ReportNumbers
-from heatshield_alerts.restart import HeldDraft, HeldEntry
+from heatshield_alerts.restart import HeldEntry
+from heatshield_alerts.seen import Seen
 from heatshield_alerts.trip_policy import Decision
 from heatshield_collector.control.outlets import Publishes, Writes
 from heatshield_collector.control.platform_mode import Keeps
@@ -128,10 +138,10 @@ class Breakers:
         if self._keep_mode is not None:
             self._keep_mode(mode, by, now)
 
-    def restore(self, drafts: Iterable[HeldDraft], now: Instant) -> None:
+    def restore(self, kept: KeptControl, now: Instant) -> None:
         """Hold on what the collector held when it ended."""
         with self._lock:
-            for change in self._control.restore(drafts, now.monotonic_s):
+            for change in self._control.restore(kept, now):
                 self._tell(change, now)
 
     def act(self, decision: Decision, now: Instant, active_users: int) -> Change:
@@ -143,10 +153,10 @@ class Breakers:
             self._tell(change, now)
         return change
 
-    def tick(self, loads: Mapping[CallKey, float], now: Instant) -> None:
-        """Let time pass: cool, probe, close, lapse."""
+    def tick(self, seen: Seen, now: Instant) -> None:
+        """Let time pass: escalate, cool, probe, close, lapse."""
         with self._lock:
-            for change in self._control.tick(now.monotonic_s, loads):
+            for change in self._control.tick(now.monotonic_s, seen):
                 self._tell(change, now)
 
     def lapse(self, now: Instant) -> None:
@@ -155,13 +165,18 @@ class Breakers:
             for change in self._control.lapse(now.monotonic_s):
                 self._tell(change, now)
 
-    def report(self, report: Report) -> None:
-        """Take in what a client enforces and refused; it also says that the client lives."""
+    def report(self, report: Report) -> ReportAnswer:
+        """Take in what a client enforces and refused; it also says that the client lives.
+
+        Returns:
+            With the shares of budgets that the client may spend from now on.
+        """
         now = self._clock.now()
         with self._lock:
             if not self._numbers.is_new(report):
                 report = replace(report, rejected=())
             arrived = self._control.report(report, now.monotonic_s)
+            answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
         for row in report.rejected:
             self._rejected(row.service, row.call, row.count)
         if arrived:
@@ -176,6 +191,7 @@ class Breakers:
                 },
                 now,
             )
+        return answer
 
     def attend(
         self, service: str, instance: str, workers: int | None = None, now: Instant | None = None

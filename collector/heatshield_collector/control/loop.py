@@ -20,6 +20,7 @@ from heatshield_alerts.rules import (
     RuleRunner,
     Transition,
 )
+from heatshield_alerts.seen import Seen
 from heatshield_alerts.series import Labels, Sample
 from heatshield_alerts.trip_policy import Decision, Evidence, decide, key_of
 from heatshield_collector.control.breakers import Breakers
@@ -38,6 +39,7 @@ from heatshield_collector.control.series import (
     user_load_samples,
 )
 from heatshield_collector.detect import PANE_S, Detection, Finding
+from heatshield_collector.detect.hot_user import HOT
 
 __all__ = ["ALERT_KIND", "EARLY_GAP_S", "ControlLoop"]
 
@@ -261,11 +263,16 @@ class ControlLoop:
                 change = self._breakers.act(decision, now, active_users)
                 self.outcomes.note(decision.draft.key, change)
         self.outcomes.forget_all_but(key_of(alert) for alert in self._runner.firing)
-        loads = {
-            key: self._detection.loads.load_of(key, "1s", now.monotonic_s).load
-            for key, _, _ in self._breakers.held()
-        }
-        self._breakers.tick(loads, now)
+        loads = self._detection.loads
+        seen = Seen(
+            loads={
+                key: loads.load_of(key, "1s", now.monotonic_s).load
+                for key, _, _ in self._breakers.held()
+            },
+            hot={finding.key for finding in self._findings if finding.klass == HOT},
+            rules=self._runner.working,
+        )
+        self._breakers.tick(seen, now)
 
     @contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
@@ -284,6 +291,8 @@ class ControlLoop:
             cold_start_s=self._cold_start_s,
             threshold=self._detection.floor_of(key.service),
             cost_per_call=known.cost_per_call,
+            budget=known.fair_share,
+            traffic=known.traffic,
             load=max(
                 self._detection.loads.load_of(key, window, now.monotonic_s).load
                 for window in ("1s", "10s")

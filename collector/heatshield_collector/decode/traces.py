@@ -101,6 +101,7 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
         "bytes": pa.array(np.maximum(attributes.integers_of(names.COST_BYTES)[0], 0)),
         "key_pattern": attributes.texts_of(names.REDIS_KEY_PATTERN),
         "size": pa.array(np.maximum(size, 0), mask=~sized),
+        "waited_us": pa.array(np.maximum(attributes.integers_of(names.WAITED_US)[0], 0)),
     }
 
 

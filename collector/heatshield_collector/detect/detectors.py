@@ -7,6 +7,7 @@ from typing import NamedTuple
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
 from heatshield_collector.detect.evidence import Evidence
+from heatshield_collector.detect.fair_share import fair_share
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
@@ -32,11 +33,15 @@ class Profile(NamedTuple):
         baseline: upper bound of the user's busy load over the five minutes before.
         cost_per_call: busy seconds of one of the user's calls, over the last ten seconds.
         trace_ids: the user's costliest recent requests, hexadecimal.
+        fair_share: busy seconds each second that the user may go on using, when slowed.
+        traffic: the user's part of the call's calls, over the last ten seconds, 0 to 1.
     """
 
     baseline: float
     cost_per_call: float
     trace_ids: list[str]
+    fair_share: float
+    traffic: float
 
 
 class Detection:
@@ -89,6 +94,8 @@ class Detection:
             self.loads.baseline_of(key, now_s),
             self.loads.cost_per_call_of(key, now_s),
             self.traces_of(key),
+            self.fair_share_of(key.service),
+            self.loads.traffic_of(key, now_s),
         )
 
     def traces_of(self, key: CallKey) -> list[str]:
@@ -98,6 +105,11 @@ class Detection:
     def capacity_of(self, service: str) -> float:
         """The workers of a service."""
         return self._sources.capacity(service)
+
+    def fair_share_of(self, service: str) -> float:
+        """Busy seconds each second that one user may go on using of a service, when slowed."""
+        hot_at = self.floor_of(service)
+        return fair_share(self.capacity_of(service), self.loads.active_users(), hot_at)
 
     def floor_of(self, service: str) -> float:
         """The least load that is hot on a service, in workers."""

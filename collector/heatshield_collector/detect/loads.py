@@ -98,6 +98,14 @@ class Loads:
             )
         return busy.estimate / 1e6 / max(1, calls.estimate)
 
+    def traffic_of(self, key: CallKey, now_s: float) -> float:
+        """A user's part of a call's calls, 0 to 1, over the last ten seconds."""
+        whole = key._replace(user=None)
+        with self._lock:
+            own = self._by_user_call["calls"].window("10s", now_s).bounds(key.text).lower
+            all_calls = self._by_call["calls"].window("10s", now_s).bounds(whole.text).upper
+        return min(1.0, own / max(1, all_calls))
+
     def active_users(self) -> int:
         """About how many users there were in the last minutes."""
         with self._lock:

@@ -145,6 +145,7 @@ class Linker:
         elsewhere = ((kind == CLIENT) | (kind == PRODUCER)) & ~_valid(columns["backend"])
         rank = np.where(~has_parent, RANK_ENTRY, np.where(kind == SERVER, RANK_SERVER, RANK_OTHER))
         failed = columns["status"].to_numpy() == _ERROR
+        waited_ns = pc.fill_null(columns["waited_us"], 0).to_numpy() * 1_000
         return LinkedColumns(
             traces=traces,
             parents=placed.parent,
@@ -154,7 +155,8 @@ class Linker:
             opens=opens,
             errors=failed & ~_valid(columns["rejected"]),
             call=pc.coalesce(call, name.take(pa.array(above, mask=above < 0)), name),
-            busy_ns=np.where(elsewhere, 0, placed.self_ns),
+            # in line a call costs nothing, and the user may wait only for being paced
+            busy_ns=np.where(elsewhere, 0, np.maximum(placed.self_ns - waited_ns, 0)),
         )
 
     def _learn(self, users: pa.Array, batch: LinkedColumns, now_ns: int) -> list[int]:

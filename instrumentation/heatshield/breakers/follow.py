@@ -57,7 +57,7 @@ class Follower:
         self._clock = clock
         self._connection = connection = Connection(endpoint, REQUEST_TIMEOUT_S, clock, token)
         self._reports = Reports(
-            connection, table, service=service, instance=instance, workers=workers
+            connection, table, service=service, instance=instance, workers=workers, clock=clock
         )
         self._service = service
         self._instance = instance

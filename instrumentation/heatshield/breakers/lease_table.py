@@ -18,23 +18,31 @@ until a call actually matches an entry.
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
-from typing import Final, NamedTuple
+from enum import Enum
+from typing import Final
 
+from heatshield.breakers.decision import CLEAR, Decision, Reason
+from heatshield.breakers.entry_index import EMPTY, EntryIndex
+from heatshield.breakers.limits import Limits
 from heatshield.breakers.tally import MAX_ENTRIES, Tallies
 from heatshield.contract import (
     DEFAULT_TENANT,
+    MAX_OFFERED,
     RAMP_S,
     RENEW_S,
+    SHARE_S,
     BreakerEntry,
     BreakerMode,
     ContractError,
+    DeclaredLimit,
     Delta,
+    Offered,
     PlatformMode,
     Rejections,
     Snapshot,
     StateVersion,
 )
+from heatshield.declared_limit import LimitUnit
 from heatshield.fork_locks import lock
 from heatshield.identity.wire_id import wire_id
 from heatshield.rejection import DEFAULT_RETRY_AFTER_S
@@ -61,37 +69,6 @@ class Applied(Enum):
     """A delta on another base: not applied; only a snapshot helps."""
 
 
-class Reason(StrEnum):
-    """Why a call was let through or refused."""
-
-    CLEAR = "clear"
-    """No entry names this user and call."""
-    REJECTED = "rejected"
-    TRICKLED = "trickled"
-    """Let through within the rate of a trickle."""
-    FLAGGED = "flagged"
-    SHADOW = "shadow"
-    """Would have been refused; the platform only watches."""
-    LAPSING = "lapsing"
-    """The lease has ended and the ramp let this call through."""
-    LAPSED = "lapsed"
-    """Lease and ramp are over."""
-    SWITCHED_OFF = "switched off"
-    """The local kill switch is thrown."""
-
-
-class Decision(NamedTuple):
-    """The answer to one call."""
-
-    allowed: bool
-    entry: BreakerEntry | None
-    reason: Reason
-    retry_after_s: float = 0.0
-
-
-CLEAR: Final = Decision(True, None, Reason.CLEAR)
-
-
 @dataclass(frozen=True, slots=True)
 class _State:
     """One version of the state; replaced as a whole, never changed."""
@@ -99,6 +76,7 @@ class _State:
     at: StateVersion | None = None
     mode: PlatformMode = PlatformMode.SHADOW
     entries: Mapping[str, BreakerEntry] = field(default_factory=dict)
+    limits: tuple[DeclaredLimit, ...] = ()
 
 
 class BreakerTable:
@@ -109,6 +87,7 @@ class BreakerTable:
         tenant: whose platform it belongs to.
         enforce: ``False`` refuses nothing; may be switched at any time through the attribute.
         chance: uniform random numbers in [0, 1), for the ramp.
+        instance: names this process, which one entry may let probe.
     """
 
     def __init__(
@@ -118,15 +97,18 @@ class BreakerTable:
         *,
         enforce: bool = True,
         chance: Callable[[], float] = random.random,
+        instance: Callable[[], str] = str,
     ) -> None:
         self.enforce = enforce
+        self._instance = instance
         self._service = wire_id(service)  # as the collector names it
         self._tenant = tenant
         self._chance = chance
         self._lock = lock()
         self._state = _State()
-        # By what varies of a CallKey here, (user, call): two parts hash faster than four.
-        self._mine: Mapping[tuple[str, str], BreakerEntry] = {}
+        self._mine = EMPTY
+        self._limits = Limits((), self._service)
+        self._is_idle = True  # nothing is granted or declared that is about this service
         self._anchor = float("-inf")
         self._tallies = Tallies()
 
@@ -177,7 +159,8 @@ class BreakerTable:
                 return Applied.GAP
             else:
                 entries = _merged(self._state.entries, change)
-            self._swap(_State(change.at, change.mode, entries))
+            limits = self._state.limits if change.limits is None else change.limits
+            self._swap(_State(change.at, change.mode, entries, limits))
             if isinstance(change, Snapshot):
                 self._anchor = max(self._anchor, sent_at)
             return Applied.CHANGED
@@ -196,39 +179,76 @@ class BreakerTable:
     def _swap(self, state: _State) -> None:
         if len(state.entries) > MAX_ENTRIES:
             raise ContractError(f"{len(state.entries)} entries; a client holds {MAX_ENTRIES}")
-        keys = {entry.key for entry in state.entries.values()}
+        keys = {(entry.scope, entry.key) for entry in state.entries.values()}
         if len(keys) != len(state.entries):
             raise ContractError("two entries for one key")
         self._tallies.hold(state.entries)
+        if state.limits != self._state.limits:
+            self._limits = self._limits.replace(state.limits)
         self._state = state
-        self._mine = {
-            (entry.user, entry.call): entry
-            for entry in state.entries.values()
-            if entry.tenant == self._tenant and entry.service == self._service
-        }
+        self._mine = EntryIndex(state.entries.values(), self._tenant, self._service)
+        self._is_idle = not self._mine and not self._limits
 
     def holds(self, call: str | None = None) -> bool:
-        """Whether some user's entry is about this call, or any of the service; lapsed or not."""
-        if call is None:
-            return bool(self._mine)
-        call = wire_id(call)  # as :meth:`decide` looks it up
-        return any(call == held for _, held in self._mine)
+        """Whether some user's entry is about this call, or any of the service, lapsed or not; or
+        whether a limit counts what each user does.
+        """
+        if self._is_idle:
+            return False
+        # :meth:`decide` looks the call up by its wire id, too
+        return bool(self._limits) or call is None or self._mine.is_about(wire_id(call))
 
-    def decide(self, user: str | None, call: str, now: float) -> Decision:
+    def decide(self, user: str | None, call: str, now: float, most_wait_s: float = 0.0) -> Decision:
         """Whether this user's call may run.
 
         Args:
-            user: the acting user as services name it; ``None`` is never refused.
+            user: the acting user as services name it; ``None``: only what is about all users'
+                calls applies.
             call: the operation of this service.
             now: monotonic seconds.
+            most_wait_s: seconds that the call can wait for its turn; 0: not at all. A call that is
+                allowed with a delay has its place in line: it waits, or leaves
+                (:meth:`leave_line`).
         """
-        mine = self._mine
-        if not mine or user is None:
+        if self._is_idle:
             return CLEAR
-        entry = mine.get((user, wire_id(call)))
-        return CLEAR if entry is None else self._judge(entry, now)
+        call = wire_id(call)
+        mine = self._mine
+        if mine.only_exact:
+            entry = None if user is None else mine.exact.get((user, call))
+            decision = CLEAR if entry is None else self._judge(entry, now, most_wait_s)
+        else:
+            decision = self._judge_all(user, call, now, most_wait_s)
+        return self._within_limits(decision, user, call, now) if self._limits else decision
 
-    def _judge(self, entry: BreakerEntry, now: float) -> Decision:
+    def flags(self, user: str | None, call: str, now: float) -> bool:
+        """Whether an entry in force is about this user's call, whatever it does to it.
+
+        Counts nothing: a service asks so that it may take a cheap path.
+        """
+        if self._is_idle or not self.enforce or self._state.mode is not PlatformMode.PROTECT:
+            return False
+        return any(
+            now < self._anchor + entry.lease_ms / 1000
+            for entry in self._mine.matching(user, wire_id(call))
+        )
+
+    def _judge_all(self, user: str | None, call: str, now: float, most_wait_s: float) -> Decision:
+        """The first refusal of all entries that match; else the longest delay."""
+        found = CLEAR
+        for entry in self._mine.matching(user, call):
+            decision = self._judge(entry, now, most_wait_s)
+            if not decision.allowed:
+                self._leave(found, now)
+                return decision
+            if found.entry is None or decision.delay_s > found.delay_s:
+                self._leave(found, now)
+                found = decision
+            else:
+                self._leave(decision, now)
+        return found
+
+    def _judge(self, entry: BreakerEntry, now: float, most_wait_s: float) -> Decision:
         ends_at = self._anchor + entry.lease_ms / 1000
         if not self.enforce:
             return Decision(True, entry, Reason.SWITCHED_OFF)
@@ -239,12 +259,29 @@ class BreakerTable:
         if now >= ends_at and self._chance() >= 1 - (now - ends_at) / RAMP_S:
             return Decision(True, entry, Reason.LAPSING)
         with self._lock:
+            if entry.mode is BreakerMode.PACE:
+                return self._pace(entry, now, most_wait_s)
             return self._refuse(entry, now, ends_at)
+
+    def _pace(self, entry: BreakerEntry, now: float, most_wait_s: float) -> Decision:
+        tally = self._tallies.of(entry)
+        shadow = self._state.mode is not PlatformMode.PROTECT
+        turn = tally.paced(now).turn(now, float("inf") if shadow else most_wait_s)
+        if shadow:
+            tally.would_reject += not turn.runs
+            return Decision(True, entry, Reason.SHADOW)
+        if turn.runs:
+            return Decision(True, entry, Reason.PACED, delay_s=turn.delay_s)
+        tally.rejected += 1
+        return Decision(False, entry, Reason.BEYOND_PACE, max(1.0, turn.delay_s))
 
     def _refuse(self, entry: BreakerEntry, now: float, ends_at: float) -> Decision:
         tally = self._tallies.of(entry)
         if entry.mode is BreakerMode.TRICKLE and tally.take_token(entry.rate_per_s, now):
             return Decision(True, entry, Reason.TRICKLED)
+        may_probe = now < ends_at and entry.prober and entry.prober == self._instance()
+        if may_probe and tally.take_token(entry.probe_per_s, now):
+            return Decision(True, entry, Reason.PROBED)
         if self._state.mode is not PlatformMode.PROTECT:
             tally.would_reject += 1
             return Decision(True, entry, Reason.SHADOW)
@@ -252,10 +289,85 @@ class BreakerTable:
         retry_after_s = max(1.0, min(DEFAULT_RETRY_AFTER_S, ends_at - now))
         return Decision(False, entry, Reason.REJECTED, retry_after_s)
 
-    def drain_rejections(self) -> tuple[Rejections, ...]:
-        """Calls refused since the last drain, by entry; the counts start again at 0."""
+    def _within_limits(
+        self, decision: Decision, user: str | None, call: str, now: float
+    ) -> Decision:
+        """The decision, unless a declared limit refuses the call."""
+        if not decision.allowed or not self.enforce:
+            return decision
         with self._lock:
-            return self._tallies.drain(self._state.entries)
+            exceeded = self._limits.decide(user, call, now)
+            if exceeded is None:
+                return decision
+            shadow = self._state.mode is not PlatformMode.PROTECT
+            self._tallies.over_limit(exceeded.limit.id, user, call, shadow=shadow)
+        if shadow:
+            return decision if decision.entry else Decision(True, None, Reason.SHADOW)
+        self._leave(decision, now)
+        retry_after_s = exceeded.retry_after_s
+        return Decision(False, None, Reason.OVER_LIMIT, retry_after_s, limit=exceeded.limit)
+
+    def refuses_now(self, entry_id: str) -> bool:
+        """Whether an entry that has paced calls refuses them by now."""
+        entry = self._state.entries.get(entry_id)
+        return entry is not None and entry.mode is BreakerMode.REJECT
+
+    def leave_line(self, decision: Decision, decided_at: float) -> None:
+        """A call that was to wait for its turn goes away before: its place is free again."""
+        with self._lock:
+            self._leave(decision, decided_at)
+
+    def _leave(self, decision: Decision, decided_at: float) -> None:
+        if decision.delay_s and decision.entry is not None:
+            pacer = self._tallies.of(decision.entry).pacer
+            if pacer is not None:
+                pacer.leave(decided_at + decision.delay_s)
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether a limit is declared on what calls cost, which :meth:`spent` is to be told."""
+        return self._limits.post_paid
+
+    def spent(
+        self, user: str | None, call: str, amounts: Mapping[LimitUnit, float], now: float
+    ) -> None:
+        """A call of this service has ended, and has cost so much."""
+        if self._limits:
+            with self._lock:
+                self._limits.spent(user, wire_id(call), amounts, now)
+
+    def offered(self, seconds: float) -> tuple[Offered, ...]:
+        """What came of the keys that have a budget, a second, over the last so many seconds; the
+        counts start again at 0. At most as many as a report may tell, those with most first.
+        """
+        with self._lock:
+            paced = self._tallies.offered(seconds)
+            return tuple([*paced, *self._limits.offered(seconds)][:MAX_OFFERED])
+
+    @property
+    def deals(self) -> bool:
+        """Whether anything here has a budget that is dealt out by what is offered."""
+        return not self._is_idle and (
+            bool(self._limits)
+            or any(one.mode is BreakerMode.PACE for one in self._state.entries.values())
+        )
+
+    def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
+        """Take the shares of budgets that the answer to a report deals out.
+
+        Args:
+            shares: by budget, 0 to 1.
+            sent_at: monotonic seconds at which the report was sent.
+            now: monotonic seconds.
+        """
+        with self._lock:
+            self._tallies.deal(shares, sent_at)
+            self._limits.deal(shares, sent_at + SHARE_S, now)
+
+    def drain_rejections(self) -> tuple[Rejections, ...]:
+        """Calls refused since the last drain, by entry or limit; the counts start again at 0."""
+        with self._lock:
+            return self._tallies.drain(self._state.entries, self._service)
 
     def forget_rejections(self) -> None:
         """In a child process: what the parent has refused, the parent reports."""

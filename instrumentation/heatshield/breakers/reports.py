@@ -5,7 +5,16 @@ from collections.abc import Callable
 from typing import Final
 
 from heatshield.breakers.lease_table import BreakerTable
-from heatshield.contract import RENEW_S, Rejections, Report, StateVersion
+from heatshield.clock import Clock
+from heatshield.contract import (
+    RENEW_S,
+    Offered,
+    Rejections,
+    Report,
+    ReportAnswer,
+    StateVersion,
+    decode,
+)
 from heatshield.export.connection import Connection
 from heatshield.names import BREAKER_REPORT_PATH
 
@@ -13,6 +22,9 @@ __all__ = ["Reports"]
 
 REPORT_S: Final = 1.0
 """Seconds between reports while something is refused: demand decides what may close again."""
+
+DEAL_S: Final = 0.25
+"""Seconds between reports while something here has a budget: its parts are dealt by what came."""
 
 ALIVE_S: Final = RENEW_S
 """Seconds between reports while nothing happens: they carry this instance's capacity."""
@@ -30,6 +42,7 @@ class Reports:
         service: of this process.
         instance: names this process.
         workers: its capacity.
+        clock: whose monotonic time shares are counted from.
     """
 
     def __init__(
@@ -40,7 +53,9 @@ class Reports:
         service: str,
         instance: Callable[[], str],
         workers: int,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._connection = connection
         self._table = table
         self._service = service
@@ -48,13 +63,14 @@ class Reports:
         self._workers = workers
         self._checked_at = self._sent_at = float("-inf")
         self._applied: StateVersion | None = None
+        self._offered_at = float("-inf")
         self._rows: tuple[Rejections, ...] = ()  # not known to have arrived
         self._number = 0  # of these rows
 
     @property
     def due_at(self) -> float:
         """The monotonic second of the next look at the table."""
-        return self._checked_at + REPORT_S
+        return self._checked_at + (DEAL_S if self._table.deals else REPORT_S)
 
     def send_due(self, now: float) -> None:
         """Send a report if one is due.
@@ -73,13 +89,29 @@ class Reports:
         if not self._rows:
             self._rows = self._table.drain_rejections()
             self._number += bool(self._rows)
-        if self._rows or applied != self._applied or now - self._sent_at >= ALIVE_S:
+        offered = self._offered(now)
+        is_due = applied != self._applied or now - self._sent_at >= ALIVE_S
+        if self._rows or offered or is_due:
             self._applied, self._sent_at = applied, now
-            self._send(applied)
+            self._send(applied, offered)
 
-    def _send(self, applied: StateVersion | None) -> None:
+    def _offered(self, now: float) -> tuple[Offered, ...]:
+        """What came of the keys that have a budget, since this was asked last."""
+        if not self._table.deals:
+            return ()
+        seconds = min(max(now - self._offered_at, DEAL_S), ALIVE_S)
+        self._offered_at = now
+        return self._table.offered(seconds)
+
+    def _send(self, applied: StateVersion | None, offered: tuple[Offered, ...]) -> None:
         report = Report(
-            self._service, self._instance(), self._workers, applied, self._rows, self._number
+            self._service,
+            self._instance(),
+            self._workers,
+            applied,
+            self._rows,
+            self._number,
+            offered,
         )
         answer = self._connection.request(
             "POST",
@@ -89,3 +121,6 @@ class Reports:
         )
         if answer.ok or answer.status in _REFUSED_FOR_GOOD:
             self._rows = ()
+        if answer.ok and offered:
+            dealt = ReportAnswer.from_json(decode(answer.body))
+            self._table.deal(dealt.shares, self._sent_at, self._clock.monotonic())

@@ -1,14 +1,16 @@
-"""What a client counted of each breaker entry: calls refused, and the tokens of a trickle.
+"""What a client counted of each breaker entry: calls refused, tokens of a trickle, a paced line.
 
 Counts outlive their entry until they are reported: demand that was refused decides what may close.
 Not safe for threads; the table holds its lock around each call.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from heatshield.contract import BreakerEntry, Rejections
+from heatshield.breakers.pacing import Pacer
+from heatshield.contract import SHARE_S, BreakerEntry, BreakerMode, Offered, Rejections
 
 __all__ = ["MAX_ENTRIES", "Tallies", "Tally"]
 
@@ -18,13 +20,27 @@ MAX_ENTRIES: Final = 1_000
 
 @dataclass(slots=True)
 class Tally:
-    """Counts and the trickle's tokens of one entry."""
+    """Counts, the trickle's tokens and the pacer of one entry."""
 
     entry: BreakerEntry
     rejected: int = 0
     would_reject: int = 0
     tokens: float = 1.0
     filled_at: float = 0.0
+    pacer: Pacer | None = None
+    share: float | None = None  # of the budget, as it was dealt
+    share_until: float = 0.0
+
+    def paced(self, now: float) -> Pacer:
+        """Its pacer, as the entry and the share are now."""
+        if self.pacer is None:
+            self.pacer = Pacer(self.entry)
+        equal = 1 / self.entry.instances
+        share = self.share
+        if share is None or now >= self.share_until:
+            share = equal if share is None else min(share, equal)
+        self.pacer.follow(self.entry, share, now)
+        return self.pacer
 
     def take_token(self, rate_per_s: float, now: float) -> bool:
         """Whether a call may trickle through.
@@ -47,6 +63,8 @@ class Tallies:
 
     def __init__(self) -> None:
         self._by_id: dict[str, Tally] = {}
+        self._over_limits: Counter[tuple[str, str, str]] = Counter()
+        self._would_limit: Counter[str] = Counter()
 
     def hold(self, entries: Mapping[str, BreakerEntry]) -> None:
         """Count for these entries; keep what was counted of others until it is drained."""
@@ -68,13 +86,28 @@ class Tallies:
             tally = self._by_id[entry.id] = Tally(entry)
         return tally
 
-    def drain(self, held: Collection[str]) -> tuple[Rejections, ...]:
-        """Calls refused since the last drain, by entry; the counts start again at 0.
+    def over_limit(self, limit_id: str, user: str | None, call: str, *, shadow: bool) -> None:
+        """A declared limit refused a call, or would have."""
+        if shadow:
+            self._would_limit[limit_id] += 1
+            return
+        key = (limit_id, user or "", call)
+        if key not in self._over_limits and len(self._over_limits) >= MAX_ENTRIES:
+            key = (limit_id, "", call)  # as many users as that are told of together
+        self._over_limits[key] += 1
+
+    def drain(self, held: Collection[str], service: str) -> tuple[Rejections, ...]:
+        """Calls refused since the last drain, by entry or limit; the counts start again at 0.
 
         Args:
             held: ids of entries that are counted for from now on.
+            service: of this process.
         """
-        rows = []
+        rows = [
+            Rejections(limit_id, count, user, service, call)
+            for (limit_id, user, call), count in self._over_limits.items()
+        ]
+        self._over_limits.clear()
         for entry_id, tally in list(self._by_id.items()):
             if tally.rejected:
                 rows.append(_row(tally))
@@ -83,9 +116,28 @@ class Tallies:
                 del self._by_id[entry_id]
         return tuple(rows)
 
+    def deal(self, shares: Mapping[str, float], sent_at: float) -> None:
+        """Take shares of paced entries' budgets, which hold for a while from ``sent_at``."""
+        for entry_id, share in shares.items():
+            tally = self._by_id.get(entry_id)
+            if tally is not None:
+                tally.share, tally.share_until = share, sent_at + SHARE_S
+
+    def offered(self, seconds: float) -> list[Offered]:
+        """What came of paced keys, busy seconds a second; counts anew."""
+        rows = []
+        for entry_id, tally in self._by_id.items():
+            if tally.pacer is not None:
+                rows.append(Offered(entry_id, tally.pacer.offered / seconds))
+                tally.pacer.offered = 0.0
+            elif tally.entry.mode is BreakerMode.PACE:
+                rows.append(Offered(entry_id, 0.0))  # another may spend what this one doesn't
+        return rows
+
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""
-        return {name: t.would_reject for name, t in self._by_id.items() if t.would_reject}
+        found = {name: t.would_reject for name, t in self._by_id.items() if t.would_reject}
+        return found | dict(self._would_limit)
 
 
 def _row(tally: Tally) -> Rejections:

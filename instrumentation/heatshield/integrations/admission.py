@@ -4,16 +4,18 @@ Integrations of servers name the user and the call, ask :func:`admit`, and answe
 protocol: ``servers/refusal.py`` over HTTP, ``rpc/grpc_calls.py`` and ``rpc/thrift_field.py``.
 """
 
+import math
+
 from opentelemetry.trace import Span
 
 from heatshield.breakers.deadline_exceeded import DeadlineExceeded, expiry_in
-from heatshield.breakers.gate import GATE
+from heatshield.breakers.gate import GATE, PlaceInLine
 from heatshield.context.deadline import TIME, Deadline
 from heatshield.context.request import Request
 from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.failure import mark_rejected
 
-__all__ = ["Refusal", "admit", "refusal_behind"]
+__all__ = ["PlaceInLine", "Refusal", "admit", "admit_in_line", "refusal_behind"]
 
 Refusal = BreakerOpen | DeadlineExceeded
 """Why a call is not run: a breaker is open for its user, or its caller has stopped waiting. Either
@@ -29,7 +31,7 @@ def admit(
     also: str = "",
     final: bool = True,
 ) -> Refusal | None:
-    """Decide whether a call runs; ``None`` lets it run.
+    """Decide whether a call runs that can't wait; ``None`` lets it run.
 
     Args:
         request: with its user named; notes that its handler runs.
@@ -39,16 +41,36 @@ def admit(
         also: another name of the same call.
         final: the handler is next, and not an application that may have routes of its own.
     """
-    refusal = GATE.refusal(call, request.user)
-    if refusal is None and also:
-        refusal = GATE.refusal(also, request.user)
-    if refusal is not None:
-        mark_rejected(span, refusal.entry_id)
-        return refusal
+    found = admit_in_line(request, span, call, deadline, also=also, final=final, most_wait_s=0.0)
+    return None if isinstance(found, PlaceInLine) else found
+
+
+def admit_in_line(
+    request: Request,
+    span: Span,
+    call: str,
+    deadline: Deadline | None = None,
+    *,
+    also: str = "",
+    final: bool = True,
+    most_wait_s: float = math.inf,
+) -> Refusal | PlaceInLine | None:
+    """The same for a call that can wait: a paced user's may get a place in line.
+
+    It waits then, without a thread, and is run or refused by what :meth:`PlaceInLine.wait` says.
+    """
+    if deadline is not None:
+        most_wait_s = max(0.0, min(most_wait_s, deadline.at - TIME.monotonic()))
+    found = GATE.admission(call, request.user, most_wait_s)
+    if found is None and also:
+        found = GATE.admission(also, request.user, most_wait_s)
+    if isinstance(found, BreakerOpen):
+        mark_rejected(span, found.entry_id)
+        return found
     if deadline is not None and deadline.at <= TIME.monotonic():
         return DeadlineExceeded()
     request.entered = final
-    return None
+    return found
 
 
 def refusal_behind(error: BaseException) -> Refusal | None:

@@ -6,6 +6,7 @@ import pytest
 
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.reports import Reports
+from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, PlatformMode, Report, Snapshot, StateVersion
 from heatshield.export.answer import Answer, Unreachable
 from heatshield_alerts.report_numbers import ReportNumbers
@@ -37,7 +38,9 @@ def table():
 
 
 def reported(table, line, rounds):
-    reports = Reports(line, table, service="shop", instance=lambda: "i-1", workers=1)
+    reports = Reports(
+        line, table, service="shop", instance=lambda: "i-1", workers=1, clock=ManualClock()
+    )
     failures = 0
     for second in range(rounds):
         if second < 3:

@@ -31,7 +31,7 @@ from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Original, Wrapper
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Services
-from heatshield.rejection import UNAVAILABLE, Headers, marked_by, refusal_in
+from heatshield.rejection import REFUSAL_STATUSES, Headers, marked_by, refusal_in
 from heatshield.tracing.failure import fail, mark_refusal, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
@@ -119,7 +119,7 @@ class Call:
                 self.span.set_attribute("error.type", str(status))
                 self.span.set_status(StatusCode.ERROR)
         if status >= SERVER_ERROR:
-            refusal = marked_by(headers) if status == UNAVAILABLE else None
+            refusal = marked_by(headers, status) if status in REFUSAL_STATUSES else None
             note_refusal(refusal)
             if refusal is not None:
                 mark_rejected(self.span, refusal.entry_id)

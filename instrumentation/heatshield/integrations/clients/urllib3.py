@@ -16,7 +16,7 @@ from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Args, Kwargs, Original, Patches
 from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER
-from heatshield.rejection import UNAVAILABLE
+from heatshield.rejection import REFUSAL_STATUSES
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
@@ -217,7 +217,7 @@ def _trying(original: Original) -> Original:
 
 @fail_open(NAME, False)
 def _is_rejection(response: Response) -> bool:
-    return response.status == UNAVAILABLE and bool(response.headers.get(BREAKER_HEADER))
+    return response.status in REFUSAL_STATUSES and bool(response.headers.get(BREAKER_HEADER))
 
 
 def _retrying(original: Original) -> Original:

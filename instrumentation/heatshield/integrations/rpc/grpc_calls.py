@@ -1,8 +1,8 @@
 """What both ends of gRPC have in common: names, statuses, and how a rejection looks there.
 
-A rejection is UNAVAILABLE with the trailing metadata that HTTP has as headers, and says in gRPC's
-own words (``grpc-retry-pushback-ms``) that it is not to be retried: a client whose service config
-retries UNAVAILABLE would do so by itself.
+A rejection is UNAVAILABLE, or RESOURCE_EXHAUSTED, with the trailing metadata that HTTP has as
+headers, and says in gRPC's own words (``grpc-retry-pushback-ms``) that it is not to be retried: a
+client whose service config retries UNAVAILABLE would do so by itself.
 """
 
 import re
@@ -14,10 +14,11 @@ from opentelemetry.trace import Span, SpanKind
 
 from heatshield.breakers.deadline_exceeded import expiry_in
 from heatshield.context.span_like import attributes_of
-from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import TOO_MANY_REQUESTS, BreakerOpen, refusal_in
 
 __all__ = [
     "CANCELLED",
+    "REFUSALS",
     "SERVER_FAILURES",
     "UNAVAILABLE",
     "UNKNOWN",
@@ -36,7 +37,10 @@ __all__ = [
 
 CANCELLED: Final = 1
 UNKNOWN: Final = 2
+RESOURCE_EXHAUSTED: Final = 8
 UNAVAILABLE: Final = 14
+REFUSALS: Final = frozenset({UNAVAILABLE, RESOURCE_EXHAUSTED})
+"""Statuses that a rejection has."""
 
 SERVER_FAILURES: Final = frozenset({2, 4, 12, 13, 14, 15})
 """Statuses that say that a server failed, by OpenTelemetry's conventions: UNKNOWN,
@@ -58,7 +62,9 @@ def answer_to(error: BaseException) -> Answer | None:
     """The status that an error stands for which is a decision and no failure."""
     refusal = refusal_in(error)
     if refusal is not None:
-        return Answer(grpc.StatusCode.UNAVAILABLE, str(refusal), metadata_of(refusal))
+        paced = refusal.status == TOO_MANY_REQUESTS
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED if paced else grpc.StatusCode.UNAVAILABLE
+        return Answer(code, str(refusal), metadata_of(refusal))
     expiry = expiry_in(error)
     if expiry is not None:
         return Answer(grpc.StatusCode.DEADLINE_EXCEEDED, str(expiry), _metadata(expiry.headers))

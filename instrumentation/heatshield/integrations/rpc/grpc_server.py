@@ -10,6 +10,7 @@ may be what names the user, :class:`AdmissionInterceptor` (refusal), the handler
 between may take it for a failure.
 """
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
 from typing import Any, Final
@@ -31,11 +32,11 @@ from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.identity.credentials import header_bytes
-from heatshield.integrations.admission import Refusal, admit
+from heatshield.integrations.admission import PlaceInLine, Refusal, admit_in_line
 from heatshield.integrations.rpc.grpc_calls import (
     CANCELLED,
+    REFUSALS,
     SERVER_FAILURES,
-    UNAVAILABLE,
     UNKNOWN,
     answer_to,
     attributes_for,
@@ -124,6 +125,10 @@ class Rpc:
         self._code = self._messages = 0
         self.context = context
 
+    async def enter_async(self, servicer: Any) -> None:
+        """The same; the inner stage waits."""
+        self.enter(servicer)
+
     @fail_open("grpc", None)
     def enter(self, servicer: Any) -> None:
         """Open the span, if OpenTelemetry's interceptor has not."""
@@ -199,7 +204,7 @@ class Rpc:
             self._span.set_attribute("rpc.grpc.status_code", code)
             if code in SERVER_FAILURES:
                 self._span.set_status(StatusCode.ERROR)
-            if said == UNAVAILABLE and self._request.refused_below is not None:
+            if said in REFUSALS and self._request.refused_below is not None:
                 self._pass_on(self._request.refused_below, servicer)
         finally:
             self._span.end()
@@ -226,7 +231,15 @@ class Admission:
             DeadlineExceeded: no time is left.
         """
         del servicer
-        refusal = _refusal()
+        refusal = _admission(0.0)
+        if isinstance(refusal, Refusal):
+            raise refusal
+
+    async def enter_async(self, servicer: Any) -> None:
+        """The same, after the wait for a paced user's turn."""
+        del servicer
+        found = _admission(math.inf)
+        refusal = await found.wait() if isinstance(found, PlaceInLine) else found
         if refusal is not None:
             raise refusal
 
@@ -249,11 +262,12 @@ class Admission:
 
 
 @fail_open("grpc", None)
-def _refusal() -> Refusal | None:
+def _admission(most_wait_s: float) -> Refusal | PlaceInLine | None:
     request = request_in()
     if request is None or request.entered:
         return None
-    return admit(request, request.span, request.call, deadline_in())
+    call, span = request.call, request.span
+    return admit_in_line(request, span, call, deadline_in(), most_wait_s=most_wait_s)
 
 
 class _Attached:

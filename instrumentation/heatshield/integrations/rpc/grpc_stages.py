@@ -21,10 +21,13 @@ Handler = Callable[..., Any]
 
 
 class Stage(Protocol):
-    """What happens around one run of a handler. Only :meth:`enter` may raise."""
+    """What happens around one run of a handler. Only the first two may raise."""
 
     def enter(self, servicer: Any) -> None:
         """Called before the handler; raises what refuses the call."""
+
+    async def enter_async(self, servicer: Any) -> None:
+        """The same for a coroutine, which may wait for the call's turn."""
 
     def within(self) -> AbstractContextManager[object]:
         """Entered around each step of the handler."""
@@ -132,7 +135,7 @@ def _coroutine(behavior: Handler, stage: Stage, counting: Handler) -> Handler:
     @wraps(behavior)
     async def handled(request: Any, servicer: Any) -> Any:
         try:
-            stage.enter(servicer)
+            await stage.enter_async(servicer)
             with stage.within():
                 return await behavior(counting(request), servicer)
         except BaseException as error:
@@ -151,7 +154,7 @@ def _async_generator(behavior: Handler, stage: Stage, counting: Handler) -> Hand
     @wraps(behavior)
     async def handled(request: Any, servicer: Any) -> AsyncIterator[Any]:
         try:
-            stage.enter(servicer)
+            await stage.enter_async(servicer)
             messages = behavior(counting(request), servicer)
             try:
                 while True:

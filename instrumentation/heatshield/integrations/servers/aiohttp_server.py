@@ -287,6 +287,11 @@ async def _within(
     if answer is not None:
         return answer
     served: ServerRequest | None = request.get(_KEY)
+    if served is not None and served.place is not None:
+        refusal = await lifecycle.turn(served)
+        answer = None if refusal is None else _answered(refusal)
+        if answer is not None:
+            return answer
     context = None if served is None or served.ours else served.context
     token = None if context is None else attach(context)
     try:
@@ -315,7 +320,9 @@ def _admit(lifecycle: RequestLifecycle, request: web.Request) -> web.Response | 
     if served is None or resource is None:
         return None
     static = isinstance(resource, web.StaticResource)
-    refusal = lifecycle.admit(served, resource.canonical, request.match_info, static=static)
+    refusal = lifecycle.admit(
+        served, resource.canonical, request.match_info, static=static, waits=True
+    )
     return None if refusal is None else _answered(refusal)
 
 

@@ -23,7 +23,7 @@ from heatshield.integrations.servers.server_request import (
     ServerRequest,
 )
 from heatshield.integrations.services import Services
-from heatshield.rejection import UNAVAILABLE
+from heatshield.rejection import REFUSAL_STATUSES
 from heatshield.tracing.values import Attributes
 
 __all__ = ["ASGI", "KEY", "KINDS", "RouteGuard", "ServerMiddleware"]
@@ -161,7 +161,7 @@ def _watching(lifecycle: RequestLifecycle, served: ServerRequest, send: Send) ->
                 served.deadline.lift()
         elif kind == "http.response.start":
             served.status = message["status"]
-            if served.status == UNAVAILABLE:
+            if served.status in REFUSAL_STATUSES:
                 message = _noted(lifecycle, served, message) or message
         await send(message)
 
@@ -205,11 +205,11 @@ class RouteGuard:
         if served is not None:
             served.prefix += template
 
-    @fail_open("asgi", None)
-    def admit(
+    async def admit(
         self, scope: Scope, template: str, *, final: bool = True, static: bool = False
     ) -> Refusal | None:
-        """The refusal of the request; ``None`` lets its handler run.
+        """The refusal of the request, whose user's turn may have to be waited for first; ``None``
+        lets its handler run.
 
         Args:
             scope: of the request.
@@ -217,12 +217,22 @@ class RouteGuard:
             final: the handler is next, and not an application that may have routes of its own.
             static: what is next sends files.
         """
+        refusal = self._admit(scope, template, final=final, static=static)
+        served: ServerRequest | None = scope.get(KEY)
+        if served is None or served.place is None:
+            return refusal
+        return await self._lifecycle.turn(served)
+
+    @fail_open("asgi", None)
+    def _admit(self, scope: Scope, template: str, *, final: bool, static: bool) -> Refusal | None:
         served = self._request_of(scope)
         if served is None:
             return None
         parameters = scope.get("path_params", _NO_PARAMS)
         user = scope.get("user")
-        return self._lifecycle.admit(served, template, parameters, user, final=final, static=static)
+        return self._lifecycle.admit(
+            served, template, parameters, user, final=final, static=static, waits=True
+        )
 
     def _request_of(self, scope: Scope) -> ServerRequest | None:
         served: ServerRequest | None = scope.get(KEY)

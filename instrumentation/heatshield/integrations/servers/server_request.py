@@ -12,6 +12,7 @@ Where another instrumentation has opened the server span, that one is joined: it
 here, and ended where it was begun.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
@@ -32,12 +33,12 @@ from heatshield.context.propagator import HEADERS
 from heatshield.context.request import GUARD_KEY, Request, request_in, with_request
 from heatshield.context.span_like import attributes_of
 from heatshield.counters import fail_open
-from heatshield.integrations.admission import Refusal, admit
+from heatshield.integrations.admission import PlaceInLine, Refusal, admit_in_line
 from heatshield.integrations.servers.deadline_header import DeadlineHeader
 from heatshield.integrations.servers.http_method import method_name
 from heatshield.integrations.services import Services
 from heatshield.names import BREAKER_HEADER, CALL, COST_BYTES, STATIC, STATIC_CALL
-from heatshield.rejection import MAX_ID_LENGTH, UNAVAILABLE
+from heatshield.rejection import MAX_ID_LENGTH, REFUSAL_STATUSES
 from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.span import Span as OurSpan
@@ -69,6 +70,7 @@ class ServerRequest:
         context: the request's; ``None`` if it is the current one.
         deadline: when its caller stops waiting, if that is known and heeded; lifted at the end.
         failure: the identity of the error that left its handler last.
+        place: in the line of its user's calls, where it is to wait before it runs.
         prefix: the templates of the mounts it has come through.
         root: the path under which the whole application is served.
         status: of the answer; 0 before there is one.
@@ -77,8 +79,8 @@ class ServerRequest:
     """
 
     __slots__ = (
-        "context", "deadline", "failure", "method", "ours", "prefix", "received", "request",
-        "root", "sent", "span", "status", "within",
+        "context", "deadline", "failure", "method", "ours", "place", "prefix", "received",
+        "request", "root", "sent", "span", "status", "within",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +90,7 @@ class ServerRequest:
         self.ours, self.within = ours, False
         self.deadline: Deadline | None = None
         self.failure = 0
+        self.place: PlaceInLine | None = None
         self.prefix = self.root = ""
         self.status = self.received = self.sent = 0
 
@@ -151,9 +154,7 @@ class RequestLifecycle:
         if self.is_retired or get_current().get(_SUPPRESS_INSTRUMENTATION_KEY):
             return None
         joined = self.join(method, headers, query)
-        if joined is not None:
-            return joined
-        return self.begin(method_name(method), attributes, headers, query)
+        return joined or self.begin(method_name(method), attributes, headers, query)
 
     def begin(
         self,
@@ -219,8 +220,12 @@ class RequestLifecycle:
         final: bool = True,
         view: str = "",
         static: bool = False,
+        waits: bool = False,
     ) -> Refusal | None:
         """Name the call, as its handler is about to run; returns why it must not.
+
+        Where it can wait and is to, it has a :attr:`~ServerRequest.place` afterwards, which
+        :meth:`turn` waits for.
 
         Args:
             served: the request.
@@ -230,6 +235,7 @@ class RequestLifecycle:
             final: the handler is next, and not an application that may have routes of its own.
             view: names the call beside a template that says nothing.
             static: the handler sends a file. All such requests of a service are one call.
+            waits: the call can wait without holding a thread.
         """
         request, template = served.request, served.prefix + template
         if request.entered:
@@ -244,7 +250,17 @@ class RequestLifecycle:
             stamp_user(served.span, request)
         # Where HEAD has no handler of its own, it runs that of GET.
         also = _call("GET", template, view) if served.method == "HEAD" and not static else ""
-        return admit(request, served.span, call, deadline_in(), also=also, final=final)
+        span, ends, wait_s = served.span, deadline_in(), math.inf if waits else 0.0
+        found = admit_in_line(request, span, call, ends, also=also, final=final, most_wait_s=wait_s)
+        if not isinstance(found, PlaceInLine):
+            return found
+        served.place = found
+        return None
+
+    async def turn(self, served: ServerRequest) -> Refusal | None:
+        """Wait until it is the turn of a request that has a place in line; ``None`` lets it run."""
+        place, served.place = served.place, None
+        return None if place is None else await place.wait()
 
     def must_know_user(self, *, static: bool = False) -> bool:
         """Whether a call is refused to some user, so that it must be known who asks.
@@ -285,7 +301,7 @@ class RequestLifecycle:
             Headers, by lower-case names, that are to be added.
         """
         served.status = status
-        if status != UNAVAILABLE:
+        if status not in REFUSAL_STATUSES:
             return _NO_HEADERS
         said = {name.lower(): value for name, value in headers}
         marked = said.get(BREAKER_HEADER)

@@ -114,7 +114,7 @@ def handling(guard: RouteGuard, template_of: Callable[[Any, Scope], str]) -> Asy
     def wrap(original: AsyncOriginal) -> AsyncOriginal:
         @wraps(original)
         async def handle(route: object, scope: Scope, receive: Receive, send: Send) -> None:
-            refusal = guard.admit(scope, template_of(route, scope))
+            refusal = await guard.admit(scope, template_of(route, scope))
             if refusal is not None:
                 await send_refusal(refusal, scope, send)
                 return
@@ -132,7 +132,7 @@ def _mounting(guard: RouteGuard) -> AsyncWrapper:
             guard.pass_mount(scope, getattr(mount, "path", ""))
             if not getattr(mount, "routes", ()):  # no router of ours inside: this is the call
                 static = _sends_files(getattr(mount, "app", None))
-                refusal = guard.admit(scope, "/{path}", final=False, static=static)
+                refusal = await guard.admit(scope, "/{path}", final=False, static=static)
                 if refusal is not None:
                     await send_refusal(refusal, scope, send)
                     return

@@ -1,0 +1,170 @@
+"""What a collector holds, as JSON that the next one holds on exactly.
+
+Clients of an ended collector enforce until their leases end. A new one begins at a higher epoch. If
+it held nothing, its first snapshot would let in the users that still burn the platform, and as
+long as its baseline is young no rule could trip them again. So all that breaker control holds is
+kept before anybody is told of it: entries, since when, where on the ladder; moves and hold-downs,
+so that nothing that a person cleared comes back.
+
+Moments are kept as nanoseconds since the Unix epoch. One that seems to lie in the future, because
+the wall clock was set back, is now.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final, Self
+
+from heatshield.clock import Instant
+from heatshield.contract import BreakerEntry, BreakerMode, ContractError
+from heatshield_alerts.breaker_states import BreakerState
+from heatshield_alerts.demand import Demand
+from heatshield_alerts.draft import Draft
+from heatshield_alerts.held_breaker import HeldBreaker
+from heatshield_alerts.probes import FIRST_RATE_PER_S
+from heatshield_alerts.restraint import Restraint
+
+__all__ = ["FORMAT", "KeptControl", "keep"]
+
+FORMAT: Final = 1
+"""Of the JSON. What is of another is refused; fields that are not known are ignored."""
+
+_MOMENTS: Final = ("since_s", "granted_s", "rule_s", "high_since_s")
+_OF_DRAFT: Final = ("threshold", "cost_per_call", "load", "traffic")
+
+
+def keep(held: Iterable[HeldBreaker], restraint: Restraint, now: Instant) -> dict[str, Any]:
+    """All that breaker control holds at a moment, as JSON."""
+    return {
+        "format": FORMAT,
+        "at_ns": now.epoch_ns,
+        "held": [_held_json(one, now) for one in held],
+        "restraint": restraint.to_json(lambda at_s: _ns(at_s, now)),
+    }
+
+
+class KeptControl:
+    """What :func:`keep` wrote, read back.
+
+    Args:
+        value: the JSON; what can't be read of it is left out.
+    """
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self._value = value if value.get("format") == FORMAT else {}
+
+    @classmethod
+    def of_entries(cls, entries: Iterable[tuple[Mapping[str, Any], int, int]]) -> Self:
+        """What older versions kept: entries alone.
+
+        Args:
+            entries: each as JSON, with when it was granted (nanoseconds since the Unix epoch) and
+                for how long it is held from there (milliseconds).
+        """
+        rows = [
+            {
+                "entry": dict(entry),
+                "state": BreakerState.OPEN.value,
+                "hold_s": hold_ms / 1_000,
+                **dict.fromkeys(_MOMENTS[:3], at_ns),
+                "draft": {
+                    "threshold": entry.get("evidence", {}).get("threshold", 0.0),
+                    "cost_per_call": entry.get("evidence", {}).get("cost_per_call", 0.0),
+                    "load": entry.get("evidence", {}).get("busy_load", 0.0),
+                },
+            }
+            for entry, at_ns, hold_ms in entries
+        ]
+        return cls({"format": FORMAT, "held": rows})
+
+    def held(self, now: Instant) -> list[HeldBreaker]:
+        """The breakers that are still held at this moment."""
+        rows = self._value.get("held", [])
+        found = (_held(row, now) for row in rows if isinstance(row, dict))
+        return [one for one in found if one is not None and one.left_s(now.monotonic_s) > 0]
+
+    def restraint(self, now: Instant) -> Restraint:
+        """The moves and hold-downs that still count."""
+        kept = self._value.get("restraint", {})
+        try:
+            return Restraint.from_json(kept, lambda at_ns: _monotonic(at_ns, now))
+        except (TypeError, ValueError, KeyError, AttributeError):
+            return Restraint()
+
+
+def _held_json(held: HeldBreaker, now: Instant) -> dict[str, Any]:
+    draft = held.draft
+    moments = {name: getattr(held, name) for name in _MOMENTS}
+    return {
+        "entry": asdict(held.entry),
+        "state": held.state.value,
+        "hold_s": held.hold_s,
+        **{name: None if at is None else _ns(at, now) for name, at in moments.items()},
+        "low_since_ns": None
+        if held.demand.low_since_s is None
+        else _ns(held.demand.low_since_s, now),
+        "draft": {
+            "lease_ms": draft.lease_ms,
+            "grant_ms": draft.grant_ms,
+            "probe_per_s": draft.probe_per_s,
+            "then": None if draft.then is None else draft.then.value,
+            **{name: getattr(draft, name) for name in _OF_DRAFT},
+        },
+    }
+
+
+def _held(row: Mapping[str, Any], now: Instant) -> HeldBreaker | None:
+    try:
+        entry = BreakerEntry.from_json(row["entry"])
+        state = BreakerState(row["state"])
+        draft = _draft(entry, row.get("draft", {}))
+        times = {name: _monotonic(int(row[name]), now) for name in _MOMENTS if row.get(name)}
+        hold = float(row["hold_s"])
+        low = row.get("low_since_ns")
+        demand = Demand(draft.threshold, draft.cost_per_call, since_s=now.monotonic_s)
+        demand.low_since_s = None if low is None else _monotonic(int(low), now)
+    except (ContractError, KeyError, TypeError, ValueError):
+        return None
+    return HeldBreaker(
+        entry=entry,
+        draft=draft,
+        state=state,
+        since_s=times["since_s"],
+        granted_s=times["granted_s"],
+        hold_s=hold,
+        demand=demand,
+        kept_s=now.monotonic_s,
+        # the next one has not evaluated anything yet: it has a lease's time for it
+        rule_s=now.monotonic_s,
+        high_since_s=times.get("high_since_s"),
+    )
+
+
+def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
+    then, lease_ms = kept.get("then"), kept.get("lease_ms")
+    by_human = entry.issuer.startswith("human:")
+    draft = Draft(
+        key=entry.key,
+        issuer=entry.issuer,
+        mode=entry.mode,
+        lease_ms=entry.lease_ms if by_human and lease_ms is None else lease_ms,
+        rate_per_s=entry.rate_per_s,
+        reason=entry.reason,
+        evidence=entry.evidence,
+        scope=entry.scope,
+        budget=entry.budget,
+        waiting=entry.waiting,
+        wait_ms=entry.wait_ms,
+        then=None if then is None else BreakerMode(then),
+        grant_ms=kept.get("grant_ms"),
+        probe_per_s=float(kept.get("probe_per_s") or FIRST_RATE_PER_S),
+    )
+    figures: dict[str, Any] = {name: float(kept.get(name) or 0.0) for name in _OF_DRAFT}
+    return replace(draft, **figures)
+
+
+def _ns(at_s: float, now: Instant) -> int:
+    return now.epoch_ns - round((now.monotonic_s - at_s) * 1e9)
+
+
+def _monotonic(at_ns: int, now: Instant) -> float:
+    return now.monotonic_s - max(0, now.epoch_ns - at_ns) / 1e9

@@ -1,0 +1,80 @@
+"""Whether an entry that is asked for may be granted: hold-downs, flapping, and the caps.
+
+The caps stand in :mod:`heatshield_alerts.caps`, what is remembered of a key in
+:mod:`heatshield_alerts.restraint`. Times are seconds on a clock that never goes back.
+"""
+
+from collections.abc import Sequence
+
+from heatshield.call_key import CallKey
+from heatshield.contract import BreakerMode
+from heatshield_alerts.breaker_states import BreakerState
+from heatshield_alerts.caps import Caps, Occupancy, cap, leaving_for, traffic_of
+from heatshield_alerts.draft import Draft, Reason
+from heatshield_alerts.held_breaker import HeldBreaker
+from heatshield_alerts.restraint import Restraint
+
+__all__ = ["EntryChecks"]
+
+
+class EntryChecks:
+    """Looks at a draft that is well formed, beside what is held.
+
+    Args:
+        caps: on entries.
+
+    Attributes:
+        restraint: what is remembered of keys.
+    """
+
+    def __init__(self, caps: Caps) -> None:
+        self.caps = caps
+        self.restraint = Restraint()
+
+    def unwelcome(
+        self, draft: Draft, held: Sequence[HeldBreaker], now: float, active_users: int
+    ) -> Reason | None:
+        """Why a closed breaker may not open."""
+        reason = self._restrains(draft, now)
+        return reason or cap(draft, self._occupancy(held, now, active_users), self.caps)
+
+    def unrenewable(self, held: HeldBreaker, draft: Draft, now: float) -> Reason | None:
+        """Why a breaker that is held may not be held longer."""
+        if held.draft.by_human and not draft.by_human:
+            return Reason.HELD_BY_HUMAN
+        reopens = held.state is BreakerState.HALF_OPEN
+        if reopens and not self.restraint.may_open(draft.key, now):
+            return Reason.FLAPPING
+        return None
+
+    def leaving_for(
+        self, draft: Draft, held: Sequence[HeldBreaker], now: float, active_users: int
+    ) -> tuple[CallKey, ...]:
+        """The keys of entries that make room for a hotter user's (:func:`~.caps.leaving_for`)."""
+        occupancy = self._occupancy(held, now, active_users)
+        if self._restrains(draft, now) or cap(draft, occupancy, self.caps) is None:
+            return ()
+        flags = draft.mode is BreakerMode.FLAG
+        places = [
+            row.place
+            for row in held
+            # An entry that only flags refuses no call, so it must not end one that refuses.
+            if not row.draft.by_human and (not flags or row.draft.mode is BreakerMode.FLAG)
+        ]
+        return leaving_for(draft, places, occupancy, self.caps)
+
+    def _restrains(self, draft: Draft, now: float) -> Reason | None:
+        """Why this key may not open, whatever else is held."""
+        if not draft.by_human and self.restraint.is_held_down(draft.key, now):
+            return Reason.HELD_DOWN
+        return None if self.restraint.may_open(draft.key, now) else Reason.FLAPPING
+
+    def _occupancy(self, held: Sequence[HeldBreaker], now: float, active_users: int) -> Occupancy:
+        holding_up = [row for row in held if row.holds_up]
+        return Occupancy(
+            entries=len(held),
+            users_cut_by_rules=frozenset(row.key.user for row in holding_up if row.key.user),
+            new_last_minute=self.restraint.opened_last_minute(now),
+            active_users=active_users,
+            traffic=traffic_of(row.place for row in holding_up),
+        )

@@ -1,0 +1,70 @@
+"""Finds the entries that are about a call, by their scopes; immutable."""
+
+import re
+from collections.abc import Iterable, Iterator
+from fnmatch import translate
+from typing import Final
+
+from heatshield.contract import BreakerEntry, EntryScope
+
+__all__ = ["EMPTY", "EntryIndex"]
+
+
+class EntryIndex:
+    """The entries of one tenant and one service.
+
+    Args:
+        entries: that are granted, of whichever tenant and service.
+        tenant: of this process.
+        service: of this process, as entries name it.
+    """
+
+    __slots__ = ("_patterns", "_wide", "exact")
+
+    def __init__(self, entries: Iterable[BreakerEntry], tenant: str, service: str) -> None:
+        # By what varies of a CallKey here, (user, call): two parts hash faster than four.
+        self.exact: dict[tuple[str, str], BreakerEntry] = {}
+        self._wide: dict[tuple[str, str], BreakerEntry] = {}
+        self._patterns: list[tuple[re.Pattern[str], re.Pattern[str], BreakerEntry]] = []
+        for entry in entries:
+            tenants = (entry.tenant, None)[entry.scope is EntryScope.CALL]
+            if entry.service != service or tenants not in (None, tenant):
+                continue
+            if entry.scope is EntryScope.USER_CALL:
+                self.exact[entry.user, entry.call] = entry
+            elif entry.scope is EntryScope.PATTERN:
+                user, call = (re.compile(translate(one)) for one in (entry.user, entry.call))
+                self._patterns.append((user, call, entry))
+            else:
+                self._wide[entry.user, entry.call] = entry
+
+    def __bool__(self) -> bool:
+        return bool(self.exact or self._wide or self._patterns)
+
+    @property
+    def only_exact(self) -> bool:
+        """Whether each entry is about one user's one call."""
+        return not (self._wide or self._patterns)
+
+    def matching(self, user: str | None, call: str) -> Iterator[BreakerEntry]:
+        """The entries that are about a user's call, the narrowest scope first."""
+        if user is not None and (exact := self.exact.get((user, call))) is not None:
+            yield exact
+        if self._wide:
+            for key in ((user or "", ""), ("", call)) if user is not None else (("", call),):
+                if (entry := self._wide.get(key)) is not None:
+                    yield entry
+        for of_user, of_call, entry in self._patterns:
+            if user is not None and of_user.match(user) and of_call.match(call):
+                yield entry
+
+    def is_about(self, call: str) -> bool:
+        """Whether some user's entry is about this call."""
+        return (
+            any(call == held for _, held in self.exact)
+            or any(held in ("", call) for _, held in self._wide)
+            or any(of_call.match(call) for _, of_call, _ in self._patterns)
+        )
+
+
+EMPTY: Final = EntryIndex((), "", "")
