@@ -6,6 +6,7 @@ A firing alert asks for a trip with the labels of :mod:`heatshield_alerts.action
 (:mod:`heatshield_alerts.caps`) breaker control asks before every entry, a person's too.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,6 +36,9 @@ __all__ = ["COLD_START_S", "Decision", "Evidence", "Refuse", "Trip", "decide", "
 COLD_START_S: Final = 120.0
 """Seconds of baseline before a rule may trip: with less, a user's usual load is not known and
 every first burst looks hot. Alert, don't trip."""
+
+_UNKNOWN_PART: Final = 0.5
+"""Of what trips: the budget of a user whose fair share is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def _draft(alert: Alert, evidence: Evidence) -> Draft:
         threshold=evidence.threshold or alert.value,
         cost_per_call=evidence.cost_per_call,
         load=load,
-        budget=evidence.budget,
+        budget=evidence.budget or _UNKNOWN_PART * (evidence.threshold or alert.value),
         traffic=evidence.traffic,
         **asked,
     )
@@ -144,14 +148,18 @@ def _asked(alert: Alert) -> dict[str, Any] | None:
     try:
         ladder = _said(alert, MODE_LABEL) or _said(alert, LADDER) or DEFAULT_LADDER
         mode, then = LADDERS[ladder]
-        lease, probe = _said(alert, LEASE), _said(alert, PROBE)
+        lease = _said(alert, LEASE)
+        rate = float(_said(alert, RATE_LABEL) or 0.0)
+        probe = float(_said(alert, PROBE) or FIRST_RATE_PER_S)
+        if not (0 <= rate < math.inf and 0 < probe < math.inf):
+            return None
         return {
             "mode": mode,
             "then": then,
             "scope": EntryScope(_said(alert, SCOPE) or EntryScope.USER_CALL),
-            "rate_per_s": float(_said(alert, RATE_LABEL) or 0.0),
+            "rate_per_s": rate,
             "grant_ms": round(parse_duration_s(lease) * 1_000) if lease else None,
-            "probe_per_s": float(probe) if probe else FIRST_RATE_PER_S,
+            "probe_per_s": probe,
         }
     except (KeyError, ValueError):
         return None

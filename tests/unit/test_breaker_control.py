@@ -27,7 +27,7 @@ from heatshield_alerts import (
 )
 from heatshield_alerts.breaker_changes import HISTORY
 from heatshield_alerts.caps import Caps
-from heatshield_alerts.held_breaker import COOL_S, HALF_OPEN_S, PROBE_RATE_PER_S
+from heatshield_alerts.held_breaker import COOL_S, HALF_OPEN_S
 from heatshield_alerts.instances import LIVE_S, Instances
 from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
 from heatshield_alerts.seen import Seen
@@ -67,7 +67,7 @@ def run(control: BreakerControl, start: float, seconds: float, load: float = 0.0
 
 
 def kinds(changes: list) -> list[str]:
-    return [change.kind.value for change in changes]
+    return [change.kind.value for change in changes if change.is_recorded]
 
 
 def test_a_trip_opens_an_entry_with_its_evidence_at_the_next_version():
@@ -85,12 +85,14 @@ def test_a_trip_opens_an_entry_with_its_evidence_at_the_next_version():
 def test_when_demand_is_gone_it_half_opens_then_closes():
     control = BreakerControl(epoch=1)
     control.trip(draft(), 0.0, USERS)
+    control.report(Report("shop", "i-1", 1, control.at), 0.0)
     assert kinds(run(control, 0.0, COOL_S)) == []
     (half,) = run(control, COOL_S, 0.25)
-    assert (half.kind, half.entry.mode) == (ChangeKind.HALF_OPEN, BreakerMode.TRICKLE)
-    assert half.entry.rate_per_s == PROBE_RATE_PER_S
+    assert (half.kind, half.entry.mode) == (ChangeKind.HALF_OPEN, BreakerMode.REJECT)
+    assert (half.entry.prober, half.entry.probe_per_s) == ("i-1", 1.0)
     assert control.snapshot().entries == (half.entry,)
-    (closed,) = run(control, COOL_S + 0.25, HALF_OPEN_S)
+    *faster, closed = run(control, COOL_S + 0.25, HALF_OPEN_S)
+    assert [one.entry.probe_per_s for one in faster] == [2.0, 4.0]
     assert (closed.kind, closed.before) == (ChangeKind.CLOSED, BreakerState.HALF_OPEN)
     assert closed.at_s == COOL_S + 0.25 + HALF_OPEN_S
     assert control.snapshot().entries == ()
@@ -144,18 +146,21 @@ def test_calls_of_unknown_cost_keep_it_open_while_they_are_refused():
 @pytest.mark.parametrize(
     ("mode", "rate", "probe"),
     [
-        (BreakerMode.REJECT, 0.0, (BreakerMode.TRICKLE, PROBE_RATE_PER_S)),
-        (BreakerMode.TRICKLE, 5.0, (BreakerMode.TRICKLE, 5.0)),
-        (BreakerMode.FLAG, 0.0, (BreakerMode.FLAG, 0.0)),
+        (BreakerMode.REJECT, 0.0, (BreakerMode.REJECT, "i-1")),
+        (BreakerMode.TRICKLE, 5.0, (BreakerMode.TRICKLE, "")),
+        (BreakerMode.PACE, 0.0, (BreakerMode.PACE, "")),
+        (BreakerMode.FLAG, 0.0, (BreakerMode.FLAG, "")),
     ],
 )
 def test_half_open_is_never_stricter_than_open_was(mode, rate, probe):
     control = BreakerControl(epoch=1)
-    control.trip(draft(mode=mode, rate_per_s=rate), 0.0, USERS)
+    control.trip(draft(mode=mode, rate_per_s=rate, budget=0.1), 0.0, USERS)
+    control.report(Report("shop", "i-1", 1, control.at), 0.0)
     run(control, 0.0, COOL_S + 0.25)
     (entry,) = control.snapshot().entries
     assert held(control).state is BreakerState.HALF_OPEN
-    assert (entry.mode, entry.rate_per_s) == probe
+    assert (entry.mode, entry.prober) == probe
+    assert entry.rate_per_s == rate
 
 
 def test_an_alert_that_still_fires_holds_it_without_a_new_version():
@@ -283,8 +288,8 @@ def test_a_key_that_flaps_is_let_be_and_may_trip_again_later():
     opened, now = 0, 0.0
     while (last := control.trip(draft(), now, USERS)).kind is ChangeKind.OPENED:
         opened += 1
-        run(control, now, 16.0)
-        now += 16.0
+        run(control, now, 17.0)
+        now += 17.0
     assert opened == MAX_MOVES // 3
     assert (last.reason, last.is_recorded) == (Reason.FLAPPING, True)
     assert control.trip(draft(), now + MOVES_WINDOW_S, USERS).kind is ChangeKind.OPENED

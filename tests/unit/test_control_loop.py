@@ -16,6 +16,7 @@ from heatshield.contract import (
     Report,
 )
 from heatshield_alerts.rules import SHIPPED_RULES, load_file, load_text
+from heatshield_alerts.seen import Seen
 from heatshield_alerts.series import METRIC_NAME
 from heatshield_collector.detect import PANE_S
 
@@ -26,7 +27,8 @@ def test_a_hot_user_is_found_alerted_on_and_cut_within_a_second():
     assert platform.held() == [(HOT, "open")]
     (entry,) = platform.breakers.snapshot().entries
     assert entry.key == HOT
-    assert (entry.mode, entry.issuer) == (BreakerMode.REJECT, "rule:HotUser")
+    assert (entry.mode, entry.issuer) == (BreakerMode.PACE, "rule:HotUser")
+    assert 0 < entry.budget < platform.detection.floor_of("shop")
     assert entry.reason == "hot is burning shop with POST /p"
     delta = platform.breakers.delta_since(BASE)
     assert delta.upsert == (entry,)
@@ -48,7 +50,7 @@ def test_the_entry_says_on_what_evidence_it_stands():
 
 def test_everybody_hears_of_it_once():
     platform = Platform().warm()
-    platform.burn(3.0)
+    platform.burn(1.5)
     (finding,) = [one for one in platform.events.of("finding") if one["class"] == "hot"]
     assert (finding["user"], finding["service"], finding["call"]) == HOT[1:]
     pending, alert = platform.events.of("alert")
@@ -108,14 +110,14 @@ def test_in_shadow_it_decides_and_says_so_to_those_who_do_not_enforce():
 
 def test_a_user_who_stops_is_probed_and_let_go_and_the_alert_resolves():
     platform = Platform().warm()
-    platform.burn(2.0)
+    platform.burn(3.0)
     for _ in range(round(120 / PANE_S)):
         platform.step()
         if not platform.held():
             break
     assert platform.held() == []
     changes = [one["change"] for one in platform.events.of("breaker")]
-    assert changes == ["opened", "half_open", "closed"]
+    assert changes == ["opened", "escalated", "half_open", "closed"]
     states = [one["state"] for one in platform.events.of("alert")]
     assert states == ["pending", "firing", "resolved"]
     assert platform.breakers.snapshot().entries == ()
@@ -142,7 +144,7 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     platform.step(workers=2.0)
     now = platform.clock.now()
     load = platform.detection.loads.load_of(HOT, "1s", now.monotonic_s).load
-    assert told == [({HOT: load}, now)]
+    assert told == [(Seen({HOT: load}, {HOT}, {"HotUser", "RuleFailing"}), now)]
     assert load > 1.0
 
 
@@ -262,7 +264,7 @@ def test_rules_see_every_series_and_only_those_asked_for_are_made(monkeypatch):
     }
     assert {one["user"] for one in series[names.FINDING]} >= {"hot"}
     assert series[names.SERVICE_CAPACITY] == [{"service": "shop"}]
-    assert series[names.BREAKERS] == [{"state": "open", "mode": "reject"}]
+    assert series[names.BREAKERS] == [{"state": "open", "mode": "pace"}]
     assert series[names.ALERTS] == [{"alertname": "HotUser", "alertstate": "firing"}]
 
     def dear(*_):

@@ -1,5 +1,7 @@
 """What an alert may do, and why not."""
 
+from dataclasses import replace
+
 import pytest
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
@@ -40,7 +42,8 @@ def test_a_firing_alert_that_asks_for_it_becomes_a_draft_with_its_evidence():
     assert isinstance(decision, Trip)
     draft = decision.draft
     assert draft.key == CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
-    assert (draft.issuer, draft.mode, draft.lease_ms) == ("rule:HotUser", BreakerMode.REJECT, None)
+    assert (draft.issuer, draft.mode, draft.lease_ms) == ("rule:HotUser", BreakerMode.PACE, None)
+    assert (draft.then, draft.budget) == (BreakerMode.REJECT, 0.25)
     assert (draft.threshold, draft.cost_per_call) == (0.5, 0.1)
     assert draft.reason == "u-1 burns shop"
     assert draft.evidence == {
@@ -80,6 +83,10 @@ def test_an_alert_without_the_action_asks_for_nothing(action):
         ({"heatshield_rate_per_s": "fast"}, Reason.BAD_LABEL),
         ({"heatshield_rate_per_s": "-1"}, Reason.BAD_LABEL),
         ({"heatshield_rate_per_s": "inf"}, Reason.BAD_LABEL),
+        ({"heatshield_ladder": "reject, pace"}, Reason.BAD_LABEL),
+        ({"heatshield_scope": "pattern"}, Reason.NEEDS_HUMAN),
+        ({"heatshield_lease": "soon"}, Reason.BAD_LABEL),
+        ({"heatshield_probe_per_s": "0"}, Reason.BAD_LABEL),
     ],
 )
 def test_an_unfit_alert_is_refused_with_its_reason(labels, reason):
@@ -196,3 +203,19 @@ def test_a_cap_that_is_reached_refuses_and_says_that_it_is_systemic(held, issuer
     found = cap(Draft(CallKey(DEFAULT_TENANT, "u", "s", "c"), issuer), held, Caps())
     assert found is reason
     assert found is None or found.systemic
+
+
+def test_annotations_say_how_and_go_over_labels():
+    said = {
+        "heatshield_ladder": "reject",
+        "heatshield_scope": "user_service",
+        "heatshield_lease": "10s",
+        "heatshield_probe_per_s": "4",
+    }
+    asked = replace(alert(heatshield_ladder="pace, reject"), annotations=said)
+    decision = decide(asked, WARM)
+    assert isinstance(decision, Trip)
+    draft = decision.draft
+    assert (draft.mode, draft.then, draft.scope) == (BreakerMode.REJECT, None, "user_service")
+    assert (draft.grant_ms, draft.lease_ms, draft.probe_per_s) == (10_000, None, 4.0)
+    assert draft.key.call == ""

@@ -13,6 +13,7 @@ from heatshield_collector.control.breakers import Breakers
 __all__ = ["Outcomes"]
 
 _KINDS: Final = {
+    BreakerMode.PACE: OutcomeKind.PACED,
     BreakerMode.REJECT: OutcomeKind.CUT,
     BreakerMode.TRICKLE: OutcomeKind.PACED,
     BreakerMode.FLAG: OutcomeKind.FLAGGED,
@@ -74,6 +75,8 @@ class Outcomes:
     def _held(self, entry: BreakerEntry) -> Outcome:
         kind = _KINDS[entry.mode]
         text = kind.value
+        if entry.mode is BreakerMode.PACE:
+            text = f"{text} to {entry.budget:.3g} busy seconds a second"
         if entry.mode is BreakerMode.TRICKLE:
             text = f"{text} at {entry.rate_per_s:g} calls a second and instance"
         if self._breakers.mode() is PlatformMode.SHADOW:

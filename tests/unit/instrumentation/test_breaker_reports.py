@@ -38,9 +38,8 @@ def table():
 
 
 def reported(table, line, rounds):
-    reports = Reports(
-        line, table, service="shop", instance=lambda: "i-1", workers=1, clock=ManualClock()
-    )
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
     failures = 0
     for second in range(rounds):
         if second < 3:
