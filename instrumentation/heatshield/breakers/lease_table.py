@@ -280,7 +280,7 @@ class BreakerTable:
         if entry.mode is BreakerMode.TRICKLE and tally.take_token(entry.rate_per_s, now):
             return Decision(True, entry, Reason.TRICKLED)
         may_probe = now < ends_at and entry.prober and entry.prober == self._instance()
-        if may_probe and tally.take_token(entry.probe_per_s, now):
+        if may_probe and tally.take_probe(entry.probe_per_s, now):
             return Decision(True, entry, Reason.PROBED)
         if self._state.mode is not PlatformMode.PROTECT:
             tally.would_reject += 1

@@ -42,15 +42,20 @@ class Tally:
         self.pacer.follow(self.entry, share, now)
         return self.pacer
 
-    def take_token(self, rate_per_s: float, now: float) -> bool:
+    def take_probe(self, rate_per_s: float, now: float) -> bool:
+        """Whether a call may probe: evenly spaced, so that no second has more than its quota."""
+        return self.take_token(rate_per_s, now, most=1.0)
+
+    def take_token(self, rate_per_s: float, now: float, most: float | None = None) -> bool:
         """Whether a call may trickle through.
 
-        A bucket fills at ``rate_per_s`` and holds one second's worth, at least one token.
+        A bucket fills at ``rate_per_s`` and holds ``most``: by default one second's worth, at least
+        one token.
         """
         if rate_per_s <= 0:
             return False
         filled = self.tokens + max(0.0, now - self.filled_at) * rate_per_s
-        self.tokens = min(max(1.0, rate_per_s), filled)
+        self.tokens = min(max(1.0, rate_per_s) if most is None else most, filled)
         self.filled_at = now
         if self.tokens < 1:
             return False
