@@ -67,6 +67,7 @@ class Core:
             self.metrics.rejected,
             clock,
             keep_mode,
+            lambda service: self.detection.fair_share_of(service),  # noqa: PLW0108 - made later
         )
         self.detection = Detection(
             self._capacity,

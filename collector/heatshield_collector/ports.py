@@ -15,9 +15,14 @@ from heatshield.call_key import CallKey
 from heatshield.clock import Clock
 from heatshield.contract import (
     MAX_LEASE_MS,
+    MAX_WAIT_MS,
+    MAX_WAITING,
+    WAIT_MS,
+    WAITING,
     BreakerEntry,
     BreakerMode,
     Delta,
+    EntryScope,
     PlatformMode,
     Report,
     ReportAnswer,
@@ -136,25 +141,48 @@ class LoadReader(Protocol):
 
 
 _Text = Annotated[str, Field(min_length=1, max_length=8192)]
+_Open = Annotated[str, Field(max_length=8192)]
 
 
 @dataclass(frozen=True, slots=True)
 class TripRequest:
-    """A person's request to refuse one user one call.
+    """A person's request to refuse one user one call, or to slow the user there.
 
     Attributes:
-        lease_ms: how long the entry is held; without it, 15 minutes, the longest.
+        user: empty for the scopes that are about all users.
+        call: empty for the scope that is about all calls of a user to a service.
+        lease_ms: how long the entry is held; without it, 15 minutes, the longest. Scopes that are
+            about more than one user's calls need it.
+        budget: busy seconds each second that all instances together let through, for ``pace``;
+            without it, the user's fair share.
         issuer: ``human:<name>``; a caller can't pose as a rule here.
     """
 
-    user: Annotated[_Text, Field(description="the end user, as services name them")]
+    user: Annotated[_Open, Field(description="the end user, as services name them")]
     service: Annotated[_Text, Field(description="the service of the call")]
-    call: Annotated[_Text, Field(description="the call: a server span's or a guard's name")]
+    call: Annotated[_Open, Field(description="the call: a server span's or a guard's name")]
     mode: BreakerMode = BreakerMode.REJECT
+    scope: EntryScope = EntryScope.USER_CALL
+    budget: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    waiting: Annotated[int, Field(ge=0, le=MAX_WAITING)] = WAITING
+    wait_ms: Annotated[int, Field(ge=0, le=MAX_WAIT_MS)] = WAIT_MS
     lease_ms: Annotated[int | None, Field(gt=0, le=MAX_LEASE_MS)] = None
     rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     reason: Annotated[str, Field(max_length=4096)] = ""
     issuer: Annotated[str, Field(pattern=r"^human:\S.*$", max_length=256)] = "human:api"
+
+    def __post_init__(self) -> None:
+        """Check that what the scope is about is named, and nothing else.
+
+        Raises:
+            ValueError: it says which field is wrong.
+        """
+        all_users = self.scope in (EntryScope.TENANT_CALL, EntryScope.CALL)
+        all_calls = self.scope is EntryScope.USER_SERVICE
+        for name, left_open in (("user", all_users), ("call", all_calls)):
+            if bool(getattr(self, name)) is left_open:
+                said = "leaves it open: it is empty" if left_open else "needs it"
+                raise ValueError(f"{name}: the scope {self.scope.value} {said}")
 
 
 class TripRefusedError(Exception):

@@ -1,4 +1,4 @@
-"""A paced user's calls: what runs now, what waits, what is refused, and what a share makes of it."""
+"""A paced user: which calls run now, which wait, which are refused, and what a share changes."""
 
 import pytest
 

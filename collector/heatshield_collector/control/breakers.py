@@ -18,6 +18,7 @@ from heatshield.clock import Clock, Instant
 from heatshield.contract import (
     BreakerEntry,
     Delta,
+    EntryScope,
     PlatformMode,
     Report,
     ReportAnswer,
@@ -58,6 +59,7 @@ class Breakers:
         rejected: told of (service, call, count) that clients report.
         clock: stamps what people and clients ask for.
         keep_mode: told of each mode that a person sets, also of one that is so already.
+        fair_share: busy seconds each second that one user may go on using of a service.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Breakers:
         rejected: Callable[[str, str, int], None],
         clock: Clock,
         keep_mode: Keeps | None = None,
+        fair_share: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
+        self._fair_share = fair_share
         self._control = control
         self._events = events
         self._journal = journal
@@ -110,8 +114,11 @@ class Breakers:
             TripRefusedError: when the policy does not allow it.
         """
         asked = asdict(request)
-        user, service, call = (wire_id(asked.pop(name)) for name in ("user", "service", "call"))
-        draft = Draft(CallKey(DEFAULT_TENANT, user, service, call), **asked)
+        user, service, call = (asked.pop(name) for name in ("user", "service", "call"))
+        if request.scope is not EntryScope.PATTERN:
+            user, service, call = (part and wire_id(part) for part in (user, service, call))
+        budget = asked.pop("budget") or self._fair_share(service)
+        draft = Draft(CallKey(DEFAULT_TENANT, user or None, service, call), budget=budget, **asked)
         with self._lock:
             now = self._clock.now()
             change = self._control.trip(draft, now.monotonic_s)

@@ -159,6 +159,10 @@ class Entry(TypedDict, total=False):
     issuer: str
     reason: str
     rate_per_s: float
+    scope: str
+    budget: float
+    prober: str
+    probe_per_s: float
     seq: int
     left_s: float
 

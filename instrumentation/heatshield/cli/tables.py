@@ -143,11 +143,15 @@ def _breaker_row(entry: Entry) -> tuple[Text, ...]:
     mode = entry["mode"]
     if mode == BreakerMode.TRICKLE:
         mode = f"{mode} {entry.get('rate_per_s', 0):g}/s"
+    if mode == BreakerMode.PACE:
+        mode = f"{mode} {entry.get('budget', 0):.2g} s/s"
+    if entry.get("prober"):
+        mode = f"{mode}, probing {entry.get('probe_per_s', 0):g}/s"
     return (
         text(entry["id"], "yellow"),
-        text(entry["user"], "bold"),
+        text(entry["user"] or "all users", "bold"),
         text(entry["service"]),
-        text(entry["call"]),
+        text(entry["call"] or "all calls"),
         text(mode),
         text(_ends_in(entry)),
         text(entry.get("issuer")),

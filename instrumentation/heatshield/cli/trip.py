@@ -9,10 +9,13 @@ from heatshield.cli.answers import Entry, Mode
 from heatshield.cli.errors import CliError
 from heatshield.cli.known import as_sent, check_known
 from heatshield.cli.options import AsJson, Endpoint, Token, collector, operator
-from heatshield.contract import MAX_LEASE_MS, BreakerMode, PlatformMode
+from heatshield.contract import MAX_LEASE_MS, BreakerMode, EntryScope, PlatformMode
 from heatshield.names import BREAKERS_PATH
 
 __all__ = ["lease_ms", "trip"]
+
+NOBODY: Final = "-"
+"""Stands for every user or call, where the scope says so."""
 
 UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
 LEASE: Final = re.compile(r"([0-9]+)(ms|s|m)")
@@ -40,6 +43,23 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     mode: Annotated[
         BreakerMode, typer.Option(help="What happens to the user's calls.")
     ] = BreakerMode.REJECT,
+    scope: Annotated[
+        EntryScope,
+        typer.Option(
+            help="What it is around. user_service: all calls of the user to the service (CALL is"
+            " -). tenant_call, call: the call, whoever makes it (USER is -). pattern: * and ? stand"
+            " for other characters. All but the first two need --lease."
+        ),
+    ] = EntryScope.USER_CALL,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            min=0,
+            help="Busy seconds a second that all instances together let through, with --mode pace;"
+            " default: the user's fair share.",
+        ),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option("--rate", min=0, help="Calls per second and client, with --mode trickle."),
@@ -62,10 +82,21 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     With HEATSHIELD_USER_KEY (or user_key) set the user may be named by the raw id or the pseudonym.
     """
     held_ms = lease_ms(lease) if lease else None
-    user = as_sent(user)
-    body = _body(user, service, call, mode, rate, held_ms, reason)
+    user, call = _parts(user, call, scope)
+    figures = _figures(mode, rate, budget)
+    body = {
+        "user": user,
+        "service": service,
+        "call": call,
+        "mode": mode.value,
+        "lease_ms": held_ms,
+        "reason": reason or f"tripped by human:{operator()}",
+        "issuer": f"human:{operator()}",
+        **({} if scope is EntryScope.USER_CALL else {"scope": scope.value}),
+        **figures,
+    }
     source = collector(endpoint, token, changes=True)
-    if not force:
+    if not force and scope is EntryScope.USER_CALL:
         check_known(source, user, service, call)
     entry: Entry = source.post(BREAKERS_PATH, body)
     if as_json:
@@ -77,41 +108,43 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     from heatshield.cli.terminal import safe
 
     held_s = (held_ms or MAX_LEASE_MS) / 1e3
-    typer.echo(
-        safe(
-            f"tripped {entry['id']}: {entry['mode']} {entry['call']} of {entry['service']}"
-            f" for user {entry['user']}, for {span_text(held_s)} or until it is cleared"
-        )
-    )
+    what = f"{entry['mode']} {entry['call'] or 'all calls'} of {entry['service']}"
+    until = f"for {span_text(held_s)} or until it is cleared"
+    typer.echo(safe(f"tripped {entry['id']}: {what} for {_whom(entry)}, {until}"))
     platform: Mode = source.get("/api/mode")
     if platform["mode"] == PlatformMode.SHADOW:
         typer.echo("the platform is in shadow: nothing is enforced until `heatshield mode protect`")
 
 
-def _body(
-    user: str,
-    service: str,
-    call: str,
-    mode: BreakerMode,
-    rate: float | None,
-    lease_ms: int | None,
-    reason: str,
-) -> dict[str, object]:
-    """Build the body of the request.
+def _whom(entry: Entry) -> str:
+    return f"user {entry['user']}" if entry["user"] else "all users"
+
+
+def _parts(user: str, call: str, scope: EntryScope) -> tuple[str, str]:
+    """User and call as the scope has them.
 
     Raises:
-        CliError: if a rate is missing for ``trickle``, or given for another mode.
+        CliError: if ``-`` stands where the scope needs a name, or a name where it needs none.
+    """
+    all_users = scope in (EntryScope.TENANT_CALL, EntryScope.CALL)
+    all_calls = scope is EntryScope.USER_SERVICE
+    for name, value, left_open in (("USER", user, all_users), ("CALL", call, all_calls)):
+        if left_open and value != NOBODY:
+            raise CliError(f"--scope {scope.value} is about every {name.lower()}: say - there", 2)
+    if scope is EntryScope.PATTERN:
+        return user, call
+    return "" if all_users else as_sent(user), "" if all_calls else call
+
+
+def _figures(mode: BreakerMode, rate: float | None, budget: float | None) -> dict[str, float]:
+    """What the mode takes.
+
+    Raises:
+        CliError: if a rate is missing for ``trickle``, or a figure is given for another mode.
     """
     if (mode is BreakerMode.TRICKLE) != (rate is not None):
         raise CliError("--mode trickle requires --rate, and no other mode takes it", 2)
-    issuer = f"human:{operator()}"
-    return {
-        "user": user,
-        "service": service,
-        "call": call,
-        "mode": mode.value,
-        "lease_ms": lease_ms,
-        "reason": reason or f"tripped by {issuer}",
-        "issuer": issuer,
-        **({"rate_per_s": rate} if rate is not None else {}),
-    }
+    if budget is not None and mode is not BreakerMode.PACE:
+        raise CliError("only --mode pace takes --budget", 2)
+    figures = {"rate_per_s": rate, "budget": budget}
+    return {name: value for name, value in figures.items() if value is not None}

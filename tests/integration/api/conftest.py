@@ -13,7 +13,15 @@ import pytest
 from starlette.routing import BaseRoute
 
 from heatshield.clock import ManualClock
-from heatshield.contract import BreakerEntry, Delta, PlatformMode, Report, Snapshot, StateVersion
+from heatshield.contract import (
+    BreakerEntry,
+    Delta,
+    PlatformMode,
+    Report,
+    ReportAnswer,
+    Snapshot,
+    StateVersion,
+)
 from heatshield_alerts.rules import Alert
 from heatshield_collector.api.app import create_app
 from heatshield_collector.api.stream import encode_event
@@ -141,6 +149,7 @@ class MemoryBreakers:
 
     def report(self, report):
         self.reports.append(report)
+        return ReportAnswer(self.at(), {row.budget: 0.5 for row in report.offered})
 
     def mode(self):
         return self._mode

@@ -159,6 +159,26 @@ def test_trickle_needs_a_rate_and_sends_it(api):
     assert api.body_of("POST")["rate_per_s"] == 2
 
 
+def test_pace_takes_a_budget_and_no_other_mode_does(api):
+    assert run("trip", "u-1", "shop", "c", "--budget", "0.1").exit_code == 2
+    assert run("trip", "u-1", "shop", "c", "--mode", "pace").exit_code == 0
+    assert "budget" not in api.body_of("POST")
+    api.asked.clear()
+    assert run("trip", "u-1", "shop", "c", "--mode", "pace", "--budget", "0.1").exit_code == 0
+    assert api.body_of("POST")["budget"] == 0.1
+
+
+def test_a_scope_leaves_open_what_it_is_not_about(api):
+    assert run("trip", "u-1", "shop", "c", "--scope", "call", "--lease", "1m").exit_code == 2
+    assert api.asked == []
+    assert run("trip", "-", "shop", "c", "--scope", "call", "--lease", "1m").exit_code == 0
+    body = api.body_of("POST")
+    assert (body["user"], body["call"], body["scope"]) == ("", "c", "call")
+    api.asked.clear()
+    assert run("trip", "u-1", "shop", "-", "--scope", "user_service").exit_code == 0
+    assert api.body_of("POST")["call"] == ""
+
+
 def test_trip_json_is_the_entry(api):
     assert json.loads(run("trip", "u-1", "shop", "POST /p", "--json").stdout) == ENTRY
 
