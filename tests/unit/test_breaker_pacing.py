@@ -75,6 +75,14 @@ def test_a_call_that_cannot_wait_runs_if_it_is_its_turn():
     assert pacer.turn(1.0, 0.0).runs
 
 
+def test_a_user_who_pauses_saves_up_so_that_a_page_of_pictures_loads_whole():
+    pacer = Pacer(paced(budget=0.08, cost_per_call=0.03))
+    pacer.turn(0.0, 2.0)
+    page = [pacer.turn(5.5, 2.0) for _ in range(12)]
+    assert [turn.delay_s for turn in page] == [0.0] * 12
+    assert not all(pacer.turn(6.0, 2.0).runs for _ in range(12)), "pages without pause don't"
+
+
 def test_whoever_goes_away_gives_the_place_back():
     pacer = Pacer(paced())
     pacer.turn(0.0, 60.0)

@@ -50,9 +50,16 @@ class Meter:
         """Take back what was spent and not used."""
         self.paid_at -= units / self.rate
 
-    def change_rate(self, rate: float, now: float) -> None:
-        """Go on at another rate; what is owed stays owed."""
+    def change_rate(self, rate: float, now: float, saved_s: float = 0.0) -> None:
+        """Go on at another rate; what is owed stays owed, and what is saved stays saved.
+
+        Args:
+            rate: units a second.
+            now: monotonic seconds.
+            saved_s: seconds' worth of the rate that may be saved up.
+        """
         rate = max(rate, LEAST_RATE)
         if self.paid_at > now:
-            self.paid_at = now + (self.paid_at - now) * self.rate / rate
+            owed = (self.paid_at - saved_s - now) * self.rate  # less than 0: it is saved
+            self.paid_at = now + max(0.0, saved_s + owed / rate)
         self.rate = rate

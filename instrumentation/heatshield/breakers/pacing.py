@@ -19,7 +19,11 @@ __all__ = ["Pacer", "Turn"]
 UNKNOWN_COST_S: Final = 0.1
 """Busy seconds that a call is taken for whose cost nobody has measured."""
 
-BURST_S: Final = 0.05
+SAVED_S: Final = 5.0
+"""Seconds' worth of the budget that a user who pauses saves up: a page of a dozen pictures comes at
+once, and loads whole, if pages are not opened without pause. At first nothing is saved."""
+
+TIMER_S: Final = 0.05
 """Seconds ahead of its turn at which a call need not wait: no timer is better."""
 
 
@@ -46,12 +50,13 @@ class Pacer:
         self._entry = entry
         self._meter = Meter(entry.budget / entry.instances)
         self._turns: deque[float] = deque()
+        self._began = False
         self.offered = 0.0
 
     def follow(self, entry: BreakerEntry, share: float, now: float) -> None:
         """Go on with an entry that may have changed, and with a share of its budget."""
         self._entry = entry
-        self._meter.change_rate(entry.budget * share, now)
+        self._meter.change_rate(entry.budget * share, now, SAVED_S)
 
     @property
     def cost(self) -> float:
@@ -71,10 +76,12 @@ class Pacer:
             most_s: seconds it can wait; 0 where it can't.
         """
         self.offered += self.cost
+        if not self._began:  # and all that could be saved is spent
+            self._began, self._meter.paid_at = True, now + SAVED_S
         while self._turns and self._turns[0] <= now:
             self._turns.popleft()
-        delay_s = self._meter.delay_s(now)
-        if delay_s > BURST_S:
+        delay_s = self._meter.delay_s(now, SAVED_S * self._meter.rate)
+        if delay_s > TIMER_S:
             most_s = min(most_s, self._entry.wait_ms / 1000)
             if delay_s > most_s or len(self._turns) >= self._entry.waiting:
                 return Turn(False, delay_s)
