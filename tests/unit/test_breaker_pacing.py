@@ -111,7 +111,7 @@ def test_a_share_that_ended_leaves_an_equal_part_at_most():
     later = 2 * SHARE_S + 30.0
     held.renewed(StateVersion(1, 1), later)
     held.decide("u-1", CALL, later)
-    assert held.decide("u-1", CALL, later).retry_after_s == pytest.approx(20.0)
+    assert held.decide("u-1", CALL, later).retry_after_s == pytest.approx(15.0)  # 5 s are saved
 
 
 def test_what_came_is_told_in_busy_seconds_admitted_or_not():
