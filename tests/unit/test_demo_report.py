@@ -26,7 +26,13 @@ def event(name, at_ms, **data):
 
 def opening(at_ms=400, version="1.2", user=HOT_USER, **entry):
     entry = {"id": "b-1", "user": user, "service": "shop", "call": "POST /purchases"} | entry
+    entry = {"mode": "pace"} | entry
     return event("breaker", at_ms, change="opened", entry=entry, version=version)
+
+
+def escalation(at_ms=2_400, version="1.3"):
+    entry = {"id": "b-1", "user": HOT_USER, "mode": "reject"}
+    return event("breaker", at_ms, change="escalated", entry=entry, version=version)
 
 
 def applied(service, at_ms, version="1.2", instance="i"):
@@ -155,9 +161,10 @@ def met(shadow_rows, protect_rows, events):
 
 
 def test_the_expectations_are_met_by_a_run_that_shows_the_story():
-    events = [opening(), *(applied(name, 600) for name in SERVICES)]
-    hot = sent(0, hot=True)
-    assert met([*calm(), hot, *busy(9_999)], [*calm(), hot, *busy(600)], events) == [True] * 4
+    events = [opening(), *(applied(name, 600) for name in SERVICES), escalation()]
+    events += [applied(name, 2_600, "1.3") for name in SERVICES]
+    hot = [sent(0, hot=True), sent(700, hot=True)]
+    assert met([*calm(), *hot, *busy(9_999)], [*calm(), *hot, *busy(600)], events) == [True] * 5
 
 
 @pytest.mark.parametrize(
@@ -165,16 +172,37 @@ def test_the_expectations_are_met_by_a_run_that_shows_the_story():
     [
         (0, 99.0, 600, 600, None),
         (1, 200.0, 1_000, 1_000, None),
-        (2, 200.0, 600, 9_999, None),
-        (3, 200.0, 600, 600, "b-1"),
+        (3, 200.0, 600, 9_999, None),
+        (4, 200.0, 600, 600, "b-1"),
     ],
 )
 def test_each_expectation_can_fail_alone(fails, shadow_ms, enforced_ms, slow_until_ms, rejected_by):
     hot = sent(0, hot=True)
     events = [opening(), *(applied(name, enforced_ms) for name in SERVICES)]
-    protect = [*calm(), hot, *busy(slow_until_ms), sent(5_000, rejected_by=rejected_by)]
+    through = sent(700, hot=True)
+    protect = [*calm(), hot, through, *busy(slow_until_ms), sent(5_000, rejected_by=rejected_by)]
     answer = met([*calm(), hot, *busy(9_999, shadow_ms)], protect, events)
-    assert answer == [number != fails for number in range(4)]
+    assert answer == [number != fails for number in range(5)]
+
+
+def test_a_user_who_is_refused_at_once_was_not_slowed_first():
+    events = [opening(mode="reject"), *(applied(name, 600) for name in SERVICES)]
+    rows = [*calm(), sent(0, hot=True), sent(700, hot=True, status=503, rejected_by="b-1")]
+    found = report(run(rows), run([*rows, *busy(600)], events))
+    assert [one.met for one in expectations(found)][2] is False
+
+
+def test_what_the_hot_user_gets_while_paced_and_after_is_counted_apart():
+    events = [opening(), *(applied(name, 600) for name in SERVICES), escalation()]
+    events += [applied(name, 2_600, "1.3") for name in SERVICES]
+    rows = [sent(0, hot=True), sent(700, hot=True), sent(900, hot=True)]
+    rows += [sent(n, hot=True, status=429, rejected_by="b-1") for n in (950, 990)]
+    rows += [sent(n, hot=True, status=503, rejected_by="b-1") for n in (2_500, 3_000, 3_500)]
+    protect = report(run(rows), run([*calm(), *rows, *busy(3_000)], events))["protect"]
+    assert protect["hot_user_paced_through"] == 2
+    assert (protect["hot_user_told_to_wait"], protect["hot_user_rejected"]) == (2, 5)
+    assert (protect["enforced_everywhere_after_s"], protect["refused_after_s"]) == (0.6, 2.4)
+    assert protect["others_p99_ms_after_enforcement"] == 10.0
 
 
 def test_a_breaker_that_never_opened_is_reported_as_not_seen_and_fails():
@@ -182,7 +210,7 @@ def test_a_breaker_that_never_opened_is_reported_as_not_seen_and_fails():
     found = report(run(rows, mode="shadow"), run(rows))
     assert found["protect"]["detected_after_s"] is None
     assert found["protect"]["enforced_everywhere_after_s"] is None
-    assert [one.met for one in expectations(found)] == [True, False, False, True]
+    assert [one.met for one in expectations(found)] == [True, False, False, False, True]
 
 
 def test_the_report_has_the_keys_that_scripts_rely_on():

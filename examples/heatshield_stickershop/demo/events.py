@@ -34,7 +34,15 @@ class Event:
 
     def opens(self, user: str) -> bool:
         """Whether a breaker around a call of this user opened."""
-        if self.name != "breaker" or self.data["change"] != "opened":
+        return self._changes(user, "opened")
+
+    def refuses(self, user: str) -> bool:
+        """Whether a breaker around a call of this user refuses it from now on."""
+        at_once = self.opens(user) and self.data["entry"].get("mode", "reject") == "reject"
+        return at_once or self._changes(user, "escalated")
+
+    def _changes(self, user: str, change: str) -> bool:
+        if self.name != "breaker" or self.data["change"] != change:
             return False
         return bool(self.data["entry"]["user"] == user)
 

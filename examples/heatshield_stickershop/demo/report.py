@@ -3,8 +3,10 @@
 **Others** are all users but the hot one. **Before** are their requests that were due after the
 warm-up and had ended when the hot user sent the first request. **During** are all requests due
 from then to the end of the load, in protect, too, so the time before the breaker opens counts.
-**After enforcement** are those due a second after every service process had acknowledged the
-breaker: by then the hot user's running requests have ended; *during* includes them.
+The hot user is **paced** first: a fair share goes through. If that does not end it within two
+seconds, the user is **refused**. **After enforcement** are others' requests that were due a second
+after every service process had acknowledged the last of these steps: by then the hot user's running
+requests have ended; *during* includes them.
 
 A percentile is the nearest rank: a latency that was measured. A latency counts from when the
 request was due, so it includes the wait behind others. An error is a 5xx or no answer.
@@ -14,6 +16,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from heatshield_stickershop.demo.events import Event
@@ -31,6 +34,7 @@ __all__ = [
     "opened",
     "percentile",
     "recovered_after_s",
+    "refused",
     "report",
 ]
 
@@ -128,6 +132,12 @@ def opened(events: Iterable[Event], since_ns: int = 0) -> Event | None:
     return next(found, None)
 
 
+def refused(events: Iterable[Event], since_ns: int = 0) -> Event | None:
+    """The first refusal of a call of the hot user from that time on, where pacing did not do."""
+    found = (event for event in events if event.refuses(HOT_USER) and event.at_ns >= since_ns)
+    return next(found, None)
+
+
 def enforced_everywhere_ns(events: Sequence[Event], opening: Event) -> int | None:
     """When the last service process acknowledged a state that contains the opened breaker.
 
@@ -195,7 +205,7 @@ def expectations(found: dict[str, dict[str, Any]]) -> list[Expectation]:
     harm = _ratio(shadow["others_p99_ms_during"], shadow["others_p99_ms_before"])
     after = _ratio(protect["others_p99_ms_after_enforcement"], protect["others_p99_ms_before"])
     enforced = protect["enforced_everywhere_after_s"]
-    others = protect["others_rejected"]
+    others, share = protect["others_rejected"], protect["hot_user_paced_through"]
     return [
         Expectation(
             f"in shadow, others' p99 rises to at least {HARM:g} times its value before",
@@ -206,6 +216,12 @@ def expectations(found: dict[str, dict[str, Any]]) -> list[Expectation]:
             f"enforced in every process within {ENFORCED_WITHIN_S:g} s of the first hot request",
             enforced,
             enforced is not None and enforced < ENFORCED_WITHIN_S,
+        ),
+        Expectation(
+            "before any refusal, the hot user is only slowed: purchases that went through",
+            share,
+            bool(share),
+            is_latency=False,
         ),
         Expectation(
             f"in protect, others' p99 once enforced is under {RECOVERED:g} times its value before",
@@ -237,20 +253,36 @@ def _protection(run: Run) -> dict[str, Any]:
     first = run.first_hot_ns
     opening = opened(run.events, first)
     enforced = enforced_everywhere_ns(run.events, opening) if opening else None
-    after = run.others(enforced + DRAIN_NS) if enforced else []
+    refusal = refused(run.events, opening.at_ns) if opening else None
+    refused_ns = enforced_everywhere_ns(run.events, refusal) if refusal else None
+    settled = refused_ns or enforced
+    after = run.others(settled + DRAIN_NS) if settled else []
+    paced = _paced(run, opening, refusal)
+    hot = [sent for sent in run.sent if sent.hot]
     return {
         "others_p99_ms_after_enforcement": _rounded(_p99(after)),
         "others_requests_after_enforcement": len(after),
+        "refused_after_s": _seconds(first, refusal.at_ns if refusal else None),
+        "hot_user_paced_through": sum(sent.rejected_by is None for sent in paced),
+        "hot_user_told_to_wait": sum(sent.status == HTTPStatus.TOO_MANY_REQUESTS for sent in hot),
         "first_hot_request_at": datetime.fromtimestamp(first / 1e9, UTC).isoformat(),
         "detected_after_s": _seconds(first, opening.at_ns if opening else None),
         "enforced_everywhere_after_s": _seconds(first, enforced),
         "recovered_after_s": _rounded(recovered_after_s(run)),
-        "hot_user_rejected": sum(sent.hot and sent.rejected_by is not None for sent in run.sent),
+        "hot_user_rejected": sum(sent.rejected_by is not None for sent in hot),
         "others_rejected": sum(not sent.hot and sent.rejected_by is not None for sent in run.sent),
         "breaker": opening.data["entry"] if opening else None,
         "evidence_trace_id": run.evidence_trace_id,
         "evidence_elements": run.evidence_elements,
     }
+
+
+def _paced(run: Run, opening: Event | None, refusal: Event | None) -> list[Sent]:
+    """The hot user's requests that were due while the user was paced."""
+    if opening is None:
+        return []
+    until_ns = math.inf if refusal is None else refusal.at_ns
+    return [sent for sent in run.sent if sent.hot and opening.at_ns <= sent.due_ns < until_ns]
 
 
 def _latencies(sent: Iterable[Sent]) -> list[float]:

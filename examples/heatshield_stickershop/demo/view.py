@@ -119,8 +119,11 @@ ROWS: Final = (
     ("others' p99 after enforcement", "others_p99_ms_after_enforcement", "ms"),
     ("others' errors during", "others_error_rate_during", "%"),
     ("detected after", "detected_after_s", "s"),
-    ("enforced everywhere after", "enforced_everywhere_after_s", "s"),
+    ("slowed everywhere after", "enforced_everywhere_after_s", "s"),
+    ("refused after", "refused_after_s", "s"),
     ("others recovered after", "recovered_after_s", "s"),
+    ("hot user's requests let through while paced", "hot_user_paced_through", ""),
+    ("hot user's requests told to wait (429)", "hot_user_told_to_wait", ""),
     ("hot user's requests rejected", "hot_user_rejected", ""),
     ("others' requests rejected", "others_rejected", ""),
 )
