@@ -21,6 +21,8 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 import heatshield
 from heatshield.context.request import Request, request_in, with_request
+from heatshield.contract import BreakerMode
+from heatshield.integrations.messaging.celery_tasks import POSTPONED
 from heatshield.names import COST_ELEMENTS, REJECTED
 
 RESULT_S = 10
@@ -247,6 +249,35 @@ def test_a_tripped_users_task_is_revoked_before_its_body(service, until, app):
     assert (ran, failures) == (["u-8"], [])
     run = next(span for span in made.spans if span.name == "celery refresh")
     assert (run.attributes[REJECTED], run.status_code) == (entry_id, StatusCode.UNSET)
+
+
+PACED = {"mode": BreakerMode.PACE, "issuer": "rule:HotUser", "budget": 0.1, "cost_per_call": 0.1}
+
+
+def test_a_paced_users_task_goes_back_to_its_queue_until_its_turn(service, until, app):
+    made = service()
+    made.trip("u-7", "celery refresh", **PACED)
+    ran = []
+    app.does["refresh"] = lambda task, number: ran.append((number, task.request.retries))
+    first = as_user("u-7", app.tasks["refresh"].delay, 1)
+    result_of(first)
+    second = as_user("u-7", app.tasks["refresh"].delay, 2)
+    until(lambda: len([one for one in made.spans if REJECTED in one.attributes]) == 1)
+    made.clock.advance(5.0)
+    result_of(second)
+    assert ran == [(1, 0), (2, 0)]
+    runs = [span for span in made.spans if span.name == "celery refresh"]
+    assert [REJECTED in span.attributes for span in runs] == [False, True, False]
+    assert {span.attributes.get("messaging.message.id") for span in runs[1:]} == {second.id}
+
+
+def test_a_paced_users_task_does_not_wait_for_ever(service, until, app):
+    made = service()
+    entry_id = made.trip("u-7", "celery refresh", **PACED)
+    app.does["refresh"] = lambda *_: None
+    result_of(as_user("u-7", app.tasks["refresh"].delay, 1))
+    sent = as_user("u-7", app.tasks["refresh"].apply_async, (2,), headers={POSTPONED: 20})
+    assert entry_id in refused_by(sent)
 
 
 def test_a_refused_task_keeps_no_result_where_none_is_kept(service, until, app):

@@ -9,6 +9,7 @@ The patch around the tracer that Celery builds for a task makes the span; the on
 ``run`` refuses, as only what is raised in there counts as the task's own.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -29,7 +30,7 @@ from heatshield.integrations.messaging.celery_messages import CONTRIB, TRACER
 from heatshield.integrations.messaging.job import elements_in
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
-from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import TOO_MANY_REQUESTS, BreakerOpen, refusal_in
 from heatshield.tracing.failure import fail, mark_rejected, text_of
 from heatshield.tracing.stamp import add_cost, stamp_user
 from heatshield.tracing.values import Attributes
@@ -57,6 +58,14 @@ class _TaskRequest(Protocol):
     id: str
     ignore_result: bool | None
     called_directly: bool
+    retries: int
+    headers: Mapping[str, object] | None
+
+    def get(self, name: str) -> str | int | None: ...
+
+
+class _Signature(Protocol):
+    def apply_async(self, *, headers: Mapping[str, object]) -> object: ...
 
 
 class _Backend(Protocol):
@@ -74,6 +83,10 @@ class Task(Protocol):
     ignore_result: bool
     backend: _Backend
     throws: Iterable[type[BaseException]]
+
+    def signature_from_request(
+        self, request: _TaskRequest, *, countdown: int, retries: int
+    ) -> _Signature: ...
 
 
 class _Outcome(Protocol):
@@ -149,6 +162,27 @@ class Job:
         self.task.backend.mark_as_revoked(
             celery_request.id, str(refusal), request=celery_request, store_result=not ignored
         )
+
+    @fail_open("celery", False)
+    def postpone(self, refusal: BreakerOpen) -> bool:
+        """Send a paced user's task back to its queue, to come again when it may be its turn.
+
+        It keeps its id, its retries and what follows it. A worker waits for nobody, and the queue
+        holds the line: so often at most, that a task does not wait for ever.
+        """
+        request = self.task.request
+        if refusal.status != TOO_MANY_REQUESTS or request.called_directly:
+            return False
+        times = int(request.get(POSTPONED) or 0)
+        if times >= MOST_POSTPONED:
+            return False
+        seen = request_in()
+        mark_rejected(self._request.span if seen is None else seen.span, refusal.entry_id)
+        again = self.task.signature_from_request(
+            request, countdown=math.ceil(refusal.retry_after_s), retries=request.retries
+        )
+        again.apply_async(headers={**(request.headers or {}), POSTPONED: times + 1})
+        return True
 
     @fail_open("celery", None)
     def _note(self, traced: object) -> None:
@@ -310,6 +344,7 @@ def _guard(task: Task) -> None:
         if job is None or job.task is not task or job.begun:
             return run(*args, **kwargs)  # called, not sent: it is part of its caller's work
         refusal = job.refusal()
+        before = refusal is not None  # else some of its work is done
         if refusal is None:
             try:
                 return run(*args, **kwargs)
@@ -317,7 +352,8 @@ def _guard(task: Task) -> None:
                 refusal = refusal_in(error)
                 if refusal is None:
                     raise
-        job.refuse(refusal)
+        if not (before and job.postpone(refusal)):
+            job.refuse(refusal)
         raise Ignore(str(refusal))
 
     setattr(guarded, _OURS, True)
@@ -336,6 +372,12 @@ def retrying(original: Original) -> Original:
 
     return retry
 
+
+POSTPONED: Final = "heatshield-postponed"
+"""Header of a task: how often it was sent back because its user is paced."""
+
+MOST_POSTPONED: Final = 20
+"""Times that a task is sent back; then it is revoked, as one of a user who is refused."""
 
 EXC_AT: Final = 2
 """Where ``Task.retry`` takes the exception because of which it is called."""
