@@ -53,7 +53,7 @@ def test_a_class_of_users_is_cut_at_its_share_of_capacity():
     decision = decide(alerts["BotBudget"], SETTLED)
     assert isinstance(decision, Trip)
     assert decision.draft.key[1:] == ("bot-7", "shop", "POST /purchases")
-    assert decision.draft.mode is BreakerMode.REJECT
+    assert decision.draft.mode is BreakerMode.PACE
 
 
 def test_a_full_service_is_told_of_and_cuts_nobody():
