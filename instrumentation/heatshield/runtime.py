@@ -85,7 +85,7 @@ class _Running:
         runtime = self._runtime
         if runtime is not None and not self._is_warned:
             self._is_warned = True
-            for fault in faults(runtime.settings):
+            for fault in (*faults(runtime.settings), *runtime.faults):
                 _LOGGER.warning("setting of heatshield: %s", fault)
 
     def end(self) -> None:

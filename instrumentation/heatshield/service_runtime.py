@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.lease_table import BreakerTable
+from heatshield.breakers.signature import Unverifiable, verifier
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock
 from heatshield.context.deadline import TIME
@@ -44,6 +45,9 @@ class Runtime:
         settings: of the service.
         clock: for leases, and what all threads wait on.
         begin_export: called when something is to be sent for the first time.
+
+    Attributes:
+        faults: what is wrong with the settings here, one sentence each.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Runtime:
             settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
         )
         self.shutdown_budget = ShutdownBudget(self._send, clock)
+        checks = verifier(settings.breaker_key)
+        self.faults = [checks.why] if isinstance(checks, Unverifiable) else []
         self.watch = Watch(
             settings.endpoint,
             self.table,
@@ -74,6 +80,7 @@ class Runtime:
             instance=lambda: self.instance.id,
             workers=settings.workers,
             token=settings.token,
+            checks=checks,
         )
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to

@@ -81,6 +81,9 @@ class ServiceSettings:
     service: str = setting("", "name of this service; OTEL_SERVICE_NAME counts too")
     endpoint: str = setting(DEFAULT_ENDPOINT, "address of the collector")
     token: str = setting("", "bearer token that the collector requires, if it has one")
+    breaker_key: str = setting(
+        "", "public key (base64) that breakers must be signed by; needs heatshield[signed]"
+    )
     tenant: str = setting("default", "tenant that this service belongs to")
     enabled: bool = setting(True, "false: instrument() does nothing at all")
     enforce: bool = setting(

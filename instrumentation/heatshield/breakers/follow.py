@@ -12,6 +12,7 @@ from heatshield.breakers.event_stream import EventStream
 from heatshield.breakers.lease_table import Applied, BreakerTable
 from heatshield.breakers.reports import Reports
 from heatshield.breakers.server_sent_events import Event
+from heatshield.breakers.signature import Checks, Unsigned
 from heatshield.clock import Clock
 from heatshield.contract import Delta, Snapshot, StateVersion, decode
 from heatshield.export.connection import Connection
@@ -37,6 +38,7 @@ class Follower:
         instance: names this process.
         workers: its capacity.
         token: that the collector requires, if it does.
+        checks: what state has to be signed by.
 
     Attributes:
         failures: tries in a row that brought no state.
@@ -52,7 +54,9 @@ class Follower:
         instance: Callable[[], str],
         workers: int,
         token: str = "",
+        checks: Checks | None = None,
     ) -> None:
+        self._checks = checks or Unsigned()
         self._table = table
         self._clock = clock
         self._connection = connection = Connection(endpoint, REQUEST_TIMEOUT_S, clock, token)
@@ -110,10 +114,11 @@ class Follower:
         """Apply one event; only complete state confirms that the request was answered."""
         if event.name == "snapshot":
             self._anchor = max(self._anchor, opened_at)
-            self._table.apply(Snapshot.from_json(decode(event.data)), self._anchor)
+            state = self._checks.read(decode(event.data), "snapshot")
+            self._table.apply(Snapshot.from_json(state), self._anchor)
             self.failures = 0
         elif event.name == "delta":
-            change = Delta.from_json(decode(event.data))
+            change = Delta.from_json(self._checks.read(decode(event.data), "delta"))
             if self._table.apply(change, self._anchor) is Applied.GAP:
                 self._renew()
         elif event.name == "heartbeat" and event.id:
@@ -135,13 +140,15 @@ class Follower:
         answer = self._connection.request(
             "GET",
             BREAKERS_PATH,
-            headers={"if-none-match": held.etag} if held is not None else {},
+            # An answer of no content can't be signed: with a pinned key, the state is sent anew.
+            headers={"if-none-match": held.etag} if held and not self._checks.pinned else {},
         )
         self._renewed_at = sent_at
-        if answer.status == NOT_MODIFIED and held is not None:
+        if answer.status == NOT_MODIFIED and held is not None and not self._checks.pinned:
             self._table.renewed(held, sent_at)
         elif answer.ok:
-            self._table.apply(Snapshot.from_json(decode(answer.body)), sent_at)
+            state = self._checks.read(decode(answer.body), "snapshot")
+            self._table.apply(Snapshot.from_json(state), sent_at)
         else:
             return
         self._anchor = max(self._anchor, sent_at)

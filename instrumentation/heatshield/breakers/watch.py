@@ -12,6 +12,7 @@ from typing import Final
 
 from heatshield.breakers.follow import REQUEST_TIMEOUT_S, Follower
 from heatshield.breakers.lease_table import BreakerTable
+from heatshield.breakers.signature import Checks
 from heatshield.clock import Clock
 from heatshield.contract import ContractError
 from heatshield.counters import COUNTERS, fail_open
@@ -42,10 +43,11 @@ class Watch:
         instance: names this process, asked anew after a fork.
         workers: its capacity.
         token: that the collector requires, if it does.
+        checks: what state has to be signed by.
         chance: uniform random numbers, for the jitter.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is named
         self,
         endpoint: str,
         table: BreakerTable,
@@ -55,6 +57,7 @@ class Watch:
         instance: Callable[[], str],
         workers: int,
         token: str = "",
+        checks: Checks | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
@@ -68,6 +71,7 @@ class Watch:
             instance=instance,
             workers=workers,
             token=token,
+            checks=checks,
         )
         self._lock = lock()
         self._reset()
