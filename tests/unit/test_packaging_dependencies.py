@@ -17,7 +17,7 @@ PLAIN = ""
 PACKAGES = {
     "instrumentation/heatshield": (PLAIN,),
     "alerts/heatshield_alerts": (PLAIN, "collector"),
-    "collector/heatshield_collector": (PLAIN, "cli", "collector"),
+    "collector/heatshield_collector": (PLAIN, "cli", "collector", "signed"),
     "dashboards/heatshield_dashboards": (PLAIN, "cli", "dashboards"),
     "examples/heatshield_stickershop": (PLAIN, "cli", "demo", "collector"),
     "docs": (PLAIN, "cli", "dashboards", "demo", "collector"),
@@ -36,6 +36,7 @@ INSTRUMENTED = {
 
 ONLY_IN = {
     **dict.fromkeys(INSTRUMENTED, "/integrations/"),
+    "cryptography": "/breakers/signature.py",  # and its absence is said there
     "opentelemetry-instrumentation": "/autostart/distro.py",  # which that package alone imports
     "rich": "heatshield/cli/",
     "typer": "heatshield/cli/",
