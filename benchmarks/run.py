@@ -15,6 +15,7 @@ import instrumentation
 import quiet_hour
 import stations
 import users
+import watchers
 from figures import CONSOLE, machine, show, write_json
 
 __all__ = ["BENCHMARKS", "main"]
@@ -23,6 +24,7 @@ BENCHMARKS: Final = {
     "ingest": ingest.run,
     "users": users.run,
     "enforcement": enforcement.run,
+    "watchers": watchers.run,
     "instrumentation": instrumentation.run,
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,

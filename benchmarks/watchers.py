@@ -1,0 +1,150 @@
+"""Many clients that watch the breakers of one collector: what each costs, and how fast a change
+reaches all of them.
+
+A real collector on an empty store, and :data:`CLIENTS` simulated clients in another process: raw
+sockets on loopback that read ``/v1/breakers/stream`` and check what it says (a snapshot first, each
+delta on the version that the client is at, a heartbeat every 2 s). Measured are
+
+- the collector's resident memory with all clients less that with one, divided by their number. The
+  kernel's buffers of sockets are not in it;
+- processor time of the collector while nothing changes, which is that of the heartbeats;
+- the time from the moment before a person's trip (or its clearing) is posted until the last client
+  has the delta. Both processes share the machine, so the time that the clients take to read is in
+  it.
+
+One address may have half of the connections that a collector takes, and those are as many as it
+may have files open less 256; so the clients come from 50 addresses of loopback, 127.0.0.1 and up.
+10,000 of them need a hard limit of 10,256 open files (``ulimit -Hn``) in both processes.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from collector_process import RealCollector, clean_environment
+from figures import Report, Target, machine, quantile, show, write_json
+from heatshield.contract import HEARTBEAT_S, SILENCE_S, StateVersion
+from heatshield.names import ADMIN_TOKEN_FILE, BREAKERS_PATH
+from watching_clients import SOURCES, WatchingClients
+
+__all__ = ["run"]
+
+CLIENTS: Final = 10_000
+QUICK_CLIENTS: Final = 1_000
+CHANGES: Final = 12
+QUICK_CHANGES: Final = 4
+CALM_S: Final = 5.0
+"""Between the last client's snapshot and the first look at memory."""
+REST_S: Final = 20.0
+QUICK_REST_S: Final = 6.0
+PAUSE_S: Final = 1.3
+"""Between two changes: no multiple of the heartbeats, so that changes come at any phase of them."""
+
+MEMORY: Final = Target("at most", 50)
+REACH: Final = Target("at most", 1)
+SILENCE: Final = Target("at most", SILENCE_S / 2)
+
+
+def run(*, quick: bool = False, clients: int | None = None) -> Report:
+    """Measure."""
+    count = clients or (QUICK_CLIENTS if quick else CLIENTS)
+    report = Report("watchers", f"{count:,} clients that watch one collector's breakers")
+    with (
+        RealCollector("--mode", "protect") as collector,
+        WatchingClients(collector.url, clean_environment()) as watching,
+        httpx.Client(base_url=collector.url, trust_env=False, timeout=60) as person,
+    ):
+        token = (collector.store.parent / ADMIN_TOKEN_FILE).read_text(encoding="utf-8").strip()
+        person.headers["Authorization"] = f"Bearer {token}"
+        watching.connect(1)
+        _changes(person, watching, 2)
+        _measure_memory(report, collector, watching, count)
+        _measure_rest(report, collector, watching, QUICK_REST_S if quick else REST_S)
+        cpu_s = collector.cpu_s()
+        answered, reached = _changes(person, watching, QUICK_CHANGES if quick else CHANGES)
+        cpu_s = (collector.cpu_s() - cpu_s) / len(reached)
+        last = watching.rest(2 * HEARTBEAT_S)
+    report.add("a change reaches all, p50", quantile(reached, 0.5), "s", REACH)
+    report.add("a change reaches all, max", quantile(reached, 1), "s", REACH)
+    report.add("the same from the answer to the person on, max", quantile(answered, 1), "s", REACH)
+    report.add("the collector's processor time a change and pause", cpu_s * 1e3, "ms")
+    report.add("connections lost", last.lost, "", Target("at most", 0))
+    report.add("events that break the contract", last.wrong, "", Target("at most", 0))
+    report.notes.append(
+        f"{len(reached)} changes, {PAUSE_S} s apart. The clients share the machine's processors "
+        f"with the collector, and come from {SOURCES} addresses."
+    )
+    return report
+
+
+def _measure_memory(
+    report: Report, collector: RealCollector, watching: WatchingClients, count: int
+) -> None:
+    before, cpu_s = collector.process.memory_info().rss, collector.cpu_s()
+    connected = watching.connect(count)
+    cpu_s = collector.cpu_s() - cpu_s
+    watching.rest(CALM_S)
+    grown = collector.process.memory_info().rss - before
+    watched = max(1, connected.watching - 1)
+    report.add("clients that watch", connected.watching, "", Target("at least", count))
+    report.add("connected in", connected.wall_s, "s")
+    report.add("the collector's processor time a connection", cpu_s / watched * 1e3, "ms")
+    report.add("the collector's memory a connection", grown / watched / 1024, "KiB", MEMORY)
+
+
+def _measure_rest(
+    report: Report, collector: RealCollector, watching: WatchingClients, seconds: float
+) -> None:
+    cpu_s = collector.cpu_s()
+    rested = watching.rest(seconds)
+    cpu_s = collector.cpu_s() - cpu_s
+    report.add("heartbeats a second", rested.heartbeats / seconds, "")
+    report.add("the collector at rest, of one processor", cpu_s / seconds * 100, "%")
+    report.add("the clients at rest, of one processor", rested.cpu_s / seconds * 100, "%")
+    report.add("longest silence of a client", rested.longest_silence_s, "s", SILENCE)
+
+
+def _changes(
+    person: httpx.Client, watching: WatchingClients, count: int
+) -> tuple[list[float], list[float]]:
+    """Seconds until all clients had each change, from the answer on and from the request on."""
+    answered, reached = [], []
+    entry_id = ""
+    for number in range(count):
+        began_s = time.monotonic()
+        if entry_id:
+            answer = person.delete(f"{BREAKERS_PATH}/{entry_id}")
+            entry_id = ""
+        else:
+            trip = {"user": f"hot-{number}", "service": "bench", "call": "POST /thumbnails"}
+            answer = person.post(BREAKERS_PATH, json=trip)
+            entry_id = answer.json()["id"]
+        answer.raise_for_status()
+        answered_s = time.monotonic()
+        at = person.get(BREAKERS_PATH).headers["etag"]
+        found = watching.reach(StateVersion.parse(at))
+        answered.append(found.last_s - answered_s if found.have else math.nan)
+        reached.append(found.last_s - began_s if found.have else math.nan)
+        time.sleep(PAUSE_S)
+    return answered, reached
+
+
+def main() -> None:
+    """Measure with as many clients as the flags say."""
+    parser = argparse.ArgumentParser(description="what watching clients cost a collector")
+    parser.add_argument("--clients", type=int, metavar="N", help=f"how many; {CLIENTS:,} if not")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_CLIENTS:,} clients")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    flags = parser.parse_args()
+    report = run(quick=flags.quick, clients=flags.clients)
+    show(report)
+    if flags.json:
+        write_json(flags.json, machine(), [report])
+
+
+if __name__ == "__main__":
+    main()
