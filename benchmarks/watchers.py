@@ -10,7 +10,8 @@ delta on the version that the client is at, a heartbeat every 2 s). Measured are
 - processor time of the collector while nothing changes, which is that of the heartbeats;
 - the time from the moment before a person's trip (or its clearing) is posted until the last client
   has the delta. Both processes share the machine, so the time that the clients take to read is in
-  it.
+  it;
+- the same for the last of several changes that come as fast as rounds of control.
 
 One address may have half of the connections that a collector takes, and those are as many as it
 may have files open less 256; so the clients come from 50 addresses of loopback, 127.0.0.1 and up.
@@ -43,6 +44,9 @@ REST_S: Final = 20.0
 QUICK_REST_S: Final = 6.0
 PAUSE_S: Final = 1.3
 """Between two changes: no multiple of the heartbeats, so that changes come at any phase of them."""
+BURST: Final = 8
+BURST_PAUSE_S: Final = 0.25
+"""As often as the rounds of control may change the state."""
 
 MEMORY: Final = Target("at most", 50)
 REACH: Final = Target("at most", 1)
@@ -67,10 +71,14 @@ def run(*, quick: bool = False, clients: int | None = None) -> Report:
         cpu_s = collector.cpu_s()
         answered, reached = _changes(person, watching, QUICK_CHANGES if quick else CHANGES)
         cpu_s = (collector.cpu_s() - cpu_s) / len(reached)
+        burst_s = _burst(person, watching)
         last = watching.rest(2 * HEARTBEAT_S)
     report.add("a change reaches all, p50", quantile(reached, 0.5), "s", REACH)
     report.add("a change reaches all, max", quantile(reached, 1), "s", REACH)
     report.add("the same from the answer to the person on, max", quantile(answered, 1), "s", REACH)
+    report.add(
+        f"the last of {BURST} changes, {BURST_PAUSE_S} s apart, the same", burst_s, "s", REACH
+    )
     report.add("the collector's processor time a change and pause", cpu_s * 1e3, "ms")
     report.add("connections lost", last.lost, "", Target("at most", 0))
     report.add("events that break the contract", last.wrong, "", Target("at most", 0))
@@ -116,21 +124,40 @@ def _changes(
     entry_id = ""
     for number in range(count):
         began_s = time.monotonic()
-        if entry_id:
-            answer = person.delete(f"{BREAKERS_PATH}/{entry_id}")
-            entry_id = ""
-        else:
-            trip = {"user": f"hot-{number}", "service": "bench", "call": "POST /thumbnails"}
-            answer = person.post(BREAKERS_PATH, json=trip)
-            entry_id = answer.json()["id"]
-        answer.raise_for_status()
+        entry_id = _change(person, entry_id, f"hot-{number}")
         answered_s = time.monotonic()
-        at = person.get(BREAKERS_PATH).headers["etag"]
-        found = watching.reach(StateVersion.parse(at))
-        answered.append(found.last_s - answered_s if found.have else math.nan)
-        reached.append(found.last_s - began_s if found.have else math.nan)
+        last_s = _reached_s(person, watching)
+        answered.append(last_s - answered_s)
+        reached.append(last_s - began_s)
         time.sleep(PAUSE_S)
     return answered, reached
+
+
+def _burst(person: httpx.Client, watching: WatchingClients) -> float:
+    """Seconds from the last of many quick changes until all clients had it."""
+    entry_id = ""
+    for number in range(BURST):
+        time.sleep(BURST_PAUSE_S)
+        began_s = time.monotonic()
+        entry_id = _change(person, entry_id, f"burst-{number}")
+    return _reached_s(person, watching) - began_s
+
+
+def _change(person: httpx.Client, entry_id: str, user: str) -> str:
+    """Clear that entry or, where there is none, trip one; its id."""
+    if entry_id:
+        person.delete(f"{BREAKERS_PATH}/{entry_id}").raise_for_status()
+        return ""
+    trip = {"user": user, "service": "bench", "call": "POST /thumbnails"}
+    answer = person.post(BREAKERS_PATH, json=trip).raise_for_status()
+    return str(answer.json()["id"])
+
+
+def _reached_s(person: httpx.Client, watching: WatchingClients) -> float:
+    """When all clients had the state as it is; NaN where none got there."""
+    at = StateVersion.parse(person.get(BREAKERS_PATH).headers["etag"])
+    found = watching.reach(at)
+    return found.last_s if found.have else math.nan
 
 
 def main() -> None:

@@ -79,7 +79,9 @@ def openapi() -> dict[str, Any]:
 
 def plain_routes() -> list[str]:
     """Paths of the collector that OpenAPI does not list."""
-    return [route.path for route in _application().routes if hasattr(route, "path")]
+    paths = [route.path for route in _application().routes if hasattr(route, "path")]
+    listed = openapi()["paths"]
+    return [path for path in paths if path not in listed]
 
 
 def _application() -> Any:

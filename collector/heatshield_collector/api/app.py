@@ -67,7 +67,7 @@ def create_app(ports: Ports, intake: Sequence[BaseRoute] = ()) -> FastAPI:
     )
     guard_documentation(app, ports.authenticator)
     # Routes are tried in order, and telemetry is most of what comes.
-    app.router.routes[:0] = intake
+    app.router.routes[:0] = [*intake, watch.stream_route(ports)]
     asked = [Depends(asks(ports.authenticator))]
     for area in AREAS:
         app.include_router(area.router(ports), dependencies=asked, max_body_size=MAX_BODY_BYTES)

@@ -17,7 +17,7 @@ from heatshield_collector.api.errors import documented
 from heatshield_collector.http_caller import HttpCaller
 from heatshield_collector.ports import Authenticator, Principal, Scope
 
-__all__ = ["REFUSALS", "SCOPES", "asks", "guard_documentation", "scope_of"]
+__all__ = ["REFUSALS", "SCOPES", "ask", "asks", "guard_documentation", "scope_of"]
 
 REFUSALS: Final = documented(_401="not an admin token")
 """How a route that changes something may refuse, for its documentation."""
@@ -47,7 +47,7 @@ def asks(authenticator: Authenticator) -> Callable[[Request], Awaitable[Principa
     """
 
     async def principal(request: Request) -> Principal:
-        return _ask(authenticator, request.scope)
+        return ask(authenticator, request.scope)
 
     return principal
 
@@ -67,10 +67,15 @@ class _Guarded:
         self._authenticator = authenticator
 
     async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
-        _ask(self._authenticator, connection)
+        ask(self._authenticator, connection)
         await self._app(connection, receive, send)
 
 
-def _ask(authenticator: Authenticator, connection: Connection) -> Principal:
+def ask(authenticator: Authenticator, connection: Connection) -> Principal:
+    """The principal of a request.
+
+    Raises:
+        AccessError: the caller is not let through.
+    """
     scope = scope_of(connection["method"], connection["path"])
     return authenticator.authenticate(HttpCaller(connection), scope)

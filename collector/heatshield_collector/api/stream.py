@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from heatshield.clock import Clock, SystemClock
 
-__all__ = ["PING", "PING_S", "EventStream", "Waker", "encode_event"]
+__all__ = ["EVENTS_BEGIN", "PING", "PING_S", "STALL_S", "EventStream", "Waker", "encode_event"]
 
 PING_S: Final = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection open."""
@@ -20,6 +20,20 @@ PING: Final = b":\n\n"
 
 STALL_S: Final = 10.0
 """Seconds a subscriber may leave a full socket buffer unread before it is cut off."""
+
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""X-Accel-Buffering asks nginx not to hold events back."""
+
+EVENTS_BEGIN: Final[Message] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        *((name.lower().encode(), text.encode()) for name, text in _HEADERS.items()),
+    ],
+}
+"""Begins a response of events that speaks ASGI itself, as :class:`EventStream` does."""
 
 
 def encode_event(name: str, data: object, event_id: str | None = None) -> bytes:
@@ -48,8 +62,7 @@ class EventStream(StreamingResponse):
     def __init__(
         self, events: AsyncIterator[bytes], ended: Callable[[], object], stall_s: float = STALL_S
     ) -> None:
-        # X-Accel-Buffering asks nginx not to hold events back.
-        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(events, headers=_HEADERS)
         self._ended = ended
         self._stall_s = stall_s
 

@@ -1,32 +1,33 @@
 """How clients learn of breakers: ``GET /v1/breakers``, at once or as a long poll, and its stream.
 
-The stream says ``snapshot``, ``delta`` or ``heartbeat`` (heatshield/contract.py). A change wakes
-each stream, which then looks up what is new since what it last sent; so streams hold no queue, and
-however fast changes come, a slow client gets them as one.
+The stream says ``snapshot``, ``delta`` or ``heartbeat`` (heatshield/contract.py); which of them a
+client is told, and when, is up to :mod:`heatshield_collector.api.fanout`.
 
 Reading changes nothing: which instances live, and what they can compute, the collector learns from
 their spans and reports.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
 from heatshield import names
 from heatshield.clock import Clock
-from heatshield.contract import (
-    HEARTBEAT_S,
-    ContractError,
-    StateVersion,
-)
+from heatshield.contract import ContractError, StateVersion
 from heatshield_collector.api.answers import BreakerState
-from heatshield_collector.api.stream import EventStream, Waker, encode_event
-from heatshield_collector.events import EventHub, HubClosedError
-from heatshield_collector.ports import BreakerService, Ports
+from heatshield_collector.api.fanout import Fanout, Watcher
+from heatshield_collector.api.scopes import ask
+from heatshield_collector.api.stream import EVENTS_BEGIN, EventStream, Waker
+from heatshield_collector.events import EventHub
+from heatshield_collector.ports import Authenticator, BreakerService, Ports
 
-__all__ = ["next_event", "router"]
+__all__ = ["router", "stream_route"]
 
 LONGEST_WAIT_S: Final = 60.0
 """Seconds a long poll may ask for; proxies cut what is silent for longer."""
@@ -55,47 +56,63 @@ def router(ports: Ports) -> APIRouter:
         return _state_unless(known, ports)
 
     @routes.get(names.BREAKER_STREAM_PATH, status_code=200, response_class=EventStream)
-    async def stream_breakers(request: Request) -> EventStream:
+    async def stream_breakers() -> None:
         """Server-sent events: a snapshot, then deltas; a heartbeat every 2 s.
 
         With a `Last-Event-ID` that is still remembered the first event is the delta from there.
         """
-        if hub.closed:
-            raise HubClosedError("the collector is shutting down")
-        waker = Waker(breakers.subscribe, hub.closing.subscribe, clock=clock)
-        sent = _version(request.headers.get("last-event-id", ""))
-        return EventStream(_events(breakers, hub, waker, sent), waker.close)
+        raise NotImplementedError("only documents the route of `stream_route`, which is before it")
 
     return routes
 
 
-def next_event(breakers: BreakerService, sent: StateVersion | None) -> tuple[bytes, StateVersion]:
-    """What a client is to be told, and the version it then is at.
+def stream_route(ports: Ports) -> BaseRoute:
+    """The breaker stream, to be mounted before the routes of :func:`router`."""
+    fanout = Fanout(ports.breakers, ports.events, ports.clock)
+    route = Route(
+        names.BREAKER_STREAM_PATH, _Stream(fanout, ports.authenticator), include_in_schema=False
+    )
+    route.methods = {"GET"}  # Starlette would add HEAD, of a response that never ends
+    return route
 
-    Args:
-        breakers: the state.
-        sent: the version the client is at; ``None`` when it has none.
+
+class _Stream:
+    """``GET /v1/breakers/stream``, speaking ASGI itself.
+
+    Thousands of clients hold one open each, and come back together when the collector was
+    restarted; FastAPI's and Starlette's objects a request would be most of what each costs.
     """
-    if sent is not None:
-        if breakers.at() == sent:
-            return encode_event("heartbeat", {}, str(sent)), sent
-        delta = breakers.delta_since(sent)
-        if delta is not None:
-            return encode_event("delta", delta.to_json(), str(delta.at)), delta.at
-    state = breakers.snapshot()
-    return encode_event("snapshot", state.to_json(), str(state.at)), state.at
+
+    def __init__(self, fanout: Fanout, authenticator: Authenticator) -> None:
+        self._fanout = fanout
+        self._authenticator = authenticator
+
+    async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
+        """Send events until the client leaves, does not read or is to come back later."""
+        ask(self._authenticator, connection)
+        last = Headers(scope=connection).get("last-event-id", "")
+        watcher = self._fanout.join(_version(last))
+        leaving = asyncio.create_task(_end_with(watcher, receive))
+        try:
+            async with watcher.patience:
+                await send(EVENTS_BEGIN)
+                while (event := await watcher.next()) is not None:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError:
+            return  # it left or, as a TimeoutError, was cut off: then the server closes
+        finally:
+            leaving.cancel()
+            self._fanout.leave(watcher)
 
 
-async def _events(
-    breakers: BreakerService,
-    hub: EventHub,
-    waker: Waker,
-    sent: StateVersion | None,
-) -> AsyncIterator[bytes]:
-    while not hub.closed:
-        event, sent = next_event(breakers, sent)
-        yield event
-        await waker.wait(HEARTBEAT_S)
+async def _end_with(watcher: Watcher, receive: Receive) -> None:
+    """End a stream when its client leaves."""
+    try:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    finally:
+        watcher.end()
 
 
 def _state_unless(known: set[str], ports: Ports) -> Response:

@@ -1,6 +1,7 @@
 """The breaker routes: snapshots and 304, long poll, stream, reports, and who may change what."""
 
 import json
+import socket
 import threading
 import time
 
@@ -9,6 +10,8 @@ import pytest
 
 from heatshield.contract import HEARTBEAT_S, Delta, Snapshot, StateVersion
 from heatshield.process.loopback import is_loopback
+from heatshield_collector.api.stream import STALL_S
+from heatshield_collector.api.watch import _Stream
 from heatshield_collector.ports import TripRequest
 
 WISH = {"user": "u-1", "service": "shop", "call": "POST /p", "issuer": "human:ada"}
@@ -20,6 +23,14 @@ def until(condition):
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.001)
+
+
+def watchers(face):
+    """The streams that are open."""
+    (stream,) = (
+        one.app for one in face.app.routes if isinstance(getattr(one, "app", None), _Stream)
+    )
+    return stream._fanout._watchers
 
 
 def test_snapshot_follows_the_contract_and_carries_its_etag(face):
@@ -278,6 +289,30 @@ def test_a_stream_whose_client_left_is_forgotten(face, live, sse):
     while face.breakers.changed._wakes and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not face.breakers.changed._wakes
+
+
+def test_a_client_that_does_not_read_holds_up_nobody_and_is_given_up(face, live, sse):
+    url, _ = live
+    address = url.removeprefix("http://").split(":")
+    with socket.socket() as deaf, sse(f"{url}/v1/breakers/stream") as events:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect((address[0], int(address[1])))
+        deaf.sendall(b"GET /v1/breakers/stream HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        events.until("snapshot")
+        until(lambda: len(watchers(face)) == 2)
+        for number in range(200):  # 8 MB, more than the kernel takes for one that does not read
+            face.breakers.trip(TripRequest(f"u-{number}", "shop", "POST /p", reason="x" * 40_000))
+            events.until("delta")
+        for _ in range(round(STALL_S / HEARTBEAT_S)):
+            assert len(watchers(face)) == 2
+            until(lambda: face.ports.clock.waiting)
+            face.ports.clock.advance(HEARTBEAT_S)
+            events.until("heartbeat")
+        until(lambda: len(watchers(face)) == 1)
+
+
+def test_a_stream_asked_for_by_head_is_none(face):
+    assert face.call("HEAD", "/v1/breakers/stream").status_code == 405
 
 
 def test_long_poll_returns_the_state_as_soon_as_it_changes(face, live):
