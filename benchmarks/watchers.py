@@ -8,6 +8,8 @@ delta on the version that the client is at, a heartbeat every 2 s). Measured are
 - the collector's resident memory with all clients less that with one, divided by their number. The
   kernel's buffers of sockets are not in it;
 - processor time of the collector while nothing changes, which is that of the heartbeats;
+- processor time of what each client asks besides every ten seconds, a renewal and a report, asked
+  one after the other;
 - the time from the moment before a person's trip (or its clearing) is posted until the last client
   has the delta. Both processes share the machine, so the time that the clients take to read is in
   it;
@@ -19,17 +21,21 @@ may have files open less 256; so the clients come from 50 addresses of loopback,
 """
 
 import argparse
+import json
 import math
+import socket
 import time
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from collector_process import RealCollector, clean_environment
 from figures import Report, Target, machine, quantile, show, write_json
-from heatshield.contract import HEARTBEAT_S, SILENCE_S, StateVersion
-from heatshield.names import ADMIN_TOKEN_FILE, BREAKERS_PATH
+from heatshield import contract
+from heatshield.contract import HEARTBEAT_S, RENEW_S, SILENCE_S, StateVersion
+from heatshield.names import ADMIN_TOKEN_FILE, BREAKER_REPORT_PATH, BREAKERS_PATH
 from watching_clients import SOURCES, WatchingClients
 
 __all__ = ["run"]
@@ -47,6 +53,10 @@ PAUSE_S: Final = 1.3
 BURST: Final = 8
 BURST_PAUSE_S: Final = 0.25
 """As often as the rounds of control may change the state."""
+
+ASKED: Final = 5_000
+QUICK_ASKED: Final = 500
+AT_REST: Final = "the collector at rest, of one processor"
 
 MEMORY: Final = Target("at most", 50)
 REACH: Final = Target("at most", 1)
@@ -68,6 +78,7 @@ def run(*, quick: bool = False, clients: int | None = None) -> Report:
         _changes(person, watching, 2)
         _measure_memory(report, collector, watching, count)
         _measure_rest(report, collector, watching, QUICK_REST_S if quick else REST_S)
+        _measure_keeping_up(report, collector, count, QUICK_ASKED if quick else ASKED)
         cpu_s = collector.cpu_s()
         answered, reached = _changes(person, watching, QUICK_CHANGES if quick else CHANGES)
         cpu_s = (collector.cpu_s() - cpu_s) / len(reached)
@@ -111,9 +122,54 @@ def _measure_rest(
     rested = watching.rest(seconds)
     cpu_s = collector.cpu_s() - cpu_s
     report.add("heartbeats a second", rested.heartbeats / seconds, "")
-    report.add("the collector at rest, of one processor", cpu_s / seconds * 100, "%")
+    report.add(AT_REST, cpu_s / seconds * 100, "%")
     report.add("the clients at rest, of one processor", rested.cpu_s / seconds * 100, "%")
     report.add("longest silence of a client", rested.longest_silence_s, "s", SILENCE)
+
+
+def _measure_keeping_up(report: Report, collector: RealCollector, clients: int, count: int) -> None:
+    """What clients ask every ten seconds beside: each renews, and each reports."""
+    where = urlsplit(collector.url)
+    etag = httpx.get(f"{collector.url}{BREAKERS_PATH}", trust_env=False).headers["etag"]
+    renewal = (
+        f"GET {BREAKERS_PATH} HTTP/1.1\r\nhost: {where.netloc}\r\nif-none-match: {etag}\r\n\r\n"
+    ).encode()
+    for name, requests in (
+        ("renewal", [renewal] * count),
+        ("report", [_report(where.netloc, etag, number % clients) for number in range(count)]),
+    ):
+        with socket.create_connection((where.hostname, where.port)) as connection:
+            cpu_s, began_s = collector.cpu_s(), time.monotonic()
+            for request in requests:
+                connection.sendall(request)
+                _read_answer(connection)
+            wall_s = time.monotonic() - began_s
+            # Meanwhile heartbeats go out; they are counted on their own.
+            rest = next(one.value for one in report.figures if one.name == AT_REST) / 100
+            spent_s = max(0.0, collector.cpu_s() - cpu_s - rest * wall_s)
+        report.add(f"the collector's processor time a {name}", spent_s / count * 1e3, "ms")
+        of_all = spent_s / count * clients / RENEW_S * 100
+        report.add(f"the same for all, each {RENEW_S:g} s, of one processor", of_all, "%")
+
+
+def _report(host: str, etag: str, number: int) -> bytes:
+    at = StateVersion.parse(etag)
+    body = json.dumps(contract.Report("bench", f"i-{number}", 2, at).to_json())
+    return (
+        f"POST {BREAKER_REPORT_PATH} HTTP/1.1\r\nhost: {host}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+def _read_answer(connection: socket.socket) -> None:
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65_536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+    while len(body) < length:
+        body += connection.recv(65_536)
+    assert head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 304")), head
 
 
 def _changes(

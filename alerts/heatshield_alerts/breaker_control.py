@@ -236,6 +236,8 @@ class BreakerControl:
 
     def deal(self, report: Report, now: float) -> dict[str, float]:
         """The shares of budgets that are dealt to an instance for what came there."""
+        if not report.offered:  # thousands of instances report, and few of them have a budget
+            return {}
         names = {row.entry.id for row in self._held.values() if row.key.service == report.service}
         names |= {limit.id for limit in self._limits}
         members = self.instances.following(report.service, now)

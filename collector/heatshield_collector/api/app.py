@@ -23,6 +23,7 @@ from heatshield_collector.api import (
     watch,
 )
 from heatshield_collector.api.errors import add_error_handlers, documented
+from heatshield_collector.api.frequent import frequent_routes
 from heatshield_collector.api.queries import add_queries
 from heatshield_collector.api.scopes import asks, guard_documentation
 from heatshield_collector.ports import Ports
@@ -67,7 +68,7 @@ def create_app(ports: Ports, intake: Sequence[BaseRoute] = ()) -> FastAPI:
     )
     guard_documentation(app, ports.authenticator)
     # Routes are tried in order, and telemetry is most of what comes.
-    app.router.routes[:0] = [*intake, watch.stream_route(ports)]
+    app.router.routes[:0] = [*intake, *frequent_routes(ports), watch.stream_route(ports)]
     asked = [Depends(asks(ports.authenticator))]
     for area in AREAS:
         app.include_router(area.router(ports), dependencies=asked, max_body_size=MAX_BODY_BYTES)

@@ -121,14 +121,6 @@ def test_a_trip_that_is_not_sent_as_json_is_refused(face):
     assert face.breakers.snapshot().entries == ()
 
 
-def test_reports_are_handed_on_and_answered_with_the_version(face):
-    report = {"service": "shop", "instance": "i", "workers": 2, "applied": "3.17", "rejected": []}
-    report["offered"] = [{"budget": "b-1", "per_s": 2.0}]
-    answer = face.call("POST", "/v1/breakers/report", json=report)
-    assert answer.json() == {"at": "3.17", "shares": {"b-1": 0.5}}
-    assert face.breakers.reports[0].to_json() == {**report, "number": 0}
-
-
 def test_a_malformed_report_is_400_and_changes_nothing(face):
     answer = face.call("POST", "/v1/breakers/report", json={"service": "shop"})
     assert answer.status_code == 400
