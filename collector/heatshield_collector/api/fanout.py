@@ -120,7 +120,6 @@ class Fanout:
         self._task: asyncio.Task[None] | None = None
         self._waker: Waker | None = None
         self._told_at: StateVersion | None = None
-        self._rests_until_s = 0.0
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -177,21 +176,16 @@ class Fanout:
             self._due.clear()
 
     async def _tell(self) -> None:
-        """Tell every watcher of a change."""
-        began_s, at = self._clock.monotonic(), self._breakers.at()
-        if at == self._told_at or began_s < self._rests_until_s:
+        """Tell every watcher of a change; what changes meanwhile is told in the next round."""
+        at = self._breakers.at()
+        if at == self._told_at:
             return
         self._told_at = at
-        watchers = list(self._watchers)
-        for number, watcher in enumerate(watchers, 1):
+        for number, watcher in enumerate(list(self._watchers), 1):
             if watcher.is_waiting and self.is_news_to(watcher):
                 watcher.tell(self.event_for(watcher))
             if number % SLICE == 0:
                 await asyncio.sleep(0)
-        if len(watchers) > SLICE:
-            # However fast changes come, a third of the time is for everything else.
-            now_s = self._clock.monotonic()
-            self._rests_until_s = now_s + (now_s - began_s) / 2
 
     def _beat(self) -> None:
         """Send the heartbeats that are due, and give up clients that don't read.
@@ -215,9 +209,7 @@ class Fanout:
             self._due.append(watcher)
 
     def _quiet_s(self) -> float:
-        """Seconds until there is something to do, unless something changes."""
-        now_s = self._clock.monotonic()
-        until_s = self._due[0].due_s if self._due else now_s + HEARTBEAT_S
-        if self._breakers.at() != self._told_at:
-            until_s = min(until_s, self._rests_until_s)
-        return max(TICK_S, until_s - now_s)
+        """Seconds until a heartbeat is due."""
+        if not self._due:  # the last one was cut off, and is about to leave
+            return HEARTBEAT_S
+        return max(TICK_S, self._due[0].due_s - self._clock.monotonic())
