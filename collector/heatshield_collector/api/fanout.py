@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 SLICE: Final = 200
 """Watchers that are told at once, before whatever else waits for the event loop has its turn: some
-4 ms."""
+4 ms. All 10,000 at once took half as much processor time again, since what is touched for one is no
+longer in the processor's cache when it is written to."""
 
 TICK_S: Final = 0.02
 """Seconds between two looks at whose heartbeat is due: a timer for each of thousands of clients
