@@ -189,7 +189,7 @@ def test_short_leases_are_renewed_often_enough():
 def test_an_internal_error_means_allow():
     gate, held = Gate(), table(entry())
     gate.install(held, ManualClock())
-    held._mine = None  # nothing of the sort can happen; if it does, the call runs
+    held._state = None  # nothing of the sort can happen; if it does, the call runs
     held.decide = None
     assert gate.refusal(CALL, "u-1") is None
 

@@ -25,6 +25,8 @@ class Services:
         propagator: reads and writes the headers that requests travel under.
         log: takes a log event to export; never blocks.
         serving: to be called when a server starts to serve, so that breakers are followed early.
+        working: to be called when a queue's worker begins, before it forks or takes a job: breakers
+            are followed, and what is tripped is known once it returns, after 1 s at most.
         flush: sends what is queued, for at most 2 s; for servers that end without exit handlers.
         page: the ASGI application that answers at ``metrics_path``.
     """
@@ -34,5 +36,6 @@ class Services:
     propagator: RequestPropagator
     log: Callable[[LogEvent], None]
     serving: Callable[[], object]
+    working: Callable[[], object]
     flush: Callable[[], object]
     page: "Callable[[], AsgiApp]"

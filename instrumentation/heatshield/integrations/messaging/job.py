@@ -14,7 +14,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_contex
 
 from heatshield.breakers.gate import GATE
 from heatshield.context.attachment import attach, detach
-from heatshield.context.propagator import HEADERS
+from heatshield.context.propagator import HEADERS, Inbound
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
 from heatshield.integrations.services import Services
@@ -60,6 +60,7 @@ class Run:
         request: of the job.
         span: of the run.
         context: that the job runs in.
+        refusal: of its call, where that was found before; asked for otherwise.
 
     Attributes:
         refused: why its body did not begin, or what refusal has left it.
@@ -68,10 +69,13 @@ class Run:
         BreakerOpen: if the call is tripped for the job's user.
     """
 
-    __slots__ = ("_context", "_request", "_span", "_token", "refused")
+    __slots__ = ("_context", "_known", "_request", "_span", "_token", "refused")
 
-    def __init__(self, request: Request, span: Span, context: Context) -> None:
+    def __init__(
+        self, request: Request, span: Span, context: Context, refusal: BreakerOpen | None = None
+    ) -> None:
         self._request, self._span, self._context = request, span, context
+        self._known = refusal
         self._token: Token[Context] | None = None
         self.refused: BreakerOpen | None = None
 
@@ -98,7 +102,7 @@ class Run:
     @fail_open("jobs", None)
     def _refusal(self) -> BreakerOpen | None:
         request = self._request
-        refusal = GATE.refusal(request.call, request.user)
+        refusal = self._known or GATE.refusal(request.call, request.user)
         request.entered = refusal is None
         if refusal is not None:
             mark_rejected(self._span, refusal.entry_id)
@@ -162,6 +166,17 @@ class Jobs:
         return self._propagator.headers(get_current())
 
     @fail_open("jobs", None)
+    def refusal(self, name: str, headers: Mapping[str, str]) -> BreakerOpen | None:
+        """Why a job may not run, found before the process that it would run in is forked.
+
+        Args:
+            name: of its function.
+            headers: as :meth:`run` takes them.
+        """
+        call = self._call(name)
+        return GATE.refusal(call, self._inbound(headers)[1].user) if GATE.watches(call) else None
+
+    @fail_open("jobs", None)
     def run(
         self,
         name: str,
@@ -170,6 +185,7 @@ class Jobs:
         queue: str = "",
         job_id: str = "",
         elements: int = 0,
+        refusal: BreakerOpen | None = None,
     ) -> Run | None:
         """The run of a job; ``None`` runs it unseen.
 
@@ -180,16 +196,12 @@ class Jobs:
             queue: that it came from.
             job_id: its own.
             elements: that it works on.
+            refusal: what :meth:`refusal` has said of it.
         """
-        known = {n: v for n, v in headers.items() if n in HEADERS or n in self.named}
-        inbound = self._propagator.read(known.get)
-        request = inbound.request()
-        if self._identity.headers:
-            raw = {n.encode("latin-1"): v.encode("utf-8", "replace") for n, v in known.items()}
-            self._identity.on_entry(request, raw)
+        inbound, request = self._inbound(headers)
         # Not on top of the current context: that is the worker's.
         context = inbound.context(request, Context())
-        call = f"{self._system} {name}"
+        call = self._call(name)
         attributes = self._attributes("process", name, queue)
         if job_id:
             attributes["messaging.message.id"] = job_id
@@ -198,7 +210,20 @@ class Jobs:
         stamp_user(span, request)
         if elements:
             add_cost(elements=elements, span=span)
-        return Run(request, span, set_span_in_context(span, context))
+        return Run(request, span, set_span_in_context(span, context), refusal)
+
+    def _call(self, name: str) -> str:
+        return f"{self._system} {name}"
+
+    def _inbound(self, headers: Mapping[str, str]) -> tuple[Inbound, Request]:
+        """What a job's headers say, and the request that it makes with the user that they name."""
+        known = {n: v for n, v in headers.items() if n in HEADERS or n in self.named}
+        inbound = self._propagator.read(known.get)
+        request = inbound.request()
+        if self._identity.headers:
+            raw = {n.encode("latin-1"): v.encode("utf-8", "replace") for n, v in known.items()}
+            self._identity.on_entry(request, raw)
+        return inbound, request
 
     def _attributes(self, operation: str, name: str, queue: str) -> Attributes:
         attributes: Attributes = {
