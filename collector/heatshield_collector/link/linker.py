@@ -121,15 +121,21 @@ class Linker:
         settled = self.pending.give_up(_monotonic_ns(instant))
         return Linked.of_charges(settled_table(settled) if settled else _NO_CHARGES)
 
+    def charged_before(self, spans: pa.Table) -> None:
+        """Take spans as charged that an earlier process has charged: they may be delivered again.
+
+        Args:
+            spans: as :meth:`~heatshield_collector.store.TelemetryStore.newest_spans` tells them.
+        """
+        self.seen.remember(_identities(spans))
+
     def not_stored(self, spans: pa.Table) -> None:
         """Remember that spans of a batch were charged and not stored; from any thread.
 
         Args:
             spans: as :meth:`link` had them.
         """
-        columns = _bounded(_columns(spans))
-        keys, _ = keys_of(trace_keys(columns["trace_id"]), columns["span_id"])
-        self._unstored.add(_identity(columns, keys))
+        self._unstored.add(_identities(spans))
 
     def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> LinkedColumns:
         traces = trace_keys(columns["trace_id"])
@@ -286,6 +292,15 @@ def _longest_bytes(texts: pa.Array) -> int:
         return 0
     begins = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4)
     return int(np.diff(begins).max())
+
+
+def _identities(spans: pa.Table) -> npt.NDArray[np.uint64]:
+    """uint64[n]: the same of spans as they are stored."""
+    names = ("trace_id", "span_id", "kind", "service")
+    columns = {name: _in_one_piece(spans.column(name)) for name in names}
+    columns["service"] = _wire_ids(columns["service"])
+    keys, _ = keys_of(trace_keys(columns["trace_id"]), columns["span_id"])
+    return _identity(columns, keys)
 
 
 def _identity(columns: dict[str, pa.Array], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
