@@ -278,3 +278,12 @@ def test_a_trickle_is_one_for_all_processes_that_a_worker_forks(
         jobs = [queue.enqueue(rq_jobs.export, ["hat"]) for _ in range(4)]
     run_worker()
     assert [job.get_status() for job in jobs] == ["finished"] + ["stopped"] * 3
+
+
+def test_an_edge_links_to_its_caller_once(service, queue, work):
+    made = service(edge=True)
+    with heatshield.user("u-1"), heatshield.guard("checkout"):
+        queue.enqueue(rq_jobs.export, ["hat"])
+    work()
+    (sent,), (run,) = (named(made.spans, f"{does} rq_jobs.export") for does in ("publish", "rq"))
+    assert [link.context.span_id for link in run.links] == [sent.span_id]

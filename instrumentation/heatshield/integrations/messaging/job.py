@@ -14,14 +14,14 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_contex
 
 from heatshield.breakers.gate import GATE
 from heatshield.context.attachment import attach, detach
-from heatshield.context.propagator import HEADERS, Inbound
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
+from heatshield.integrations.messaging.received import Receiver
 from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.stamp import add_cost, stamp_user
+from heatshield.tracing.stamp import add_cost
 from heatshield.tracing.values import Attributes
 
 __all__ = ["Jobs", "Quietly", "Run", "Sending", "elements_in"]
@@ -138,8 +138,8 @@ class Jobs:
         self._system = system
         self._tracer: Final = PROVIDER.get_tracer(f"heatshield.{system}")
         self._propagator = services.propagator
-        self._identity = services.identity
-        self.named = frozenset(name.decode("latin-1") for name in services.identity.headers)
+        self._receiver = Receiver(services.propagator, services.identity)
+        self.named = self._receiver.named
         """Lower-case names under which the settings expect a user."""
 
     @fail_open("jobs", Sending())
@@ -174,7 +174,9 @@ class Jobs:
             headers: as :meth:`run` takes them.
         """
         call = self._call(name)
-        return GATE.refusal(call, self._inbound(headers)[1].user) if GATE.watches(call) else None
+        if not GATE.watches(call):
+            return None
+        return GATE.refusal(call, self._receiver.read(headers).request.user)
 
     @fail_open("jobs", None)
     def run(
@@ -198,32 +200,15 @@ class Jobs:
             elements: that it works on.
             refusal: what :meth:`refusal` has said of it.
         """
-        inbound, request = self._inbound(headers)
-        # Not on top of the current context: that is the worker's.
-        context = inbound.context(request, Context())
-        call = self._call(name)
         attributes = self._attributes("process", name, queue)
         if job_id:
             attributes["messaging.message.id"] = job_id
-        span = self._tracer.open(call, SpanKind.CONSUMER, attributes, context)
-        request.enter(call, span)
-        stamp_user(span, request)
-        if elements:
-            add_cost(elements=elements, span=span)
-        return Run(request, span, set_span_in_context(span, context), refusal)
+        received = self._receiver.read(headers)
+        span, context = received.begin(self._tracer, self._call(name), attributes, elements)
+        return Run(received.request, span, context, refusal)
 
     def _call(self, name: str) -> str:
         return f"{self._system} {name}"
-
-    def _inbound(self, headers: Mapping[str, str]) -> tuple[Inbound, Request]:
-        """What a job's headers say, and the request that it makes with the user that they name."""
-        known = {n: v for n, v in headers.items() if n in HEADERS or n in self.named}
-        inbound = self._propagator.read(known.get)
-        request = inbound.request()
-        if self._identity.headers:
-            raw = {n.encode("latin-1"): v.encode("utf-8", "replace") for n, v in known.items()}
-            self._identity.on_entry(request, raw)
-        return inbound, request
 
     def _attributes(self, operation: str, name: str, queue: str) -> Attributes:
         attributes: Attributes = {
