@@ -287,3 +287,17 @@ def test_an_edge_links_to_its_caller_once(service, queue, work):
     work()
     (sent,), (run,) = (named(made.spans, f"{does} rq_jobs.export") for does in ("publish", "rq"))
     assert [link.context.span_id for link in run.links] == [sent.span_id]
+
+
+def test_a_declared_limit_is_spent_once_for_all_processes_that_a_worker_forks(
+    service, queue, run_worker, collector
+):
+    service()
+    collector.state["limits"] = [
+        {"id": "exports", "per": "user", "unit": "requests", "rate_per_s": 0.001,
+         "call": "rq rq_jobs.export"}
+    ]  # fmt: skip
+    with heatshield.user("u-1"):
+        jobs = [queue.enqueue(rq_jobs.export, ["hat"]) for _ in range(4)]
+    run_worker()
+    assert [job.get_status() for job in jobs] == ["finished"] * 2 + ["stopped"] * 2

@@ -77,7 +77,8 @@ def test_a_report_that_no_collector_takes_does_not_hold_up_those_after_it(table)
 def test_what_is_left_is_reported_when_the_process_ends_with_what_was_on_its_way(table):
     """Within a second of a report nothing is due: who ends does not wait for that."""
     line = Line("answer lost")
-    reports = Reports(line, table, service="shop", instance=lambda: "i-1", workers=1)
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
     for second in range(3):
         assert not table.decide("u", "buy", float(second)).allowed
         if second == 0:
@@ -89,7 +90,8 @@ def test_what_is_left_is_reported_when_the_process_ends_with_what_was_on_its_way
 
 def test_nothing_is_sent_at_the_end_where_nothing_was_refused_or_no_time_is_left(table):
     line = Line()
-    reports = Reports(line, table, service="shop", instance=lambda: "i-1", workers=1)
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
     reports.send_rest(lambda: 1.0)
     assert not table.decide("u", "buy", 0.0).allowed
     reports.send_rest(lambda: 0.0)

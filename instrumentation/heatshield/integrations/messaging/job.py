@@ -7,7 +7,7 @@ of a job travel and what becomes of one that is refused.
 from collections.abc import Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current, set_value
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
@@ -24,7 +24,7 @@ from heatshield.tracing.provider import PROVIDER
 from heatshield.tracing.stamp import add_cost
 from heatshield.tracing.values import Attributes
 
-__all__ = ["Jobs", "Quietly", "Run", "Sending", "elements_in"]
+__all__ = ["Jobs", "Quietly", "Run", "Sending", "Verdict", "elements_in"]
 
 
 class Sending:
@@ -53,6 +53,16 @@ class Sending:
         _finish(self._span, error)
 
 
+class Verdict(NamedTuple):
+    """Whether a job may run, as it was decided and counted.
+
+    Attributes:
+        refusal: why not; ``None`` lets it run.
+    """
+
+    refusal: BreakerOpen | None
+
+
 class Run:
     """One run of a job, as a context manager.
 
@@ -60,7 +70,7 @@ class Run:
         request: of the job.
         span: of the run.
         context: that the job runs in.
-        refusal: of its call, where that was found before; asked for otherwise.
+        verdict: on its call, where that was asked for before.
 
     Attributes:
         refused: why its body did not begin, or what refusal has left it.
@@ -69,13 +79,13 @@ class Run:
         BreakerOpen: if the call is tripped for the job's user.
     """
 
-    __slots__ = ("_context", "_known", "_request", "_span", "_token", "refused")
+    __slots__ = ("_context", "_request", "_span", "_token", "_verdict", "refused")
 
     def __init__(
-        self, request: Request, span: Span, context: Context, refusal: BreakerOpen | None = None
+        self, request: Request, span: Span, context: Context, verdict: Verdict | None = None
     ) -> None:
         self._request, self._span, self._context = request, span, context
-        self._known = refusal
+        self._verdict = verdict
         self._token: Token[Context] | None = None
         self.refused: BreakerOpen | None = None
 
@@ -102,7 +112,10 @@ class Run:
     @fail_open("jobs", None)
     def _refusal(self) -> BreakerOpen | None:
         request = self._request
-        refusal = self._known or GATE.refusal(request.call, request.user)
+        if self._verdict is None:
+            refusal = GATE.refusal(request.call, request.user)
+        else:
+            refusal = self._verdict.refusal
         request.entered = refusal is None
         if refusal is not None:
             mark_rejected(self._span, refusal.entry_id)
@@ -166,8 +179,8 @@ class Jobs:
         return self._propagator.headers(get_current())
 
     @fail_open("jobs", None)
-    def refusal(self, name: str, headers: Mapping[str, str]) -> BreakerOpen | None:
-        """Why a job may not run, found before the process that it would run in is forked.
+    def verdict(self, name: str, headers: Mapping[str, str]) -> Verdict | None:
+        """Whether a job may run, asked before the process that it would run in is forked.
 
         Args:
             name: of its function.
@@ -176,7 +189,7 @@ class Jobs:
         call = self._call(name)
         if not GATE.watches(call):
             return None
-        return GATE.refusal(call, self._receiver.read(headers).request.user)
+        return Verdict(GATE.refusal(call, self._receiver.read(headers).request.user))
 
     @fail_open("jobs", None)
     def run(
@@ -187,7 +200,7 @@ class Jobs:
         queue: str = "",
         job_id: str = "",
         elements: int = 0,
-        refusal: BreakerOpen | None = None,
+        verdict: Verdict | None = None,
     ) -> Run | None:
         """The run of a job; ``None`` runs it unseen.
 
@@ -198,14 +211,14 @@ class Jobs:
             queue: that it came from.
             job_id: its own.
             elements: that it works on.
-            refusal: what :meth:`refusal` has said of it.
+            verdict: what :meth:`verdict` has said of it.
         """
         attributes = self._attributes("process", name, queue)
         if job_id:
             attributes["messaging.message.id"] = job_id
         received = self._receiver.read(headers)
         span, context = received.begin(self._tracer, self._call(name), attributes, elements)
-        return Run(received.request, span, context, refusal)
+        return Run(received.request, span, context, verdict)
 
     def _call(self, name: str) -> str:
         return f"{self._system} {name}"

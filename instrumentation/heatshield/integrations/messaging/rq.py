@@ -19,10 +19,9 @@ from typing import Any, Final, Protocol, cast
 
 from heatshield.counters import fail_open
 from heatshield.fork_hooks import FORK_HOOKS
-from heatshield.integrations.messaging.job import Jobs, Quietly, Run, elements_in
+from heatshield.integrations.messaging.job import Jobs, Quietly, Run, Verdict, elements_in
 from heatshield.integrations.patches import Original, Patches, before
 from heatshield.integrations.services import Services
-from heatshield.rejection import BreakerOpen
 
 __all__ = ["NAME", "install", "remove"]
 
@@ -34,9 +33,9 @@ FIELD: Final = "heatshield"
 _HEADERS: Final = "_heatshield_headers"
 _FETCHED: Final = "_heatshield_fetched"
 _REFUSED: Final = "_heatshield_refused"
-_REFUSAL: Final = "_heatshield_refusal"
-"""Attributes of a job: what it carries, whether it comes from Redis, whether it was refused, and
-why, if that was known before the fork."""
+_VERDICT: Final = "_heatshield_verdict"
+"""Attributes of a job: what it carries, whether it comes from Redis, whether it was refused; and
+whether it may run, if that was asked before the fork."""
 
 _PATCHES: Final = Patches()
 
@@ -204,7 +203,7 @@ def _run(jobs: Jobs, job: _Job) -> Run | None:
         queue=job.origin,
         job_id=job.id,
         elements=elements_in(*job.args, *job.kwargs.values()),
-        refusal=vars(job).pop(_REFUSAL, None),
+        verdict=vars(job).pop(_VERDICT, None),
     )
 
 
@@ -256,9 +255,9 @@ def _forking(jobs: Jobs) -> Callable[[Original], Original]:
     def wrap(original: Original) -> Original:
         @wraps(original)
         def fork_work_horse(self: object, job: _Job, *args: object, **kwargs: object) -> object:
-            refusal = _refusal(jobs, job)
-            if refusal is not None:
-                vars(job)[_REFUSAL] = refusal
+            verdict = _verdict(jobs, job)
+            if verdict is not None:
+                vars(job)[_VERDICT] = verdict
             return original(self, job, *args, **kwargs)
 
         return fork_work_horse
@@ -267,8 +266,8 @@ def _forking(jobs: Jobs) -> Callable[[Original], Original]:
 
 
 @fail_open("rq", None)
-def _refusal(jobs: Jobs, job: _Job) -> BreakerOpen | None:
-    return jobs.refusal(_name(job), _headers(jobs, job)) if hasattr(job, _FETCHED) else None
+def _verdict(jobs: Jobs, job: _Job) -> Verdict | None:
+    return jobs.verdict(_name(job), _headers(jobs, job)) if hasattr(job, _FETCHED) else None
 
 
 def _unless_forked(working: Callable[[], object]) -> Callable[[], object]:
