@@ -92,6 +92,7 @@ class Runtime:
                 propagator=self.propagator,
                 log=self.exporter.log,
                 serving=self._serve,
+                following=self._follow,
                 working=self._work,
                 flush=self._flush_at_end,
                 page=self.metrics.page,
@@ -138,6 +139,11 @@ class Runtime:
         FORK_HOOKS.notice()
         self.watch.start()
         self.metrics.serve()
+
+    def _follow(self) -> None:
+        FORK_HOOKS.notice()
+        if not self.watch.started:
+            self.watch.start()
 
     def _work(self) -> None:
         FORK_HOOKS.notice()

@@ -116,6 +116,7 @@ def _adding(original: Original) -> Original:
 def _getting_one(original: AsyncOriginal) -> AsyncOriginal:
     @wraps(original)
     async def getone(consumer: object, *args: object, **kwargs: object) -> object:
+        _SPANS.asked()
         record = await original(consumer, *args, **kwargs)
         _received([cast("_Record", record)])
         return record
@@ -126,6 +127,7 @@ def _getting_one(original: AsyncOriginal) -> AsyncOriginal:
 def _getting_many(original: AsyncOriginal) -> AsyncOriginal:
     @wraps(original)
     async def getmany(consumer: object, *args: object, **kwargs: object) -> object:
+        _SPANS.asked()
         batches = cast("Mapping[object, list[_Record]]", await original(consumer, *args, **kwargs))
         if batches:
             _received([record for records in batches.values() for record in records])

@@ -114,12 +114,14 @@ def _traced_consumer(original: CType) -> type:
         __doc__ = original.__doc__
 
         def poll(self, *args: object, **kwargs: object) -> object:
+            _SPANS.asked()
             message = super().poll(*args, **kwargs)
             if message is not None:
                 _received((message,))
             return message
 
         def consume(self, *args: object, **kwargs: object) -> object:
+            _SPANS.asked()
             messages = super().consume(*args, **kwargs)
             if messages:
                 _received(messages)

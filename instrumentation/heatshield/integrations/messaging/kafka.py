@@ -120,14 +120,21 @@ class KafkaSpans:
         self._tracer = PROVIDER.get_tracer(f"heatshield.{library}")
         self._contrib = contrib
         self._propagator: RequestPropagator | None = None
+        self._following: Callable[[], object] | None = None
 
     def install(self, services: Services) -> None:
         """Make spans from now on."""
-        self._propagator = services.propagator
+        self._propagator, self._following = services.propagator, services.following
 
     def remove(self) -> None:
         """Make none any more."""
-        self._propagator = None
+        self._propagator = self._following = None
+
+    @fail_open("kafka", None)
+    def asked(self) -> None:
+        """Messages are asked for: this process is about to work for their users."""
+        if self._following is not None:
+            self._following()
 
     def sending(self, topic: object, size: int, messages: int = 1) -> Sending | None:
         """Open the span of a sending; ``None`` if it is not to be seen.
