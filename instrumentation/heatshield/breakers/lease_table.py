@@ -373,13 +373,14 @@ class BreakerTable:
             return self._tallies.drain(self._state.entries, self._service)
 
     def forget_rejections(self) -> None:
-        """In a child process: what the parent has refused, the parent reports.
+        """In a child process: what the parent has refused, or was asked for, the parent reports.
 
         The fork may have come while the parent's thread took a state over, so what is made of the
         state is made anew.
         """
         self._tallies = Tallies()
         self._limits = self._limits.replace(self._state.limits)
+        self._limits.offered(1.0)  # counts anew
         self._index()
 
     def would_have_rejected(self) -> dict[str, int]:

@@ -2,11 +2,16 @@
 
 import json
 import logging
+import os
 import signal
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import redis
+import rq.worker
 import rq_jobs
 from opentelemetry.trace import SpanKind, StatusCode
 from rq import Queue, Retry, SimpleWorker
@@ -301,3 +306,32 @@ def test_a_declared_limit_is_spent_once_for_all_processes_that_a_worker_forks(
         jobs = [queue.enqueue(rq_jobs.export, ["hat"]) for _ in range(4)]
     run_worker()
     assert [job.get_status() for job in jobs] == ["finished"] * 2 + ["stopped"] * 2
+
+
+def test_a_worker_that_starts_a_program_for_each_job_refuses_in_there(
+    service, queue, port, collector, tmp_path
+):
+    """Such a program holds nothing of its worker's, so it asks the collector before the job."""
+    if not hasattr(rq.worker, "SpawnWorker"):
+        pytest.skip("RQ is older than that")
+    service()
+    entry = collector.grant("u-1", "rq rq_jobs.export", service="worker")
+    jobs = []
+    for user in ("u-1", "u-2"):
+        with heatshield.user(user):
+            jobs.append(queue.enqueue(rq_jobs.export, ["hat"]))
+    peers = str(rq_jobs.__file__).rpartition("/")[0]
+    (tmp_path / "program.py").write_text(
+        WORKER.format(peers=peers, port=port, worker="SpawnWorker").replace(
+            'heatshield.instrument("worker")', ""
+        )
+    )
+    done = subprocess.run(
+        [Path(sys.executable).with_name("heatshield"), "run", "--", sys.executable, "program.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "HEATSHIELD_ENDPOINT": collector.endpoint,
+             "HEATSHIELD_SERVICE": "worker"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [job.get_status() for job in jobs] == ["stopped", "finished"]
+    assert counted(collector) == {entry: 1}
