@@ -84,6 +84,10 @@ class Analysis:
         """Spans of a group were charged and are not stored: what is stored later counts them."""
         self._linker.not_stored(spans)
 
+    def charged_before(self, spans: pa.Table) -> None:
+        """Spans that are stored were charged before this process began; before any batch."""
+        self._linker.charged_before(spans)
+
     def dropped(self) -> dict[str, float]:
         """Charges that were let go, by cause."""
         linker = self._linker

@@ -50,6 +50,10 @@ _log = logging.getLogger(__name__)
 RETENTION_INTERVAL_S: Final = 60.0
 """Seconds between looks at what may be let go."""
 
+REMEMBERED_SPANS: Final = 500_000
+"""Stored spans that a new process takes as charged: six seconds of a busy platform, for senders
+that the last process had no time to answer. Reading them takes 0.1 s."""
+
 FAILED_ROUNDS: Final = 4
 """Rounds in a row, a second of them, after which a collector that evaluates nothing says so."""
 
@@ -117,6 +121,8 @@ class Collector:
         async with AsyncExitStack() as undo:
             undo.callback(self._store.close)
             self._compose(rules)
+            newest = await asyncio.to_thread(self._store.newest_spans, REMEMBERED_SPANS)
+            self._core.analysis.charged_before(newest)
             undo.callback(self._notifier.stop)
             self._notifier.start()
             self._notifier.restore(

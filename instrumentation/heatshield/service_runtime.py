@@ -92,6 +92,8 @@ class Runtime:
                 propagator=self.propagator,
                 log=self.exporter.log,
                 serving=self._serve,
+                following=self._follow,
+                working=self._work,
                 flush=self._flush_at_end,
                 page=self.metrics.page,
             )
@@ -138,15 +140,29 @@ class Runtime:
         self.watch.start()
         self.metrics.serve()
 
+    def _follow(self) -> None:
+        FORK_HOOKS.notice()
+        if not self.watch.started:
+            self.watch.start()
+
+    def _work(self) -> None:
+        FORK_HOOKS.notice()
+        self.watch.learn()
+
     def _flush_at_end(self) -> None:
         FORK_HOOKS.notice()
         self.shutdown_budget.send()
 
     def _send(self, most_s: float) -> None:
-        """Send what is queued and a snapshot of the metrics, side by side."""
+        """Send what is queued and a snapshot of the metrics, side by side, then what was refused.
+
+        Args:
+            most_s: seconds for all of it.
+        """
         ends_at = self.clock.monotonic() + most_s
         sent = self.metrics.send_now()
         self.exporter.drain(most_s)
+        self.watch.report(ends_at - self.clock.monotonic())
         self.clock.wait(sent, max(0.0, ends_at - self.clock.monotonic()))
 
     def flush(self, timeout_s: float) -> bool:
@@ -172,5 +188,6 @@ class Runtime:
         self.metrics.finish()
         self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))
         PROVIDER.outlet = PROVIDER.entered = None
+        self.shutdown_budget.spend(lambda: self.watch.report(self.shutdown_budget.left_s))
         self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
         self.watch.stop(self.shutdown_budget.left_s)

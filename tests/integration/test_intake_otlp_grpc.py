@@ -166,11 +166,14 @@ def test_exports_in_flight_are_bounded_in_number(monkeypatch, thread, committer)
     ):
         first = TraceServiceStub(channel).Export.future(ExportTraceServiceRequest())
         assert arrived.wait(10)
-        with pytest.raises(grpc.RpcError) as raised:
-            TraceServiceStub(channel).Export(ExportTraceServiceRequest(), timeout=10)
+        error = refusal(channel)
         go_on.set()
         first.result(timeout=10)
-    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    info = RetryInfo()
+    assert status_of(error).details[0].Unpack(info)
+    assert info.retry_delay.ToMilliseconds() == 1000
+    assert committer.refused_causes == ["overload"]
 
 
 def test_another_method_is_unimplemented(channel) -> None:

@@ -165,6 +165,12 @@ class MemoryStore:
             once.setdefault(tuple((row[name] is None, row[name] or "") for name in said), row)
         return [once[key] for key in sorted(once)]
 
+    def newest_spans(self, limit: int) -> pa.Table:
+        names = ("trace_id", "span_id", "kind", "service")
+        newest = self._rows["spans"][max(0, len(self._rows["spans"]) - limit) :]
+        columns = {name: [row[name] for row in newest] for name in names}
+        return pa.table(columns, pa.schema([TABLES["spans"].field(name) for name in names]))
+
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
         named = [
             (row["user_rank"], row["user"])

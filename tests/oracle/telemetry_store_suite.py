@@ -13,6 +13,7 @@ from store_rows import (
     at_once,
     joined,
     log,
+    moment,
     put,
     put_logs,
     put_parts,
@@ -69,6 +70,17 @@ class TelemetryStoreSuite:
         put(store, rows, START_NS, linker)
         put(store, rows, START_NS + S, linker)
         assert [row["span_id"][-1] for row in store.spans_of(trace_id(1))] == [1, 2]
+
+    def test_the_newest_spans_are_those_that_were_written_last(self, store):
+        assert store.newest_spans(2).num_rows == 0
+        for number, received_ns in ((1, START_NS + 9 * S), (2, START_NS), (3, START_NS + S)):
+            put(store, [span(number, service="talk")], received_ns)
+        newest = store.newest_spans(2)
+        assert newest.num_rows == 2
+        linker = Linker()
+        linker.charged_before(newest)
+        rows = table([span(number, service="talk") for number in (1, 2, 3)])
+        assert linker.link(rows, moment(START_NS)).opens.tolist() == [True, False, False]
 
     def test_spans_that_begin_together_are_in_one_order(self, store):
         put(store, [span(3), span(1), span(2, duration_ns=20 * MS)])

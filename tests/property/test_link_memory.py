@@ -65,17 +65,33 @@ def test_a_span_that_comes_twice_in_one_batch_is_fresh_where_it_stands_first():
 
 
 def test_a_span_is_remembered_when_its_generation_is_closed():
-    seen = SeenSpans(log2_bits=20)
+    seen = SeenSpans(log2_bits=20, least=0)
     assert fresh(seen, [4], START_NS) == [True]
     assert fresh(seen, [5], START_NS + HORIZON_NS - 1) == [True]
     assert fresh(seen, [4, 5], START_NS + HORIZON_NS) == [False, False]
 
 
 def test_a_span_is_forgotten_after_two_horizons():
-    seen = SeenSpans(log2_bits=20)
+    seen = SeenSpans(log2_bits=20, least=0)
     assert fresh(seen, [5], START_NS) == [True]
     assert fresh(seen, [6], START_NS + HORIZON_NS) == [True]
     assert fresh(seen, [5], START_NS + 2 * HORIZON_NS) == [True]
+
+
+def test_few_spans_are_remembered_however_long_ago():
+    seen, day_ns = SeenSpans(log2_bits=20, least=4), 86_400 * 10**9
+    assert fresh(seen, [5], START_NS) == [True]
+    assert fresh(seen, [6, 5], START_NS + day_ns) == [True, False]
+    assert fresh(seen, [7, 8], START_NS + 2 * day_ns) == [True, True]
+    assert fresh(seen, [9], START_NS + 3 * day_ns) == [True]  # there are enough: it was closed
+    assert fresh(seen, [5], START_NS + 3 * day_ns) == [False]
+
+
+def test_what_was_charged_before_is_seen_and_no_re_delivery():
+    seen = SeenSpans(log2_bits=20)
+    seen.remember(np.array([4, 5], dtype=np.uint64))
+    assert seen.duplicates == 0
+    assert fresh(seen, [4, 6], START_NS) == [False, True]
 
 
 def test_false_positives_are_as_rare_as_promised():

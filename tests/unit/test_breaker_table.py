@@ -17,6 +17,7 @@ from heatshield.contract import (
     Snapshot,
     StateVersion,
 )
+from heatshield.declared_limit import DeclaredLimit, LimitPer, LimitUnit
 from heatshield.identity.wire_id import wire_id
 
 CALL = "POST /purchases/{user}"
@@ -189,7 +190,7 @@ def test_short_leases_are_renewed_often_enough():
 def test_an_internal_error_means_allow():
     gate, held = Gate(), table(entry())
     gate.install(held, ManualClock())
-    held._mine = None  # nothing of the sort can happen; if it does, the call runs
+    held._state = None  # nothing of the sort can happen; if it does, the call runs
     held.decide = None
     assert gate.refusal(CALL, "u-1") is None
 
@@ -200,3 +201,17 @@ def test_asking_costs_a_microsecond_when_nothing_is_tripped():
     gate.install(table(entry(user="somebody")), ManualClock())
     fastest = min(timeit.repeat(lambda: gate.refusal(CALL, "u-1"), number=2_000, repeat=20))
     assert fastest / 2_000 < 1.5e-6, "the lambda around it is part of the figure"
+
+
+def test_a_child_process_reports_nothing_of_what_its_parent_was_asked_for():
+    limit = DeclaredLimit("buys", LimitPer.USER, LimitUnit.REQUESTS, 1.0)
+    held = BreakerTable("shop")
+    held.apply(Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (entry(),), (limit,)), 0.0)
+    for user in ("u-1", "u-2", "u-2"):
+        held.decide(user, CALL, 0.0)
+    held.forget_rejections()
+    assert held.drain_rejections() == ()
+    assert held.offered(1.0) == ()
+    assert not held.decide("u-1", CALL, 0.0).allowed
+    spent = [held.decide("u-2", CALL, 0.0).allowed for _ in range(20)]
+    assert spent.count(True) == 7 - 2, "what was spent stays spent"

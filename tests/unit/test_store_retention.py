@@ -52,6 +52,23 @@ def test_each_part_is_looked_at_by_one_folding_only(store):
     assert before[0]["spans"] == 4
 
 
+def test_parts_that_are_far_apart_become_one_row_and_one_request(store):
+    """Such as those of a job that was put off for half an hour, twice."""
+    linker, late_ns = Linker(), HOUR_NS // 2
+    put(store, [span(1, user="u"), span(9, trace=2, user="v")], START_NS, linker)
+    for number in (1, 2):
+        at_ns = START_NS + number * late_ns
+        rows = [span(number + 1, parent=1, kind=5, start_ns=at_ns), span(8, trace=2 + number)]
+        put(store, rows, at_ns, linker)
+        store.expire(moment(at_ns + FOLD_AFTER_NS))
+    whole, *others = [row for row in found(store) if row["trace_id"] == trace_id(1)]
+    assert not others
+    assert (whole["spans"], whole["start_ns"], whole["call"]) == (3, START_NS, "POST /p")
+    assert whole["duration_ns"] == HOUR_NS + 10**7
+    assert len(store.spans_of(trace_id(1))) == 3
+    assert parts_of(store) == [(1, 3), (2, 1), (3, 1), (4, 1)]
+
+
 def test_after_a_restart_parts_of_the_last_hour_are_folded_and_older_ones_stay(tmp_path):
     store = DuckDBStore(tmp_path)
     for trace, received_ns in ((1, START_NS), (2, START_NS + HOUR_NS)):

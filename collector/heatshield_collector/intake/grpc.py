@@ -14,6 +14,7 @@ import grpc.aio
 
 from heatshield_collector.intake.answers import export_response, fault, retry_info, status_of
 from heatshield_collector.intake.payload import (
+    Accepted,
     Committer,
     Counters,
     IntakeError,
@@ -45,9 +46,15 @@ _MAX_METADATA_BYTES: Final = 64 * 1024
 """Of one call; as HTTP's headers."""
 
 _MOST_EXPORTS: Final = 512
-"""Exports in flight at once; gRPC answers more with RESOURCE_EXHAUSTED, which not every exporter
-sends again, so it is far more than a second's batches of any number of instances. Each holds a
-message before the bounded queue sees it; without a bound many senders fill the memory."""
+"""Exports in flight at once: far more than a second's batches of any number of instances. Each
+holds a message before the bounded queue sees it; without a bound many senders fill the memory."""
+
+_REFUSED_AT_ONCE: Final = 512
+"""More than those, that are told when to come again. What is beyond gRPC itself answers with
+RESOURCE_EXHAUSTED and no RetryInfo, which is final: by OTLP, exporters drop the batch."""
+
+_BUSY_RETRY_S: Final = 1.0
+"""Seconds until one that was too many is to come again."""
 
 
 class _Call(Protocol):
@@ -99,6 +106,7 @@ class GrpcListener:
         self._counters = counters
         self._authenticator = authenticator
         self._server: grpc.aio.Server | None = None
+        self._in_flight = 0
 
     async def start(self, address: str) -> int:
         """Listen on ``host:port`` (port 0: any free one) and return the port.
@@ -115,7 +123,7 @@ class GrpcListener:
                 ("grpc.max_connection_idle_ms", _IDLE_MS),
                 ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
             ],
-            maximum_concurrent_rpcs=_MOST_EXPORTS,
+            maximum_concurrent_rpcs=_MOST_EXPORTS + _REFUSED_AT_ONCE,
         )
         server.add_generic_rpc_handlers(
             tuple(
@@ -148,7 +156,7 @@ class GrpcListener:
         async def export(body: bytes, context: _Call) -> bytes:
             try:
                 self._authenticator.authenticate(_GrpcCaller(context), Scope.INGEST)
-                accepted = await self._committer.submit(Payload(signal, body))
+                accepted = await self._submit(Payload(signal, body))
             except (IntakeError, AccessError) as error:
                 refusal = error
             except Exception:
@@ -161,6 +169,15 @@ class GrpcListener:
             return await _abort(context, refusal)
 
         return export
+
+    async def _submit(self, payload: Payload) -> Accepted:
+        if self._in_flight >= _MOST_EXPORTS:
+            raise OverloadedError(_BUSY_RETRY_S, "too many exports at once")
+        self._in_flight += 1
+        try:
+            return await self._committer.submit(payload)
+        finally:
+            self._in_flight -= 1
 
 
 def _try_to_bind(address: str) -> None:

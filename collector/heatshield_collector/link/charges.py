@@ -65,7 +65,9 @@ class LinkedColumns:
     """The columns of a batch that linking adds, one entry a span."""
 
     traces: npt.NDArray[np.uint64]
+    keys: npt.NDArray[np.uint64]  # of the spans, in their services
     parents: Integers  # rows; -1 where the parent is not in the batch
+    above: npt.NDArray[np.uint64]  # such keys of parents in the same process; 0 for none
     identity: npt.NDArray[np.uint64]
     roots: Booleans
     rank: Integers

@@ -15,13 +15,17 @@ import numpy.typing as npt
 __all__ = ["SeenSpans", "UnstoredSpans"]
 
 HORIZON_NS: Final = 300 * 10**9
-"""How long a span is surely remembered: longer than a sender's retries last."""
+"""How long a span is surely remembered: longer than the retries of most senders last."""
 
 LOG2_BITS: Final = 28
 """Size of a generation: 2**28 bits, 32 MiB."""
 
 GENERATION_MOST: Final = 16_000_000
 """Spans at which a generation is full, 0.2 % false positives; it is then closed before its time."""
+
+GENERATION_LEAST: Final = GENERATION_MOST // 4
+"""Spans below which a generation stays open past its time, at 0.001 % false positives: at 1,000
+spans/s a span is remembered for an hour, for senders that were cut off that long."""
 
 _PROBES: Final = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93],
@@ -42,9 +46,14 @@ class SeenSpans:
         shortened: generations closed early; while that happens the horizon is shorter.
     """
 
-    def __init__(self, log2_bits: int = LOG2_BITS, most: int = GENERATION_MOST) -> None:
+    def __init__(
+        self,
+        log2_bits: int = LOG2_BITS,
+        most: int = GENERATION_MOST,
+        least: int = GENERATION_LEAST,
+    ) -> None:
         self._shift = np.uint64(64 - log2_bits)
-        self._most = most
+        self._most, self._least = most, least
         self._young = np.zeros(2 ** (log2_bits - 3), dtype=np.uint8)
         self._old = np.zeros_like(self._young)
         self._count = 0
@@ -72,13 +81,18 @@ class SeenSpans:
         self.duplicates += len(keys) - count
         return fresh
 
+    def remember(self, keys: Keys) -> None:
+        """Take spans as seen, such as those that an earlier process has charged."""
+        np.bitwise_or.at(self._young, *self._places(keys))
+        self._count += len(keys)
+
     def _places(self, keys: Keys) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
         place = (keys[None, :] * _PROBES[:, None]) >> self._shift
         bit = np.left_shift(np.uint8(1), (place & np.uint64(7)).astype(np.uint8))
         return place >> np.uint64(3), bit
 
     def _rotate(self, now_ns: int) -> None:
-        aged = now_ns - self._born_ns >= HORIZON_NS
+        aged = now_ns - self._born_ns >= HORIZON_NS and self._count >= self._least
         full = self._count >= self._most
         if not (aged or full):
             return

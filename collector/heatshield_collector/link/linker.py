@@ -40,6 +40,7 @@ from heatshield_collector.link.identity import (
 from heatshield_collector.link.linked import Linked
 from heatshield_collector.link.pending import Charge, PendingCharges, Settled
 from heatshield_collector.link.requests import request_parts
+from heatshield_collector.link.torn import TornTraces
 from heatshield_collector.link.tree import (
     CLIENT,
     CONSUMER,
@@ -81,6 +82,7 @@ class Linker:
         self.seen = SeenSpans()
         self._unstored = UnstoredSpans()
         self.users = RequestUsers()
+        self._torn = TornTraces()
         self.pending = PendingCharges()
 
     def link(self, spans: pa.Table, instant: Instant) -> Linked:
@@ -100,7 +102,7 @@ class Linker:
         for cost in ("elements", "rows", "bytes"):
             worth |= fresh & (columns[cost].to_numpy() > 0)
         charges = self._charge(columns, batch, np.flatnonzero(worth), now_ns)
-        settled = self.pending.give_up(now_ns) + self._resolve(named)
+        settled = self.pending.give_up(now_ns) + self._resolve(named) + self._torn.settled(now_ns)
         if settled:
             charges = pa.concat_tables([charges, settled_table(settled)])
         summed = partial(
@@ -118,8 +120,17 @@ class Linker:
 
     def overdue(self, instant: Instant) -> Linked:
         """Charges that no span has named a user of in time, when no batch has come meanwhile."""
-        settled = self.pending.give_up(_monotonic_ns(instant))
+        now_ns = _monotonic_ns(instant)
+        settled = self.pending.give_up(now_ns) + self._torn.settled(now_ns)
         return Linked.of_charges(settled_table(settled) if settled else _NO_CHARGES)
+
+    def charged_before(self, spans: pa.Table) -> None:
+        """Take spans as charged that an earlier process has charged: they may be delivered again.
+
+        Args:
+            spans: as :meth:`~heatshield_collector.store.TelemetryStore.newest_spans` tells them.
+        """
+        self.seen.remember(_identities(spans))
 
     def not_stored(self, spans: pa.Table) -> None:
         """Remember that spans of a batch were charged and not stored; from any thread.
@@ -127,9 +138,7 @@ class Linker:
         Args:
             spans: as :meth:`link` had them.
         """
-        columns = _bounded(_columns(spans))
-        keys, _ = keys_of(trace_keys(columns["trace_id"]), columns["span_id"])
-        self._unstored.add(_identity(columns, keys))
+        self._unstored.add(_identities(spans))
 
     def _batch(self, columns: dict[str, pa.Array], now_ns: int) -> LinkedColumns:
         traces = trace_keys(columns["trace_id"])
@@ -138,6 +147,7 @@ class Linker:
         kind = columns["kind"].to_numpy()
         start, duration = (columns[name].to_numpy() for name in ("start_ns", "duration_ns"))
         placed = self.tree.place(keys, parents, has_parent, start, duration, kind, now_ns)
+        service = _text_keys(columns["service"])
         name, call = columns["name"], columns["call"]
         guards = _true(pc.equal(call, name)) & (kind <= INTERNAL)
         opens = (kind == SERVER) | (kind == CONSUMER) | guards
@@ -148,8 +158,10 @@ class Linker:
         waited_ns = pc.fill_null(columns["waited_us"], 0).to_numpy() * 1_000
         return LinkedColumns(
             traces=traces,
+            keys=keys ^ service,
             parents=placed.parent,
-            identity=_identity(columns, keys),
+            above=np.where(placed.local, parents ^ service, np.uint64(0)),
+            identity=_identity(keys ^ service, kind),
             roots=~has_parent,
             rank=rank,
             opens=opens,
@@ -188,28 +200,35 @@ class Linker:
         self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers, now_ns: int
     ) -> pa.Table:
         """Charge the spans of these rows whose users are known; the others wait."""
-        owners = self._owners(columns, batch, rows)
+        owners, missing = self._owners(columns, batch, rows, now_ns)
         charges = charged(columns, batch, rows, owners)
+        if missing.any():
+            self._torn.hold(charges.filter(missing != 0), missing[missing != 0], now_ns)
+            charges = charges.filter(missing == 0)
         return self._hold(charges, now_ns) if owners.users.null_count else charges
 
-    def _owners(self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers) -> Owners:
+    def _owners(
+        self, columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers, now_ns: int
+    ) -> tuple[Owners, npt.NDArray[np.uint64]]:
         """Whom the spans at these rows are charged to: their trace's user; in a conflict, whom
-        their own service has named.
+        their own service has named. And the keys of spans that those wait for who may yet be named.
         """
+        missing = np.zeros(len(rows), dtype=np.uint64)
         traces, of_row = np.unique(batch.traces[rows], return_inverse=True)
         known = [self.users.of(trace) for trace in traces.tolist()]
         users = [one and one.user for one in known]
         eligible = [bool(one and not one.conflict) for one in known]
         if any(one and one.conflict for one in known):
             torn = np.array([bool(one and one.conflict) for one in known])[of_row]
-            seen = _named_by_own_service(columns, batch, rows[torn])
+            seen, missing[torn] = self._torn.users(columns, batch, rows[torn], now_ns)
             place = seen.indices.fill_null(-1).to_numpy()
             of_row[torn] = np.where(place >= 0, len(users) + place, of_row[torn])
             users += seen.dictionary.to_pylist()
             eligible += [True] * len(seen.dictionary)
-        return Owners(
+        owners = Owners(
             pa.array(users, pa.string()), pa.array(eligible, pa.bool_()), pa.array(of_row)
         )
+        return owners, missing
 
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
         """Put by charges without a user; those that there is no room for are charged to no user."""
@@ -218,18 +237,6 @@ class Linker:
         settled = self.pending.hold(map(Charge.of_row, unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))
         return pa.concat_tables([named, settled_table(settled)]) if settled else named
-
-
-def _named_by_own_service(
-    columns: dict[str, pa.Array], batch: LinkedColumns, rows: Integers
-) -> pa.DictionaryArray:
-    """The user that each of these spans names, or the nearest above it that names one; null where
-    none does, or another service's does.
-    """
-    above = enclosing(batch.parents, _valid(columns["user"]))[rows]
-    service = pc.dictionary_encode(columns["service"], null_encoding="encode").indices.to_numpy()
-    is_own = (above >= 0) & (service[rows] == service[above])
-    return pc.dictionary_encode(columns["user"].take(pa.array(above, mask=~is_own)))
 
 
 def _monotonic_ns(instant: Instant) -> int:
@@ -288,10 +295,18 @@ def _longest_bytes(texts: pa.Array) -> int:
     return int(np.diff(begins).max())
 
 
-def _identity(columns: dict[str, pa.Array], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _identities(spans: pa.Table) -> npt.NDArray[np.uint64]:
+    """uint64[n]: the same of spans as they are stored."""
+    names = ("trace_id", "span_id", "kind", "service")
+    columns = {name: _in_one_piece(spans.column(name)) for name in names}
+    keys, _ = keys_of(trace_keys(columns["trace_id"]), columns["span_id"])
+    service = _text_keys(_wire_ids(columns["service"]))
+    return _identity(keys ^ service, columns["kind"].to_numpy())
+
+
+def _identity(keys: npt.NDArray[np.uint64], kind: npt.NDArray[np.int8]) -> npt.NDArray[np.uint64]:
     """uint64[n]: one number a span, of all that tells it from others."""
-    kind = columns["kind"].to_numpy().astype(np.uint64)
-    identity: npt.NDArray[np.uint64] = keys ^ kind * _KIND_MIX ^ _text_keys(columns["service"])
+    identity: npt.NDArray[np.uint64] = keys ^ kind.astype(np.uint64) * _KIND_MIX
     return identity
 
 

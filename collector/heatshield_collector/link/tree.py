@@ -103,10 +103,12 @@ class Placed:
 
     Attributes:
         parent: int64[n], row of the parent in the batch, -1 when it is not in it.
+        local: bool[n], whether the parent is in the same process, wherever it is.
         self_ns: int64[n], self time.
     """
 
     parent: Integers
+    local: npt.NDArray[np.bool_]
     self_ns: Integers
 
 
@@ -166,7 +168,7 @@ class Tree:
         )
         alone = rows[parent[rows] < 0]
         self._wait(~met, parent_keys[alone], start_ns[alone], end[alone], now_ns)
-        return Placed(parent, self_ns)
+        return Placed(parent, local, self_ns)
 
     def _wait(
         self,

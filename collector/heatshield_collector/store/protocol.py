@@ -231,6 +231,12 @@ class TelemetryStore(Protocol):
         """
         ...
 
+    def newest_spans(self, limit: int) -> pa.Table:
+        """What tells apart the spans that were written last: trace_id, span_id, kind and service of
+        at most so many, in no order.
+        """
+        ...
+
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
         """Whose request it is, and by which rank of precedence that is known: the user of the
         lowest rank, of several of one rank the first by name.

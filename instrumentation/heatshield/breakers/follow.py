@@ -17,6 +17,7 @@ from heatshield.clock import Clock
 from heatshield.contract import Delta, Snapshot, StateVersion, decode
 from heatshield.export.connection import Connection
 from heatshield.export.stream import Wakeable
+from heatshield.fork_locks import lock
 from heatshield.names import BREAKERS_PATH
 
 __all__ = ["Follower"]
@@ -42,6 +43,7 @@ class Follower:
 
     Attributes:
         failures: tries in a row that brought no state.
+        heard: set once the collector's state is known, or a try to learn it has failed.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Follower:
         self._instance = instance
         self._stream: EventStream | None = None
         self._anchor = self._renewed_at = float("-inf")
+        self._asking = lock()  # requests are the thread's, and those of who ends the process
         self.failures = 0
+        self.heard = threading.Event()
 
     def follow(self, stopping: threading.Event, wake: Wakeable) -> None:
         """Open the stream and stay on it until it breaks, falls silent or is to stop.
@@ -80,6 +84,12 @@ class Follower:
             Unreachable: when the collector can't be reached any more.
             ContractError: when it sends what no collector sends.
         """
+        try:
+            self._follow(stopping, wake)
+        finally:
+            self.heard.set()
+
+    def _follow(self, stopping: threading.Event, wake: Wakeable) -> None:
         opened_at = self._clock.monotonic()
         listener = {"service": self._service, "instance": self._instance()}
         stream = EventStream(self._connection, listener, self._table.at, self._clock)
@@ -92,6 +102,23 @@ class Follower:
         finally:
             self._stream = None
             stream.close()
+
+    def report_rest(self, most_s: float) -> None:
+        """Report what was refused and no report has said yet; for any thread.
+
+        Args:
+            most_s: seconds for all of it.
+
+        Raises:
+            Unreachable: if the collector could not be told.
+        """
+        ends_at = self._clock.monotonic() + most_s
+        if not self._asking.acquire(timeout=max(0.0, most_s)):
+            return
+        try:
+            self._reports.send_rest(lambda: ends_at - self._clock.monotonic())
+        finally:
+            self._asking.release()
 
     def leave_to_parent(self) -> None:
         """In a child process: let go of the connections, which go on being the parent's."""
@@ -108,7 +135,7 @@ class Follower:
         now = self._clock.monotonic()
         if now - self._renewed_at >= self._table.renew_every_s:
             self._renew()
-        self._reports.send_due(now)
+        self._send_due(now)
 
     def _take(self, event: Event, opened_at: float) -> None:
         """Apply one event; only complete state confirms that the request was answered."""
@@ -124,7 +151,12 @@ class Follower:
         elif event.name == "heartbeat" and event.id:
             self.failures = 0
             self._compare(StateVersion.parse(event.id), opened_at)
-        self._reports.send_due(self._clock.monotonic())
+        self.heard.set()
+        self._send_due(self._clock.monotonic())
+
+    def _send_due(self, now: float) -> None:
+        with self._asking:
+            self._reports.send_due(now)
 
     def _compare(self, theirs: StateVersion, opened_at: float) -> None:
         """A heartbeat names the collector's version; when it is ahead, an event got lost."""
@@ -137,12 +169,10 @@ class Follower:
     def _renew(self) -> None:
         sent_at = self._clock.monotonic()
         held = self._table.at
-        answer = self._connection.request(
-            "GET",
-            BREAKERS_PATH,
-            # An answer of no content can't be signed: with a pinned key, the state is sent anew.
-            headers={"if-none-match": held.etag} if held and not self._checks.pinned else {},
-        )
+        # An answer of no content can't be signed: with a pinned key, the state is sent anew.
+        known = {"if-none-match": held.etag} if held and not self._checks.pinned else {}
+        with self._asking:
+            answer = self._connection.request("GET", BREAKERS_PATH, headers=known)
         self._renewed_at = sent_at
         if answer.status == NOT_MODIFIED and held is not None and not self._checks.pinned:
             self._table.renewed(held, sent_at)

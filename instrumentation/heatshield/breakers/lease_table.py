@@ -186,7 +186,10 @@ class BreakerTable:
         if state.limits != self._state.limits:
             self._limits = self._limits.replace(state.limits)
         self._state = state
-        self._mine = EntryIndex(state.entries.values(), self._tenant, self._service)
+        self._index()
+
+    def _index(self) -> None:
+        self._mine = EntryIndex(self._state.entries.values(), self._tenant, self._service)
         self._is_idle = not self._mine and not self._limits
 
     def holds(self, call: str | None = None) -> bool:
@@ -370,8 +373,15 @@ class BreakerTable:
             return self._tallies.drain(self._state.entries, self._service)
 
     def forget_rejections(self) -> None:
-        """In a child process: what the parent has refused, the parent reports."""
+        """In a child process: what the parent has refused, or was asked for, the parent reports.
+
+        The fork may have come while the parent's thread took a state over, so what is made of the
+        state is made anew.
+        """
         self._tallies = Tallies()
+        self._limits = self._limits.replace(self._state.limits)
+        self._limits.offered(1.0)  # counts anew
+        self._index()
 
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""

@@ -103,7 +103,29 @@ class Reports:
         self._offered_at = now
         return self._table.offered(seconds)
 
-    def _send(self, applied: StateVersion | None, offered: tuple[Offered, ...]) -> None:
+    def send_rest(self, left_s: Callable[[], float]) -> None:
+        """Send what no report has said yet, however lately the last one was: the process ends.
+
+        Args:
+            left_s: seconds that are left for it.
+
+        Raises:
+            Unreachable: if the collector could not be told.
+        """
+        for _ in range(2):  # what was on its way, and what was refused since
+            if not self._rows:
+                self._rows = self._table.drain_rejections()
+                self._number += bool(self._rows)
+            most_s = left_s()
+            if self._rows and most_s > 0:
+                self._send(self._table.at, (), most_s)
+
+    def _send(
+        self,
+        applied: StateVersion | None,
+        offered: tuple[Offered, ...],
+        most_s: float | None = None,
+    ) -> None:
         report = Report(
             self._service,
             self._instance(),
@@ -118,6 +140,7 @@ class Reports:
             BREAKER_REPORT_PATH,
             body=json.dumps(report.to_json()).encode(),
             headers={"content-type": "application/json"},
+            timeout_s=most_s,
         )
         if answer.ok or answer.status in _REFUSED_FOR_GOOD:
             self._rows = ()

@@ -3,6 +3,7 @@
 What it does while it is connected stands in :mod:`heatshield.breakers.follow`.
 """
 
+import contextlib
 import random
 import socket
 import threading
@@ -26,6 +27,9 @@ __all__ = ["Watch"]
 MIN_RECONNECT_S: Final = 0.1
 MAX_RECONNECT_S: Final = 5.0
 """Full jitter between these, the bound doubling with each failure."""
+
+FIRST_STATE_S: Final = 1.0
+"""Seconds that the begin of a queue's worker may wait for a collector that does not answer."""
 
 RESTART_S: Final = 10.0
 """Seconds before another try when the thread could not be started: a process that is out of
@@ -120,6 +124,26 @@ class Watch:
             raise
         self._thread = thread
 
+    def learn(self) -> None:
+        """Start, and wait for the first state: what is tripped then is known when this returns.
+
+        Waits for :data:`FIRST_STATE_S` at most, or until a try to reach the collector fails.
+        """
+        self.start()
+        if self._thread is not None:
+            self._clock.wait(self._follower.heard, FIRST_STATE_S)
+
+    @fail_open("watch report", None)
+    def report(self, most_s: float) -> None:
+        """Report what was refused and not reported yet, as the process may end; never raises.
+
+        Args:
+            most_s: seconds that it may take.
+        """
+        if most_s > 0:
+            with suppressed(), contextlib.suppress(Unreachable):
+                self._follower.report_rest(most_s)
+
     def end(self) -> None:
         """Tell the thread to end; what the table holds lapses with its leases."""
         self._stopping.set()
@@ -135,7 +159,10 @@ class Watch:
             thread.join()  # it has nothing left to do
 
     def after_fork(self) -> None:
-        """In a child process, which follows nothing until it serves: it may be no worker at all."""
+        """In a child process, which follows nothing until it serves: it may be no worker at all.
+
+        Until then the table holds what the parent knew, for as long as those leases last.
+        """
         self._follower.leave_to_parent()
         for end in (self._waker, self._wake):
             if end is not None:

@@ -47,8 +47,8 @@ class Request(ActingUser):
 
     def enter(self, call: str, span: Span) -> None:
         """Set the call and the server span with which the request enters this process."""
-        self.call, self.span = call, span
-        if self.caller is not None:
+        is_known, self.call, self.span = self.span is span, call, span
+        if self.caller is not None and not is_known:
             span.add_link(self.caller)
 
     def inherit(self, outer: "Request") -> None:

@@ -25,6 +25,10 @@ class Services:
         propagator: reads and writes the headers that requests travel under.
         log: takes a log event to export; never blocks.
         serving: to be called when a server starts to serve, so that breakers are followed early.
+        following: to be called when messages are asked for, so that breakers are followed before
+            the first is processed; never blocks.
+        working: to be called when a queue's worker begins, before it forks or takes a job: breakers
+            are followed, and what is tripped is known once it returns, after 1 s at most.
         flush: sends what is queued, for at most 2 s; for servers that end without exit handlers.
         page: the ASGI application that answers at ``metrics_path``.
     """
@@ -34,5 +38,7 @@ class Services:
     propagator: RequestPropagator
     log: Callable[[LogEvent], None]
     serving: Callable[[], object]
+    following: Callable[[], object]
+    working: Callable[[], object]
     flush: Callable[[], object]
     page: "Callable[[], AsgiApp]"

@@ -71,10 +71,10 @@ class Span(SpanLike):
     """
 
     __slots__ = (
-        "_attributes", "_began_ns", "_context", "_finish", "dropped_attributes", "dropped_events",
-        "dropped_links", "end_time", "events", "guard", "instrumentation_scope", "kind", "links",
-        "name", "parent_id", "request", "sampled", "span_id", "start_time", "status_code",
-        "status_description", "trace_id", "trace_state",
+        "_attributes", "_before_end", "_began_ns", "_context", "_finish", "dropped_attributes",
+        "dropped_events", "dropped_links", "end_time", "events", "guard", "instrumentation_scope",
+        "kind", "links", "name", "parent_id", "request", "sampled", "span_id", "start_time",
+        "status_code", "status_description", "trace_id", "trace_state",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0917  # one place makes spans, on every request's way
@@ -103,6 +103,7 @@ class Span(SpanLike):
         self.guard = guard
         self._finish = finish
         self._context: SpanContext | None = None
+        self._before_end: Sequence[Callable[[], object]] = ()
         self.trace_state = ""
         self.sampled = True  # what callers wish to be stored; it is exported either way
         self.status_code = StatusCode.UNSET
@@ -263,10 +264,19 @@ class Span(SpanLike):
         }
         self.add_event("exception", {**noted, **(attributes or {})}, timestamp)
 
+    def before_end(self, work: Callable[[], object]) -> None:
+        """Have ``work``, which must not raise, write on this span what it gathers until it ends."""
+        if not self.end_time and work not in self._before_end:
+            self._before_end = (*self._before_end, work)
+
     def end(self, end_time: int | None = None) -> None:
         """End it; only the first end counts."""
         if self.end_time:
             return
+        if self._before_end:
+            work, self._before_end = self._before_end, ()
+            for each in work:
+                each()
         if self.status_code is StatusCode.ERROR and REJECTED in self._attributes:
             self._forgive()
         self.end_time = end_time or self.start_time + perf_counter_ns() - self._began_ns

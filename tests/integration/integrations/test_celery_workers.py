@@ -144,3 +144,18 @@ def test_a_solo_worker_makes_one_span_a_run(deployed, collector, plain, until):
     assert set(pids) == {worker.pid}
     until(lambda: len(runs_in(collector, plain)) >= 12)
     assert len(runs_in(collector, plain)) == 12
+
+
+def test_a_child_refuses_its_first_task_and_reports_it_though_it_ends_with_it(
+    deployed, collector, until
+):
+    """Each child holds what the worker knew when it forked, until it follows by itself."""
+    entry_id = collector.grant("u-1", "celery job", service="jobs")
+    worker = deployed("-P", "prefork", "-c", "1", "--max-tasks-per-child", "1")
+    answers = deployed.send()
+    end(worker)
+    assert all(str(answer).startswith("TaskRevokedError: refused") for answer in answers[:6])
+    assert len(set(answers[6:])) == 6
+    rows = [row for _, report in collector.reports for row in report.get("rejected", ())]
+    assert {row["id"] for row in rows} == {entry_id}
+    assert sum(row["count"] for row in rows) == 6

@@ -149,3 +149,38 @@ def test_a_refused_message_is_skipped_and_neither_failed_nor_retried(
     assert refused.attributes[REJECTED] == entry
     assert refused.status.status_code is StatusCode.UNSET
     assert REJECTED not in ran.attributes
+
+
+WORKER = """
+import heatshield
+heatshield.instrument("worker")
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+broker = RedisBroker(port={port})
+
+@dramatiq.actor(broker=broker)
+def export(stickers):
+    print("ran", *stickers, flush=True)
+
+worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=100)
+worker.start()
+broker.join("default", timeout=20_000)
+worker.join()
+worker.stop()
+heatshield.shutdown()
+"""
+
+
+def test_a_worker_refuses_from_its_first_message_on_and_reports_each_refusal(
+    service, shop, port, run_python, collector
+):
+    service()
+    entry = collector.grant("u-1", "dramatiq export", service="worker")
+    for user in ("u-1", "u-2"):
+        with heatshield.user(user):
+            shop.export.send([user])
+    done = run_python(WORKER.format(port=port))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ran", "u-2"]
+    rows = [row for _, report in collector.reports for row in report.get("rejected", ())]
+    assert [(row["id"], row["count"]) for row in rows] == [(entry, 1)]

@@ -2,8 +2,11 @@
 
 import asyncio
 import sqlite3
+from functools import partial
 
 import aiohttp
+import aiokafka
+import confluent_kafka
 import httpx
 import psycopg
 import pytest
@@ -89,6 +92,55 @@ def test_what_is_closed_in_psycopg(postgres):
     for call in (lambda: connection.execute("SELECT 1"), lambda: cursor.execute("SELECT 1")):
         with pytest.raises(psycopg.Error):
             call()
+
+
+class Untold:
+    """Has no text, and is no topic, no message and no headers."""
+
+    def __str__(self):
+        raise LookupError
+
+
+NO_HEADERS = ([7], [()], [Untold()], Untold(), {"traceparent": Untold()}, "x")
+
+
+@pytest.mark.usefixtures("counted")
+def test_what_is_no_message_in_confluent_kafka():
+    producer = confluent_kafka.Producer({"bootstrap.servers": "127.0.0.1:9", "log_level": 0})
+    for call in (
+        producer.produce,
+        lambda: producer.produce(Untold()),
+        lambda: producer.produce("t", Untold()),
+        *(partial(producer.produce, "t", headers=given) for given in NO_HEADERS),
+        producer.produce_batch,
+        lambda: producer.produce_batch("t"),
+        lambda: producer.produce_batch("t", 7),
+        lambda: producer.produce_batch(Untold(), [{"value": b"v"}]),
+        lambda: producer.produce_batch("t", [Untold()]),
+    ):
+        refused(call)
+
+
+@pytest.mark.usefixtures("counted")
+def test_what_is_no_message_in_aiokafka(kafka):
+    async def scenario():
+        async with aiokafka.AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+            for call in (
+                producer.send,
+                lambda: producer.send("t", Untold(), partition=0),
+                *(partial(producer.send, "t", b"v", headers=given) for given in NO_HEADERS),
+                producer.send_batch,
+            ):
+                try:
+                    await call()
+                except Exception:  # noqa: BLE001, S112  # which one is the library's business
+                    continue
+                raise AssertionError
+            append = producer.create_batch().append
+            for given in NO_HEADERS:
+                refused(partial(append, key=None, value=b"v", timestamp=None, headers=given))
+
+    asyncio.run(scenario())
 
 
 def test_what_the_library_takes_and_heatshield_does_not_is_an_error_of_heatshields():

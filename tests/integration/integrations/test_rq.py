@@ -2,10 +2,16 @@
 
 import json
 import logging
+import os
 import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import redis
+import rq.worker
 import rq_jobs
 from opentelemetry.trace import SpanKind, StatusCode
 from rq import Queue, Retry, SimpleWorker
@@ -208,22 +214,124 @@ import sys
 import heatshield
 heatshield.instrument("worker")
 import redis
-from rq import Queue, Worker
+from rq import Queue, worker
 sys.path.insert(0, {peers!r})
 connection = redis.Redis(port={port})
-Worker([Queue("jobs", connection=connection)], connection=connection).work(burst=True)
+made = worker.{worker}([Queue("jobs", connection=connection)], connection=connection)
+made.work(burst=True)
+heatshield.shutdown()
 """
 
 
-def test_a_forked_worker_sends_the_spans_of_its_jobs(service, queue, port, run_python, collector):
+@pytest.fixture
+def run_worker(port, run_python):
+    """Have a worker of RQ's, in a process of its own, do all jobs there are."""
+    peers = str(rq_jobs.__file__).rpartition("/")[0]
+
+    def run(worker="Worker"):
+        done = run_python(WORKER.format(peers=peers, port=port, worker=worker))
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+def test_a_forked_worker_sends_the_spans_of_its_jobs(service, queue, port, run_worker, collector):
     """Each job has a process of its own, which ends without exit handlers."""
     service()
     with heatshield.user("u-1"):
         for number in range(3):
             queue.enqueue(rq_jobs.export, [str(number)], port=port)
-    peers = str(rq_jobs.__file__).rpartition("/")[0]
-    done = run_python(WORKER.format(peers=peers, port=port))
-    assert done.returncode == 0, done.stderr
+    run_worker()
     names = [span.name for _, span in collector.spans]
     assert sorted(set(names)) == ["SADD", "rq rq_jobs.export"]
     assert names.count("rq rq_jobs.export") == 3
+
+
+def counted(collector):
+    """Refusals that were reported, by their entry."""
+    found = Counter()
+    for _, report in collector.reports:
+        for row in report.get("rejected", ()):
+            found[row["id"]] += row["count"]
+    return found
+
+
+@pytest.mark.parametrize("worker", ["Worker", "SimpleWorker"])
+def test_a_worker_refuses_from_its_first_job_on_and_reports_each_refusal(
+    service, queue, run_worker, collector, worker
+):
+    """Also where each job has a process of its own, which lives for a few milliseconds."""
+    service()
+    calls = ("rq rq_jobs.export", "export.rows")
+    entries = [collector.grant("u-1", call, service="worker") for call in calls]
+    jobs = []
+    for user in ("u-1", "u-2"):
+        with heatshield.user(user):
+            jobs += [queue.enqueue(rq_jobs.export, ["hat"]) for _ in range(3)]
+            jobs += [queue.enqueue(rq_jobs.guarded) for _ in range(2)]
+    run_worker(worker)
+    assert [job.get_status() for job in jobs] == ["stopped"] * 5 + ["finished"] * 5
+    assert counted(collector) == dict(zip(entries, (3, 2), strict=True))
+
+
+def test_a_trickle_is_one_for_all_processes_that_a_worker_forks(
+    service, queue, run_worker, collector
+):
+    service()
+    collector.grant("u-1", "rq rq_jobs.export", service="worker", mode="trickle", rate_per_s=0.001)
+    with heatshield.user("u-1"):
+        jobs = [queue.enqueue(rq_jobs.export, ["hat"]) for _ in range(4)]
+    run_worker()
+    assert [job.get_status() for job in jobs] == ["finished"] + ["stopped"] * 3
+
+
+def test_an_edge_links_to_its_caller_once(service, queue, work):
+    made = service(edge=True)
+    with heatshield.user("u-1"), heatshield.guard("checkout"):
+        queue.enqueue(rq_jobs.export, ["hat"])
+    work()
+    (sent,), (run,) = (named(made.spans, f"{does} rq_jobs.export") for does in ("publish", "rq"))
+    assert [link.context.span_id for link in run.links] == [sent.span_id]
+
+
+def test_a_declared_limit_is_spent_once_for_all_processes_that_a_worker_forks(
+    service, queue, run_worker, collector
+):
+    service()
+    collector.state["limits"] = [
+        {"id": "exports", "per": "user", "unit": "requests", "rate_per_s": 0.001,
+         "call": "rq rq_jobs.export"}
+    ]  # fmt: skip
+    with heatshield.user("u-1"):
+        jobs = [queue.enqueue(rq_jobs.export, ["hat"]) for _ in range(4)]
+    run_worker()
+    assert [job.get_status() for job in jobs] == ["finished"] * 2 + ["stopped"] * 2
+
+
+def test_a_worker_that_starts_a_program_for_each_job_refuses_in_there(
+    service, queue, port, collector, tmp_path
+):
+    """Such a program holds nothing of its worker's, so it asks the collector before the job."""
+    if not hasattr(rq.worker, "SpawnWorker"):
+        pytest.skip("RQ is older than that")
+    service()
+    entry = collector.grant("u-1", "rq rq_jobs.export", service="worker")
+    jobs = []
+    for user in ("u-1", "u-2"):
+        with heatshield.user(user):
+            jobs.append(queue.enqueue(rq_jobs.export, ["hat"]))
+    peers = str(rq_jobs.__file__).rpartition("/")[0]
+    (tmp_path / "program.py").write_text(
+        WORKER.format(peers=peers, port=port, worker="SpawnWorker").replace(
+            'heatshield.instrument("worker")', ""
+        )
+    )
+    done = subprocess.run(
+        [Path(sys.executable).with_name("heatshield"), "run", "--", sys.executable, "program.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "HEATSHIELD_ENDPOINT": collector.endpoint,
+             "HEATSHIELD_SERVICE": "worker"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [job.get_status() for job in jobs] == ["stopped", "finished"]
+    assert counted(collector) == {entry: 1}

@@ -18,8 +18,8 @@ class Line:
     def __init__(self, *fates):
         self.fates, self.counted, self._numbers = list(fates), 0, ReportNumbers()
 
-    def request(self, _method, _path, *, body, headers):
-        del headers
+    def request(self, _method, _path, *, body, headers, timeout_s):
+        del headers, timeout_s
         fate = self.fates.pop(0) if self.fates else 200
         report = Report.from_json(json.loads(body))
         if fate in (200, "answer lost") and self._numbers.is_new(report):
@@ -72,3 +72,29 @@ def test_a_report_that_no_collector_takes_does_not_hold_up_those_after_it(table)
     line = Line(400)
     reported(table, line, 10)
     assert line.counted == 2
+
+
+def test_what_is_left_is_reported_when_the_process_ends_with_what_was_on_its_way(table):
+    """Within a second of a report nothing is due: who ends does not wait for that."""
+    line = Line("answer lost")
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
+    for second in range(3):
+        assert not table.decide("u", "buy", float(second)).allowed
+        if second == 0:
+            with pytest.raises(Unreachable):
+                reports.send_due(0.0)
+    reports.send_rest(lambda: 1.0)
+    assert line.counted == 3
+
+
+def test_nothing_is_sent_at_the_end_where_nothing_was_refused_or_no_time_is_left(table):
+    line = Line()
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
+    reports.send_rest(lambda: 1.0)
+    assert not table.decide("u", "buy", 0.0).allowed
+    reports.send_rest(lambda: 0.0)
+    assert line.counted == 0
+    reports.send_rest(lambda: 1.0)
+    assert line.counted == 1

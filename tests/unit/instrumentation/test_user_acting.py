@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from opentelemetry.propagate import inject
+from opentelemetry.trace import SpanContext, SpanKind
 
 import heatshield
-from heatshield.context.request import request_in
+from heatshield.context.request import Request, request_in, with_request
 from heatshield.names import ENDUSER_ID
+from heatshield.tracing.provider import PROVIDER
 
 
 def acts():
@@ -163,3 +165,14 @@ def get(app, path, headers):
     }  # fmt: skip
     asyncio.run(app(scope, receive, send))
     return sent[0]["status"]
+
+
+def test_a_span_links_to_the_untrusted_caller_once_however_often_the_call_is_named(service):
+    service()
+    caller = SpanContext(7, 7, is_remote=True)
+    request = Request(caller=caller)
+    span = PROVIDER.get_tracer("test").open("serve", SpanKind.SERVER, {}, with_request(request))
+    request.enter("serve", span)
+    request.enter("serve better", span)
+    assert [link.context for link in span.links] == [caller]
+    assert request.call == "serve better"

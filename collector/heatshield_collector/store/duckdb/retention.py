@@ -1,5 +1,6 @@
 """What the embedded store lets go of, and when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from heatshield_collector.model import TABLES
 from heatshield_collector.store.protocol import JOURNALS
 
 __all__ = [
+    "PARTS_APART_NS",
     "RESOURCES_MANY",
     "ROOT",
     "SUMMED",
@@ -18,12 +20,18 @@ __all__ = [
     "count",
     "expire_excess",
     "expire_old",
+    "far_apart",
     "fold_requests",
     "keep_used_resources",
     "keep_used_series",
     "newest_ns",
     "used_bytes",
 ]
+
+PARTS_APART_NS: Final = 10 * 60 * 10**9
+"""Who reads requests adds up parts that are at most this far from one that is found, as far as
+nothing of the request, such as its root, lasts from one to the other. Parts that are further apart,
+such as those of a job that was put off, become one row before long."""
 
 FOLD_AFTER_NS: Final = 60 * 10**9
 """A request is quiet after a minute: pending charges are kept no longer either."""
@@ -110,40 +118,82 @@ def _file_bytes(path: Path) -> int:
         return 0
 
 
-def fold_requests(cursor: duckdb.DuckDBPyConnection, since_ns: int, now_ns: int) -> int:
+def _fold_times(since_ns: int, now_ns: int) -> dict[str, int]:
+    quiet_ns = now_ns - FOLD_AFTER_NS
+    # A clock that was ahead and went back must not end folding until it gets there again.
+    since_ns = max(since_ns if since_ns <= quiet_ns else 0, quiet_ns - FOLD_AT_ONCE_NS)
+    return {"since": since_ns, "quiet": quiet_ns}
+
+
+_TO_FOLD: Final = "received_ns > $since AND received_ns <= $quiet"
+
+
+def far_apart(cursor: duckdb.DuckDBPyConnection, since_ns: int, now_ns: int) -> list[bytes]:
+    """Requests of which more came long after their earlier parts had ended.
+
+    It looks for earlier parts of requests whose root is not among what is to be folded: of few
+    requests, but through all that is kept. So it is asked where no commit waits for the answer.
+
+    Args:
+        cursor: on the store, for reading.
+        since_ns: as for :func:`fold_requests`, which is to be called next.
+        now_ns: the time.
+
+    Returns:
+        Their trace ids.
+    """
+    found = cursor.execute(
+        f"""
+        SELECT DISTINCT earlier.trace_id FROM request_parts AS earlier JOIN (
+            SELECT trace_id, min(start_ns) AS start_ns FROM request_parts WHERE {_TO_FOLD}
+            GROUP BY trace_id HAVING count(service) = 0
+        ) AS later USING (trace_id)
+        WHERE earlier.received_ns <= $since AND earlier.end_ns < later.start_ns - $apart
+        """,  # noqa: S608 - this file's own text
+        {**_fold_times(since_ns, now_ns), "apart": PARTS_APART_NS},
+    )
+    return [trace_id for (trace_id,) in found.fetchall()]
+
+
+def fold_requests(
+    cursor: duckdb.DuckDBPyConnection, since_ns: int, now_ns: int, far: Sequence[bytes] = ()
+) -> int:
     """Make one row of what came of each request in a span of time that ended a minute ago.
 
     Each part is looked at once, so this takes as long however much is kept. A request of which
-    more comes later has a row more.
+    more comes later has a row more, but for those that are named.
 
     Args:
         cursor: on the store.
         since_ns: what the last call returned, 0 for the first.
         now_ns: the time.
+        far: requests of which everything is to become one row: what :func:`far_apart` found.
 
     Returns:
         What was received until then is folded, in nanoseconds since the Unix epoch.
     """
-    quiet_ns = now_ns - FOLD_AFTER_NS
-    # A clock that was ahead and went back must not end folding until it gets there again.
-    since_ns = max(since_ns if since_ns <= quiet_ns else 0, quiet_ns - FOLD_AT_ONCE_NS)
-    times = {"since": since_ns, "quiet": quiet_ns}
+    times = _fold_times(since_ns, now_ns)
+    before = "received_ns <= $since AND trace_id IN (SELECT unnest($far))"
+    with_far = {"since": times["since"], "far": list(far)}
+    more = f"UNION ALL SELECT * FROM request_parts WHERE {before}" if far else ""  # noqa: S608 - as below
     cursor.begin()
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE folded AS SELECT trace_id, {SUMMED} FROM request_parts "  # noqa: S608 - this file's own text
-        "WHERE received_ns > $since AND received_ns <= $quiet "
+        f"CREATE OR REPLACE TEMP TABLE folded AS SELECT trace_id, {SUMMED} FROM "  # noqa: S608 - this file's own text
+        f"(SELECT * FROM request_parts WHERE {_TO_FOLD} {more}) "
         "GROUP BY trace_id HAVING count(*) > 1",
-        times,
+        times | (with_far if far else {}),
     )
     cursor.execute(
-        "DELETE FROM request_parts WHERE received_ns > $since AND received_ns <= $quiet "
+        f"DELETE FROM request_parts WHERE {_TO_FOLD} "  # noqa: S608 - as above
         "AND trace_id IN (SELECT trace_id FROM folded)",
         times,
     )
+    if far:
+        cursor.execute(f"DELETE FROM request_parts WHERE {before}", with_far)  # noqa: S608 - as above
     cursor.execute("INSERT INTO request_parts BY NAME SELECT * FROM folded")
     cursor.execute("DROP TABLE folded")
     cursor.commit()
-    return quiet_ns
+    return times["quiet"]
 
 
 def newest_ns(cursor: duckdb.DuckDBPyConnection) -> int | None:

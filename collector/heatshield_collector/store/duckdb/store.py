@@ -52,8 +52,10 @@ class DuckDBStore(Telemetry, Control):
 
     def expire(self, now: Instant) -> int:
         """Fold old parts of requests into one row each and apply retention; rows let go."""
+        with self._database.reading() as cursor:
+            far = retention.far_apart(cursor, self._folded_ns, now.epoch_ns)
         with self._database.maintenance() as cursor:
-            self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now.epoch_ns)
+            self._folded_ns = retention.fold_requests(cursor, self._folded_ns, now.epoch_ns, far)
             gone = 0
             if self._time.believed(now, self._newest_at_start_ns):
                 gone = retention.expire_old(cursor, self._limits.age_ns, now.epoch_ns)

@@ -34,6 +34,7 @@ from heatshield.sanitize.sql_errors import status_of
 from heatshield.sanitize.sql_shape import MAX_STATEMENT, shape_of
 from heatshield.tracing.failure import fail_without_stack, mark_refusal, text_of
 from heatshield.tracing.provider import PROVIDER
+from heatshield.tracing.span import Span as OurSpan
 from heatshield.tracing.stamp import add_cost
 from heatshield.tracing.values import Attributes, Plain
 
@@ -106,14 +107,16 @@ class Statement:
         if self.span is not None:
             self.rows += rows
         else:
-            self._read_late(rows)
+            if not self.late:
+                self._find_reader()
+            self.late += rows
             if self.late >= LATE_ROWS:
                 self._add_late()
 
-    def _read_late(self, rows: int) -> None:
-        if not self.late:
-            self._reader = get_current_span()  # whoever reads on may be another request
-        self.late += rows
+    def _find_reader(self) -> None:
+        self._reader = reader = get_current_span()  # whoever reads on may be another request
+        if isinstance(reader, OurSpan):
+            reader.before_end(self._add_late)
 
     def _add_late(self) -> None:
         late, self.late = self.late, 0
@@ -127,7 +130,8 @@ class Statement:
         span, self.span = self.span, None
         was_running, self.running = self.running, False
         if span is None:
-            self._read_late(rows)
+            if rows:
+                self.read(rows)
             self._add_late()
         elif was_running and not self._busy_ns:
             _end(span, self.rows + rows, None)

@@ -1,20 +1,21 @@
 """aiokafka: a span for what is sent and what is received; trace and user travel in headers."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from functools import wraps
 from typing import Final, Protocol, cast
 
-from heatshield.counters import fail_open
-from heatshield.integrations.messaging.kafka import (
-    Args,
-    Arguments,
-    KafkaSpans,
-    Kwargs,
-    Sending,
-)
+from heatshield.counters import COUNTERS, fail_open
+from heatshield.integrations.messaging.kafka import Arguments, KafkaSpans, Sending
 from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import OtelContrib
-from heatshield.integrations.patches import AsyncOriginal, Original, Patches
+from heatshield.integrations.patches import (
+    Args,
+    AsyncOriginal,
+    Kwargs,
+    Original,
+    Patches,
+    around_async,
+)
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -51,8 +52,11 @@ def install(services: Services) -> None:
 
     remove()
     _SPANS.install(services)
-    _PATCHES.wrap(AIOKafkaProducer, "send", _sending)
-    _PATCHES.wrap(AIOKafkaProducer, "send_batch", _sending_batch)
+    taken, refused, give = Sending.taken, Sending.refused, _SPANS.giving(_SEND)
+    sending = around_async(_open, taken, refused, give, name=NAME)
+    sending_batch = around_async(_open_batch, taken, refused, name=NAME)
+    _PATCHES.wrap(AIOKafkaProducer, "send", sending)
+    _PATCHES.wrap(AIOKafkaProducer, "send_batch", sending_batch)
     _PATCHES.wrap(AIOKafkaProducer, "create_batch", _creating_batch)
     _PATCHES.wrap(AIOKafkaConsumer, "getone", _getting_one)
     _PATCHES.wrap(AIOKafkaConsumer, "getmany", _getting_many)
@@ -64,51 +68,15 @@ def remove() -> None:
     _SPANS.remove()
 
 
-def _sending(original: AsyncOriginal) -> AsyncOriginal:
-    @wraps(original)
-    async def send(producer: object, *args: object, **kwargs: object) -> object:
-        sending = _open(args, kwargs)
-        if sending is None:
-            return await original(producer, *args, **kwargs)
-        headers = _SPANS.with_headers(_SEND.get("headers", args, kwargs), sending.headers)
-        placed, named = _SEND.put("headers", headers, args, kwargs)
-        return await _ended(sending, original(producer, *placed, **named))
-
-    return send
-
-
-@fail_open(NAME, None)
-def _open(args: Args, kwargs: Kwargs) -> Sending | None:
+def _open(_producer: object, args: Args, kwargs: Kwargs) -> Sending | None:
     topic, value, key = (_SEND.get(name, args, kwargs) for name in ("topic", "value", "key"))
     return _SPANS.sending(topic, length(key) + length(value))
 
 
-def _sending_batch(original: AsyncOriginal) -> AsyncOriginal:
-    @wraps(original)
-    async def send_batch(producer: object, *args: object, **kwargs: object) -> object:
-        sending = _open_batch(args, kwargs)
-        if sending is None:
-            return await original(producer, *args, **kwargs)
-        return await _ended(sending, original(producer, *args, **kwargs))
-
-    return send_batch
-
-
-@fail_open(NAME, None)
-def _open_batch(args: Args, kwargs: Kwargs) -> Sending | None:
+def _open_batch(_producer: object, args: Args, kwargs: Kwargs) -> Sending | None:
     batch = cast("_Batch", _SEND_BATCH.get("batch", args, kwargs))
     topic = _SEND_BATCH.get("topic", args, kwargs)
     return _SPANS.sending(topic, batch.size(), batch.record_count())
-
-
-async def _ended(sending: Sending, sent: Awaitable[object]) -> object:
-    try:
-        future = await sent
-    except BaseException as error:
-        sending.end(error)
-        raise
-    sending.end()
-    return future
 
 
 def _creating_batch(original: Original) -> Original:
@@ -131,10 +99,16 @@ def _have_adding(batch: _Batch) -> None:
 def _adding(original: Original) -> Original:
     @wraps(original)
     def append(*args: object, **kwargs: object) -> object:
-        ours = _SPANS.carried()
+        ours, is_odd = _SPANS.carried(), False
         if ours or kwargs.get("headers"):
-            kwargs["headers"] = _SPANS.with_headers(kwargs.get("headers"), ours or {})
-        return original(*args, **kwargs)
+            try:
+                kwargs["headers"] = _SPANS.with_headers(kwargs.get("headers"), ours or {})
+            except Exception:  # noqa: BLE001  # the library says what is wrong with them
+                is_odd = True
+        added = original(*args, **kwargs)
+        if is_odd:
+            COUNTERS.error(NAME)
+        return added
 
     return append
 
@@ -142,6 +116,7 @@ def _adding(original: Original) -> Original:
 def _getting_one(original: AsyncOriginal) -> AsyncOriginal:
     @wraps(original)
     async def getone(consumer: object, *args: object, **kwargs: object) -> object:
+        _SPANS.asked()
         record = await original(consumer, *args, **kwargs)
         _received([cast("_Record", record)])
         return record
@@ -152,6 +127,7 @@ def _getting_one(original: AsyncOriginal) -> AsyncOriginal:
 def _getting_many(original: AsyncOriginal) -> AsyncOriginal:
     @wraps(original)
     async def getmany(consumer: object, *args: object, **kwargs: object) -> object:
+        _SPANS.asked()
         batches = cast("Mapping[object, list[_Record]]", await original(consumer, *args, **kwargs))
         if batches:
             _received([record for records in batches.values() for record in records])

@@ -14,7 +14,7 @@ from heatshield.context.attachment import attach, detach
 from heatshield.integrations.import_hooks import ImportHooks, ImportPatch
 from heatshield.integrations.messaging.celery_messages import Publishing
 from heatshield.integrations.messaging.celery_tasks import WORKING, retrying
-from heatshield.integrations.patches import Original
+from heatshield.integrations.patches import Original, before
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -27,7 +27,7 @@ _HOOKS: Final = ImportHooks(NAME)
 def install(services: Services) -> None:
     """Patch applications, tasks and workers; replaces an earlier patch."""
     WORKING.install(services)
-    publishing = Publishing(services)
+    publishing, working = Publishing(services), before(services.working)
     _HOOKS.install(
         (
             ImportPatch("celery.app.base", "Celery", "send_task", publishing.sending),
@@ -35,6 +35,8 @@ def install(services: Services) -> None:
             ImportPatch("celery.app.trace", "", "build_tracer", WORKING.building),
             ImportPatch("celery.worker.consumer.consumer", "", "build_tracer", WORKING.building),
             ImportPatch("celery.worker.worker", "WorkController", "start", _quietly),
+            # Before the pool forks: its children hold what this process knows until they follow.
+            ImportPatch("celery.worker.worker", "WorkController", "start", working),
         )
     )
     WORKING.rebuild()

@@ -19,20 +19,20 @@ from typing import Final, Protocol, cast
 from celery import states
 from celery.exceptions import Ignore
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from heatshield.breakers.gate import GATE
 from heatshield.context.attachment import attach, detach
-from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.celery_messages import CONTRIB, TRACER
 from heatshield.integrations.messaging.job import elements_in
+from heatshield.integrations.messaging.received import Receiver
 from heatshield.integrations.patches import Original
 from heatshield.integrations.services import Services
 from heatshield.rejection import TOO_MANY_REQUESTS, BreakerOpen, refusal_in
 from heatshield.tracing.failure import fail, mark_rejected, text_of
-from heatshield.tracing.stamp import add_cost, stamp_user
+from heatshield.tracing.stamp import stamp_user
 from heatshield.tracing.values import Attributes
 
 __all__ = ["WORKING", "Job", "retrying"]
@@ -211,16 +211,13 @@ class _Working:
     """Patches tracers; a patched one outlives a runtime, and traces nothing then."""
 
     def __init__(self) -> None:
-        self._services: Services | None = None
-        self._wanted: frozenset[str] = frozenset()
+        self._receiver: Receiver | None = None
 
     def install(self, services: Services) -> None:
-        named = (name.decode("latin-1") for name in services.identity.headers)
-        self._wanted = frozenset((*HEADERS, *named))
-        self._services = services
+        self._receiver = Receiver(services.propagator, services.identity)
 
     def remove(self) -> None:
-        self._services = None
+        self._receiver = None
 
     def building(self, original: Original) -> Original:
         """A patch of ``build_tracer``."""
@@ -230,7 +227,7 @@ class _Working:
         @wraps(original)
         def build_tracer(name: str, task: Task, *args: object, **kwargs: object) -> object:
             eager = kwargs.get("eager", args[EAGER_AT - 2] if len(args) > EAGER_AT - 2 else False)
-            if eager or self._services is None:
+            if eager or self._receiver is None:
                 return original(name, task, *args, **kwargs)
             _guard(task)
             tracer = cast("Original", original(name, task, *args, **kwargs))
@@ -267,28 +264,17 @@ class _Working:
     def _job(
         self, task: Task, uuid: str, given: tuple[Args, Kwargs], message: Message | None
     ) -> Job | None:
-        services = self._services
-        if services is None:
+        receiver = self._receiver
+        if receiver is None:
             return None
-        headers = _texts(message or {}, self._wanted)
-        inbound = services.propagator.read(headers.get)
-        request = inbound.request()
-        if services.identity.headers:
-            named = {n.encode(): v.encode("utf-8", "replace") for n, v in headers.items()}
-            services.identity.on_entry(request, named)
+        received = receiver.read(_texts(message or {}, receiver.wanted))
         if CONTRIB.active:
-            return Job(task, request, None)
-        # Not on top of the current context: that is the worker's.
-        context = inbound.context(request, Context())
-        call = f"celery {task.name}"
+            return Job(task, received.request, None)
         # What reads the message comes before, and fails for itself: whatever a producer sends, the
         # task has its span, and is refused to a tripped user.
         attributes, elements = _attributes(task, uuid, message), _elements(*given)
-        span = TRACER.open(call, SpanKind.CONSUMER, attributes, context)
-        request.enter(call, span)
-        stamp_user(span, request)
-        add_cost(elements=elements, span=span)
-        return Job(task, request, set_span_in_context(span, context), span)
+        span, context = received.begin(TRACER, f"celery {task.name}", attributes, elements)
+        return Job(task, received.request, context, span)
 
 
 WORKING: Final = _Working()

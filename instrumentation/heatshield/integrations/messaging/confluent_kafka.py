@@ -11,15 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
 from heatshield.counters import fail_open
-from heatshield.integrations.messaging.kafka import (
-    Args,
-    Arguments,
-    KafkaSpans,
-    Kwargs,
-    Sending,
-)
+from heatshield.integrations.messaging.kafka import Arguments, KafkaSpans, Sending
 from heatshield.integrations.messaging.processing import length
 from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.patches import Args, Kwargs, around
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -106,31 +101,9 @@ def _traced_producer(original: CType) -> type:
         __slots__ = ()  # objects of the C type take no attributes; one more would hinder _rebase
         __doc__ = original.__doc__
 
-        def produce(self, *args: object, **kwargs: object) -> object:
-            sending = _open(args, kwargs)
-            if sending is None:
-                return super().produce(*args, **kwargs)
-            headers = _SPANS.with_headers(_PRODUCE.get("headers", args, kwargs), sending.headers)
-            placed, named = _PRODUCE.put("headers", headers, args, kwargs)
-            try:
-                return super().produce(*placed, **named)
-            except BaseException as error:
-                sending.end(error)
-                raise
-            finally:
-                sending.end()
-
-        def produce_batch(self, *args: object, **kwargs: object) -> object:
-            sending = _open_batch(args, kwargs)
-            if sending is None:
-                return super().produce_batch(*args, **kwargs)
-            try:
-                return super().produce_batch(*args, **kwargs)
-            except BaseException as error:
-                sending.end(error)
-                raise
-            finally:
-                sending.end()
+        produce = _producing(original.produce)
+        if hasattr(original, "produce_batch"):  # younger than the class
+            produce_batch = _producing_batch(original.produce_batch)
 
     return _disguised(Producer, original)
 
@@ -141,12 +114,14 @@ def _traced_consumer(original: CType) -> type:
         __doc__ = original.__doc__
 
         def poll(self, *args: object, **kwargs: object) -> object:
+            _SPANS.asked()
             message = super().poll(*args, **kwargs)
             if message is not None:
                 _received((message,))
             return message
 
         def consume(self, *args: object, **kwargs: object) -> object:
+            _SPANS.asked()
             messages = super().consume(*args, **kwargs)
             if messages:
                 _received(messages)
@@ -160,20 +135,24 @@ def _disguised(ours: type, original: type) -> type:
     return ours
 
 
-@fail_open(NAME, None)
-def _open(args: Args, kwargs: Kwargs) -> Sending | None:
+def _open(_producer: object, args: Args, kwargs: Kwargs) -> Sending | None:
     topic, value, key = (_PRODUCE.get(name, args, kwargs) for name in ("topic", "value", "key"))
     return _SPANS.sending(topic, length(key) + length(value))
 
 
-@fail_open(NAME, None)
-def _open_batch(args: Args, kwargs: Kwargs) -> Sending | None:
+def _open_batch(_producer: object, args: Args, kwargs: Kwargs) -> Sending | None:
     """Open the span of a batch; the library has no way to give its messages headers."""
     topic = _PRODUCE_BATCH.get("topic", args, kwargs)
     given = _PRODUCE_BATCH.get("messages", args, kwargs)
     messages = cast("Sequence[Mapping[str, object]]", given)
     size = sum(length(one.get("key")) + length(one.get("value")) for one in messages)
     return _SPANS.sending(topic, size, len(messages))
+
+
+_producing: Final = around(
+    _open, Sending.taken, Sending.refused, _SPANS.giving(_PRODUCE), name=NAME
+)
+_producing_batch: Final = around(_open_batch, Sending.taken, Sending.refused, name=NAME)
 
 
 @fail_open(NAME, None)

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from heatshield.context.attachment import reset
 from heatshield.counters import fail_open
 from heatshield.integrations.messaging.job import Jobs, Quietly, Run, elements_in
-from heatshield.integrations.patches import Original, Patches
+from heatshield.integrations.patches import Original, Patches, before
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -58,6 +58,7 @@ def install(services: Services) -> None:
     _PATCHES.wrap(Actor, "message_with_options", _making(jobs))
     _PATCHES.wrap(Actor, "send_with_options", _sending(jobs))
     _PATCHES.wrap(Actor, "__call__", _calling(jobs))
+    _PATCHES.wrap(worker.Worker, "start", before(services.working))
     for name in ("_WorkerThread", "_ConsumerThread"):
         thread = getattr(worker, name)
         _PATCHES.wrap(thread, "run", _quietly)

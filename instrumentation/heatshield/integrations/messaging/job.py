@@ -7,24 +7,24 @@ of a job travel and what becomes of one that is refused.
 from collections.abc import Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current, set_value
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, set_span_in_context
 
 from heatshield.breakers.gate import GATE
 from heatshield.context.attachment import attach, detach
-from heatshield.context.propagator import HEADERS
 from heatshield.context.request import Request
 from heatshield.counters import fail_open
+from heatshield.integrations.messaging.received import Receiver
 from heatshield.integrations.services import Services
 from heatshield.rejection import BreakerOpen, refusal_in
 from heatshield.tracing.failure import fail, mark_rejected
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.stamp import add_cost, stamp_user
+from heatshield.tracing.stamp import add_cost
 from heatshield.tracing.values import Attributes
 
-__all__ = ["Jobs", "Quietly", "Run", "Sending", "elements_in"]
+__all__ = ["Jobs", "Quietly", "Run", "Sending", "Verdict", "elements_in"]
 
 
 class Sending:
@@ -53,6 +53,16 @@ class Sending:
         _finish(self._span, error)
 
 
+class Verdict(NamedTuple):
+    """Whether a job may run, as it was decided and counted.
+
+    Attributes:
+        refusal: why not; ``None`` lets it run.
+    """
+
+    refusal: BreakerOpen | None
+
+
 class Run:
     """One run of a job, as a context manager.
 
@@ -60,6 +70,7 @@ class Run:
         request: of the job.
         span: of the run.
         context: that the job runs in.
+        verdict: on its call, where that was asked for before.
 
     Attributes:
         refused: why its body did not begin, or what refusal has left it.
@@ -68,10 +79,13 @@ class Run:
         BreakerOpen: if the call is tripped for the job's user.
     """
 
-    __slots__ = ("_context", "_request", "_span", "_token", "refused")
+    __slots__ = ("_context", "_request", "_span", "_token", "_verdict", "refused")
 
-    def __init__(self, request: Request, span: Span, context: Context) -> None:
+    def __init__(
+        self, request: Request, span: Span, context: Context, verdict: Verdict | None = None
+    ) -> None:
         self._request, self._span, self._context = request, span, context
+        self._verdict = verdict
         self._token: Token[Context] | None = None
         self.refused: BreakerOpen | None = None
 
@@ -98,7 +112,10 @@ class Run:
     @fail_open("jobs", None)
     def _refusal(self) -> BreakerOpen | None:
         request = self._request
-        refusal = GATE.refusal(request.call, request.user)
+        if self._verdict is None:
+            refusal = GATE.refusal(request.call, request.user)
+        else:
+            refusal = self._verdict.refusal
         request.entered = refusal is None
         if refusal is not None:
             mark_rejected(self._span, refusal.entry_id)
@@ -134,8 +151,8 @@ class Jobs:
         self._system = system
         self._tracer: Final = PROVIDER.get_tracer(f"heatshield.{system}")
         self._propagator = services.propagator
-        self._identity = services.identity
-        self.named = frozenset(name.decode("latin-1") for name in services.identity.headers)
+        self._receiver = Receiver(services.propagator, services.identity)
+        self.named = self._receiver.named
         """Lower-case names under which the settings expect a user."""
 
     @fail_open("jobs", Sending())
@@ -162,6 +179,19 @@ class Jobs:
         return self._propagator.headers(get_current())
 
     @fail_open("jobs", None)
+    def verdict(self, name: str, headers: Mapping[str, str]) -> Verdict | None:
+        """Whether a job may run, asked before the process that it would run in is forked.
+
+        Args:
+            name: of its function.
+            headers: as :meth:`run` takes them.
+        """
+        call = self._call(name)
+        if not GATE.watches(call):
+            return None
+        return Verdict(GATE.refusal(call, self._receiver.read(headers).request.user))
+
+    @fail_open("jobs", None)
     def run(
         self,
         name: str,
@@ -170,6 +200,7 @@ class Jobs:
         queue: str = "",
         job_id: str = "",
         elements: int = 0,
+        verdict: Verdict | None = None,
     ) -> Run | None:
         """The run of a job; ``None`` runs it unseen.
 
@@ -180,25 +211,17 @@ class Jobs:
             queue: that it came from.
             job_id: its own.
             elements: that it works on.
+            verdict: what :meth:`verdict` has said of it.
         """
-        known = {n: v for n, v in headers.items() if n in HEADERS or n in self.named}
-        inbound = self._propagator.read(known.get)
-        request = inbound.request()
-        if self._identity.headers:
-            raw = {n.encode("latin-1"): v.encode("utf-8", "replace") for n, v in known.items()}
-            self._identity.on_entry(request, raw)
-        # Not on top of the current context: that is the worker's.
-        context = inbound.context(request, Context())
-        call = f"{self._system} {name}"
         attributes = self._attributes("process", name, queue)
         if job_id:
             attributes["messaging.message.id"] = job_id
-        span = self._tracer.open(call, SpanKind.CONSUMER, attributes, context)
-        request.enter(call, span)
-        stamp_user(span, request)
-        if elements:
-            add_cost(elements=elements, span=span)
-        return Run(request, span, set_span_in_context(span, context))
+        received = self._receiver.read(headers)
+        span, context = received.begin(self._tracer, self._call(name), attributes, elements)
+        return Run(received.request, span, context, verdict)
+
+    def _call(self, name: str) -> str:
+        return f"{self._system} {name}"
 
     def _attributes(self, operation: str, name: str, queue: str) -> Attributes:
         attributes: Attributes = {

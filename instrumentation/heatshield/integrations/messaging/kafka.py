@@ -4,7 +4,7 @@ Spans of producers end when the library has taken the message: it sends in the b
 once, and tells the result much later. Spans of consumers leave out the time without a message.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, cast
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
@@ -14,6 +14,7 @@ from heatshield.context.propagator import RequestPropagator, is_propagation_fiel
 from heatshield.context.request import request_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.otel_contrib import OtelContrib
+from heatshield.integrations.patches import Args, Kwargs
 from heatshield.integrations.services import Services
 from heatshield.names import COST_BYTES, COST_ELEMENTS
 from heatshield.tracing.failure import fail
@@ -24,8 +25,6 @@ __all__ = ["Arguments", "KafkaSpans", "Sending"]
 
 _HEADERS: Final = (list, tuple, Mapping)
 
-Args = tuple[object, ...]
-Kwargs = Mapping[str, object]
 Header = tuple[str, bytes]
 
 
@@ -82,17 +81,28 @@ class Sending:
     Args:
         span: of the sending.
         headers: that are to travel with each.
+
+    Attributes:
+        is_odd: the headers that the service gives are none that ours could be put beside.
     """
 
-    __slots__ = ("_span", "headers")
+    __slots__ = ("_span", "headers", "is_odd")
 
     def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
         self._span = span
         self.headers = headers
+        self.is_odd = False
 
     @fail_open("kafka", None)
-    def end(self, error: BaseException | None = None) -> None:
-        """The library has taken it, or says why not."""
+    def taken(self, _result: object) -> None:
+        """The library has taken it."""
+        self._span.end()
+        if self.is_odd:
+            COUNTERS.error("kafka")
+
+    @fail_open("kafka", None)
+    def refused(self, error: BaseException) -> None:
+        """The library says why not: where that was the service's mistake, it is not counted."""
         if isinstance(error, Exception):
             fail(self._span, error)
         self._span.end()
@@ -110,16 +120,22 @@ class KafkaSpans:
         self._tracer = PROVIDER.get_tracer(f"heatshield.{library}")
         self._contrib = contrib
         self._propagator: RequestPropagator | None = None
+        self._following: Callable[[], object] | None = None
 
     def install(self, services: Services) -> None:
         """Make spans from now on."""
-        self._propagator = services.propagator
+        self._propagator, self._following = services.propagator, services.following
 
     def remove(self) -> None:
         """Make none any more."""
-        self._propagator = None
+        self._propagator = self._following = None
 
     @fail_open("kafka", None)
+    def asked(self) -> None:
+        """Messages are asked for: this process is about to work for their users."""
+        if self._following is not None:
+            self._following()
+
     def sending(self, topic: object, size: int, messages: int = 1) -> Sending | None:
         """Open the span of a sending; ``None`` if it is not to be seen.
 
@@ -127,6 +143,9 @@ class KafkaSpans:
             topic: that the messages go to.
             size: bytes of keys and values.
             messages: how many.
+
+        Raises:
+            Exception: if the topic has no text; the library refuses it, too.
         """
         context = self._seen()
         if context is None or self._propagator is None:
@@ -153,14 +172,28 @@ class KafkaSpans:
         Args:
             given: as the service gives them: a list or tuple of pairs, a mapping, or ``None``.
             ours: what :meth:`sending` or :meth:`carried` says; there may be none.
+
+        Raises:
+            Exception: if they are no headers; the library says what is wrong with them.
         """
-        try:
-            propagator = self._propagator
-            trusts = propagator is not None and not propagator.is_edge
-            return _merged(given, ours, theirs_is_better=trusts and not _in_request())
-        except Exception:  # noqa: BLE001  # the library says what is wrong with them
-            COUNTERS.error("kafka")
-            return given
+        propagator = self._propagator
+        trusts = propagator is not None and not propagator.is_edge
+        return _merged(given, ours, theirs_is_better=trusts and not _in_request())
+
+    def giving(
+        self, arguments: Arguments
+    ) -> Callable[[Sending, Args, Kwargs], tuple[Args, Kwargs]]:
+        """Puts the headers of a sending into the ``arguments`` of a library's method."""
+
+        def give(sending: Sending, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+            try:
+                headers = self.with_headers(arguments.get("headers", args, kwargs), sending.headers)
+            except Exception:  # noqa: BLE001  # the library says what is wrong with them
+                sending.is_odd = True
+                return args, kwargs
+            return arguments.put("headers", headers, args, kwargs)
+
+        return give
 
     @fail_open("kafka", None)
     def received(self, messages: Iterable[tuple[str, int]]) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, cast
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
-from opentelemetry.trace import Span, SpanKind, set_span_in_context
+from opentelemetry.trace import Span
 
 from heatshield.breakers.gate import GATE
 from heatshield.context.attachment import attach, detach
@@ -20,11 +20,11 @@ from heatshield.context.request import Request
 from heatshield.counters import fail_open
 from heatshield.identity.credentials import header_bytes
 from heatshield.identity.identify import Identity
+from heatshield.integrations.messaging.received import Receiver
 from heatshield.names import COST_BYTES
 from heatshield.rejection import BreakerOpen
 from heatshield.tracing.failure import fail
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.stamp import stamp_user
 from heatshield.tracing.values import Attributes
 
 __all__ = ["Delivered", "Processing", "length"]
@@ -106,12 +106,11 @@ class Processing(AbstractContextManager[None]):
         BreakerOpen: if a breaker is open for the message's user and this call.
     """
 
-    __slots__ = ("_identity", "_message", "_propagator", "_request", "_span", "_token")
+    __slots__ = ("_message", "_receiver", "_request", "_span", "_token")
 
     def __init__(self, message: object, propagator: RequestPropagator, identity: Identity) -> None:
         self._message = message
-        self._propagator = propagator
-        self._identity = identity
+        self._receiver = Receiver(propagator, identity, header_bytes)
         self._request = Request()
         self._span: Span | None = None
         self._token: Token[Context] | None = None
@@ -136,26 +135,11 @@ class Processing(AbstractContextManager[None]):
         if get_current().get(_SUPPRESS_INSTRUMENTATION_KEY):
             return
         message = Delivered.read(self._message)
-        inbound = self._propagator.read(message.headers.get)
-        request = self._request = inbound.request()
-        # Not on top of the current context: that of the polling code, which works for many users.
-        context = inbound.context(request, Context())
+        received = self._receiver.read(message.headers)
         call = f"process {message.topic}"
-        span = _TRACER.open(call, SpanKind.CONSUMER, _attributes(message), context)
-        if not request.call:
-            request.enter(call, span)  # where the service's own sampler made no span
-        self._span = span
-        self._token = attach(set_span_in_context(span, context))
-        self._name(message.headers)
-        stamp_user(span, request)
-
-    @fail_open("messages", None)
-    def _name(self, headers: Mapping[str, str]) -> None:
-        wanted = ((name, headers.get(name.decode("latin-1"))) for name in self._identity.headers)
-        self._identity.on_entry(
-            self._request,
-            {name: header_bytes(value) for name, value in wanted if value},
-        )
+        self._span, context = received.begin(_TRACER, call, _attributes(message))
+        self._request = received.request
+        self._token = attach(context)
 
     def _refusal(self) -> BreakerOpen | None:
         request = self._request

@@ -6,6 +6,10 @@ The headers are a field of the job's hash in Redis beside RQ's own, which ignore
 
 A refused job is **stopped** and not failed: no error is logged, no handler called, nothing retried.
 It stands in the registry of failed jobs with the refusal as its text, to be requeued or not.
+
+A worker that forks a process for each job asks before it forks: what is refused, and what a
+trickle lets through, is counted in the one process that goes on. The child holds the table as it
+was then.
 """
 
 import json
@@ -14,8 +18,9 @@ from functools import wraps
 from typing import Any, Final, Protocol, cast
 
 from heatshield.counters import fail_open
-from heatshield.integrations.messaging.job import Jobs, Quietly, Run, elements_in
-from heatshield.integrations.patches import Original, Patches
+from heatshield.fork_hooks import FORK_HOOKS
+from heatshield.integrations.messaging.job import Jobs, Quietly, Run, Verdict, elements_in
+from heatshield.integrations.patches import Original, Patches, before
 from heatshield.integrations.services import Services
 
 __all__ = ["NAME", "install", "remove"]
@@ -28,7 +33,9 @@ FIELD: Final = "heatshield"
 _HEADERS: Final = "_heatshield_headers"
 _FETCHED: Final = "_heatshield_fetched"
 _REFUSED: Final = "_heatshield_refused"
-"""Attributes of a job: what it carries, whether it comes from Redis, whether it was refused."""
+_VERDICT: Final = "_heatshield_verdict"
+"""Attributes of a job: what it carries, whether it comes from Redis, whether it was refused; and
+whether it may run, if that was asked before the fork."""
 
 _PATCHES: Final = Patches()
 
@@ -72,13 +79,16 @@ def install(services: Services) -> None:
     for name, wrapper in (
         ("__init__", _quietly),
         ("work", _quietly),
+        ("work", before(services.working)),
         ("main_work_horse", _quietly),
+        ("main_work_horse", before(_unless_forked(services.working))),
         ("perform_job", _flushing(services.flush)),
         ("handle_exception", _handling),
         ("handle_job_failure", _failing),
     ):
         for owner in Worker.__mro__[:-1]:  # a method's class differs between versions
             _PATCHES.wrap(owner, name, wrapper)
+    _PATCHES.wrap(Worker, "fork_work_horse", _forking(jobs))  # SpawnWorker has one of its own
 
 
 def remove() -> None:
@@ -187,11 +197,20 @@ def _performing(jobs: Jobs) -> Callable[[Original], Original]:
 def _run(jobs: Jobs, job: _Job) -> Run | None:
     if not hasattr(job, _FETCHED):
         return None  # run by its caller
+    return jobs.run(
+        _name(job),
+        _headers(jobs, job),
+        queue=job.origin,
+        job_id=job.id,
+        elements=elements_in(*job.args, *job.kwargs.values()),
+        verdict=vars(job).pop(_VERDICT, None),
+    )
+
+
+def _headers(jobs: Jobs, job: _Job) -> Mapping[str, str]:
     meta = job.meta if isinstance(job.meta, Mapping) else {}
     named = {name: str(meta[name]) for name in jobs.named if name in meta}
-    headers = {**named, **cast("Mapping[str, str]", vars(job).get(_HEADERS, {}))}
-    given = elements_in(*job.args, *job.kwargs.values())
-    return jobs.run(_name(job), headers, queue=job.origin, job_id=job.id, elements=given)
+    return {**named, **cast("Mapping[str, str]", vars(job).get(_HEADERS, {}))}
 
 
 def _name(job: _Job) -> str:
@@ -228,6 +247,32 @@ def _flushing(flush: Callable[[], object]) -> Callable[[Original], Original]:
 
 
 # -- refusals --------------------------------------------------------------------------------------
+
+
+def _forking(jobs: Jobs) -> Callable[[Original], Original]:
+    """Ask whether a job may run before the process is forked that it runs in."""
+
+    def wrap(original: Original) -> Original:
+        @wraps(original)
+        def fork_work_horse(self: object, job: _Job, *args: object, **kwargs: object) -> object:
+            verdict = _verdict(jobs, job)
+            if verdict is not None:
+                vars(job)[_VERDICT] = verdict
+            return original(self, job, *args, **kwargs)
+
+        return fork_work_horse
+
+    return wrap
+
+
+@fail_open("rq", None)
+def _verdict(jobs: Jobs, job: _Job) -> Verdict | None:
+    return jobs.verdict(_name(job), _headers(jobs, job)) if hasattr(job, _FETCHED) else None
+
+
+def _unless_forked(working: Callable[[], object]) -> Callable[[], object]:
+    """A process that was forked for one job knows what its worker knows, and asks nobody."""
+    return lambda: None if FORK_HOOKS.was_forked else working()
 
 
 def _handling(original: Original) -> Original:

@@ -1,4 +1,4 @@
-"""celery's prefork pool: each process of it is an instance, the one that feeds them is none."""
+"""celery's prefork pool: its processes send spans; the one that feeds them follows breakers."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_each_process_of_the_pool_exports_once_and_flushes_at_sigterm(
     deploy, send, until, purchases, instances, tmp_path
 ):
     worker = deploy(*WORKER, *QUIETLY)
-    until(lambda: len(instances("buy")[0]) == 2, timeout_s=30)
+    until(lambda: len(instances("buy")[0]) == 3, timeout_s=30)
     users = [f"u-{n}" for n in range(8)]
     send(*users)
     until(lambda: not list((tmp_path / "queue").glob("*celery*")), timeout_s=30)
@@ -66,6 +66,7 @@ def test_each_process_of_the_pool_exports_once_and_flushes_at_sigterm(
     once = Counter(users)
     assert purchases("buy") == (once, once)
     following, of_spans = instances("buy")
-    assert set(following) == of_spans
-    assert list(following.values()) == [1, 1]
+    assert len(of_spans) == 2
+    assert of_spans < set(following)
+    assert list(following.values()) == [1, 1, 1]
     assert took_s < CELERY_S + 10  # a loaded machine takes its time

@@ -152,3 +152,31 @@ time.sleep(0.5)
     assert deploy("script.py").process.wait(30) == 0
     assert len(collector.spans) == 2
     assert collector.listeners == []
+
+
+def test_what_a_child_refused_is_reported_though_it_ends_at_once(deploy, tmp_path, collector):
+    """And it refuses from its beginning, by what its parent knew."""
+    collector.grant("u-1", "sell")
+    (tmp_path / "program.py").write_text(
+        SELL
+        + """
+def refused():
+    try:
+        sell("u-1")
+    except heatshield.BreakerOpen:
+        return True
+
+def child():
+    assert refused()
+
+while not refused():
+    time.sleep(0.01)
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+assert process.exitcode == 0
+"""
+    )
+    assert deploy(str(tmp_path / "program.py")).process.wait(30) == 0
+    rows = [row for _, report in collector.reports for row in report["rejected"]]
+    assert sum(row["count"] for row in rows) == 2
