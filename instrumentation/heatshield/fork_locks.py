@@ -4,8 +4,8 @@ Only the thread that forks lives on in the child. A lock that another thread hel
 would stay locked there for ever; a lock that is made here is free in the child, as those of
 :mod:`logging` are. What it guards may have been half changed: its owner resets it.
 
-Few are made at import time, where gevent may not have patched :mod:`threading` yet: a lock of the
-system is right there, too, as long as nothing under it gives way to another greenlet.
+Where gevent has patched :mod:`threading`, they are locks of the system nevertheless, as our threads
+are its threads; nothing under them may give way to another greenlet.
 """
 
 import logging  # noqa: F401  # first: hooks before a fork run from the last to the first
@@ -15,6 +15,8 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, cast
 from weakref import WeakSet
+
+from heatshield import native
 
 __all__ = [
     "IMPORTING",
@@ -38,15 +40,15 @@ _LOCKS: Final[WeakSet[_Lock]] = WeakSet()
 
 
 def lock() -> threading.Lock:
-    """A :class:`threading.Lock` that is free in a child process. Not for short-lived objects."""
-    made = threading.Lock()
+    """A lock that is free in a child process. Not for short-lived objects."""
+    made = native.lock()
     _LOCKS.add(cast("_Lock", made))
     return made
 
 
 def reentrant_lock() -> threading.RLock:
-    """A :class:`threading.RLock` of that kind."""
-    made = threading.RLock()
+    """A lock of that kind that a thread may take again."""
+    made = native.rlock()
     _LOCKS.add(cast("_Lock", made))
     return made
 

@@ -4,7 +4,6 @@ The stream brings changes within milliseconds. Every ``RENEW_S`` a plain ``GET``
 ``If-None-Match`` renews the leases: they count from the moment it was *sent*.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +16,7 @@ from heatshield.contract import Delta, Snapshot, StateVersion, decode
 from heatshield.export.connection import Connection
 from heatshield.export.stream import Wakeable
 from heatshield.names import BREAKERS_PATH
+from heatshield.process.wakeup import Wakeup
 
 __all__ = ["Follower"]
 
@@ -65,7 +65,7 @@ class Follower:
         self._anchor = self._renewed_at = float("-inf")
         self.failures = 0
 
-    def follow(self, stopping: threading.Event, wake: Wakeable) -> None:
+    def follow(self, stopping: Wakeup, wake: Wakeable) -> None:
         """Open the stream and stay on it until it breaks, falls silent or is to stop.
 
         Args:
