@@ -26,6 +26,8 @@ __all__ = [
     "are_threads_green",
     "get_ident",
     "getaddrinfo",
+    "green_sleep",
+    "is_beside_greenlets",
     "lock",
     "may_give_way",
     "read",
@@ -82,13 +84,33 @@ def sleep(seconds: float) -> None:
     never.acquire(timeout=seconds)
 
 
+def green_sleep(seconds: float) -> None:
+    """Let other greenlets run meanwhile; where threads are none, or one can't, like :func:`sleep`.
+
+    Not :func:`time.sleep`, which a service may have left as it is.
+    """
+    try:
+        never = _thread.allocate_lock()
+        never.acquire()
+        never.acquire(timeout=seconds)
+    except Exception:  # noqa: BLE001  # whichever: the greenlet that others give way to can't
+        sleep(seconds)
+
+
 _OURS: Final[set[int]] = set()
-"""Which threads of the system run a :class:`NativeThread` where threads are greenlets."""
+"""Which threads of the system run a :class:`NativeThread`."""
+
+os.register_at_fork(after_in_child=_OURS.clear)  # they do not live on
 
 
 def may_give_way() -> bool:
-    """Whether a wait here would hold up greenlets of the service."""
+    """Whether this is a greenlet of the service, and a wait here would hold up others."""
     return are_threads_green() and get_ident() not in _OURS
+
+
+def is_beside_greenlets() -> bool:
+    """Whether this is a thread of ours in a process whose threads are greenlets."""
+    return are_threads_green() and get_ident() in _OURS
 
 
 class NativeThread:
@@ -115,7 +137,7 @@ class NativeThread:
         if are_threads_green():
             self._is_alive = True
             try:
-                _start(self._run_alone, ())
+                _start(self._run, ())
             except BaseException:
                 self._is_alive = False
                 raise
@@ -137,14 +159,10 @@ class NativeThread:
             self._thread.join()
 
     def _run(self) -> None:
-        self._ident = get_ident()
-        self._target()
-
-    def _run_alone(self) -> None:
-        ident = get_ident()
+        self._ident = ident = get_ident()
         _OURS.add(ident)
         try:
-            self._run()
+            self._target()
         finally:
             self._is_alive = False
             _OURS.discard(ident)

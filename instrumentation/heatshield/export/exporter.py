@@ -19,8 +19,10 @@ from heatshield.export.sender import Sender
 from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS, expects_fork
 from heatshield.fork_locks import reentrant_lock
 from heatshield.native import NativeThread
+from heatshield.process.completion import Completion
+from heatshield.process.green_calls import GREEN_CALLS
 from heatshield.process.shutdown import SHUTDOWN_S
-from heatshield.process.wakeup import Completion, Wakeup
+from heatshield.process.wakeup import Wakeup
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.span import EndedSpan
 from heatshield.tracing.suppression import suppressed
@@ -132,6 +134,7 @@ class Exporter:
             thread = NativeThread(run, "heatshield-export")
             self._thread = thread
         self._begin()
+        GREEN_CALLS.start()
         try:
             thread.start()  # without the lock: a signal may interrupt this, and its handler flushes
         except BaseException:

@@ -8,7 +8,8 @@ from heatshield import native
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
 from heatshield.native import NativeThread
-from heatshield.process.wakeup import Completion, Wakeup
+from heatshield.process.completion import Completion
+from heatshield.process.wakeup import Wakeup
 from heatshield.tracing.suppression import suppressed
 
 __all__ = ["PeriodicTask", "PeriodicThread", "Schedule", "attempt"]

@@ -18,7 +18,8 @@ from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.readings import READINGS, Reading
 from heatshield.metrics.red import RED
 from heatshield.native import NativeThread
-from heatshield.process.wakeup import Completion
+from heatshield.process.completion import Completion
+from heatshield.process.green_calls import GREEN_CALLS
 from heatshield.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class ServiceMetrics:
                 if self._schedule is None:
                     self._schedule = Schedule(self._what_to_do(), self._clock.monotonic())
             if self._schedule:
+                GREEN_CALLS.start()
                 thread = PeriodicThread(self._schedule, self._finish, self._clock)
                 thread.start()
                 self._thread = thread

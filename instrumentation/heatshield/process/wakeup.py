@@ -5,16 +5,9 @@ waiter wakes up, so a handler that then sets the same event would wait for the l
 that it interrupted. Here setting is one call into C, which no handler can interrupt.
 """
 
-import math
-import time
-from typing import Final
-
 from heatshield import native
 
-__all__ = ["Completion", "Wakeup"]
-
-GIVE_WAY_S: Final = 0.005
-"""Seconds that other greenlets run between two looks of one that waits for our threads."""
+__all__ = ["Wakeup"]
 
 
 class Wakeup:
@@ -49,25 +42,3 @@ class Wakeup:
         if not self._is_set:
             self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         return self._is_set
-
-
-class Completion(Wakeup):
-    """A wake-up that a thread of the service may wait for: other greenlets run meanwhile."""
-
-    __slots__ = ()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set; whether it is."""
-        if not native.may_give_way():
-            return super().wait(timeout)
-        ends_at = math.inf if timeout is None else time.monotonic() + timeout
-        while not self._is_set and (left_s := ends_at - time.monotonic()) > 0:
-            _give_way(min(GIVE_WAY_S, left_s))
-        return self._is_set
-
-
-def _give_way(seconds: float) -> None:
-    try:
-        time.sleep(seconds)
-    except Exception:  # noqa: BLE001  # whichever: the greenlet that others give way to can't
-        native.sleep(seconds)

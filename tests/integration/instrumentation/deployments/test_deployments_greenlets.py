@@ -1,10 +1,17 @@
 """gevent and eventlet: threads become greenlets, before or after heatshield is there."""
 
 import signal
+import socket
+import subprocess
 from collections import Counter
+from contextlib import suppress
 from importlib.util import find_spec
 
+import httpx
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 
 CALL = "POST /purchases/<user>"
 
@@ -18,11 +25,14 @@ INSTRUMENT = "import heatshield\nheatshield.instrument()\n"
 SHOP = """
 import logging, os, sys, time
 from flask import Flask
+from prometheus_client import Counter
 
 app = Flask(__name__)
+sold = Counter("sold", "Own metric of the service.")
 
 @app.post("/purchases/<user>")
 def buy(user):
+    sold.inc()
     time.sleep(0.05)  # other requests run meanwhile
     logging.getLogger("shop").warning("bought by %s", user)
     return str(os.getpid())
@@ -94,3 +104,68 @@ def test_gunicorns_workers_of_greenlets(deploy, until, purchases, instances, tmp
     assert purchases(CALL) == (once, once)
     following, of_spans = instances(CALL)
     assert set(following) == of_spans
+
+
+@pytest.fixture
+def serve(deploy, tmp_path):
+    """Start a server of greenlets that was patched first; its address."""
+
+    def start(library, **env):
+        (tmp_path / "serve.py").write_text(PATCH[library] + INSTRUMENT + SHOP + SERVE[library])
+        env = {f"HEATSHIELD_{key.upper()}": str(value) for key, value in env.items()}
+        server = deploy("serve.py", "{port}", instrumented=False, env=env, stderr=subprocess.PIPE)
+        server.wait_ready()
+        return server
+
+    return start
+
+
+def bought(server, user):
+    return httpx.post(f"http://127.0.0.1:{server.port}/purchases/{user}").status_code
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_tripped_user_is_refused_and_no_other(serve, until, collector, library):
+    server = serve(library)
+    assert bought(server, "hog") == 200
+    until(lambda: collector.streams)
+    collector.grant("hog", CALL)
+    until(lambda: bought(server, "hog") == 503)
+    assert bought(server, "fair") == 200
+    until(lambda: any(report["rejected"] for _, report in collector.reports))
+
+
+def sold_in_last(snapshots):
+    """What the service's own counter was in the last snapshot of metrics."""
+    (of_resource,) = ExportMetricsServiceRequest.FromString(snapshots[-1][0]).resource_metrics
+    metrics = (metric for scope in of_resource.scope_metrics for metric in scope.metrics)
+    return [m.sum.data_points[0].as_double for m in metrics if m.name.startswith("sold")]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_metrics_are_scraped_at_their_port_and_sent(serve, until, collector, library):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = serve(library, metrics_port=port)
+
+    def scraped():
+        with suppress(httpx.ConnectError):
+            return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        return ""
+
+    assert bought(server, "ann") == 200
+    until(lambda: "sold_total 1.0" in scraped())
+    assert "heatshield_service_request_duration_seconds_count" in scraped()
+    until(lambda: collector.snapshots)
+    assert bought(server, "ann") == 200
+    assert server.end() < 5
+    assert sold_in_last(collector.snapshots) == [2.0]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_it_is_said_that_telemetry_does_not_arrive(serve, library):
+    server = serve(library, endpoint="http://127.0.0.1:9", flush_interval_s=0.01)
+    assert bought(server, "ann") == 200
+    lines = iter(server.process.stderr.readline, "")
+    assert any("telemetry does not reach" in line for line in lines)
+    assert bought(server, "ann") == 200
