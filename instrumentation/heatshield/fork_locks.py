@@ -12,6 +12,7 @@ import logging  # noqa: F401  # first: hooks before a fork run from the last to 
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, cast
 from weakref import WeakSet
@@ -90,18 +91,18 @@ class ForkBarrier:
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self._lock = reentrant_lock()
-        self._inner: tuple[_Inner, ...] = ()
+        self._inner: tuple[Callable[[], _Inner], ...] = ()
         self._forking = _Forking()
         os.register_at_fork(
             before=self._before, after_in_parent=self._after, after_in_child=self._release_inner
         )
 
-    def hold_too(self, inner: _Inner) -> None:
-        """Have a fork take ``inner``, too, but after this lock.
+    def hold_too(self, inner: Callable[[], _Inner]) -> None:
+        """Have a fork take another lock, too, but after this one.
 
         Args:
-            inner: a lock that is taken under this one. A fork that took it first would wait for
-                this one, whose holder waits for ``inner``.
+            inner: returns a lock that is taken under this one; eventlet may replace it. A fork that
+                took it first would wait for this one, whose holder waits for that.
         """
         self._inner = (*self._inner, inner)
 
@@ -113,7 +114,7 @@ class ForkBarrier:
 
     def _before(self) -> None:
         self._forking.has_lock = self._lock.acquire(timeout=self._most_s)
-        self._forking.inner = self._inner
+        self._forking.inner = tuple(found() for found in self._inner)
         for one in self._forking.inner:
             one.acquire()
 

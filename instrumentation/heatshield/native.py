@@ -37,19 +37,22 @@ __all__ = [
 ]
 
 
-def _of_c(module: ModuleType, function: str) -> ModuleType:
-    """A module of C as Python makes it: another instance of it, if this one was patched."""
+def _again(module: ModuleType) -> ModuleType:
+    """Another instance of a module of C, which nobody has patched.
+
+    Nor will anybody: eventlet replaces reentrant locks that it finds in objects, by their type, and
+    the types of another instance are others.
+    """
     spec = module.__spec__
-    if isinstance(getattr(module, function, None), BuiltinFunctionType) or spec is None:
+    if spec is None or spec.loader is None:
         return module
     made = importlib.util.module_from_spec(spec)
-    if spec.loader is not None:
-        spec.loader.exec_module(made)
+    spec.loader.exec_module(made)
     return made
 
 
-_C_THREAD: Final = _of_c(_thread, "start_new_thread")
-_C_SELECT: Final = _of_c(select, "poll") if hasattr(selectors, "PollSelector") else select
+_C_THREAD: Final = _again(_thread)
+_C_SELECT: Final = _again(select)
 
 _start: Final[Callable[[Callable[[], object], tuple[()]], int]] = _C_THREAD.start_new_thread
 _poll: Final[Callable[[], "_Poll"] | None] = getattr(_C_SELECT, "poll", None)
@@ -74,7 +77,7 @@ read: Final[Callable[[int, int], bytes]] = getattr(sys.modules.get("posix"), "re
 
 def are_threads_green() -> bool:
     """Whether gevent or eventlet makes greenlets of threads here, by now."""
-    return _thread.start_new_thread is not _start
+    return not isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 def sleep(seconds: float) -> None:

@@ -209,3 +209,41 @@ def test_a_wakeup_ends_the_wait_for_a_stream_over_tls(serve, listen, wake, tls, 
     wake[0].send(b"!")
     with soon():
         assert stream.wait(30.0, wake[1]) == b""
+
+
+GREEN_SERVICE = """
+import heatshield, time
+heatshield.instrument(service="shop")
+
+ends_at = time.monotonic() + 20
+while time.monotonic() < ends_at:
+    try:
+        with heatshield.guard("buy"), heatshield.user("u-1"):
+            time.sleep(0.01)
+    except heatshield.BreakerOpen:
+        break
+print(heatshield.flush())
+"""
+
+PATCH = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("order", ["patched first", "patched later"])
+@pytest.mark.parametrize("library", PATCH)
+def test_spans_and_the_feed_go_over_tls_in_a_service_of_greenlets(
+    collector, relay, tls, run_python, library, order
+):
+    pytest.importorskip(library)
+    front = relay(collector.server.server_address[1], 65_536, tls=tls("localhost"))
+    first, later = (PATCH[library], "") if order == "patched first" else ("", PATCH[library])
+    head, body = GREEN_SERVICE.split("\n\n")
+    collector.grant("u-1", "buy")
+    done = run_python(
+        f"{first}\n{head}\n{later}\n{body}", HEATSHIELD_ENDPOINT=f"https://localhost:{front.port}"
+    )
+    assert done.stdout == "True\n", done.stderr
+    assert len(collector.listeners) == 1
+    assert {span.name for _, span in collector.spans} == {"buy"}

@@ -169,3 +169,12 @@ def test_it_is_said_that_telemetry_does_not_arrive(serve, library):
     lines = iter(server.process.stderr.readline, "")
     assert any("telemetry does not reach" in line for line in lines)
     assert bought(server, "ann") == 200
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_that_patches_later_finds_nothing_of_ours_to_complain_of(run_python, library):
+    work = "with heatshield.guard('buy'): pass\nprint(heatshield.flush())"
+    done = run_python(INSTRUMENT + PATCH[library] + work, HEATSHIELD_SERVICE="shop")
+    assert done.stdout == "True\n"
+    assert "not greened" not in done.stderr
+    assert "MonkeyPatchWarning" not in done.stderr
