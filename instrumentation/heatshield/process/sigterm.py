@@ -191,5 +191,10 @@ def _is_main_thread_python() -> bool:
     """
     if sys.platform != "linux":
         return True
-    pid = os.getpid()
-    return threading.get_native_id() == pid or threading.main_thread().native_id == pid
+    is_here = threading.get_native_id() == os.getpid()
+    if threading.current_thread() is threading.main_thread():
+        return is_here
+    # A greenlet may be one of the main thread, and not be the one that Python calls so.
+    return (is_here and native.are_threads_green()) or (
+        threading.main_thread().native_id == os.getpid()
+    )
