@@ -15,6 +15,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 CALL = "POST /purchases/<user>"
 
+USER = "enduser.id"
+
 PATCH = {
     "gevent": "from gevent import monkey\nmonkey.patch_all()\n",
     "eventlet": "import eventlet\neventlet.monkey_patch()\n",
@@ -169,6 +171,36 @@ def test_it_is_said_that_telemetry_does_not_arrive(serve, library):
     lines = iter(server.process.stderr.readline, "")
     assert any("telemetry does not reach" in line for line in lines)
     assert bought(server, "ann") == 200
+
+
+WORK_HANDED_ON = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+def work():
+    with heatshield.guard("work"):
+        pass
+
+with heatshield.guard("buy"), heatshield.user("ann"):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    ThreadPoolExecutor(1).submit(work).result()
+print(heatshield.flush())
+"""
+
+
+@pytest.mark.parametrize("order", ["patched first", "patched later"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_work_that_is_handed_to_a_thread_is_the_users(run_python, collector, library, order):
+    begin = (
+        [PATCH[library], INSTRUMENT] if order == "patched first" else [INSTRUMENT, PATCH[library]]
+    )
+    done = run_python("".join(begin) + WORK_HANDED_ON, HEATSHIELD_SERVICE="shop")
+    assert done.stdout == "True\n", done.stderr
+    worked = [span for _, span in collector.spans if span.name == "work"]
+    users = [a.value.string_value for span in worked for a in span.attributes if a.key == USER]
+    assert users == ["ann", "ann"]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
