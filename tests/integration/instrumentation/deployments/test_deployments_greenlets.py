@@ -210,3 +210,10 @@ def test_a_library_that_patches_later_finds_nothing_of_ours_to_complain_of(run_p
     assert done.stdout == "True\n"
     assert "not greened" not in done.stderr
     assert "MonkeyPatchWarning" not in done.stderr
+
+
+@needs("gevent")
+def test_gevent_waits_for_nothing_of_ours(run_python):
+    wait = "with heatshield.guard('buy'): pass\nimport gevent\nprint(gevent.wait(timeout=20))"
+    done = run_python(PATCH["gevent"] + INSTRUMENT + wait, HEATSHIELD_SERVICE="shop")
+    assert done.stdout == "True\n", done.stderr
