@@ -8,13 +8,12 @@ around them hold a ``Clock`` to get it from, and wait on it. Unit tests and simu
 import asyncio
 import contextlib
 import math
-import selectors
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple, Protocol
 
-__all__ = ["Clock", "Instant", "ManualClock", "SystemClock", "Waitable"]
+__all__ = ["Clock", "Instant", "ManualClock", "Selectable", "SystemClock", "Waitable"]
 
 POLL_S: Final = 0.0005
 """Real seconds between the looks of a thread that waits on a :class:`ManualClock`."""
@@ -42,6 +41,14 @@ class Waitable(Protocol):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return when it is set, or after ``timeout`` seconds; whether it is set."""
+        ...
+
+
+class Selectable(Protocol):
+    """What a thread waits for files with: a selector of :mod:`selectors`, or one like them."""
+
+    def select(self, timeout: float | None = None) -> Collection[object]:
+        """Return what is ready, after ``timeout`` seconds at the latest."""
         ...
 
 
@@ -90,7 +97,7 @@ class Clock(Protocol):
         """
         ...
 
-    def select(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+    def select(self, selector: Selectable, seconds: float | None = None) -> bool:
         """Block until a file of ``selector`` is ready or ``seconds`` of this clock have passed.
 
         A thread that waits for a socket can't wait for an event as well; a pipe in the selector
@@ -138,7 +145,7 @@ class SystemClock:
         """Block until ``holds()`` or until ``seconds`` have passed; what ``holds()`` said last."""
         return condition.wait_for(holds, seconds)
 
-    def select(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+    def select(self, selector: Selectable, seconds: float | None = None) -> bool:
         """Block until a file is ready or ``seconds`` have passed; whether one is ready."""
         return bool(selector.select(None if seconds is None else max(0.0, seconds)))
 
@@ -203,7 +210,7 @@ class ManualClock:
                 condition.wait(POLL_S)
         return held
 
-    def select(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+    def select(self, selector: Selectable, seconds: float | None = None) -> bool:
         """Block until a file is ready or the clock was moved by ``seconds``."""
         with self._wait(seconds) as ends_s:
             while not (ready := selector.select(POLL_S)) and self._monotonic_s < ends_s:

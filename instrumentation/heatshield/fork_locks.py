@@ -4,17 +4,20 @@ Only the thread that forks lives on in the child. A lock that another thread hel
 would stay locked there for ever; a lock that is made here is free in the child, as those of
 :mod:`logging` are. What it guards may have been half changed: its owner resets it.
 
-Few are made at import time, where gevent may not have patched :mod:`threading` yet: a lock of the
-system is right there, too, as long as nothing under it gives way to another greenlet.
+Where gevent has patched :mod:`threading`, they are locks of the system nevertheless, as our threads
+are its threads; nothing under them may give way to another greenlet.
 """
 
 import logging  # noqa: F401  # first: hooks before a fork run from the last to the first
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, cast
 from weakref import WeakSet
+
+from heatshield import native
 
 __all__ = [
     "IMPORTING",
@@ -38,15 +41,15 @@ _LOCKS: Final[WeakSet[_Lock]] = WeakSet()
 
 
 def lock() -> threading.Lock:
-    """A :class:`threading.Lock` that is free in a child process. Not for short-lived objects."""
-    made = threading.Lock()
+    """A lock that is free in a child process. Not for short-lived objects."""
+    made = native.lock()
     _LOCKS.add(cast("_Lock", made))
     return made
 
 
 def reentrant_lock() -> threading.RLock:
-    """A :class:`threading.RLock` of that kind."""
-    made = threading.RLock()
+    """A lock of that kind that a thread may take again."""
+    made = native.rlock()
     _LOCKS.add(cast("_Lock", made))
     return made
 
@@ -88,18 +91,18 @@ class ForkBarrier:
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self._lock = reentrant_lock()
-        self._inner: tuple[_Inner, ...] = ()
+        self._inner: tuple[Callable[[], _Inner], ...] = ()
         self._forking = _Forking()
         os.register_at_fork(
             before=self._before, after_in_parent=self._after, after_in_child=self._release_inner
         )
 
-    def hold_too(self, inner: _Inner) -> None:
-        """Have a fork take ``inner``, too, but after this lock.
+    def hold_too(self, inner: Callable[[], _Inner]) -> None:
+        """Have a fork take another lock, too, but after this one.
 
         Args:
-            inner: a lock that is taken under this one. A fork that took it first would wait for
-                this one, whose holder waits for ``inner``.
+            inner: returns a lock that is taken under this one; eventlet may replace it. A fork that
+                took it first would wait for this one, whose holder waits for that.
         """
         self._inner = (*self._inner, inner)
 
@@ -111,7 +114,7 @@ class ForkBarrier:
 
     def _before(self) -> None:
         self._forking.has_lock = self._lock.acquire(timeout=self._most_s)
-        self._forking.inner = self._inner
+        self._forking.inner = tuple(found() for found in self._inner)
         for one in self._forking.inner:
             one.acquire()
 

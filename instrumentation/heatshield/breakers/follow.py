@@ -4,7 +4,6 @@ The stream brings changes within milliseconds. Every ``RENEW_S`` a plain ``GET``
 ``If-None-Match`` renews the leases: they count from the moment it was *sent*.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +18,7 @@ from heatshield.export.connection import Connection
 from heatshield.export.stream import Wakeable
 from heatshield.fork_locks import lock
 from heatshield.names import BREAKERS_PATH
+from heatshield.process.wakeup import Wakeup
 
 __all__ = ["Follower"]
 
@@ -73,7 +73,7 @@ class Follower:
         self.failures = 0
         self.heard = threading.Event()
 
-    def follow(self, stopping: threading.Event, wake: Wakeable) -> None:
+    def follow(self, stopping: Wakeup, wake: Wakeable) -> None:
         """Open the stream and stay on it until it breaks, falls silent or is to stop.
 
         Args:

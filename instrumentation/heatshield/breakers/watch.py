@@ -3,14 +3,14 @@
 What it does while it is connected stands in :mod:`heatshield.breakers.follow`.
 """
 
+import _socket
 import contextlib
 import random
-import socket
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from heatshield import native
 from heatshield.breakers.follow import REQUEST_TIMEOUT_S, Follower
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.signature import Checks
@@ -20,6 +20,8 @@ from heatshield.counters import COUNTERS, fail_open
 from heatshield.export.answer import Unreachable
 from heatshield.fork_hooks import expects_fork
 from heatshield.fork_locks import lock
+from heatshield.native import NativeThread
+from heatshield.process.wakeup import Wakeup
 from heatshield.tracing.suppression import suppressed
 
 __all__ = ["Watch"]
@@ -81,12 +83,12 @@ class Watch:
         self._reset()
 
     def _reset(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._waker: socket.socket | None = None
-        self._wake: socket.socket | None = None
+        self._thread: NativeThread | None = None
+        self._waker: _socket.socket | None = None
+        self._wake: _socket.socket | None = None
         self._start_at = float("-inf")
-        self._stopping = threading.Event()
-        self._gone = threading.Event()
+        self._stopping = Wakeup()
+        self._gone = Wakeup()
         self._follower = self._new_follower()
 
     @property
@@ -111,10 +113,8 @@ class Watch:
 
     @fail_open("watch start", None)
     def _launch(self) -> None:
-        waker, wake = socket.socketpair()
-        thread = threading.Thread(
-            target=self._run, args=(wake,), name="heatshield-watch", daemon=True
-        )
+        waker, wake = native.socketpair()
+        thread = NativeThread(partial(self._run, wake), "heatshield-watch")
         self._waker, self._wake = waker, wake
         try:
             thread.start()
@@ -169,7 +169,7 @@ class Watch:
                 end.close()
         self._reset()
 
-    def _run(self, wake: socket.socket) -> None:
+    def _run(self, wake: _socket.socket) -> None:
         follower, stopping, gone = self._follower, self._stopping, self._gone
         with suppressed():
             while not stopping.is_set():
@@ -182,7 +182,7 @@ class Watch:
         return MIN_RECONNECT_S + self._chance() * (bound - MIN_RECONNECT_S)
 
 
-def _try_to_follow(follower: Follower, stopping: threading.Event, wake: socket.socket) -> None:
+def _try_to_follow(follower: Follower, stopping: Wakeup, wake: _socket.socket) -> None:
     """Follow until it fails; the failure is counted where it is a mistake of either side."""
     try:
         follower.follow(stopping, wake)

@@ -8,6 +8,7 @@ Looking up a host's address is the one step that nothing can interrupt; the reso
 has timeouts of its own.
 """
 
+import _socket
 import errno
 import io
 import os
@@ -19,6 +20,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from heatshield.clock import Clock
+from heatshield.export.tls_socket import TlsSocket
+from heatshield.native import Selector, getaddrinfo
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -69,7 +72,7 @@ class Deadline:
         """
         return Deadline(self._clock, share * self.check(), self._meanwhile)
 
-    def wait(self, sock: socket.socket, events: int) -> None:
+    def wait(self, sock: "_Socket", events: int) -> None:
         """Wait until a socket can be read from or written to.
 
         Args:
@@ -79,8 +82,7 @@ class Deadline:
         Raises:
             TimeoutError: when the time is over.
         """
-        # Not select.select(): it refuses descriptors from 1,024 on, and a busy service has those.
-        with selectors.DefaultSelector() as selector:
+        with Selector() as selector:
             selector.register(sock, events)
             while not self._clock.select(selector, self._next_s()):
                 if self._meanwhile is not None:
@@ -102,7 +104,7 @@ class DeadlineSocket:
         ended: whether it said that it sends no more.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline | None) -> None:
+    def __init__(self, sock: "_Socket", deadline: Deadline | None) -> None:
         self._sock = sock
         self._readers = 0
         self._is_closing = False
@@ -125,14 +127,15 @@ class DeadlineSocket:
             OSError: if no address answers, the peer can't be trusted, or it takes too long.
         """
         sock = _connected(host, port, deadline)
+        if tls is None:
+            return cls(sock, deadline)
         try:
-            if tls is not None:
-                sock = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-                _until_done(sock, sock.do_handshake, selectors.EVENT_READ, deadline)
+            secured = TlsSocket(sock, tls, host)
+            _until_done(secured, secured.do_handshake, selectors.EVENT_READ, deadline)
         except BaseException:
             sock.close()
             raise
-        return cls(sock, deadline)
+        return cls(secured, deadline)
 
     def sendall(self, data: "ReadableBuffer") -> None:
         """Send all of it.
@@ -215,9 +218,11 @@ class _Reader(io.RawIOBase):
             self._sock.reader_closed()
 
 
-def _until_done(
-    sock: socket.socket, operation: Callable[[], T], events: int, deadline: Deadline
-) -> T:
+_Socket = _socket.socket | TlsSocket
+"""Never the :class:`socket.socket` of a service, which gevent may have replaced."""
+
+
+def _until_done(sock: _Socket, operation: Callable[[], T], events: int, deadline: Deadline) -> T:
     """Try an operation of a socket again whenever the socket says that it may succeed."""
     while True:
         deadline.check()
@@ -231,13 +236,13 @@ def _until_done(
             deadline.wait(sock, events)
 
 
-def _connected(host: str, port: int, deadline: Deadline) -> socket.socket:
+def _connected(host: str, port: int, deadline: Deadline) -> _socket.socket:
     """A connection to the first address that answers; each gets its share of the time."""
     failure: OSError = ConnectionError(f"{host} has no address")
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
-            sock = socket.socket(family, kind, protocol)
+            sock = _socket.socket(family, kind, protocol)
         except OSError as error:  # a host has addresses of IPv6 where this machine has none
             failure = error
             continue
@@ -251,7 +256,7 @@ def _connected(host: str, port: int, deadline: Deadline) -> socket.socket:
     raise failure
 
 
-def _connect(sock: socket.socket, address: tuple[object, ...], deadline: Deadline) -> None:
+def _connect(sock: _socket.socket, address: tuple[object, ...], deadline: Deadline) -> None:
     sock.setblocking(False)
     code = sock.connect_ex(address)
     if code in _CONNECTING:

@@ -6,9 +6,9 @@ encoded waits with the :mod:`~heatshield.export.sender`, and where that is full,
 """
 
 import random
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from heatshield.clock import Clock
@@ -18,6 +18,9 @@ from heatshield.export.records import Records
 from heatshield.export.sender import Sender
 from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS, expects_fork
 from heatshield.fork_locks import reentrant_lock
+from heatshield.native import NativeThread
+from heatshield.process.completion import Completion
+from heatshield.process.green_calls import GREEN_CALLS
 from heatshield.process.shutdown import SHUTDOWN_S
 from heatshield.process.wakeup import Wakeup
 from heatshield.settings import ServiceSettings
@@ -70,7 +73,7 @@ class Exporter:
 
     def _reset(self) -> None:
         self._records = Records(self._settings, self._resource)
-        self._flushes: deque[Wakeup] = deque()
+        self._flushes: deque[Completion] = deque()
         self._arrived = Wakeup()
         self._now = Wakeup()
         self._stopping = Wakeup()
@@ -79,7 +82,7 @@ class Exporter:
         self._forks = 0
         self._idle = self._sending = self._is_over = False
         self._sent_at = self._start_at = float("-inf")
-        self._thread: threading.Thread | None = None
+        self._thread: NativeThread | None = None
         self._running = Wakeup()
         self._gone = Wakeup()
         self._sender = Sender(
@@ -127,14 +130,11 @@ class Exporter:
                 return
             self._start_at = now + MIN_BETWEEN_STARTS_S
             self._running, self._gone = Wakeup(), Wakeup()
-            thread = threading.Thread(
-                target=self._run,
-                args=(self._running, self._gone),
-                name="heatshield-export",
-                daemon=True,
-            )
+            run = partial(self._run, self._running, self._gone)
+            thread = NativeThread(run, "heatshield-export")
             self._thread = thread
         self._begin()
+        GREEN_CALLS.start()
         try:
             thread.start()  # without the lock: a signal may interrupt this, and its handler flushes
         except BaseException:
@@ -145,7 +145,7 @@ class Exporter:
         """Send what is queued now; ``False`` if that took longer than the time given."""
         if self._thread is None or not self._thread.is_alive():
             return not self._pending
-        done = Wakeup()
+        done = Completion()
         self._flushes.append(done)
         self._now.set()
         self._arrived.set()
@@ -203,7 +203,7 @@ class Exporter:
         with self._lock:
             self._forks += 1
             thread, gone = self._thread, self._gone
-        if thread is None or thread is threading.current_thread() or self._sending:
+        if thread is None or thread.is_current() or self._sending:
             return
         if thread.is_alive():
             self._forking.set()

@@ -4,13 +4,13 @@ The format is opentelemetry-proto 1.x (``trace.proto``, ``logs.proto``, ``common
 ``resource.proto``). A property test reads everything back with the generated classes.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final, TypeVar
 
 from opentelemetry.trace import SpanKind, StatusCode
 
+from heatshield import native
 from heatshield.context.request import Request
 from heatshield.export.attributes import (
     FOREIGN_NAMES,
@@ -76,7 +76,7 @@ def _yielding(records: Iterable[R]) -> Iterator[R]:
     for count, record in enumerate(records, 1):
         yield record
         if not count % RECORDS_AT_A_TIME:
-            time.sleep(PAUSE_S)
+            native.sleep(PAUSE_S)
 
 
 def _request(by_scope: Mapping[Scope, list[bytes]], resource: Mapping[str, Plain]) -> bytes:

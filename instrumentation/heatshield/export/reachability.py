@@ -5,9 +5,11 @@ heatshield's is never sent, so this can't feed itself.
 """
 
 import logging
+from functools import partial
 from typing import Final
 
 from heatshield.clock import Clock
+from heatshield.process.green_calls import GREEN_CALLS
 
 __all__ = ["Reachability"]
 
@@ -44,11 +46,10 @@ class Reachability:
         if self._is_told or (is_end and self._has_arrived) or now < self._told_at + AGAIN_S:
             return
         self._is_told, self._told_at = True, now
-        _LOGGER.warning(
+        self._tell(
             "telemetry does not reach the heatshield collector at %s: %s. The service goes on; "
             "what does not fit into the queue is lost. Correct HEATSHIELD_ENDPOINT, or start a "
             "collector there; `heatshield doctor` checks it.",
-            self._endpoint,
             why,
         )
 
@@ -57,5 +58,7 @@ class Reachability:
         self._has_arrived = True
         if self._is_told:
             self._is_told = False
-            told = "telemetry reaches the heatshield collector at %s again"
-            _LOGGER.warning(told, self._endpoint)
+            self._tell("telemetry reaches the heatshield collector at %s again")
+
+    def _tell(self, text: str, *more: str) -> None:
+        GREEN_CALLS.post(partial(_LOGGER.warning, text, self._endpoint, *more))

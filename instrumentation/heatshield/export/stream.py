@@ -8,6 +8,7 @@ from heatshield.clock import Clock
 from heatshield.export.answer import Unreachable
 from heatshield.export.chunked import Chunks
 from heatshield.export.deadline_socket import DeadlineSocket
+from heatshield.native import Selector
 
 __all__ = ["Stream", "Wakeable"]
 
@@ -58,7 +59,7 @@ class Stream:
         return self._decoded(data)
 
     def _is_readable(self, timeout_s: float, wake: Wakeable) -> bool:
-        with selectors.DefaultSelector() as selector:
+        with Selector() as selector:
             selector.register(self._sock, selectors.EVENT_READ)
             selector.register(wake, selectors.EVENT_READ)
             return self._clock.select(selector, timeout_s)

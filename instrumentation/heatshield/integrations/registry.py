@@ -139,7 +139,7 @@ def _keep_over_forks() -> None:
 
     Every import takes it, those under the barrier, too.
     """
-    IMPORTING.hold_too(importer._post_import_hooks_lock)  # noqa: SLF001  # nothing public leads to it
+    IMPORTING.hold_too(lambda: importer._post_import_hooks_lock)  # noqa: SLF001  # nothing public leads to it
 
 
 _HOOKS: Final = _Hooks()

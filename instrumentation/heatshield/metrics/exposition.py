@@ -18,9 +18,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from heatshield import native
 from heatshield.metrics import multiprocess
 from heatshield.metrics.families import OWN
-from heatshield.metrics.registry_guard import REGISTRY_IN_USE
+from heatshield.metrics.registry_guard import with_registry
+from heatshield.metrics.scrape_server import Headers, ScrapeServer
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -48,8 +50,7 @@ class Served(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All of it, read at once."""
-        with REGISTRY_IN_USE:
-            return list(self._registry.collect())
+        return with_registry(lambda: list(self._registry.collect()))
 
     def restricted_registry(self, names: Iterable[str]) -> Collector:
         """Those metrics that the scrape asks for by ``name[]``."""
@@ -65,14 +66,12 @@ def served() -> Served:
 
 def mirror() -> None:
     """Write our figures to the files of multi-process mode, while no fork begins."""
-    with REGISTRY_IN_USE:
-        MIRROR.write()
+    with_registry(MIRROR.write)
 
 
 def retire() -> None:
     """Write them for the last time."""
-    with REGISTRY_IN_USE:
-        MIRROR.retire()
+    with_registry(MIRROR.retire)
 
 
 Scope = Mapping[str, object]
@@ -108,9 +107,6 @@ def asgi_app() -> AsgiApp:
     return metrics
 
 
-_Headers = list[tuple[bytes, bytes]]
-
-
 class _Asked(NamedTuple):
     """The kind of text, its coding and the metrics that a request asks for."""
 
@@ -131,7 +127,7 @@ class _Asked(NamedTuple):
             parse_qs(query.decode("latin-1")).get("name[]", ()),
         )
 
-    def answer(self, shown: Served) -> tuple[_Headers, bytes]:
+    def answer(self, shown: Served) -> tuple[Headers, bytes]:
         encode, content_type = choose_encoder(self.accept)
         body = encode(shown.restricted_registry(self.names) if self.names else shown)
         headers = [(b"content-type", content_type.encode()), (b"vary", b"accept, accept-encoding")]
@@ -141,7 +137,7 @@ class _Asked(NamedTuple):
         return headers, body
 
 
-async def _send(send: Send, status: int, headers: _Headers, body: bytes) -> None:
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
     headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -158,7 +154,7 @@ class Port:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._server: WSGIServer | None = None
+        self._server: WSGIServer | ScrapeServer | None = None
         self._refused = False
 
     def open(self) -> None:
@@ -166,11 +162,18 @@ class Port:
         if self._server is not None:
             return
         try:
-            self._server, _ = start_http_server(self._port, self._host, served())
+            self._server = self._listening(served())
         except OSError as error:
             if not self._refused:
                 _LOGGER.info("no metrics on %s:%d: %s", self._host, self._port, error)
             self._refused = True
+
+    def _listening(self, shown: Served) -> WSGIServer | ScrapeServer:
+        if native.are_threads_green():
+            return ScrapeServer(
+                self._host, self._port, lambda scope: _Asked.of(scope).answer(shown)
+            )
+        return start_http_server(self._port, self._host, shown)[0]
 
     def close(self) -> None:
         """Stop listening; does not wait for that."""
@@ -185,6 +188,10 @@ class Port:
             server.socket.close()
 
 
-def _close(server: WSGIServer) -> None:
+def _answer(shown: Served, scope: Scope) -> tuple[Headers, bytes]:
+    return _Asked.of(scope).answer(shown)
+
+
+def _close(server: WSGIServer | ScrapeServer) -> None:
     server.shutdown()
     server.server_close()

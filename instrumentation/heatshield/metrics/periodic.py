@@ -1,12 +1,15 @@
 """What a background thread does again and again, and when each task is due."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from heatshield import native
 from heatshield.clock import Clock
 from heatshield.counters import COUNTERS
+from heatshield.native import NativeThread
+from heatshield.process.completion import Completion
+from heatshield.process.wakeup import Wakeup
 from heatshield.tracing.suppression import suppressed
 
 __all__ = ["PeriodicTask", "PeriodicThread", "Schedule", "attempt"]
@@ -36,7 +39,7 @@ class Schedule:
     """
 
     def __init__(self, tasks: Sequence[PeriodicTask], now_s: float) -> None:
-        self._lock = threading.Lock()
+        self._lock = native.lock()
         self._due_s = {task: now_s + task.first_s for task in tasks}
 
     def __len__(self) -> int:
@@ -76,10 +79,10 @@ class PeriodicThread:
         self._finish = finish
         self._clock = clock
         self._ending = self._pausing = False
-        self._early_runs: deque[threading.Event] = deque()
-        self._woken = threading.Event()
-        self._gone = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heatshield-metrics", daemon=True)
+        self._early_runs: deque[Completion] = deque()
+        self._woken = Wakeup()
+        self._gone = Completion()
+        self._thread = NativeThread(self._run, "heatshield-metrics")
 
     def start(self) -> None:
         """Begin.
@@ -89,14 +92,14 @@ class PeriodicThread:
         """
         self._thread.start()
 
-    def run_now(self) -> threading.Event:
+    def run_now(self) -> Completion:
         """Run everything now; the event that is returned is set once that is done."""
-        done = threading.Event()
+        done = Completion()
         self._early_runs.append(done)
         self._woken.set()
         return done
 
-    def end(self) -> threading.Event:
+    def end(self) -> Completion:
         """Finish; the event that is returned is set once that is done."""
         self._ending = True
         self._woken.set()

@@ -12,7 +12,7 @@ from heatshield.export.answer import Unreachable
 from heatshield.export.connection import Connection
 from heatshield.metrics.families import OWN
 from heatshield.metrics.otlp import Moment, encode
-from heatshield.metrics.registry_guard import REGISTRY_IN_USE
+from heatshield.metrics.registry_guard import with_registry
 from heatshield.names import OTLP_METRICS_PATH
 from heatshield.settings import ServiceSettings
 
@@ -55,8 +55,7 @@ class Push:
     def send(self, timeout_s: float | None = None) -> None:
         """Send a snapshot."""
         now_ns = self._clock.time_ns()
-        with REGISTRY_IN_USE:
-            families = list(self._collect())
+        families = self._families()
         snapshot = encode(
             families, self._resource(), Moment(now_ns, self._start_ns, self._fresh_ns)
         )
@@ -77,6 +76,12 @@ class Push:
             self._fresh_ns = now_ns
         else:
             COUNTERS.drop("metrics_refused")
+
+    def _families(self) -> list[Metric]:
+        try:
+            return with_registry(lambda: list(self._collect()))
+        except TimeoutError:  # the service is busy, and ours have no lock of its own
+            return list(_own())
 
     def leave_to_parent(self) -> None:
         """In a child process: let go of the connection, which goes on being the parent's."""

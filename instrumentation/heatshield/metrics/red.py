@@ -5,9 +5,9 @@ with the count of what is in flight. A thread must be able to take the lock twic
 ends a span may run in the middle of a count.
 """
 
-import threading
 from typing import Final, Literal, NamedTuple
 
+from heatshield import native
 from heatshield.metrics.distribution import REQUEST_BUCKETS_S, Distribution
 
 __all__ = ["MAX_CALLS", "OTHER", "OUTCOMES", "RED", "CallCounts", "Outcome", "Red"]
@@ -58,7 +58,7 @@ class Red:
 
     def after_fork(self) -> None:
         """Start anew in a child process: the parent reports its own counts."""
-        self._lock = threading.RLock()
+        self._lock = native.rlock()
         self._calls: dict[str, _Totals] = {}
         self._begun = 0
         self._ended = 0

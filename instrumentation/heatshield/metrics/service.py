@@ -1,13 +1,14 @@
 """The metrics of an instrumented process: what starts, shows, sends and ends them."""
 
-import threading
 from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from wrapt.importer import register_post_import_hook
 
+from heatshield import native
 from heatshield.clock import Clock
 from heatshield.counters import fail_open
 from heatshield.fork_hooks import expects_fork
@@ -16,6 +17,9 @@ from heatshield.metrics.gc_pauses import GC_PAUSES
 from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.readings import READINGS, Reading
 from heatshield.metrics.red import RED
+from heatshield.native import NativeThread
+from heatshield.process.completion import Completion
+from heatshield.process.green_calls import GREEN_CALLS
 from heatshield.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -80,15 +84,15 @@ class ServiceMetrics:
 
     def _reset(self) -> None:
         self.started = False
-        self._lock = threading.Lock()
+        self._lock = native.lock()
         self._schedule: Schedule | None = None
         self._thread: PeriodicThread | None = None
         self._push: Push | None = None
         self._port: Port | None = None
         self._page: App | None = None
         self._finals: list[Callable[[], object]] = []
-        self._starting: threading.Thread | None = None
-        self._ready = threading.Event()  # it has started, or there is nothing that starts
+        self._starting: NativeThread | None = None
+        self._ready = Completion()  # it has started, or there is nothing that starts
 
     def serve(self) -> None:
         """The process serves, here in its event loop if there is one."""
@@ -115,15 +119,14 @@ class ServiceMetrics:
         if _get_running_loop() is None:
             self.start()
             return
-        self._starting = thread = threading.Thread(
-            target=self._start_aside, args=(self._ready,), name="heatshield-start", daemon=True
-        )
+        start = partial(self._start_aside, self._ready)
+        self._starting = thread = NativeThread(start, "heatshield-start")
         try:
             thread.start()
         except RuntimeError:  # there can be no more threads
             self._start_aside(self._ready)
 
-    def _start_aside(self, ready: threading.Event) -> None:
+    def _start_aside(self, ready: Completion) -> None:
         try:
             self.start()
         finally:
@@ -148,6 +151,7 @@ class ServiceMetrics:
                 if self._schedule is None:
                     self._schedule = Schedule(self._what_to_do(), self._clock.monotonic())
             if self._schedule:
+                GREEN_CALLS.start()
                 thread = PeriodicThread(self._schedule, self._finish, self._clock)
                 thread.start()
                 self._thread = thread
@@ -188,12 +192,12 @@ class ServiceMetrics:
             self._page = asgi_app()
         return self._page
 
-    def send_now(self) -> threading.Event:
+    def send_now(self) -> Completion:
         """Have a snapshot sent now; the event that is returned is set once it is."""
         self._await_start()
         return _done() if self._thread is None else self._thread.run_now()
 
-    def finish(self) -> threading.Event:
+    def finish(self) -> Completion:
         """Have the last snapshot sent; the event that is returned is set once it is."""
         self._await_start()
         if self._thread is None and self._schedule:  # a fork ended the thread
@@ -234,8 +238,8 @@ class ServiceMetrics:
         self._reset()
 
 
-def _done() -> threading.Event:
-    done = threading.Event()
+def _done() -> Completion:
+    done = Completion()
     done.set()
     return done
 

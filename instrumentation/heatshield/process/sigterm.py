@@ -21,9 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from heatshield import native
 from heatshield.clock import Clock
 from heatshield.counters import fail_open
 from heatshield.fork_locks import reentrant_lock
+from heatshield.native import NativeThread
 from heatshield.process.wakeup import Wakeup
 
 __all__ = ["SigtermHandler"]
@@ -120,7 +122,7 @@ class _Handler:
         self._gone = Wakeup()
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)  # the handler must not wait for us
-        self._thread = threading.Thread(target=self._run, name="heatshield-sigterm", daemon=True)
+        self._thread = NativeThread(self._run, "heatshield-sigterm")
         try:
             self._thread.start()
         except BaseException:
@@ -134,7 +136,7 @@ class _Handler:
         _let_kill()
         self._ended.set()
         os.close(self._writing)  # wakes the thread
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current():
             return
         if self._clock.wait(self._gone, FORK_WAITS_S):
             self._thread.join()  # it has nothing left to do
@@ -147,7 +149,7 @@ class _Handler:
             os.close(self._reading)
 
     def _run(self) -> None:
-        while os.read(self._reading, READ_BYTES) and not self._ended.is_set():
+        while native.read(self._reading, READ_BYTES) and not self._ended.is_set():
             _let_kill()
             self._send_queued()
             os.kill(os.getpid(), signal.SIGTERM)
@@ -161,7 +163,7 @@ class _Handler:
     def _drain(self) -> None:
         os.set_blocking(self._reading, False)
         with suppress(BlockingIOError):
-            os.read(self._reading, READ_BYTES)
+            native.read(self._reading, READ_BYTES)
         os.set_blocking(self._reading, True)
 
 
@@ -189,6 +191,10 @@ def _is_main_thread_python() -> bool:
     """
     if sys.platform != "linux":
         return True
+    is_here = threading.get_native_id() == os.getpid()
     if threading.current_thread() is threading.main_thread():
-        return threading.get_native_id() == os.getpid()
-    return threading.main_thread().native_id == os.getpid()
+        return is_here
+    # A greenlet may be one of the main thread, and not be the one that Python calls so.
+    return (is_here and native.are_threads_green()) or (
+        threading.main_thread().native_id == os.getpid()
+    )

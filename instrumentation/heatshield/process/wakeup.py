@@ -5,7 +5,7 @@ waiter wakes up, so a handler that then sets the same event would wait for the l
 that it interrupted. Here setting is one call into C, which no handler can interrupt.
 """
 
-import _thread
+from heatshield import native
 
 __all__ = ["Wakeup"]
 
@@ -16,7 +16,7 @@ class Wakeup:
     __slots__ = ("_is_set", "_lock")
 
     def __init__(self) -> None:
-        self._lock = _thread.allocate_lock()  # held while it is not set
+        self._lock = native.lock()  # held while it is not set
         self._lock.acquire()
         self._is_set = False
 

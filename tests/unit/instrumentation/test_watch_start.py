@@ -1,12 +1,12 @@
 """A process without descriptors or threads to spare: nothing of it reaches the service."""
 
 import errno
-import socket
 import threading
 
 import pytest
 from opentelemetry.trace import get_tracer
 
+from heatshield import native
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import RESTART_S, Watch
 from heatshield.clock import ManualClock
@@ -41,7 +41,7 @@ def watch(clock):
     made.stop()
 
 
-@pytest.mark.parametrize(("owner", "name"), [(socket, "socketpair"), (threading.Thread, "start")])
+@pytest.mark.parametrize(("owner", "name"), [(native, "socketpair"), (threading.Thread, "start")])
 def test_a_start_that_fails_is_counted_and_tried_again_after_a_while_only(
     watch, clock, monkeypatch, owner, name
 ):

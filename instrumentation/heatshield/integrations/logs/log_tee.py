@@ -6,7 +6,6 @@ keeps to ``log_rate``.
 """
 
 import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -23,6 +22,8 @@ from heatshield.export.logs import LogEvent, suppression
 from heatshield.export.severity import LEVELS
 from heatshield.fork_hooks import expects_fork, in_child
 from heatshield.integrations.services import Services
+from heatshield.native import NativeThread
+from heatshield.process.wakeup import Wakeup
 
 __all__ = ["IDS", "SUPPRESSED_CAUSE", "TAKING", "LogTee", "current_ids", "ids_text"]
 
@@ -42,6 +43,44 @@ Values of the service's are turned into text then, and some of them log while th
 heatshield they would not have been asked, so what they log is neither written nor exported; else a
 value that logs itself would do so for ever."""
 
+
+class _Teller:
+    """A thread that waits, and then exports what was suppressed meanwhile, unless it is cancelled.
+
+    Args:
+        seconds: that it waits.
+        tell: what it does then.
+    """
+
+    def __init__(self, seconds: float, tell: Callable[[], object]) -> None:
+        self._seconds = seconds
+        self._tell = tell
+        self._cancelled, self._gone = Wakeup(), Wakeup()
+        self._thread = NativeThread(self._run, "heatshield-suppressed")
+
+    def start(self) -> None:
+        """Begin to wait.
+
+        Raises:
+            RuntimeError: when there can be no more threads.
+        """
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Do nothing any more."""
+        self._cancelled.set()
+
+    def join(self, most_s: float) -> None:
+        """Wait until it is gone, at most so long."""
+        if self._gone.wait(most_s):
+            self._thread.join()  # it has nothing left to do
+
+    def _run(self) -> None:
+        if not self._cancelled.wait(self._seconds):
+            self._tell()
+        self._gone.set()
+
+
 _TEES: Final[weakref.WeakSet["LogTee"]] = weakref.WeakSet()
 
 
@@ -60,7 +99,7 @@ class LogTee:
         self._name = name
         self.log = services.log
         self._limits = LogLimits(settings.log_rate)
-        self._teller: threading.Timer | None = None
+        self._teller: _Teller | None = None
         _TEES.add(self)
 
     def admit(self, logger: str, file: str, line: int, function: str, level: int) -> Site | None:
@@ -115,8 +154,7 @@ class LogTee:
         if expects_fork():
             return
         try:
-            teller = threading.Timer(self._limits.period_s, self._on_time)
-            teller.name, teller.daemon = "heatshield-suppressed", True
+            teller = _Teller(self._limits.period_s, self._on_time)
             teller.start()
             self._teller = teller
         except RuntimeError:  # no more threads; the next suppressed record tries again

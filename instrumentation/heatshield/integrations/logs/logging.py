@@ -13,9 +13,9 @@ when it is rendered.
 import logging
 import os
 import sys
+import threading
 from collections.abc import Collection, Mapping
 from itertools import islice
-from threading import get_ident
 from typing import Final, NamedTuple
 
 from heatshield.counters import fail_open
@@ -194,7 +194,7 @@ def _event(
 ) -> LogEvent | None:
     every = record.__dict__
     thread, process = every["thread"], every["process"]
-    if (thread is not None and thread != get_ident()) or (
+    if (thread is not None and thread != threading.get_ident()) or (
         process is not None and process != _PROCESS.id
     ):
         return None  # it came over a queue or socket, and was exported where it was made

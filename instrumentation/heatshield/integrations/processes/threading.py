@@ -35,7 +35,9 @@ def install(services: Services) -> None:
     """Patch threads; replaces an earlier patch."""
     del services
     _PATCHES.undo()
-    _PATCHES.wrap(threading.Thread, "start", _starting)
+    # gevent's class, which may stand there instead, inherits it.
+    owner = next(one for one in threading.Thread.__mro__ if "start" in vars(one))
+    _PATCHES.wrap(owner, "start", _starting)
 
 
 def remove() -> None:

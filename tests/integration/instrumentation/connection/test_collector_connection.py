@@ -4,12 +4,14 @@ import errno
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from collector_sockets import OK, STREAM, answering, silent, soon, trickling
 
 from heatshield.clock import ManualClock
 from heatshield.export import connection as connection_module
+from heatshield.export import deadline_socket
 from heatshield.export.answer import Unreachable
 
 
@@ -155,7 +157,7 @@ def test_the_next_address_of_a_host_is_tried(serve, connect, monkeypatch, fails)
     server = serve(answering(OK))
     first = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0))
     last = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [first, last])
+    monkeypatch.setattr(deadline_socket, "getaddrinfo", lambda *_, **__: [first, last])
     real = socket.socket
 
     class Crippled(real):
@@ -169,7 +171,7 @@ def test_the_next_address_of_a_host_is_tried(serve, connect, monkeypatch, fails)
         def connect_ex(self, address):
             return errno.ENETUNREACH if len(address) > 2 else super().connect_ex(address)
 
-    monkeypatch.setattr(socket, "socket", Crippled)
+    monkeypatch.setattr(deadline_socket, "_socket", SimpleNamespace(socket=Crippled))
     assert connect(server.endpoint).request("GET", "/").ok
 
 
@@ -183,12 +185,12 @@ def test_an_address_without_a_way_or_a_listener_gives_way_to_the_next(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port))
         for host in (first, "127.0.0.1")
     ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(deadline_socket, "getaddrinfo", lambda *_, **__: found)
     assert connect(server.endpoint).request("GET", "/").ok
 
 
 def test_the_reason_of_the_last_address_is_told(connect, monkeypatch):
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("255.255.255.255", 9))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(deadline_socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(Unreachable, match="Network is unreachable"):
         connect("http://localhost:9").request("GET", "/")

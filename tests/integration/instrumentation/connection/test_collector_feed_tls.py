@@ -1,6 +1,7 @@
 """The whole breaker feed over TLS: records that are slow, tiny, split or many at once."""
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -13,6 +14,35 @@ from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import SystemClock
 from heatshield.export.answer import Unreachable
+
+
+class Secured:
+    """A TLS socket that one thread reads from while another writes to it.
+
+    OpenSSL can't have both at once in one connection: the records become damaged.
+    """
+
+    def __init__(self, sock):
+        sock.setblocking(False)
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def recv(self, size):
+        while True:
+            with self._lock, contextlib.suppress(ssl.SSLWantReadError):
+                return self._sock.recv(size)
+            select.select([self._sock], [], [], 1.0)
+
+    def sendall(self, data):
+        while data:
+            with self._lock, contextlib.suppress(ssl.SSLWantWriteError):
+                data = data[self._sock.send(data) :]
+
+    def shutdown(self, how):
+        self._sock.shutdown(how)
+
+    def close(self):
+        self._sock.close()
 
 
 class Relay:
@@ -39,7 +69,7 @@ class Relay:
         with contextlib.suppress(OSError):
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
-                near = self._tls.wrap_socket(near, server_side=True)
+                near = Secured(self._tls.wrap_socket(near, server_side=True))
             far = socket.create_connection(("127.0.0.1", self._to))
             self._open += [near, far]
             back = threading.Thread(target=self._pump, args=(near, far, 65_536, 0.0), daemon=True)
@@ -179,3 +209,41 @@ def test_a_wakeup_ends_the_wait_for_a_stream_over_tls(serve, listen, wake, tls, 
     wake[0].send(b"!")
     with soon():
         assert stream.wait(30.0, wake[1]) == b""
+
+
+GREEN_SERVICE = """
+import heatshield, time
+heatshield.instrument(service="shop")
+
+ends_at = time.monotonic() + 20
+while time.monotonic() < ends_at:
+    try:
+        with heatshield.guard("buy"), heatshield.user("u-1"):
+            time.sleep(0.01)
+    except heatshield.BreakerOpen:
+        break
+print(heatshield.flush())
+"""
+
+PATCH = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("order", ["patched first", "patched later"])
+@pytest.mark.parametrize("library", PATCH)
+def test_spans_and_the_feed_go_over_tls_in_a_service_of_greenlets(
+    collector, relay, tls, run_python, library, order
+):
+    pytest.importorskip(library)
+    front = relay(collector.server.server_address[1], 65_536, tls=tls("localhost"))
+    first, later = (PATCH[library], "") if order == "patched first" else ("", PATCH[library])
+    head, body = GREEN_SERVICE.split("\n\n")
+    collector.grant("u-1", "buy")
+    done = run_python(
+        f"{first}\n{head}\n{later}\n{body}", HEATSHIELD_ENDPOINT=f"https://localhost:{front.port}"
+    )
+    assert done.stdout == "True\n", done.stderr
+    assert len(collector.listeners) == 1
+    assert {span.name for _, span in collector.spans} == {"buy"}

@@ -1,4 +1,7 @@
-"""celery's prefork pool: its processes send spans; the one that feeds them follows breakers."""
+"""celery's prefork pool: its processes send spans; the one that feeds them follows breakers.
+
+Pools of greenlets or threads are one process, and that is the instance.
+"""
 
 import subprocess
 import sys
@@ -70,3 +73,23 @@ def test_each_process_of_the_pool_exports_once_and_flushes_at_sigterm(
     assert of_spans < set(following)
     assert list(following.values()) == [1, 1, 1]
     assert took_s < CELERY_S + 10  # a loaded machine takes its time
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "threads"])
+def test_a_pool_in_one_process_runs_tasks_at_once_and_flushes_at_sigterm(
+    deploy, send, until, purchases, instances, tmp_path, pool
+):
+    if pool != "threads":
+        pytest.importorskip(pool)
+    worker = deploy(*WORKER, *QUIETLY, "-P", pool, "-c", "8")
+    users = [f"u-{n}" for n in range(16)]
+    send(*users)
+    until(lambda: len(instances("buy")[0]) == 1, timeout_s=30)
+    until(lambda: not list((tmp_path / "queue").glob("*celery*")), timeout_s=30)
+    took_s = worker.end()
+    assert worker.process.returncode == 0
+    once = Counter(users)
+    assert purchases("buy") == (once, once)
+    following, of_spans = instances("buy")
+    assert set(following) == of_spans
+    assert took_s < CELERY_S + 10
