@@ -211,10 +211,11 @@ class Checks:
     def count(self) -> None:
         """Count what was refused since the last time. Called each :data:`REPORT_S`."""
         held = self._held
-        if held is not None and held.enforced != self._grants.enforced_services():
-            self._follow(anew=True)
-        if self._held is not None:
-            self._drain(tuple(self._held.tables.values()))
+        if held is None or not held.tables:
+            return
+        if held.enforced != self._grants.enforced_services():
+            held = self._follow(anew=True)
+        self._drain(tuple(held.tables.values()))
 
     def _run(self) -> None:
         while not self._clock.wait(self._ended, REPORT_S):

@@ -107,6 +107,13 @@ def test_by_the_request_s_own_path_and_method_as_envoy_asks(gateway, path):
     assert asked.call("POST", "/v1/check/", headers=HOT | SERVICE).status_code == 200
 
 
+def test_a_call_over_grpc_is_told_by_its_path(gateway, platform):
+    platform.breakers.trip(TripRequest("hot", "shop", "shop.Cart/Add", issuer="human:ana"))
+    asked = gateway()
+    assert asked.call("POST", "/v1/check/shop.Cart/Add", headers=HOT | SERVICE).status_code == 503
+    assert asked.call("POST", "/v1/check/shop.Cart/Get", headers=HOT | SERVICE).status_code == 200
+
+
 def test_a_user_s_own_query_says_nothing_to_the_collector(gateway):
     asked = gateway()
     query = "user=other&service=other&call=GET%20/&refusal_status=429&path=/&method=GET"
