@@ -144,6 +144,14 @@ def test_a_route_that_says_more_is_another_call():
     assert by_path(checks, "GET", "/users/me") is None
 
 
+def test_a_route_that_says_as_much_in_other_words_is_the_same_call():
+    """As another version of the service has it, or the gateway's own spans."""
+    platform = Platform()
+    checks = Checks(platform.breakers, platform.clock, lambda _: ["POST /users/{zz}/stickers"])
+    tripped(platform)
+    assert by_path(checks, "POST", "/users/7/stickers") is not None
+
+
 def test_many_services_and_users_are_told_apart(platform, checks):
     for number in range(19):
         tripped(platform, user=f"u-{number}", service=f"s-{number % 5}")

@@ -90,6 +90,8 @@ def test_the_call_that_says_most_is_the_one():
     assert best_match(calls, "GET", "/users/7/a") == "GET /users/<path:rest>"
     assert best_match(calls, "GET", "/x/y") == "GET /{rest:path}"
     assert best_match(calls, "PUT", "/x/y") is None
+    assert best_match(["GET /a/{z}", "GET /a/<b>"], "GET", "/a/1") == "GET /a/{z}"
+    assert best_match(["GET /a/<b>", "GET /a/{z}"], "GET", "/a/1") == "GET /a/<b>"
 
 
 @pytest.mark.parametrize(

@@ -94,15 +94,16 @@ def best_match(calls: Iterable[str], method: str, path: str) -> str | None:
     """The call among ``calls`` that a request is; of several, the one that says most.
 
     That is how routers with literal routes first decide: ``GET /users/me`` is no
-    ``GET /users/{id}`` where both are known. ``None``: it is none of them.
+    ``GET /users/{id}`` where both are known. Of those that say as much the first is taken.
+    ``None``: it is none of them.
     """
     found = [call for call in calls if matches(call, method, path)]
     return max(found, key=_says, default=None)
 
 
-def _says(call: str) -> tuple[int, int, str]:
+def _says(call: str) -> tuple[int, int]:
     template = _parse(call)
-    return (0, 0, call) if template is None else (template.literals, -template.deep, call)
+    return (0, 0) if template is None else (template.literals, -template.deep)
 
 
 @lru_cache(maxsize=4_096)
