@@ -3,7 +3,7 @@
 A real collector, and a bare application behind the same HTTP server, which answers 200 to
 everything, in a process of its own. Both are asked in turn over one kept connection each, 400 times
 a second, while nothing else happens and while instances send the collector some 2,000 and 4,000
-spans a second. 20 users are cut. The questions name method and path; of every fifth the user is cut.
+spans a second. 20 users are cut. Questions name method and path; of every fifth the user is cut.
 """
 
 import asyncio
