@@ -1,6 +1,6 @@
 """Sends OTLP payloads as fast as they are acknowledged: the load on the collector, in a process of
-its own (``python benchmarks/generator.py URL CONNECTIONS``). It reads seconds from its standard
-input, one number a line, sends for so long, and answers each with a line of JSON.
+its own (``python benchmarks/generator.py URL CONNECTIONS REQUESTS PAUSE_S``). It reads seconds from
+its standard input, one number a line, sends for so long, and answers each with a line of JSON.
 
 Each connection is one instance of a service: a thread with a socket that is kept alive, which
 posts its next payload when the last one was answered. That is all: no HTTP library, because on a
@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
-from payloads import Template, zipf_users
+from payloads import REQUESTS, Template, zipf_users
 
 __all__ = ["Generator", "Sent", "main"]
 
@@ -55,11 +55,21 @@ class Generator:
         url: the collector's address.
         connections: how many instances send.
         environment: of the child.
+        requests: of a payload, each with eight spans.
+        pause_s: from an answer to the next payload, of each connection.
     """
 
-    def __init__(self, url: str, connections: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        connections: int,
+        environment: dict[str, str],
+        *,
+        requests: int = REQUESTS,
+        pause_s: float = 0.0,
+    ) -> None:
         self._child = subprocess.Popen(
-            [sys.executable, __file__, url, str(connections)],
+            [sys.executable, __file__, url, str(connections), str(requests), str(pause_s)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -92,8 +102,9 @@ class Generator:
 class _Connection:
     """One instance that sends."""
 
-    def __init__(self, number: int, url: str, users: Any) -> None:
-        self._template = Template(number, users)
+    def __init__(self, template: Template, url: str, pause_s: float) -> None:
+        self._template = template
+        self._pause_s = pause_s
         where = urlsplit(url)
         self._socket = socket.create_connection((where.hostname, where.port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,6 +122,7 @@ class _Connection:
                 sent.answers_ms.append(round((time.monotonic() - began) * 1e3, 2))
                 sent.spans += self._template.spans
                 sent.bytes += len(body)
+                time.sleep(self._pause_s)
             else:
                 sent.refused += 1
                 time.sleep(_REFUSED_WAIT_S)
@@ -157,7 +169,11 @@ def _send(connections: list[_Connection], seconds: float) -> Sent:
 def main() -> None:
     """Say that it is ready, then send whenever told to."""
     users = zipf_users(seed=1)
-    connections = [_Connection(number, sys.argv[1], users) for number in range(int(sys.argv[2]))]
+    url, count, requests, pause_s = sys.argv[1:]
+    connections = [
+        _Connection(Template(number, users, int(requests)), url, float(pause_s))
+        for number in range(int(count))
+    ]
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(asdict(_send(connections, float(line)))), flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import blackhole
+import checks
 import enforcement
 import ingest
 import instrumentation
@@ -25,6 +26,7 @@ BENCHMARKS: Final = {
     "users": users.run,
     "enforcement": enforcement.run,
     "watchers": watchers.run,
+    "checks": checks.run,
     "instrumentation": instrumentation.run,
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,

@@ -36,6 +36,11 @@ KINDS: Final = {str: "text", int: "whole number", float: "number", bool: "`true`
 LIST: Final = "list; in the environment with commas"
 
 UNLISTED: Final = {
+    "/v1/check": (
+        "GET",
+        "Whether a user's call may go on, for [gateways](gateways.md), by any method",
+    ),
+    "/v1/check/{path:path}": ("GET", "The same, with the request's own method and path"),
     "/v1/traces": ("POST", "OTLP traces, protobuf or JSON; 200 once they are durable"),
     "/v1/logs": ("POST", "OTLP logs, in the same way"),
     "/v1/metrics": ("POST", "OTLP metrics, in the same way"),
@@ -58,7 +63,8 @@ with 422, and every error of the API is JSON: `{"error": "..."}`.
 OTLP/gRPC has a listener of its own, `127.0.0.1:4317`:
 `opentelemetry.proto.collector.trace.v1.TraceService/Export`,
 `opentelemetry.proto.collector.logs.v1.LogsService/Export` and
-`opentelemetry.proto.collector.metrics.v1.MetricsService/Export`.
+`opentelemetry.proto.collector.metrics.v1.MetricsService/Export`. There gateways ask, too:
+`envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`.
 """
 
 ABOUT_SETTINGS: Final = """\
@@ -102,7 +108,7 @@ def reference() -> str:
         (
             "Attributes and headers",
             "What heatshield writes and reads on spans, logs, resources and HTTP responses.",
-            _table(("name", "what"), _named(names, r"[a-z]+\.[a-z._]+|heatshield-[a-z]+")),
+            _table(("name", "what"), _named(names, r"[a-z]+\.[a-z._]+|heatshield-[a-z-]+")),
         ),
         ("Python", "Everything that `import heatshield` has.", _functions()),
     )

@@ -19,6 +19,7 @@ from heatshield.cli.app import app
 from heatshield.cli.options import OperatorSettings
 from heatshield.settings import ENVIRONMENT_PREFIX, ServiceSettings
 from heatshield_collector.api.app import create_app
+from heatshield_collector.gateways import routes as check_routes
 from heatshield_collector.intake.http import routes
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
@@ -88,8 +89,9 @@ def _application() -> Any:
     """The collector's HTTP face over nothing: it knows its routes, and could answer no request."""
     nothing = cast("Any", None)
     fields = {field.name: nothing for field in dataclasses.fields(Ports)}
+    checks = check_routes(nothing, nothing, nothing)
     intake = routes(nothing, 0, nothing, nothing)
-    return create_app(Ports(**fields), intake)
+    return create_app(Ports(**fields), [*checks, *intake])
 
 
 class Named(NamedTuple):

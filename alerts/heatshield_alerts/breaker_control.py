@@ -38,6 +38,7 @@ from heatshield_alerts.entry_checks import EntryChecks
 from heatshield_alerts.held_breaker import (
     KEPT_EVERY_S,
     HeldBreaker,
+    count_refused,
     entry_of,
     hold_s,
     merged,
@@ -225,11 +226,7 @@ class BreakerControl:
         Returns:
             Whether this instance was not alive before.
         """
-        by_id = {row.entry.id: row for row in self._held.values()}
-        for row in report.rejected:
-            held = by_id.get(row.id)
-            if held is not None:
-                held.demand.reject(row.count, now)
+        count_refused(self._held.values(), report.rejected, now)
         workers, applied = report.workers, report.applied
         attend = self.instances.attend
         return attend(report.service, report.instance, now, workers=workers, applied=applied)

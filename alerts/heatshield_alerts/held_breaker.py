@@ -1,12 +1,18 @@
 """One breaker that is not closed: what it grants, and what time and demand make of it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from heatshield.call_key import CallKey
-from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerEntry, BreakerMode
+from heatshield.contract import (
+    DEFAULT_LEASE_MS,
+    MAX_LEASE_MS,
+    BreakerEntry,
+    BreakerMode,
+    Rejections,
+)
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
 from heatshield_alerts.caps import Place
 from heatshield_alerts.demand import Demand
@@ -19,6 +25,7 @@ __all__ = [
     "HALF_OPEN_S",
     "KEPT_EVERY_S",
     "HeldBreaker",
+    "count_refused",
     "entry_of",
     "hold_s",
     "merged",
@@ -249,6 +256,14 @@ def merged(held: Draft, asked: Draft) -> Draft:
         if any(differs):
             return replace(held, budget=asked.budget, cost_per_call=asked.cost_per_call)
     return asked if _STRICTNESS[asked.mode] > _STRICTNESS[held.mode] else held
+
+
+def count_refused(held: Iterable[HeldBreaker], rows: Iterable[Rejections], now: float) -> None:
+    """Count what was refused by entries as demand on them; rows of others are left out."""
+    by_id = {one.entry.id: one for one in held}
+    for row in rows:
+        if (one := by_id.get(row.id)) is not None:
+            one.demand.reject(row.count, now)
 
 
 def _differs(before: float, after: float) -> bool:

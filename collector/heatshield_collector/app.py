@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heatshield import names
 from heatshield.clock import Clock, SystemClock
+from heatshield.identity.identify import Identity
+from heatshield.settings import ServiceSettings
 from heatshield_alerts.notify import Notifier, read_targets
 from heatshield_alerts.restart import kept_entries
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
@@ -34,8 +36,10 @@ from heatshield_collector.control.rule_series import ELSEWHERE, RULE_SERIES
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
+from heatshield_collector.gateways import Checks, Shortcut, rate_limit_handler
+from heatshield_collector.gateways import routes as check_routes
 from heatshield_collector.intake.formats import FORMATS
-from heatshield_collector.intake.grpc import GrpcListener
+from heatshield_collector.intake.grpc import GrpcCaller, GrpcListener
 from heatshield_collector.intake.http import routes
 from heatshield_collector.local_token import leave_token
 from heatshield_collector.pipeline import Pipeline
@@ -130,7 +134,7 @@ class Collector:
             )
             await self._listen_grpc()
             undo.pop_all()
-        for part in (self._journal, self._pipeline, self._core.control):
+        for part in (self._journal, self._pipeline, self._core.control, self._checks):
             part.start()
         self._retention.start()
 
@@ -172,7 +176,20 @@ class Collector:
         control = self._core.control
         left = leave_token(Path(settings.data))
         authenticator = AdminTokenAuthenticator(settings.admin_token, left, token=settings.token)
-        self._grpc = GrpcListener(self._pipeline, limit_bytes, self._core.metrics, authenticator)
+        self._checks = Checks(self._core.breakers, self._clock, self._core.durations.calls_of)
+        identity = Identity(
+            ServiceSettings(
+                user_header=settings.check_user_header, user_key=settings.check_user_key
+            )
+        )
+        self._grpc = GrpcListener(
+            self._pipeline,
+            limit_bytes,
+            self._core.metrics,
+            authenticator,
+            [rate_limit_handler(self._checks, identity, authenticator, GrpcCaller)],
+        )
+        checks = check_routes(self._checks, identity, authenticator)
         app = create_app(
             Ports(
                 store=self._store,
@@ -195,9 +212,13 @@ class Collector:
                 cold_start_left_s=lambda: control.cold_start_left_s(self._clock.now()),
                 not_cut=control.outcomes.not_cut,
             ),
-            routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
+            [
+                *checks,
+                *routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
+            ],
         )
-        self._app = app if settings.token else BrowserGuard(app)
+        quick = Shortcut(app, checks)
+        self._app = quick if settings.token else BrowserGuard(quick)
 
     def _show_metrics(self) -> None:
         metrics = self._core.metrics
@@ -244,6 +265,7 @@ class Collector:
 
     def _stop_threads(self) -> None:
         # In the order in which they feed each other.
+        self._checks.stop()
         self._pipeline.stop()
         self._core.control.stop()
         self._notifier.stop()

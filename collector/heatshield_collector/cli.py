@@ -151,10 +151,12 @@ def _run(settings: CollectorSettings) -> None:
 def _instrument(address: str, token: str) -> None:
     """The collector is a service too, and reports to itself.
 
-    What it takes in and what watches its breakers is left out: each payload would make the next.
+    What it takes in, what watches its breakers and what gateways ask is left out: each payload
+    would make the next, and each request of the platform one of the collector's.
     It never refuses a user: it would lose the evidence.
     """
     import heatshield
+    from heatshield_collector.gateways import RATE_LIMIT_SERVICE
 
     heatshield.instrument(
         service=names.COLLECTOR_SERVICE,
@@ -166,6 +168,8 @@ def _instrument(address: str, token: str) -> None:
             names.OTLP_LOGS_PATH,
             names.OTLP_METRICS_PATH,
             names.BREAKERS_PATH,
+            names.CHECK_PATH,
+            f"/{RATE_LIMIT_SERVICE}/",
         ),
     )
 

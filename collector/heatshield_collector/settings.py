@@ -5,7 +5,7 @@ from typing import Final
 
 from heatshield import names
 from heatshield.contract import MAX_WORKERS
-from heatshield.settings import setting
+from heatshield.settings import HEADER_NAME, setting
 
 __all__ = ["CollectorSettings"]
 
@@ -38,6 +38,14 @@ class CollectorSettings:
         "",
         "bearer token to change breakers or the mode, beside the one that `up` leaves in the data "
         "folder for the command line",
+    )
+
+    check_user_header: str = setting(
+        "x-user-id", "header that names the user where gateways ask /v1/check", pattern=HEADER_NAME
+    )
+    check_user_key: str = setting(
+        "",
+        "the services' user_key, if they have one: then gateways may name users by their raw ids",
     )
 
     queue_mib: int = setting(

@@ -86,6 +86,16 @@ DEADLINE_HEADER: Final = "heatshield-deadline"
 """On a request: the whole milliseconds that its caller still waits. On a 504, ``0``: the request
 was not started, or given up, because no time was left; no breaker counts that as a failure."""
 
+CHECK_SERVICE_HEADER: Final = "heatshield-check-service"
+CHECK_CALL_HEADER: Final = "heatshield-check-call"
+CHECK_USER_HEADER: Final = "heatshield-check-user"
+CHECK_REFUSAL_STATUS_HEADER: Final = "heatshield-check-refusal-status"
+"""On a request to ``/v1/check/<path>``: what a gateway says there, as by parameters elsewhere."""
+
+CHECK_STATUS_HEADER: Final = "heatshield-status"
+"""On a refusal by ``/v1/check``: the status that the user is to get, 429 or 503, whatever status
+the gateway asked for itself."""
+
 # -- routes of the collector ------------------------------------------------------------------
 
 OTLP_TRACES_PATH: Final = "/v1/traces"
@@ -94,6 +104,7 @@ OTLP_METRICS_PATH: Final = "/v1/metrics"
 BREAKERS_PATH: Final = "/v1/breakers"
 BREAKER_STREAM_PATH: Final = "/v1/breakers/stream"
 BREAKER_REPORT_PATH: Final = "/v1/breakers/report"
+CHECK_PATH: Final = "/v1/check"
 
 UNKNOWN_SERVICE: Final = "unknown_service"
 """OpenTelemetry's name of a service without one."""

@@ -20,6 +20,8 @@ ROUTES = [
     ("GET", "/v1/breakers"),
     ("GET", "/v1/breakers/stream"),
     ("POST", "/v1/breakers/report"),
+    ("GET", "/v1/check"),
+    ("POST", "/v1/check/users/7"),
     ("POST", "/v1/traces"),
     ("PUT", "/api/mode"),
     ("GET", "/metrics"),

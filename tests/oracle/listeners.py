@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import grpc
 import uvicorn
 from fastapi import FastAPI
 from recording_committer import RecordingCommitter
@@ -79,10 +80,11 @@ def grpc_listener(
     committer: RecordingCommitter,
     limit_bytes: int,
     authenticator: Authenticator | None = None,
+    further: Iterable[grpc.GenericRpcHandler] = (),
 ) -> Iterator[str]:
-    """OTLP/gRPC; yields ``host:port``."""
+    """OTLP/gRPC and further services; yields ``host:port``."""
     listener = GrpcListener(
-        committer, limit_bytes, committer, authenticator or AdminTokenAuthenticator()
+        committer, limit_bytes, committer, authenticator or AdminTokenAuthenticator(), further
     )
     port = thread.run(listener.start("127.0.0.1:0"))
     try:

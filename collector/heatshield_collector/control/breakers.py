@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from heatshield.contract import (
     Delta,
     EntryScope,
     PlatformMode,
+    Rejections,
     Report,
     ReportAnswer,
     Snapshot,
@@ -30,6 +31,7 @@ from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.draft import Draft
+from heatshield_alerts.held_breaker import count_refused
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.restart import HeldEntry
@@ -184,8 +186,7 @@ class Breakers:
                 report = replace(report, rejected=())
             arrived = self._control.report(report, now.monotonic_s)
             answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
-        for row in report.rejected:
-            self._rejected(row.service, row.call, row.count)
+        self._show(report.rejected)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
         if report.applied:
@@ -199,6 +200,23 @@ class Breakers:
                 now,
             )
         return answer
+
+    def count_refused(self, rows: Iterable[Rejections]) -> None:
+        """Count calls that gateways were told to refuse: demand, as what services refuse."""
+        rows = tuple(rows)
+        with self._lock:
+            count_refused(self._control.held, rows, self._clock.monotonic())
+        self._show(rows)
+
+    def enforced_services(self) -> frozenset[str]:
+        """The services of which a live instance has said what it enforces."""
+        with self._lock:
+            live = self._control.instances.live(self._clock.monotonic())
+        return frozenset(row.service for row in live if row.applied is not None)
+
+    def _show(self, rows: Iterable[Rejections]) -> None:
+        for row in rows:
+            self._rejected(row.service, row.call, row.count)
 
     def attend(
         self, service: str, instance: str, workers: int | None = None, now: Instant | None = None

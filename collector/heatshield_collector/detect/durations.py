@@ -61,6 +61,12 @@ class Durations:
                 sketch = self._young.setdefault(call, kll_doubles_sketch(K))
                 sketch.update(took_ms[group == number])
 
+    def calls_of(self, service: str) -> list[str]:
+        """The calls of a service that were seen lately."""
+        with self._lock:
+            keys = {**self._old, **self._young}
+        return [call for of, call in keys if of == service]
+
     def quantiles(self, service: str, call: str) -> tuple[float | None, float | None]:
         """The median and the 99th percentile in milliseconds, if the call was seen lately."""
         merged = kll_doubles_sketch(K)

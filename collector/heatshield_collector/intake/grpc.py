@@ -6,7 +6,7 @@ compression itself and stops at the message limit while it inflates.
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 import grpc
@@ -24,7 +24,7 @@ from heatshield_collector.intake.payload import (
 )
 from heatshield_collector.ports import AccessError, Authenticator, Scope
 
-__all__ = ["GRPC_SERVICES", "GrpcListener"]
+__all__ = ["GRPC_SERVICES", "GrpcCaller", "GrpcListener"]
 
 GRPC_SERVICES: Final[dict[str, Signal]] = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
@@ -71,7 +71,7 @@ _Handler: TypeAlias = Callable[[bytes, _Call], Awaitable[bytes]]
 _logger = logging.getLogger(__name__)
 
 
-class _GrpcCaller:
+class GrpcCaller:
     """Implements :class:`heatshield_collector.ports.Caller`; looks up only what is asked for."""
 
     def __init__(self, context: _Call) -> None:
@@ -79,6 +79,7 @@ class _GrpcCaller:
 
     @property
     def authorization(self) -> str:
+        """The metadata of that name; empty without one."""
         metadata = dict(self._context.invocation_metadata() or ())
         return str(metadata.get("authorization", ""))
 
@@ -92,6 +93,7 @@ class GrpcListener:
         counters: told of every payload that is refused. What is over the limit gRPC refuses by
             itself (RESOURCE_EXHAUSTED), before a handler hears of it.
         authenticator: asked at every export.
+        further: services that are served on the same address.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class GrpcListener:
         limit_bytes: int,
         counters: Counters,
         authenticator: Authenticator,
+        further: Iterable[grpc.GenericRpcHandler] = (),
     ) -> None:
+        self._further = tuple(further)
         self._committer = committer
         self._limit_bytes = limit_bytes
         self._counters = counters
@@ -132,6 +136,7 @@ class GrpcListener:
                 )
                 for service, signal in GRPC_SERVICES.items()
             )
+            + self._further
         )
         try:
             _try_to_bind(address)
@@ -155,7 +160,7 @@ class GrpcListener:
     def _export(self, signal: Signal) -> _Handler:
         async def export(body: bytes, context: _Call) -> bytes:
             try:
-                self._authenticator.authenticate(_GrpcCaller(context), Scope.INGEST)
+                self._authenticator.authenticate(GrpcCaller(context), Scope.INGEST)
                 accepted = await self._submit(Payload(signal, body))
             except (IntakeError, AccessError) as error:
                 refusal = error

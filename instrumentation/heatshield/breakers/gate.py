@@ -17,7 +17,7 @@ from heatshield.names import FLAGGED, WAITED_US
 from heatshield.rejection import BreakerOpen
 from heatshield.tracing.failure import mark_rejected
 
-__all__ = ["GATE", "Gate", "PlaceInLine", "mark_rejected"]
+__all__ = ["GATE", "Gate", "PlaceInLine", "mark_rejected", "rejection_by"]
 
 
 class PlaceInLine:
@@ -159,9 +159,15 @@ def _consequence(decision: Decision) -> BreakerOpen | None:
         get_current_span().set_attribute(FLAGGED, entry.id)
     if decision.allowed:
         return None
-    limit = decision.limit
+    refusal = rejection_by(decision)
+    mark_rejected(get_current_span(), refusal.entry_id)
+    return refusal
+
+
+def rejection_by(decision: Decision) -> BreakerOpen:
+    """The rejection that a decision is which does not allow the call."""
+    limit, entry = decision.limit, decision.entry
     name = limit.id if limit is not None else entry.id if entry is not None else ""
-    mark_rejected(get_current_span(), name)
     headers = {} if limit is None else _headers_of(limit, decision.retry_after_s)
     return BreakerOpen(name, decision.retry_after_s, decision.status, headers)
 

@@ -1,6 +1,7 @@
 """Every route of the API and every method of gRPC asks the authenticator, before anything else."""
 
 from contextlib import suppress
+from typing import cast
 
 import grpc
 import pytest
@@ -9,9 +10,12 @@ from recording_committer import RecordingCommitter
 from starlette.routing import Route
 
 from heatshield.call_key import DEFAULT_TENANT
-from heatshield.settings import SettingsError
+from heatshield.identity.identify import Identity
+from heatshield.settings import ServiceSettings, SettingsError
 from heatshield_collector.api.scopes import scope_of
 from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
+from heatshield_collector.gateways import Checks
+from heatshield_collector.gateways import routes as check_routes
 from heatshield_collector.intake.grpc import GRPC_SERVICES
 from heatshield_collector.intake.http import routes
 from heatshield_collector.ports import (
@@ -54,7 +58,13 @@ def face_behind(face: Face, authenticator) -> Face:
         },
         authenticator=authenticator,
     )
-    return Face(ports, intake=routes(committer, LIMIT, committer, authenticator))
+    return Face(
+        ports,
+        intake=[
+            *check_routes(cast("Checks", None), Identity(ServiceSettings()), authenticator),
+            *routes(committer, LIMIT, committer, authenticator),
+        ],
+    )
 
 
 def every_route(app):
@@ -82,7 +92,7 @@ def test_every_route_asks_and_refuses(face, error, status):
     denying = Denying(error)
     behind = face_behind(face, denying)
     known = sorted(set(every_route(behind.app)))
-    assert {("GET", "/docs"), ("GET", "/healthz"), ("POST", "/v1/traces")} <= set(known)
+    assert {("GET", "/docs"), ("POST", "/v1/check"), ("POST", "/v1/traces")} <= set(known)
     for method, path in known:
         denying.asked.clear()
         body = {"user": "u", "service": "s", "call": "c", "mode": "protect"}
