@@ -230,9 +230,7 @@ class BreakerControl:
             held = by_id.get(row.id)
             if held is not None:
                 held.demand.reject(row.count, now)
-        workers, applied = report.workers, report.applied
-        attend = self.instances.attend
-        return attend(report.service, report.instance, now, workers=workers, applied=applied)
+        return self.instances.reported(report, now)
 
     def deal(self, report: Report, now: float) -> dict[str, float]:
         """The shares of budgets that are dealt to an instance for what came there."""

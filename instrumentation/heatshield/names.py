@@ -103,6 +103,9 @@ COLLECTOR_SERVICE: Final = "heatshield-collector"
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 
+DEFAULT_KILL_SWITCH_FILE: Final = "/run/heatshield/off"
+"""While it exists, instrumented processes on this machine refuse no call."""
+
 DEFAULT_DATA: Final = "./heatshield-data"
 """The collector's data folder."""
 
@@ -196,6 +199,9 @@ and is made again; dropped: too many waited for the target."""
 INSTANCES_BEHIND: Final = "heatshield_instances_behind"
 """Gauge: live instances that have not said that they enforce the breaker state as it is."""
 
+INSTANCES_NOT_ENFORCING: Final = "heatshield_instances_not_enforcing"
+"""Gauge: live instances whose kill switch is thrown, so that they refuse no call."""
+
 # -- the instrumentation's own ------------------------------------------------------------------
 
 FLAGGED: Final = "heatshield.flagged"
@@ -221,6 +227,10 @@ SERVICE_REQUESTS_IN_FLIGHT: Final = "heatshield_service_requests_in_flight"
 
 SERVICE_BREAKERS: Final = "heatshield_service_breakers"
 """Gauge by ``mode`` (reject, trickle, flag) in a service's own registry: breaker entries held."""
+
+SERVICE_KILL_SWITCH: Final = "heatshield_service_kill_switch"
+"""Gauge by ``cause`` (setting, code, signal, file) in a service's own registry: 1 for what has
+thrown the kill switch; while any has, the process refuses no call."""
 
 SERVICE_QUEUE_RECORDS: Final = "heatshield_service_queue_records"
 """Gauge by ``queue`` (spans, logs) in a service's own registry: records that wait to be sent."""

@@ -29,7 +29,7 @@ from heatshield.tracing.stamp import stamp_user
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
+__all__ = ["Runtime", "begin", "end", "enforce", "flush", "name_user", "process", "status"]
 
 
 _LOGGER: Final = logging.getLogger("heatshield")
@@ -140,6 +140,13 @@ def flush(timeout_s: float) -> bool:
     return True if runtime is None else runtime.flush(timeout_s)
 
 
+def enforce(enforcing: bool) -> None:  # noqa: FBT001  # the public function's argument
+    """Throw the kill switch, or lift it."""
+    runtime = _RUNNING.get()
+    if runtime is not None:
+        runtime.kill_switch.enforce(enforcing)
+
+
 def name_user(user: object) -> UserScope:
     """Name the acting user of what runs now; for as long as that lasts, or as a ``with`` block.
 
@@ -201,6 +208,7 @@ def status() -> dict[str, object]:
         "instance": runtime.instance.id,
         "endpoint": runtime.settings.endpoint,
         "enforce": runtime.table.enforce,
+        "kill_switch": runtime.kill_switch.status(),
         "integrations": runtime.integrations.states(),
         "advice": list(advice(runtime.settings)),
         "breakers": {

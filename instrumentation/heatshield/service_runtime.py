@@ -9,6 +9,7 @@ from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
 from heatshield.breakers.gate import GATE
+from heatshield.breakers.kill_switch import KillSwitch
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.watch import Watch
 from heatshield.clock import Clock
@@ -26,6 +27,7 @@ from heatshield.metrics.calls import count
 from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
 from heatshield.process.shutdown import ShutdownBudget
+from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
@@ -59,11 +61,23 @@ class Runtime:
             enforce=settings.enforce,
             instance=lambda: self.instance.id,
         )
+        self.kill_switch = KillSwitch(
+            (self.table, DOWNSTREAM),
+            clock,
+            file=settings.kill_switch_file,
+            signal=settings.kill_switch_signal,
+            enforce=settings.enforce,
+        )
         self.exporter = Exporter(
             settings, clock, lambda: self.instance.attributes, begin=begin_export
         )
         self.metrics = ServiceMetrics(
-            settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
+            settings,
+            clock,
+            lambda: self.instance.attributes,
+            self._held,
+            self._thrown,
+            self.exporter.queued,
         )
         self.shutdown_budget = ShutdownBudget(self._send, clock)
         self.watch = Watch(
@@ -101,6 +115,7 @@ class Runtime:
         TIME.install(self.clock.monotonic)
         GATE.install(self.table, self.clock)
         self.metrics.install()
+        self.kill_switch.signal.arm()
         self.integrations.install_all()
 
     def finished(self, span: EndedSpan) -> None:
@@ -124,11 +139,18 @@ class Runtime:
     def _note(self, kind: SpanKind) -> None:
         """Follow the breakers from now on if this span shows that the process serves."""
         if not self.watch.started and kind not in _CALLING:
+            self._follow()
+        elif self.settings.local_breakers and not self.kill_switch.started:
+            self.kill_switch.start()
+
+    def _follow(self) -> None:
+        """Follow the breakers; never without the thread by which a person can end that here."""
+        if self.kill_switch.start():
             self.watch.start()
 
     def _serve(self) -> None:
         FORK_HOOKS.notice()
-        self.watch.start()
+        self._follow()
         self.metrics.serve()
 
     def _flush_at_end(self) -> None:
@@ -156,6 +178,10 @@ class Runtime:
         held = Counter(one.mode.value for one in mine)
         return {mode.value: float(held[mode.value]) for mode in BreakerMode}
 
+    def _thrown(self) -> dict[str, float]:
+        """What has thrown the kill switch."""
+        return dict.fromkeys(self.kill_switch.causes, 1.0)
+
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
@@ -166,4 +192,5 @@ class Runtime:
         self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))
         PROVIDER.outlet = PROVIDER.entered = None
         self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
+        self.kill_switch.stop()
         self.watch.stop(self.shutdown_budget.left_s)

@@ -115,7 +115,14 @@ def test_reports_are_handed_on_and_answered_with_the_version(face):
     report["offered"] = [{"budget": "b-1", "per_s": 2.0}]
     answer = face.call("POST", "/v1/breakers/report", json=report)
     assert answer.json() == {"at": "3.17", "shares": {"b-1": 0.5}}
-    assert face.breakers.reports[0].to_json() == {**report, "number": 0}
+    assert face.breakers.reports[0].to_json() == {**report, "number": 0, "enforcing": True}
+
+
+def test_the_state_says_how_many_instances_enforce_nothing(face):
+    report = {"service": "shop", "instance": "i", "workers": 2, "applied": "3.17"}
+    assert face.get("/v1/breakers").json()["not_enforcing"] == 0
+    face.call("POST", "/v1/breakers/report", json={**report, "enforcing": False})
+    assert face.get("/v1/breakers").json()["not_enforcing"] == 1
 
 
 def test_a_malformed_report_is_400_and_changes_nothing(face):

@@ -72,3 +72,26 @@ def test_a_report_that_no_collector_takes_does_not_hold_up_those_after_it(table)
     line = Line(400)
     reported(table, line, 10)
     assert line.counted == 2
+
+
+def test_a_thrown_kill_switch_is_reported_within_a_second(table):
+    class Kept(Line):
+        said = ()
+
+        def request(self, method, path, *, body, headers):
+            self.said = (*self.said, json.loads(body)["enforcing"])
+            return super().request(method, path, body=body, headers=headers)
+
+    line = Kept()
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
+    for second, enforce in enumerate((True, True, False, False, True)):
+        table.enforce = enforce
+        reports.send_due(float(second))
+    assert line.said == (True, False, True)
+
+
+def test_a_report_of_an_older_client_enforces():
+    told = {"service": "shop", "instance": "i-1", "workers": 1, "applied": None}
+    assert Report.from_json(told).enforcing
+    assert not Report.from_json({**told, "enforcing": False}).enforcing
