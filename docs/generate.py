@@ -102,7 +102,7 @@ def reference() -> str:
         (
             "Attributes and headers",
             "What heatshield writes and reads on spans, logs, resources and HTTP responses.",
-            _table(("name", "what"), _named(names, r"[a-z]+\.[a-z._]+|heatshield-[a-z]+")),
+            _table(("name", "what"), _named(names, r"[a-z]+\.[a-z._]+|heatshield-[a-z-]+")),
         ),
         ("Python", "Everything that `import heatshield` has.", _functions()),
     )

@@ -78,6 +78,12 @@ BREAKER_HEADER: Final = "heatshield-breaker"
 """On a 503 or UNAVAILABLE: the id of the entry that refused the call. Marked so, a rejection is
 never retried and never counted as a failure."""
 
+BREAKER_AT_HEADER: Final = "heatshield-breaker-at"
+"""On a refusal, ``call``: the entry names the very call that was asked for, so its caller may
+refuse the next one itself. Without it the refusal comes from a guard, or from another service."""
+
+AT_CALL: Final = "call"
+
 URGENT_HEADER: Final = "heatshield-urgent"
 """On an export, ``1``: a span in it costs far more than its call usually does, so the collector
 should look at it at once instead of gathering more."""

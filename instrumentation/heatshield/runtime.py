@@ -178,8 +178,12 @@ def _name_user(runtime: Runtime, user: object) -> tuple[UserScope, BreakerOpen |
     calls = dict.fromkeys([call_in(), request.call])  # in this order, and each is asked for once
     if not request.entered:
         del calls[request.call]
-    refusals = (GATE.refusal(call, request.user) for call in calls if call)
-    return scope, next((refusal for refusal in refusals if refusal is not None), None)
+    for call in filter(None, calls):
+        refusal = GATE.refusal(call, request.user)
+        if refusal is not None:
+            refusal.at_call = call == request.call
+            return scope, refusal
+    return scope, None
 
 
 def process(message: object) -> AbstractContextManager[None]:

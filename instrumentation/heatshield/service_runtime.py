@@ -8,6 +8,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
+from heatshield.breakers.caller_gate import CALLER_GATE
 from heatshield.breakers.gate import GATE
 from heatshield.breakers.kill_switch import KillSwitch
 from heatshield.breakers.lease_table import BreakerTable
@@ -114,6 +115,7 @@ class Runtime:
         PROVIDER.entered = self.metrics.begin_request
         TIME.install(self.clock.monotonic)
         GATE.install(self.table, self.clock)
+        CALLER_GATE.install(self.table, self.clock)
         self.metrics.install()
         self.kill_switch.signal.arm()
         self.integrations.install_all()
@@ -185,6 +187,7 @@ class Runtime:
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
+        CALLER_GATE.remove()
         TIME.remove()
         self.integrations.remove_all()
         self.watch.end()
