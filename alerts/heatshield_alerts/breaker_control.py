@@ -227,9 +227,7 @@ class BreakerControl:
             Whether this instance was not alive before.
         """
         count_refused(self._held.values(), report.rejected, now)
-        workers, applied = report.workers, report.applied
-        attend = self.instances.attend
-        return attend(report.service, report.instance, now, workers=workers, applied=applied)
+        return self.instances.reported(report, now)
 
     def deal(self, report: Report, now: float) -> dict[str, float]:
         """The shares of budgets that are dealt to an instance for what came there."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Final
 
-from heatshield.contract import StateVersion
+from heatshield.contract import Report, StateVersion
 
 __all__ = ["LIVE_S", "MAX_INSTANCES", "Instance", "Instances"]
 
@@ -32,6 +32,7 @@ class Instance:
         sends_spans: whether spans have come from it since it is alive.
         seen_s: when it last spoke.
         applied: the breaker state it last said it enforces.
+        enforcing: whether it refuses what is granted; not while its kill switch is thrown.
     """
 
     service: str
@@ -40,6 +41,7 @@ class Instance:
     sends_spans: bool
     seen_s: float
     applied: StateVersion | None = None
+    enforcing: bool = True
 
 
 class Instances:
@@ -56,6 +58,7 @@ class Instances:
         *,
         workers: int | None = None,
         applied: StateVersion | None = None,
+        enforcing: bool | None = None,
         sends_spans: bool = False,
     ) -> bool:
         """An instance spoke; what it left out stays as it said before.
@@ -75,10 +78,22 @@ class Instances:
             sends_spans=known.sends_spans or sends_spans,
             seen_s=now,
             applied=known.applied if applied is None else applied,
+            enforcing=known.enforcing if enforcing is None else enforcing,
         )
         if len(self._known) > MAX_INSTANCES:
             del self._known[next(iter(self._known))]
         return arrived
+
+    def reported(self, report: Report, now: float) -> bool:
+        """An instance has sent a report; whether it was not alive before."""
+        return self.attend(
+            report.service,
+            report.instance,
+            now,
+            workers=report.workers,
+            applied=report.applied,
+            enforcing=report.enforcing,
+        )
 
     def find(self, service: str, instance: str, now: float) -> Instance | None:
         """One that is alive, however many there are; ``None``: it is not."""
@@ -118,6 +133,10 @@ class Instances:
     def behind(self, at: StateVersion, now: float) -> tuple[Instance, ...]:
         """Live instances that have not said that they enforce ``at`` or later."""
         return tuple(row for row in self.live(now) if row.applied is None or row.applied < at)
+
+    def not_enforcing(self, now: float) -> tuple[Instance, ...]:
+        """Live instances that refuse no call, because their kill switch is thrown."""
+        return tuple(row for row in self.live(now) if not row.enforcing)
 
     def forget(self, now: float) -> tuple[Instance, ...]:
         """Drop the dead ones; returns them."""

@@ -232,6 +232,7 @@ class Collector:
             lambda: {"behind": self.events.cut_off},
         )
         metrics.gauge(names.INSTANCES_BEHIND, self._core.breakers.behind)
+        metrics.gauge(names.INSTANCES_NOT_ENFORCING, self._core.breakers.not_enforcing)
         metrics.counts(
             names.EVALUATION_FAILURES,
             "Rules and rounds that failed.",

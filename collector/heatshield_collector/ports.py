@@ -238,6 +238,10 @@ class BreakerService(Protocol):
         """
         ...
 
+    def not_enforcing(self) -> int:
+        """Live instances that refuse no call, because their local kill switch is thrown."""
+        ...
+
     def mode(self) -> PlatformMode:
         """What the platform does with its entries."""
         ...

@@ -40,6 +40,7 @@ HELP: Final = {
     names.STORE_BYTES: "What the store takes up on disk.",
     names.STREAM_SUBSCRIBERS: "Listeners of /api/events.",
     names.INSTANCES_BEHIND: "Live instances that do not enforce the latest breaker state yet.",
+    names.INSTANCES_NOT_ENFORCING: "Live instances whose kill switch is thrown.",
 }
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from heatshield.context.deadline import DeadlineScope
 
 __all__ = [
-    "breaker", "cost", "deadline", "flush", "guard", "instrument", "processing", "shutdown",
-    "status", "tripped", "user",
+    "breaker", "cost", "deadline", "enforce", "flush", "guard", "instrument", "processing",
+    "shutdown", "status", "tripped", "user",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -174,6 +174,17 @@ def flush() -> bool:
     """Send what is queued; ``False`` if that took longer than two seconds."""
     runtime = _runtime()
     return runtime is None or bool(runtime.flush(FLUSH_S))
+
+
+def enforce(enforcing: bool) -> None:  # noqa: FBT001  # read as "enforce(False)"
+    """Throw this process's kill switch with ``False``: from now on it refuses no call, whatever the
+    collector grants and local breakers say. ``True`` lifts it.
+
+    What a file or a signal has thrown stays thrown. Does nothing before :func:`instrument`.
+    """
+    runtime = _runtime()
+    if runtime is not None:
+        runtime.enforce(enforcing)
 
 
 def shutdown() -> None:

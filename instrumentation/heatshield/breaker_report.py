@@ -105,6 +105,7 @@ class Report:
     Attributes:
         number: of its rejections; the same when they are sent again. 0: they have none.
         offered: what came of the keys that have a budget, which is dealt out by it.
+        enforcing: false while its kill switch is thrown, so that it refuses nothing.
     """
 
     service: str
@@ -114,6 +115,7 @@ class Report:
     rejected: tuple[Rejections, ...] = ()
     number: int = 0
     offered: tuple[Offered, ...] = ()
+    enforcing: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
@@ -125,6 +127,7 @@ class Report:
             "rejected": [asdict(row) for row in self.rejected],
             "number": self.number,
             "offered": [asdict(row) for row in self.offered],
+            "enforcing": self.enforcing,
         }
 
     @classmethod
@@ -159,6 +162,7 @@ class Report:
                 Offered(text_in(row, "budget"), rate_in(row, "per_s"))
                 for row in (object_of(row, "report.offered") for row in offered[:MAX_OFFERED])
             ),
+            enforcing=fields.get("enforcing") is not False,
         )
 
 

@@ -16,6 +16,7 @@ restarts, the version grows at each change. The collector is the one writer.
 ``POST /v1/breakers/report`` carries what a client enforces and refused since its last report::
 
     {"service": "shop", "instance": "c0ffee", "workers": 1, "applied": "3.18",
+     "enforcing": true,
      "rejected": [{"id": "b-8", "count": 12, "user": "u-1", "service": "shop", "call": "POST /p"}]}
 
 Parsing is strict: input that is malformed or of an unknown kind raises :class:`ContractError`, and

@@ -78,6 +78,12 @@ BREAKER_HEADER: Final = "heatshield-breaker"
 """On a 503 or UNAVAILABLE: the id of the entry that refused the call. Marked so, a rejection is
 never retried and never counted as a failure."""
 
+BREAKER_AT_HEADER: Final = "heatshield-breaker-at"
+"""On a refusal, ``call``: the entry names the very call that was asked for, so its caller may
+refuse the next one itself. Without it the refusal comes from a guard, or from another service."""
+
+AT_CALL: Final = "call"
+
 URGENT_HEADER: Final = "heatshield-urgent"
 """On an export, ``1``: a span in it costs far more than its call usually does, so the collector
 should look at it at once instead of gathering more."""
@@ -113,6 +119,9 @@ COLLECTOR_SERVICE: Final = "heatshield-collector"
 """The service under which a collector reports to itself."""
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
+
+DEFAULT_KILL_SWITCH_FILE: Final = "/run/heatshield/off"
+"""While it exists, instrumented processes on this machine refuse no call."""
 
 DEFAULT_DATA: Final = "./heatshield-data"
 """The collector's data folder."""
@@ -207,6 +216,9 @@ and is made again; dropped: too many waited for the target."""
 INSTANCES_BEHIND: Final = "heatshield_instances_behind"
 """Gauge: live instances that have not said that they enforce the breaker state as it is."""
 
+INSTANCES_NOT_ENFORCING: Final = "heatshield_instances_not_enforcing"
+"""Gauge: live instances whose kill switch is thrown, so that they refuse no call."""
+
 # -- the instrumentation's own ------------------------------------------------------------------
 
 FLAGGED: Final = "heatshield.flagged"
@@ -232,6 +244,10 @@ SERVICE_REQUESTS_IN_FLIGHT: Final = "heatshield_service_requests_in_flight"
 
 SERVICE_BREAKERS: Final = "heatshield_service_breakers"
 """Gauge by ``mode`` (reject, trickle, flag) in a service's own registry: breaker entries held."""
+
+SERVICE_KILL_SWITCH: Final = "heatshield_service_kill_switch"
+"""Gauge by ``cause`` (setting, code, signal, file) in a service's own registry: 1 for what has
+thrown the kill switch; while any has, the process refuses no call."""
 
 SERVICE_QUEUE_RECORDS: Final = "heatshield_service_queue_records"
 """Gauge by ``queue`` (spans, logs) in a service's own registry: records that wait to be sent."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from heatshield.names import BREAKER_HEADER
+from heatshield.names import AT_CALL, BREAKER_AT_HEADER, BREAKER_HEADER
 
 __all__ = [
     "BreakerOpen", "Headers", "is_rejection", "marked_by", "raise_for_rejection", "refusal_in",
@@ -47,7 +47,11 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
         retry_after_s: seconds after which another try may make sense.
         status: over HTTP: 503, or 429 where less would have been let through.
         limit_headers: what a declared limit says of itself (``RateLimit``), by lower-case name.
+        at_call: whether the entry names the very call that this process was asked for, so that
+            its caller may refuse the next one itself. Not handed on to callers further out.
     """
+
+    at_call = False
 
     def __init__(
         self,
@@ -74,10 +78,11 @@ class BreakerOpen(Exception):  # noqa: N818  # a rejection is not an error, and 
 
         They can be sent by every server, whatever a downstream service or a handler called it.
         """
-        return self.limit_headers | {
+        marks = self.limit_headers | {
             "retry-after": str(max(1, math.ceil(self.retry_after_s))),
             BREAKER_HEADER: _UNSENDABLE.sub("?", self.entry_id[:MAX_ID_LENGTH]).strip(),
         }
+        return {**marks, BREAKER_AT_HEADER: AT_CALL} if self.at_call else marks
 
 
 class Headers(Protocol):

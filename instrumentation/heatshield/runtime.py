@@ -29,7 +29,7 @@ from heatshield.tracing.stamp import stamp_user
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Runtime", "begin", "end", "flush", "name_user", "process", "status"]
+__all__ = ["Runtime", "begin", "end", "enforce", "flush", "name_user", "process", "status"]
 
 
 _LOGGER: Final = logging.getLogger("heatshield")
@@ -140,6 +140,13 @@ def flush(timeout_s: float) -> bool:
     return True if runtime is None else runtime.flush(timeout_s)
 
 
+def enforce(enforcing: bool) -> None:  # noqa: FBT001  # the public function's argument
+    """Throw the kill switch, or lift it."""
+    runtime = _RUNNING.get()
+    if runtime is not None:
+        runtime.kill_switch.enforce(enforcing)
+
+
 def name_user(user: object) -> UserScope:
     """Name the acting user of what runs now; for as long as that lasts, or as a ``with`` block.
 
@@ -171,8 +178,12 @@ def _name_user(runtime: Runtime, user: object) -> tuple[UserScope, BreakerOpen |
     calls = dict.fromkeys([call_in(), request.call])  # in this order, and each is asked for once
     if not request.entered:
         del calls[request.call]
-    refusals = (GATE.refusal(call, request.user) for call in calls if call)
-    return scope, next((refusal for refusal in refusals if refusal is not None), None)
+    for call in filter(None, calls):
+        refusal = GATE.refusal(call, request.user)
+        if refusal is not None:
+            refusal.at_call = call == request.call
+            return scope, refusal
+    return scope, None
 
 
 def process(message: object) -> AbstractContextManager[None]:
@@ -201,6 +212,7 @@ def status() -> dict[str, object]:
         "instance": runtime.instance.id,
         "endpoint": runtime.settings.endpoint,
         "enforce": runtime.table.enforce,
+        "kill_switch": runtime.kill_switch.status(),
         "integrations": runtime.integrations.states(),
         "advice": list(advice(runtime.settings)),
         "breakers": {

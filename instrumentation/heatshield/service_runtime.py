@@ -8,7 +8,9 @@ from opentelemetry import trace
 from opentelemetry.propagate import set_global_textmap
 from opentelemetry.trace import SpanKind
 
+from heatshield.breakers.caller_gate import CALLER_GATE
 from heatshield.breakers.gate import GATE
+from heatshield.breakers.kill_switch import KillSwitch
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.signature import Unverifiable, verifier
 from heatshield.breakers.watch import Watch
@@ -27,6 +29,7 @@ from heatshield.metrics.calls import count
 from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
 from heatshield.process.shutdown import ShutdownBudget
+from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
@@ -63,11 +66,23 @@ class Runtime:
             enforce=settings.enforce,
             instance=lambda: self.instance.id,
         )
+        self.kill_switch = KillSwitch(
+            (self.table, DOWNSTREAM),
+            clock,
+            file=settings.kill_switch_file,
+            signal=settings.kill_switch_signal,
+            enforce=settings.enforce,
+        )
         self.exporter = Exporter(
             settings, clock, lambda: self.instance.attributes, begin=begin_export
         )
         self.metrics = ServiceMetrics(
-            settings, clock, lambda: self.instance.attributes, self._held, self.exporter.queued
+            settings,
+            clock,
+            lambda: self.instance.attributes,
+            self._held,
+            self._thrown,
+            self.exporter.queued,
         )
         self.shutdown_budget = ShutdownBudget(self._send, clock)
         checks = verifier(settings.breaker_key)
@@ -109,7 +124,9 @@ class Runtime:
         PROVIDER.entered = self.metrics.begin_request
         TIME.install(self.clock.monotonic)
         GATE.install(self.table, self.clock)
+        CALLER_GATE.install(self.table, self.clock)
         self.metrics.install()
+        self.kill_switch.signal.arm()
         self.integrations.install_all()
 
     def finished(self, span: EndedSpan) -> None:
@@ -133,11 +150,18 @@ class Runtime:
     def _note(self, kind: SpanKind) -> None:
         """Follow the breakers from now on if this span shows that the process serves."""
         if not self.watch.started and kind not in _CALLING:
+            self._follow()
+        elif self.settings.local_breakers and not self.kill_switch.started:
+            self.kill_switch.start()
+
+    def _follow(self) -> None:
+        """Follow the breakers; never without the thread by which a person can end that here."""
+        if self.kill_switch.start():
             self.watch.start()
 
     def _serve(self) -> None:
         FORK_HOOKS.notice()
-        self.watch.start()
+        self._follow()
         self.metrics.serve()
 
     def _follow(self) -> None:
@@ -179,9 +203,14 @@ class Runtime:
         held = Counter(one.mode.value for one in mine)
         return {mode.value: float(held[mode.value]) for mode in BreakerMode}
 
+    def _thrown(self) -> dict[str, float]:
+        """What has thrown the kill switch."""
+        return dict.fromkeys(self.kill_switch.causes, 1.0)
+
     def stop(self) -> None:
         """Send what is queued for at most two seconds; enforce nothing any more."""
         GATE.remove()
+        CALLER_GATE.remove()
         TIME.remove()
         self.integrations.remove_all()
         self.watch.end()
@@ -190,4 +219,5 @@ class Runtime:
         PROVIDER.outlet = PROVIDER.entered = None
         self.shutdown_budget.spend(lambda: self.watch.report(self.shutdown_budget.left_s))
         self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
+        self.kill_switch.stop()
         self.watch.stop(self.shutdown_budget.left_s)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from heatshield.contract import MAX_WORKERS
-from heatshield.names import DEFAULT_ENDPOINT
+from heatshield.names import DEFAULT_ENDPOINT, DEFAULT_KILL_SWITCH_FILE
 
 __all__ = ["ServiceSettings", "SettingsError", "load", "number_range", "setting"]
 
@@ -30,6 +30,9 @@ ENVIRONMENT_PREFIX: Final = "HEATSHIELD_"
 SECTIONS: Final = ("service", "collector", "cli")
 CONFIG_KEY: Final = "HEATSHIELD_CONFIG"
 """Environment variable that names another file than ``./heatshield.toml``."""
+
+SIGNAL_NAME: Final = r"SIGUSR[12]|SIGRTMIN\+([1-9]|1[0-9]|2[0-9])"
+"""Signals that mean nothing by themselves."""
 
 HEADER_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """RFC 9110's token: names of headers, of cookies too."""
@@ -88,6 +91,15 @@ class ServiceSettings:
     enabled: bool = setting(True, "false: instrument() does nothing at all")
     enforce: bool = setting(
         True, "local kill switch: false refuses no call, whatever the collector grants"
+    )
+    kill_switch_file: str = setting(
+        DEFAULT_KILL_SWITCH_FILE,
+        "file that, while it exists, has this process refuse no call; empty: none",
+    )
+    kill_switch_signal: str = setting(
+        "",
+        "signal that toggles the kill switch, e.g. SIGUSR2 or SIGRTMIN+1; empty: none",
+        pattern=SIGNAL_NAME,
     )
     workers: int = setting(
         1,

@@ -80,6 +80,7 @@ def main() -> None:
     assert_type(refresh("u-1"), list[str])
     assert_type(asyncio.run(read("u-1", limit=2)), dict[str, int])
     assert_type(heatshield.flush(), bool)
+    heatshield.enforce(True)
     assert_type(heatshield.status(), dict[str, Any])
     heatshield.shutdown()
 

@@ -124,6 +124,7 @@ def test_it_shows_what_is_done_about_each_hot_user_at_every_width():
     why = "not cut: systemic: more users would be cut than may be"
     refused = {"user": "u-2", "service": "shop", "call": "POST /p", "done": why}
     output = rendered(breaker_table({**breaker_answer(entry()), "not_cut": [refused]}), 200)
+    assert "kill switch" not in output
     assert f"u-2 on POST /p of shop: {why}" in output
     hot = user("u-2", **{"class": "hot", "done": why})
     for width in (200, 80):
@@ -153,3 +154,11 @@ def test_hostile_names_never_reach_the_terminal_raw():
     assert "\x1b" not in both
     assert "\x9b" not in both
     assert "u\\x1b[2J[red]" in both
+
+
+def test_breakers_say_how_many_instances_enforce_nothing():
+    """Their kill switch is thrown, so what is listed is not true of them."""
+    output = rendered(breaker_table({**breaker_answer(entry()), "not_enforcing": 2}), 200)
+    assert "2 live instances enforce nothing: the local kill switch is thrown" in output
+    output = rendered(breaker_table({**breaker_answer(entry()), "not_enforcing": 1}), 200)
+    assert "1 live instance enforces nothing" in output

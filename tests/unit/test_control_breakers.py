@@ -113,3 +113,18 @@ def test_rejections_that_are_reported_again_count_once():
     assert [report(1), report(1), report(2), report(1)] == [10, 10, 20, 20]
     assert report(1, "i-2") == 30, "each instance counts for itself"
     assert [report(0), report(0)] == [40, 50], "a client that does not number them"
+
+
+def test_instances_whose_kill_switch_is_thrown_are_counted_until_they_say_otherwise():
+    platform = Platform()
+
+    def say(instance, *, enforcing):
+        platform.breakers.report(Report("shop", instance, 1, None, enforcing=enforcing))
+
+    say("i-1", enforcing=False)
+    say("i-2", enforcing=True)
+    assert platform.breakers.not_enforcing() == 1
+    platform.breakers.attend("shop", "i-1")  # a batch of spans says nothing of it
+    assert platform.breakers.not_enforcing() == 1
+    say("i-1", enforcing=True)
+    assert platform.breakers.not_enforcing() == 0

@@ -151,6 +151,7 @@ class BreakerState:
     mode: PlatformMode
     entries: Sequence[ListedEntry]
     not_cut: Sequence[NotCut] = ()
+    not_enforcing: int = 0
 
 
 @dataclass(frozen=True, slots=True)

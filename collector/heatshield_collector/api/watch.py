@@ -128,7 +128,8 @@ def _state_unless(known: set[str], ports: Ports) -> Response:
         {"user": key.user or "", "service": key.service, "call": key.call, "done": done}
         for key, done in ports.not_cut()
     ]
-    return JSONResponse({**shown, "entries": entries, "not_cut": refused}, headers=headers)
+    more = {"entries": entries, "not_cut": refused, "not_enforcing": breakers.not_enforcing()}
+    return JSONResponse({**shown, **more}, headers=headers)
 
 
 async def _changed(

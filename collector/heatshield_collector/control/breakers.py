@@ -265,6 +265,11 @@ class Breakers:
             now_s = self._clock.monotonic()
             return len(self._control.instances.behind(self._control.at, now_s))
 
+    def not_enforcing(self) -> int:
+        """Live instances whose kill switch is thrown."""
+        with self._lock:
+            return len(self._control.instances.not_enforcing(self._clock.monotonic()))
+
     def workers_of(self, service: str) -> float | None:
         """Workers of a service as they were counted last; ``None`` if no live instance sends
         spans.

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from typing import Final
 
-from heatshield.contract import BreakerEntry, EntryScope
+from heatshield.contract import BreakerEntry, BreakerMode, EntryScope
 
-__all__ = ["EMPTY", "EntryIndex"]
+__all__ = ["EMPTY", "EntryIndex", "rejecting"]
 
 
 class EntryIndex:
@@ -68,3 +68,20 @@ class EntryIndex:
 
 
 EMPTY: Final = EntryIndex((), "", "")
+
+
+def rejecting(
+    entries: Iterable[BreakerEntry], tenant: str
+) -> dict[tuple[str, str, str], BreakerEntry]:
+    """The entries by which a caller of any service may refuse: by user, service and call.
+
+    Those that reject one user's one call, and let nothing through to probe.
+    """
+    return {
+        (entry.user, entry.service, entry.call): entry
+        for entry in entries
+        if entry.mode is BreakerMode.REJECT
+        and entry.scope is EntryScope.USER_CALL
+        and entry.tenant == tenant
+        and not entry.prober
+    }

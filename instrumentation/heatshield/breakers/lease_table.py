@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Final
 
 from heatshield.breakers.decision import CLEAR, Decision, Reason
-from heatshield.breakers.entry_index import EMPTY, EntryIndex
+from heatshield.breakers.entry_index import EMPTY, EntryIndex, rejecting
 from heatshield.breakers.limits import Limits
 from heatshield.breakers.tally import MAX_ENTRIES, Tallies
 from heatshield.contract import (
@@ -107,6 +107,7 @@ class BreakerTable:
         self._lock = lock()
         self._state = _State()
         self._mine = EMPTY
+        self.rejecting: Mapping[tuple[str, str, str], BreakerEntry] = {}  # of any service
         self._limits = Limits((), self._service)
         self._is_idle = True  # nothing is granted or declared that is about this service
         self._anchor = float("-inf")
@@ -191,6 +192,7 @@ class BreakerTable:
     def _index(self) -> None:
         self._mine = EntryIndex(self._state.entries.values(), self._tenant, self._service)
         self._is_idle = not self._mine and not self._limits
+        self.rejecting = rejecting(state.entries.values(), self._tenant)
 
     def holds(self, call: str | None = None) -> bool:
         """Whether some user's entry is about this call, or any of the service, lapsed or not; or
@@ -235,6 +237,15 @@ class BreakerTable:
             now < self._anchor + entry.lease_ms / 1000
             for entry in self._mine.matching(user, wire_id(call))
         )
+
+    def decide_for(self, service: str, user: str, call: str, now: float) -> Decision:
+        """Whether a call may travel to its service, which decides alone in shadow and its ramp."""
+        entry = self.rejecting.get((user, service, call))
+        is_off = not self.enforce or self._state.mode is not PlatformMode.PROTECT
+        if entry is None or is_off or now >= (ends_at := self._anchor + entry.lease_ms / 1000):
+            return CLEAR
+        with self._lock:
+            return self._refuse(entry, now, ends_at)
 
     def _judge_all(self, user: str | None, call: str, now: float, most_wait_s: float) -> Decision:
         """The first refusal of all entries that match; else the longest delay."""

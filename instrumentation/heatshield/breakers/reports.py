@@ -64,6 +64,7 @@ class Reports:
         self._checked_at = self._sent_at = float("-inf")
         self._applied: StateVersion | None = None
         self._offered_at = float("-inf")
+        self._enforcing = True
         self._rows: tuple[Rejections, ...] = ()  # not known to have arrived
         self._number = 0  # of these rows
 
@@ -90,9 +91,10 @@ class Reports:
             self._rows = self._table.drain_rejections()
             self._number += bool(self._rows)
         offered = self._offered(now)
-        is_due = applied != self._applied or now - self._sent_at >= ALIVE_S
-        if self._rows or offered or is_due:
-            self._applied, self._sent_at = applied, now
+        enforcing = self._table.enforce
+        is_news = applied != self._applied or enforcing != self._enforcing
+        if self._rows or offered or is_news or now - self._sent_at >= ALIVE_S:
+            self._applied, self._enforcing, self._sent_at = applied, enforcing, now
             self._send(applied, offered)
 
     def _offered(self, now: float) -> tuple[Offered, ...]:
@@ -134,6 +136,7 @@ class Reports:
             self._rows,
             self._number,
             offered,
+            self._enforcing,
         )
         answer = self._connection.request(
             "POST",

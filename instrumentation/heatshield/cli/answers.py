@@ -289,3 +289,4 @@ class BreakerList(TypedDict):
     mode: str
     entries: list[Entry]
     not_cut: NotRequired[list[NotCut]]
+    not_enforcing: NotRequired[int]

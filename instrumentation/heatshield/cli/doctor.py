@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import os
 import platform
 import sys
 from contextlib import suppress
@@ -16,6 +17,7 @@ from heatshield.cli.diagnosis import Diagnosis, Integration, Probe
 from heatshield.cli.errors import CollectorUnreachable
 from heatshield.cli.options import AsJson, Endpoint, collector
 from heatshield.integrations.catalogue import CATALOGUE
+from heatshield.settings import ServiceSettings, SettingsError, load
 
 __all__ = ["diagnose", "doctor"]
 
@@ -49,6 +51,8 @@ def diagnose(source: Collector) -> Diagnosis:
     status = heatshield.status()
     states = status.pop("integrations", {})
     status.pop("python", None)  # `versions` has it
+    if not status["instrumented"]:
+        status["kill_switch_here"] = _kill_switch()
     return Diagnosis(
         endpoint=source.endpoint,
         error=error,
@@ -70,6 +74,17 @@ def _import_libraries() -> None:
     for module in {module for one in CATALOGUE for module in one.modules}:
         with suppress(Exception):  # the integration's state says if its library is absent or broken
             importlib.import_module(module)
+
+
+def _kill_switch() -> str:
+    """Whether the file that throws it is there, as services find it that have these settings."""
+    try:
+        file = load(ServiceSettings).kill_switch_file
+    except SettingsError as error:
+        return f"unknown: {error}"
+    if not file:
+        return "no file throws it"
+    return f"thrown by {file}" if os.path.lexists(file) else f"not thrown: there is no {file}"
 
 
 def _probe(source: Collector) -> tuple[tuple[Probe, ...], str | None]:

@@ -118,7 +118,13 @@ def breaker_table(answer: BreakerList) -> Group:
         caption=text(f"mode {answer['mode']}" + (": nothing is enforced" if shadow else "")),
     )
     refused = answer.get("not_cut", [])
-    return Group(table, *(_not_cut(one) for one in refused))
+    return Group(table, *_switched_off(answer), *(_not_cut(one) for one in refused))
+
+
+def _switched_off(answer: BreakerList) -> tuple[Text, ...]:
+    count = answer.get("not_enforcing", 0)
+    thrown = f"{count} live instance{'s' * (count != 1)} enforce{'s' * (count == 1)} nothing:"
+    return (text(f"{thrown} the local kill switch is thrown", "yellow"),) if count else ()
 
 
 def _not_cut(user: NotCut) -> Text:

@@ -12,7 +12,7 @@ from heatshield.breakers.deadline_exceeded import DeadlineExceeded, expiry_in
 from heatshield.breakers.gate import GATE, PlaceInLine
 from heatshield.context.deadline import TIME, Deadline
 from heatshield.context.request import Request
-from heatshield.rejection import BreakerOpen, refusal_in
+from heatshield.rejection import UNAVAILABLE, BreakerOpen, refusal_in
 from heatshield.tracing.failure import mark_rejected
 
 __all__ = ["PlaceInLine", "Refusal", "admit", "admit_in_line", "refusal_behind"]
@@ -66,6 +66,7 @@ def admit_in_line(
         found = GATE.admission(also, request.user, most_wait_s)
     if isinstance(found, BreakerOpen):
         mark_rejected(span, found.entry_id)
+        found.at_call = found.status == UNAVAILABLE
         return found
     if deadline is not None and deadline.at <= TIME.monotonic():
         return DeadlineExceeded()

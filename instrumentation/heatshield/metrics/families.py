@@ -53,6 +53,8 @@ def _in_flight() -> Iterator[Metric]:
 
 def _held() -> Iterator[Metric]:
     yield _gauge(names.SERVICE_BREAKERS, "Breaker entries held.", "mode", READINGS.breakers())
+    switch = "What has thrown the kill switch; the process refuses no call meanwhile."
+    yield _gauge(names.SERVICE_KILL_SWITCH, switch, "cause", READINGS.kill_switch())
     yield _gauge(
         names.SERVICE_QUEUE_RECORDS, "Records that wait to be sent.", "queue", READINGS.queues()
     )

@@ -14,6 +14,7 @@ class Readings:
 
     Attributes:
         breakers: entries held for this service, by mode.
+        kill_switch: 1 for each cause that has thrown it.
         queues: records that wait to be sent, by queue.
     """
 
@@ -23,6 +24,7 @@ class Readings:
     def clear(self) -> None:
         """Read nothing any more."""
         self.breakers: Reading = dict
+        self.kill_switch: Reading = dict
         self.queues: Reading = dict
 
 

@@ -60,6 +60,7 @@ class ServiceMetrics:
         clock: for when something is due.
         resource: what this process is, asked for each snapshot.
         breakers: entries held by mode.
+        kill_switch: 1 for each cause that has thrown it.
         queues: records that wait to be sent, by queue.
 
     Attributes:
@@ -73,13 +74,14 @@ class ServiceMetrics:
         clock: Clock,
         resource: Callable[[], Mapping[str, str | int]],
         breakers: Reading,
+        kill_switch: Reading,
         queues: Reading,
     ) -> None:
         self.path = settings.metrics_path
         self._settings = settings
         self._clock = clock
         self._resource = resource
-        self._readings = breakers, queues
+        self._readings = breakers, kill_switch, queues
         self._reset()
 
     def _reset(self) -> None:
@@ -101,7 +103,7 @@ class ServiceMetrics:
 
     def install(self) -> None:
         """Measure from now on, and be in the default registry once the service imports it."""
-        READINGS.breakers, READINGS.queues = self._readings
+        READINGS.breakers, READINGS.kill_switch, READINGS.queues = self._readings
         GC_PAUSES.install()
         register_once()
 

@@ -115,6 +115,9 @@ class MemoryBreakers:
     def left_s(self):
         return dict.fromkeys(self._entries, 12.5)
 
+    def not_enforcing(self):
+        return sum(not report.enforcing for report in self.reports)
+
     def delta_since(self, base):
         return self._last if self._last and self._last.base == base else None
 

@@ -121,6 +121,13 @@ def test_a_trip_that_is_not_sent_as_json_is_refused(face):
     assert face.breakers.snapshot().entries == ()
 
 
+def test_the_state_says_how_many_instances_enforce_nothing(face):
+    report = {"service": "shop", "instance": "i", "workers": 2, "applied": "3.17"}
+    assert face.get("/v1/breakers").json()["not_enforcing"] == 0
+    face.call("POST", "/v1/breakers/report", json={**report, "enforcing": False})
+    assert face.get("/v1/breakers").json()["not_enforcing"] == 1
+
+
 def test_a_malformed_report_is_400_and_changes_nothing(face):
     answer = face.call("POST", "/v1/breakers/report", json={"service": "shop"})
     assert answer.status_code == 400

@@ -98,3 +98,26 @@ def test_nothing_is_sent_at_the_end_where_nothing_was_refused_or_no_time_is_left
     assert line.counted == 0
     reports.send_rest(lambda: 1.0)
     assert line.counted == 1
+
+
+def test_a_thrown_kill_switch_is_reported_within_a_second(table):
+    class Kept(Line):
+        said = ()
+
+        def request(self, method, path, *, body, headers):
+            self.said = (*self.said, json.loads(body)["enforcing"])
+            return super().request(method, path, body=body, headers=headers)
+
+    line = Kept()
+    who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
+    reports = Reports(line, table, clock=ManualClock(), **who)
+    for second, enforce in enumerate((True, True, False, False, True)):
+        table.enforce = enforce
+        reports.send_due(float(second))
+    assert line.said == (True, False, True)
+
+
+def test_a_report_of_an_older_client_enforces():
+    told = {"service": "shop", "instance": "i-1", "workers": 1, "applied": None}
+    assert Report.from_json(told).enforcing
+    assert not Report.from_json({**told, "enforcing": False}).enforcing

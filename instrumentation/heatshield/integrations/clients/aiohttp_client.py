@@ -10,6 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Final, cast
 
 from heatshield.counters import COUNTERS, fail_open
+from heatshield.integrations.clients.aiohttp_refusals import refusing, whole_url
 from heatshield.integrations.clients.http_call import Call, Calls, letting_go
 from heatshield.integrations.content_length import content_length
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
@@ -40,6 +41,7 @@ def install(services: Services) -> None:
 
     _PATCHES.undo()
     calls = Calls(NAME, services)
+    _PATCHES.wrap(ClientSession, "_request", refusing)
     _PATCHES.wrap(ClientSession, "_request", _requesting(calls))
     _PATCHES.wrap(ClientRequest, "send", _sending(calls))
     for method in ("_response_eof", "release", "close"):
@@ -103,12 +105,7 @@ def _begin(calls: Calls, session: ClientSession, method: str, url: str | URL) ->
         hasattr(config, "_is_instrumented_by_opentelemetry") for config in session.trace_configs
     ):
         return None  # OpenTelemetry's span would be inside of ours and can't be joined
-    from yarl import URL
-
-    whole = url if isinstance(url, URL) else URL(url)
-    base: URL | None = getattr(session, "_base_url", None)
-    if base is not None and not whole.absolute:
-        whole = base.join(whole)
+    whole = whole_url(session, url)
     return calls.begin(str(method).upper(), str(whole), whole.host or "", whole.port)
 
 

@@ -6,25 +6,37 @@ ours 45) and end a span before the answer's body is read. Mocked transports make
 
 from __future__ import annotations
 
-from functools import wraps
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from heatshield.breakers.caller_gate import CALLER_GATE, Place
 from heatshield.context.propagator import is_propagation_field
-from heatshield.counters import COUNTERS
+from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, end_of, letting_go
+from heatshield.integrations.clients.refused_here import (
+    REASON,
+    LocalAnswer,
+    answer_here,
+    learn,
+    place_of,
+)
 from heatshield.integrations.content_length import content_length
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import (
     Args,
     AsyncOriginal,
     Kwargs,
+    Original,
     Patches,
     around,
     around_async,
 )
 from heatshield.integrations.services import Services
+from heatshield.rejection import UNAVAILABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     import httpx
 
 
@@ -51,6 +63,8 @@ def install(services: Services) -> None:
     ) -> _Exchange | None:
         return _begin(calls, args[0] if args else kwargs["request"])
 
+    _PATCHES.wrap(httpx.HTTPTransport, "handle_request", _refusing)
+    _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", _refusing_async)
     _PATCHES.wrap(httpx.HTTPTransport, "handle_request", around(begin, _end, _fail, _instead, NAME))
     asynchronous = around_async(begin, _end, _fail, _instead, NAME)
     _PATCHES.wrap(httpx.AsyncHTTPTransport, "handle_async_request", asynchronous)
@@ -62,6 +76,65 @@ def remove() -> None:
     """Take the patches out again."""
     _PATCHES.undo()
     Calls.retire(NAME)
+
+
+def _refusing(original: Original) -> Original:
+    """Within the span: answer here what the other service is known to refuse."""
+
+    @wraps(original)
+    def handle(transport: object, request: httpx.Request) -> object:
+        if CALLER_GATE.idle:
+            return original(transport, request)
+        place = _place(transport, request)
+        refused = answer_here(place, partial(_refused, request))
+        if refused is not None:
+            return refused
+        response = cast("httpx.Response", original(transport, request))
+        learn(place, response.status_code, response.headers)
+        return response
+
+    return handle
+
+
+def _refusing_async(original: AsyncOriginal) -> AsyncOriginal:
+    @wraps(original)
+    def handle(transport: object, request: httpx.Request) -> Awaitable[object]:
+        if CALLER_GATE.idle:
+            return original(transport, request)
+        return asked(transport, request)
+
+    async def asked(transport: object, request: httpx.Request) -> object:
+        place = _place(transport, request)
+        refused = answer_here(place, partial(_refused, request))
+        if refused is not None:
+            return refused
+        response = cast("httpx.Response", await original(transport, request))
+        learn(place, response.status_code, response.headers)
+        return response
+
+    return handle
+
+
+@fail_open(NAME, None)
+def _place(transport: object, request: httpx.Request) -> Place:
+    url = request.url
+    over = getattr(getattr(transport, "_pool", None), "_uds", None)
+    path = url.raw_path.decode("ascii", "replace")
+    address = (url.scheme, url.host, url.port)
+    return place_of(request.method, address, path, request.headers.get("host"), over)
+
+
+def _refused(request: httpx.Request, answer: LocalAnswer) -> httpx.Response:
+    import httpx
+
+    extensions = {"http_version": b"HTTP/1.1", "reason_phrase": REASON.encode()}
+    return httpx.Response(
+        UNAVAILABLE,
+        headers=answer.headers,
+        stream=httpx.ByteStream(answer.body),
+        request=request,
+        extensions=extensions,
+    )
 
 
 class _Exchange(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.integrations.clients.http_call import Call, Calls, abandoning, letting_go, reading
 from heatshield.integrations.clients.urllib3_headers import carried_to, with_headers
+from heatshield.integrations.clients.urllib3_refusals import refusing
 from heatshield.integrations.otel_contrib import OtelContrib
 from heatshield.integrations.patches import Args, Kwargs, Original, Patches
 from heatshield.integrations.services import Services
@@ -101,6 +102,7 @@ def patch_for(user: str) -> None:
     from urllib3.response import HTTPResponse
 
     if not _SHARING:
+        _SHARED.wrap(HTTPConnectionPool, "urlopen", refusing)
         _SHARED.wrap(HTTPConnectionPool, "urlopen", _sending)
         for method in ("release_conn", "close"):
             _SHARED.wrap(HTTPResponse, method, letting_go(_received))

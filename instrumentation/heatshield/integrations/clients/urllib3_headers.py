@@ -16,7 +16,7 @@ from heatshield.integrations.patches import Args, Kwargs
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
 
-__all__ = ["Carried", "Carrying", "carried_to", "carry", "let_go", "with_headers"]
+__all__ = ["Carried", "Carrying", "carried_to", "carry", "given_headers", "let_go", "with_headers"]
 
 HEADERS_AT: Final = 3
 """Where headers stand among the arguments of ``urlopen``: after method, URL and body."""
@@ -84,7 +84,7 @@ def carried_to(args: Args, kwargs: Kwargs) -> Carried | None:
     carried = _CARRIED.get()
     if carried is None:
         return None
-    given, own = _given(args, kwargs), carried.request.headers
+    given, own = given_headers(args, kwargs), carried.request.headers
     return carried if given is own or given == own else None
 
 
@@ -106,7 +106,7 @@ def with_headers(
         propagates: whether all propagation fields that may have been copied are dropped.
     """
     try:
-        given = _given(args, kwargs)
+        given = given_headers(args, kwargs)
         own = cast("_Headers", pool.headers if given is None else given)
         merged = own.copy() if hasattr(own, "copy") else dict(own)
         ours = {name.lower() for name in headers}
@@ -122,5 +122,6 @@ def with_headers(
     return args, {**kwargs, "headers": merged}
 
 
-def _given(args: Args, kwargs: Kwargs) -> object:
+def given_headers(args: Args, kwargs: Kwargs) -> object:
+    """The headers that a call of ``urlopen`` is given; ``None``: the pool's own are sent."""
     return args[HEADERS_AT] if len(args) > HEADERS_AT else kwargs.get("headers")

@@ -16,6 +16,7 @@ from grpc.aio import _server as aio_server
 
 from heatshield.integrations.patches import Patches
 from heatshield.integrations.rpc.grpc_client import Calling
+from heatshield.integrations.rpc.grpc_refusals import refusing, refusing_started
 from heatshield.integrations.rpc.grpc_server import (
     AdmissionInterceptor,
     AsyncAdmissionInterceptor,
@@ -72,12 +73,14 @@ def install(services: Services) -> None:
     )
     _PATCHES.wrap(aio_server.Server, "start", _starting_async(services.serving))
     calling = Calling(services.propagator)
-    for stub in unary:
-        for method in ("__call__", "with_call"):
-            _PATCHES.wrap(stub, method, calling.blocking)
-        _PATCHES.wrap(stub, "future", calling.starting)
-    for stub in going_on:
-        _PATCHES.wrap(stub, "__call__", calling.starting)
+    # The later is around the earlier: what is refused here has its span, too.
+    for blocking, started in ((refusing, refusing_started), (calling.blocking, calling.starting)):
+        for stub in unary:
+            for method in ("__call__", "with_call"):
+                _PATCHES.wrap(stub, method, blocking)
+            _PATCHES.wrap(stub, "future", started)
+        for stub in going_on:
+            _PATCHES.wrap(stub, "__call__", started)
 
 
 def remove() -> None:

@@ -77,7 +77,8 @@ class Attributed:
 
 def rejection(refusal: BreakerOpen) -> TApplicationException:
     """What a refused call is answered with."""
-    marks = "; ".join(f"{name}: {value}" for name, value in reversed(refusal.headers.items()))
+    said = refusal.headers
+    marks = "; ".join(f"{name}: {said[name]}" for name in (BREAKER_HEADER, "retry-after"))
     return TApplicationException(TApplicationException.INTERNAL_ERROR, f"{marks}; {refusal}")
 
 
