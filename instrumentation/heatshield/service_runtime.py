@@ -156,22 +156,18 @@ class Runtime:
 
     def _follow(self) -> None:
         """Follow the breakers; never without the thread by which a person can end that here."""
-        if self.kill_switch.start():
+        FORK_HOOKS.notice()
+        if not self.watch.started and self.kill_switch.start():
             self.watch.start()
 
     def _serve(self) -> None:
-        FORK_HOOKS.notice()
         self._follow()
         self.metrics.serve()
 
-    def _follow(self) -> None:
-        FORK_HOOKS.notice()
-        if not self.watch.started:
-            self.watch.start()
-
     def _work(self) -> None:
         FORK_HOOKS.notice()
-        self.watch.learn()
+        if self.kill_switch.start():
+            self.watch.learn()
 
     def _flush_at_end(self) -> None:
         FORK_HOOKS.notice()

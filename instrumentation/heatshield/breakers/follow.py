@@ -71,7 +71,7 @@ class Follower:
         self._anchor = self._renewed_at = float("-inf")
         self._asking = lock()  # requests are the thread's, and those of who ends the process
         self.failures = 0
-        self.heard = threading.Event()
+        self.heard = Wakeup()
 
     def follow(self, stopping: Wakeup, wake: Wakeable) -> None:
         """Open the stream and stay on it until it breaks, falls silent or is to stop.
@@ -89,7 +89,7 @@ class Follower:
         finally:
             self.heard.set()
 
-    def _follow(self, stopping: threading.Event, wake: Wakeable) -> None:
+    def _follow(self, stopping: Wakeup, wake: Wakeable) -> None:
         opened_at = self._clock.monotonic()
         listener = {"service": self._service, "instance": self._instance()}
         stream = EventStream(self._connection, listener, self._table.at, self._clock)

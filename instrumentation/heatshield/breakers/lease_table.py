@@ -192,7 +192,7 @@ class BreakerTable:
     def _index(self) -> None:
         self._mine = EntryIndex(self._state.entries.values(), self._tenant, self._service)
         self._is_idle = not self._mine and not self._limits
-        self.rejecting = rejecting(state.entries.values(), self._tenant)
+        self.rejecting = rejecting(self._state.entries.values(), self._tenant)
 
     def holds(self, call: str | None = None) -> bool:
         """Whether some user's entry is about this call, or any of the service, lapsed or not; or
@@ -227,10 +227,7 @@ class BreakerTable:
         return self._within_limits(decision, user, call, now) if self._limits else decision
 
     def flags(self, user: str | None, call: str, now: float) -> bool:
-        """Whether an entry in force is about this user's call, whatever it does to it.
-
-        Counts nothing: a service asks so that it may take a cheap path.
-        """
+        """Whether an entry in force is about this user's call, whatever it does; counts nothing."""
         if self._is_idle or not self.enforce or self._state.mode is not PlatformMode.PROTECT:
             return False
         return any(
@@ -367,13 +364,7 @@ class BreakerTable:
         )
 
     def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
-        """Take the shares of budgets that the answer to a report deals out.
-
-        Args:
-            shares: by budget, 0 to 1.
-            sent_at: monotonic seconds at which the report was sent.
-            now: monotonic seconds.
-        """
+        """Take the shares of budgets that the answer to a report, sent at ``sent_at``, deals."""
         with self._lock:
             self._tallies.deal(shares, sent_at)
             self._limits.deal(shares, sent_at + SHARE_S, now)
