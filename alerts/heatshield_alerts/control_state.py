@@ -19,7 +19,7 @@ from heatshield.contract import BreakerEntry, BreakerMode, ContractError
 from heatshield_alerts.breaker_states import BreakerState
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.draft import Draft
-from heatshield_alerts.held_breaker import HeldBreaker
+from heatshield_alerts.held_breaker import HeldBreaker, hold_s
 from heatshield_alerts.probes import FIRST_RATE_PER_S
 from heatshield_alerts.restraint import Restraint
 
@@ -30,6 +30,11 @@ FORMAT: Final = 1
 
 _MOMENTS: Final = ("since_s", "granted_s", "rule_s", "high_since_s")
 _OF_DRAFT: Final = ("threshold", "cost_per_call", "load", "traffic")
+
+_UNREADABLE: Final = (
+    ContractError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading a value raises that has another type, or is no value."""
 
 
 def keep(held: Iterable[HeldBreaker], restraint: Restraint, now: Instant) -> dict[str, Any]:
@@ -67,6 +72,7 @@ class KeptControl:
                 "hold_s": hold_ms / 1_000,
                 **dict.fromkeys(_MOMENTS[:3], at_ns),
                 "draft": {
+                    "lease_ms": _lease_ms(entry, hold_ms),
                     "threshold": entry.get("evidence", {}).get("threshold", 0.0),
                     "cost_per_call": entry.get("evidence", {}).get("cost_per_call", 0.0),
                     "load": entry.get("evidence", {}).get("busy_load", 0.0),
@@ -78,8 +84,8 @@ class KeptControl:
 
     def held(self, now: Instant) -> list[HeldBreaker]:
         """The breakers that are still held at this moment."""
-        rows = self._value.get("held", [])
-        found = (_held(row, now) for row in rows if isinstance(row, dict))
+        rows = self._value.get("held")
+        found = (_held(row, now) for row in (rows if isinstance(rows, list) else ()))
         return [one for one in found if one is not None and one.left_s(now.monotonic_s) > 0]
 
     def restraint(self, now: Instant) -> Restraint:
@@ -87,7 +93,7 @@ class KeptControl:
         kept = self._value.get("restraint", {})
         try:
             return Restraint.from_json(kept, lambda at_ns: _monotonic(at_ns, now))
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except _UNREADABLE:
             return Restraint()
 
 
@@ -118,35 +124,34 @@ def _held(row: Mapping[str, Any], now: Instant) -> HeldBreaker | None:
         state = BreakerState(row["state"])
         draft = _draft(entry, row.get("draft", {}))
         times = {name: _monotonic(int(row[name]), now) for name in _MOMENTS if row.get(name)}
-        hold = float(row["hold_s"])
+        hold = min(float(row["hold_s"]), hold_s(draft))
         low = row.get("low_since_ns")
         demand = Demand(draft.threshold, draft.cost_per_call, since_s=now.monotonic_s)
         demand.low_since_s = None if low is None else _monotonic(int(low), now)
-    except (ContractError, KeyError, TypeError, ValueError):
+        return HeldBreaker(
+            entry=entry,
+            draft=draft,
+            state=state,
+            since_s=times["since_s"],
+            granted_s=times["granted_s"],
+            hold_s=hold,
+            demand=demand,
+            kept_s=now.monotonic_s,
+            # the next one has not evaluated anything yet: it has a lease's time for it
+            rule_s=now.monotonic_s,
+            high_since_s=times.get("high_since_s"),
+        )
+    except _UNREADABLE:
         return None
-    return HeldBreaker(
-        entry=entry,
-        draft=draft,
-        state=state,
-        since_s=times["since_s"],
-        granted_s=times["granted_s"],
-        hold_s=hold,
-        demand=demand,
-        kept_s=now.monotonic_s,
-        # the next one has not evaluated anything yet: it has a lease's time for it
-        rule_s=now.monotonic_s,
-        high_since_s=times.get("high_since_s"),
-    )
 
 
 def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
-    then, lease_ms = kept.get("then"), kept.get("lease_ms")
-    by_human = entry.issuer.startswith("human:")
+    then, lease_ms, grant_ms = kept.get("then"), kept.get("lease_ms"), kept.get("grant_ms")
     draft = Draft(
         key=entry.key,
         issuer=entry.issuer,
         mode=entry.mode,
-        lease_ms=entry.lease_ms if by_human and lease_ms is None else lease_ms,
+        lease_ms=None if lease_ms is None else int(lease_ms),
         rate_per_s=entry.rate_per_s,
         reason=entry.reason,
         evidence=entry.evidence,
@@ -155,11 +160,18 @@ def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
         waiting=entry.waiting,
         wait_ms=entry.wait_ms,
         then=None if then is None else BreakerMode(then),
-        grant_ms=kept.get("grant_ms"),
+        grant_ms=None if grant_ms is None else int(grant_ms),
         probe_per_s=float(kept.get("probe_per_s") or FIRST_RATE_PER_S),
     )
     figures: dict[str, Any] = {name: float(kept.get(name) or 0.0) for name in _OF_DRAFT}
     return replace(draft, **figures)
+
+
+def _lease_ms(entry: Mapping[str, Any], hold_ms: int) -> int | None:
+    """The lease that a person asked for; older versions did not keep whether one was."""
+    lease_ms = entry.get("lease_ms")
+    by_human = str(entry.get("issuer")).startswith("human:")
+    return lease_ms if by_human and isinstance(lease_ms, int) and hold_ms <= lease_ms else None
 
 
 def _ns(at_s: float, now: Instant) -> int:
