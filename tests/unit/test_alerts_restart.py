@@ -119,6 +119,19 @@ def test_a_half_open_entry_is_half_open_still():
     assert entries_of(again) == entries_of(control)
 
 
+def test_time_in_which_nothing_was_observed_does_not_count_as_quiet():
+    """A user who knocks on while the collector is down has not given up."""
+    control, now = BreakerControl(epoch=1), ManualClock(50.0, START.epoch_ns)
+    asked = draft()
+    control.trip(asked, now.monotonic())
+    for seconds in (1.0, 8.0):
+        now.advance(seconds)
+        control.tick(now.monotonic(), Seen({}))
+    again = restarted(control, after(100), ended=now.now())
+    changes = [again.tick(1_000.0 + step, Seen({})) for step in (0, 1, 2, 3)]
+    assert [[one.kind.value for one in some] for some in changes] == [[], [], ["half_open"], []]
+
+
 def test_an_entry_that_paces_keeps_its_budget_and_the_next_step_of_its_ladder():
     control = BreakerControl(epoch=1)
     asked = draft(mode=BreakerMode.PACE, then=BreakerMode.REJECT, budget=0.25, load=4.0)
@@ -190,7 +203,7 @@ def wrong_values():
             yield broken
 
 
-@pytest.mark.parametrize("gone", ["since_s", "entry", "state", "hold_s", "granted_s"])
+@pytest.mark.parametrize("gone", ["since_ns", "entry", "state", "hold_s", "granted_ns"])
 def test_a_breaker_that_lacks_a_member_is_left_out_and_the_others_are_held(gone):
     control = BreakerControl(epoch=1)
     for user in ("u-1", "u-2"):
