@@ -7,7 +7,8 @@ kept before anybody is told of it: entries, since when, where on the ladder; mov
 so that nothing that a person cleared comes back.
 
 Moments are kept as nanoseconds since the Unix epoch. One that seems to lie in the future, because
-the wall clock was set back, is now.
+the wall clock was set back, is now. How long demand has been low or high goes on without the time
+in which nothing was observed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ from heatshield.contract import BreakerEntry, BreakerMode, ContractError
 from heatshield_alerts.breaker_states import BreakerState
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.draft import Draft
-from heatshield_alerts.held_breaker import HeldBreaker
+from heatshield_alerts.held_breaker import HeldBreaker, hold_s
 from heatshield_alerts.probes import FIRST_RATE_PER_S
 from heatshield_alerts.restraint import Restraint
 
@@ -28,8 +29,14 @@ __all__ = ["FORMAT", "KeptControl", "keep"]
 FORMAT: Final = 1
 """Of the JSON. What is of another is refused; fields that are not known are ignored."""
 
-_MOMENTS: Final = ("since_s", "granted_s", "rule_s", "high_since_s")
+_MOMENTS: Final = ("since", "granted")
+_SINCE: Final = ("high_since_ns", "low_since_ns")
 _OF_DRAFT: Final = ("threshold", "cost_per_call", "load", "traffic")
+
+_UNREADABLE: Final = (
+    ContractError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading a value raises that has another type, or is no value."""
 
 
 def keep(held: Iterable[HeldBreaker], restraint: Restraint, now: Instant) -> dict[str, Any]:
@@ -65,8 +72,9 @@ class KeptControl:
                 "entry": dict(entry),
                 "state": BreakerState.OPEN.value,
                 "hold_s": hold_ms / 1_000,
-                **dict.fromkeys(_MOMENTS[:3], at_ns),
+                **{f"{name}_ns": at_ns for name in _MOMENTS},
                 "draft": {
+                    "lease_ms": _lease_ms(entry, hold_ms),
                     "threshold": entry.get("evidence", {}).get("threshold", 0.0),
                     "cost_per_call": entry.get("evidence", {}).get("cost_per_call", 0.0),
                     "load": entry.get("evidence", {}).get("busy_load", 0.0),
@@ -78,8 +86,9 @@ class KeptControl:
 
     def held(self, now: Instant) -> list[HeldBreaker]:
         """The breakers that are still held at this moment."""
-        rows = self._value.get("held", [])
-        found = (_held(row, now) for row in rows if isinstance(row, dict))
+        rows = self._value.get("held")
+        seen_ns = self._value.get("at_ns", now.epoch_ns)
+        found = (_held(row, seen_ns, now) for row in (rows if isinstance(rows, list) else ()))
         return [one for one in found if one is not None and one.left_s(now.monotonic_s) > 0]
 
     def restraint(self, now: Instant) -> Restraint:
@@ -87,21 +96,23 @@ class KeptControl:
         kept = self._value.get("restraint", {})
         try:
             return Restraint.from_json(kept, lambda at_ns: _monotonic(at_ns, now))
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except _UNREADABLE:
             return Restraint()
 
 
 def _held_json(held: HeldBreaker, now: Instant) -> dict[str, Any]:
     draft = held.draft
-    moments = {name: getattr(held, name) for name in _MOMENTS}
+    moments = {f"{name}_ns": _ns(getattr(held, f"{name}_s"), now) for name in _MOMENTS}
+    since = (held.high_since_s, held.demand.low_since_s)
     return {
         "entry": asdict(held.entry),
         "state": held.state.value,
         "hold_s": held.hold_s,
-        **{name: None if at is None else _ns(at, now) for name, at in moments.items()},
-        "low_since_ns": None
-        if held.demand.low_since_s is None
-        else _ns(held.demand.low_since_s, now),
+        **moments,
+        **{
+            name: None if at is None else _ns(at, now)
+            for name, at in zip(_SINCE, since, strict=True)
+        },
         "draft": {
             "lease_ms": draft.lease_ms,
             "grant_ms": draft.grant_ms,
@@ -112,41 +123,50 @@ def _held_json(held: HeldBreaker, now: Instant) -> dict[str, Any]:
     }
 
 
-def _held(row: Mapping[str, Any], now: Instant) -> HeldBreaker | None:
+def _held(row: Mapping[str, Any], seen_ns: int, now: Instant) -> HeldBreaker | None:
+    """Read one back; ``None``: it can't be read.
+
+    Args:
+        row: the JSON.
+        seen_ns: when demand was last observed, nanoseconds since the Unix epoch.
+        now: the time.
+    """
+    seen = Instant(now.monotonic_s, seen_ns)
     try:
         entry = BreakerEntry.from_json(row["entry"])
         state = BreakerState(row["state"])
         draft = _draft(entry, row.get("draft", {}))
-        times = {name: _monotonic(int(row[name]), now) for name in _MOMENTS if row.get(name)}
-        hold = float(row["hold_s"])
-        low = row.get("low_since_ns")
+        since_s, granted_s = (_monotonic(int(row[f"{name}_ns"]), now) for name in _MOMENTS)
+        high, low = (
+            None if row.get(name) is None else _monotonic(int(row[name]), seen) for name in _SINCE
+        )
+        hold = min(float(row["hold_s"]), hold_s(draft))
         demand = Demand(draft.threshold, draft.cost_per_call, since_s=now.monotonic_s)
-        demand.low_since_s = None if low is None else _monotonic(int(low), now)
-    except (ContractError, KeyError, TypeError, ValueError):
+        demand.low_since_s = low
+        return HeldBreaker(
+            entry=entry,
+            draft=draft,
+            state=state,
+            since_s=since_s,
+            granted_s=granted_s,
+            hold_s=hold,
+            demand=demand,
+            kept_s=now.monotonic_s,
+            # the next one has not evaluated anything yet: it has a lease's time for it
+            rule_s=now.monotonic_s,
+            high_since_s=high,
+        )
+    except _UNREADABLE:
         return None
-    return HeldBreaker(
-        entry=entry,
-        draft=draft,
-        state=state,
-        since_s=times["since_s"],
-        granted_s=times["granted_s"],
-        hold_s=hold,
-        demand=demand,
-        kept_s=now.monotonic_s,
-        # the next one has not evaluated anything yet: it has a lease's time for it
-        rule_s=now.monotonic_s,
-        high_since_s=times.get("high_since_s"),
-    )
 
 
 def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
-    then, lease_ms = kept.get("then"), kept.get("lease_ms")
-    by_human = entry.issuer.startswith("human:")
+    then, lease_ms, grant_ms = kept.get("then"), kept.get("lease_ms"), kept.get("grant_ms")
     draft = Draft(
         key=entry.key,
         issuer=entry.issuer,
         mode=entry.mode,
-        lease_ms=entry.lease_ms if by_human and lease_ms is None else lease_ms,
+        lease_ms=None if lease_ms is None else int(lease_ms),
         rate_per_s=entry.rate_per_s,
         reason=entry.reason,
         evidence=entry.evidence,
@@ -155,11 +175,18 @@ def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
         waiting=entry.waiting,
         wait_ms=entry.wait_ms,
         then=None if then is None else BreakerMode(then),
-        grant_ms=kept.get("grant_ms"),
+        grant_ms=None if grant_ms is None else int(grant_ms),
         probe_per_s=float(kept.get("probe_per_s") or FIRST_RATE_PER_S),
     )
     figures: dict[str, Any] = {name: float(kept.get(name) or 0.0) for name in _OF_DRAFT}
     return replace(draft, **figures)
+
+
+def _lease_ms(entry: Mapping[str, Any], hold_ms: int) -> int | None:
+    """The lease that a person asked for; older versions did not keep whether one was."""
+    lease_ms = entry.get("lease_ms")
+    by_human = str(entry.get("issuer")).startswith("human:")
+    return lease_ms if by_human and isinstance(lease_ms, int) and hold_ms <= lease_ms else None
 
 
 def _ns(at_s: float, now: Instant) -> int:

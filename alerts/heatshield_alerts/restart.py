@@ -1,24 +1,17 @@
-"""What was held when the collector ended, to be held on by the next.
+"""What older versions left of what breakers held, to be held on by this one.
 
-Clients of an ended collector enforce until their leases end. A new one begins at a higher epoch. If
-it held nothing, its first snapshot would let in the users that still burn the platform, and as
-long as its baseline is young no rule could trip them again. So what each key holds is kept as it
-changes, beside the audit, from whose records it follows.
+They kept an entry for each key in a table of the store. What this version keeps, and why, stands in
+:mod:`heatshield_alerts.control_state`.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from heatshield.call_key import CallKey
 from heatshield.contract import DEFAULT_LEASE_MS, MAX_LEASE_MS, BreakerEntry, ContractError
-from heatshield_alerts.breaker_changes import ChangeKind
 from heatshield_alerts.control_state import KeptControl
 
-__all__ = ["HeldEntry", "held_after", "kept_entries"]
-
-_GRANTS: Final = frozenset({ChangeKind.OPENED.value, ChangeKind.RENEWED.value})
-_ENDS: Final = frozenset({ChangeKind.CLOSED.value, ChangeKind.CLEARED.value})
+__all__ = ["HeldEntry", "kept_entries"]
 
 
 class HeldEntry(NamedTuple):
@@ -31,27 +24,6 @@ class HeldEntry(NamedTuple):
 
     entry: str
     at_ns: int
-
-
-def held_after(audit: Iterable[Mapping[str, Any]]) -> dict[CallKey, HeldEntry | None]:
-    """What the keys that these audit records change hold after them.
-
-    Args:
-        audit: rows with ``at_ns``, ``change`` and ``entry`` (JSON), in their order.
-
-    Returns:
-        By key, and not by the entry's id, which a restart changes: the entry that is held, or
-        ``None`` where it ended. Keys of other changes and of rows that can't be read are left out.
-    """
-    held: dict[CallKey, HeldEntry | None] = {}
-    for row in audit:
-        ends = row["change"] in _ENDS
-        if not ends and row["change"] not in _GRANTS:
-            continue
-        entry = _entry(row["entry"])
-        if entry is not None:
-            held[entry.key] = None if ends else HeldEntry(row["entry"], row["at_ns"])
-    return held
 
 
 def kept_entries(held: Iterable[HeldEntry]) -> KeptControl:

@@ -102,7 +102,8 @@ class Restraint:
         found = cls()
         for text, moments in kept.get("moves", ()):
             times = deque((time_of(one) for one in moments), maxlen=MAX_MOVES)
-            found._moves[CallKey.parse(text)] = times
+            if times:
+                found._moves[CallKey.parse(text)] = times
         for text, since in kept.get("held_down", ()):
             found._held_down_until_s[CallKey.parse(text)] = time_of(since) + HOLD_DOWN_S
         found._opened_s.extend(time_of(one) for one in kept.get("opened", ()))

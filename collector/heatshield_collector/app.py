@@ -1,6 +1,7 @@
 """The composition root: makes every part of the collector and hands each what it needs."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -17,6 +18,7 @@ from heatshield import names
 from heatshield.clock import Clock, SystemClock
 from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
+from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.notify import Notifier, read_targets
 from heatshield_alerts.restart import kept_entries
 from heatshield_alerts.rules import SHIPPED_RULES, RuleGroup, check_series, load_file
@@ -33,6 +35,8 @@ from heatshield_collector.control.platform_mode import (
     mode_at_start,
 )
 from heatshield_collector.control.rule_series import ELSEWHERE, RULE_SERIES
+from heatshield_collector.control.state_file import StateFile, StateFileError
+from heatshield_collector.control.state_keeper import StateKeeper
 from heatshield_collector.core import Core
 from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
@@ -134,6 +138,10 @@ class Collector:
             )
             await self._listen_grpc()
             undo.pop_all()
+        self._state_keeper.start()
+        if self._state_keeper.is_written:
+            with contextlib.suppress(StoreError):  # it is done at the next start
+                self._store.forget_held()
         for part in (self._journal, self._pipeline, self._core.control, self._checks):
             part.start()
         self._retention.start()
@@ -148,17 +156,19 @@ class Collector:
             keep=lambda changed: self._journal.keep(_SENT_KIND, changed),
         )
         self.mode = mode_at_start(settings.mode, self._store.kept_mode())
+        kept, control = self._kept_state()
+        self._state_keeper = StateKeeper(self._state_file, clock)
         self._core = core = Core(
             replace(settings, mode=self.mode.mode.value),
             rules,
-            epoch=self._epoch(),
-            outlets=Outlets(self._journal, self.events, self._notifier),
+            epoch=self._epoch(kept),
+            outlets=Outlets(self._journal, self.events, self._notifier, self._state_keeper.keep),
             clock=clock,
             seed=secrets.randbits(64),
             keep_mode=ModeKeeper(self._store, settings.mode),
         )
         now = clock.now()
-        core.breakers.restore(kept_entries(self._store.held()), now)
+        core.breakers.restore(control, now)
         self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
@@ -251,6 +261,12 @@ class Collector:
             lambda: asdict(self._notifier.counts),
             label="outcome",
         )
+        metrics.counts(
+            names.STATE_WRITE_FAILURES,
+            "Writes of held breakers to the disk that failed or came late.",
+            lambda: {"": self._state_keeper.failures},
+            label="",
+        )
         metrics.series(self._core.control.samples)
 
     async def _listen_grpc(self) -> None:
@@ -269,6 +285,8 @@ class Collector:
         self._checks.stop()
         self._pipeline.stop()
         self._core.control.stop()
+        self._core.breakers.keep()
+        self._state_keeper.stop()
         self._notifier.stop()
         self._journal.stop()
         self.awaited = "retention was still running"
@@ -276,13 +294,28 @@ class Collector:
         self.awaited = "the store was still being closed"
         self._store.close()
 
-    def _epoch(self) -> int:
+    def _kept_state(self) -> tuple[int, KeptControl]:
+        """The epoch of the last collector, 0 where that is not known, and what it held."""
+        self._state_file = StateFile(Path(self._settings.data))
+        try:
+            kept = self._state_file.read()
+        except StateFileError as error:
+            kept = None
+            _log.error("what breakers held is lost: %s: %s", self._state_file.path, error)
+            with contextlib.suppress(OSError):
+                _log.error("that file is %s now", self._state_file.set_aside())
+        if kept is None:
+            return 0, kept_entries(self._store.held())
+        return kept.epoch, KeptControl(kept.control)
+
+    def _epoch(self, last: int) -> int:
         """Greater than before, also where the store is new: clients never go back to an older one.
 
         Seconds of the wall clock are: a collector whose data was wiped would else be ignored by
-        every client that knew its former epochs.
+        every client that knew its former epochs. Both the store and the file of breakers know the
+        last one, so that a disk may lose the newest write to either.
         """
-        return self._store.next_epoch(self._clock.time_ns() // 10**9)
+        return self._store.next_epoch(max(last + 1, self._clock.time_ns() // 10**9))
 
     def _not_ready(self) -> Sequence[str]:
         reasons = []
@@ -297,7 +330,7 @@ class Collector:
         return reasons
 
     def _notes(self) -> Sequence[str]:
-        return self._core.control.notes(self._clock.now())
+        return [*self._core.control.notes(self._clock.now()), *self._state_keeper.notes()]
 
     def _expire(self) -> None:
         while not self._clock.wait(self._ended, RETENTION_INTERVAL_S):

@@ -62,8 +62,7 @@ class Core:
         self.metrics = SelfMetrics()
         self.breakers = Breakers(
             BreakerControl(epoch, PlatformMode(settings.mode or FIRST_MODE)),
-            outlets.events,
-            outlets.journal,
+            outlets,
             self.metrics.rejected,
             clock,
             keep_mode,

@@ -22,9 +22,7 @@ import numpy as np
 import pyarrow as pa
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from heatshield.call_key import CallKey
 from heatshield.clock import ManualClock
-from heatshield_alerts.restart import HeldEntry
 from heatshield_alerts.rules import SHIPPED_RULES, Alert, RuleGroup, load_file
 from heatshield_alerts.series import Sample
 from heatshield_collector.control import Outlets
@@ -64,9 +62,6 @@ class _Told:
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         self.rows[table].append(dict(row))
-
-    def hold(self, key: CallKey, entry: HeldEntry) -> None:
-        """A simulation ends for good."""
 
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
         """A simulation ends for good."""

@@ -195,7 +195,8 @@ def _collector() -> Iterator[Panel]:
         "Telemetry refused and dropped",
         "Payloads answered with an error, dropped charges, event streams cut off because their "
         "listener was too slow, requests without a series because there are too many calls, rules "
-        "that fail, records not stored, notifications not sent. All should be zero.",
+        "that fail, records not stored, breakers not kept for a restart, notifications not sent. "
+        "All should be zero.",
         [
             queries.REFUSED,
             queries.DROPPED,
@@ -204,6 +205,7 @@ def _collector() -> Iterator[Panel]:
             queries.FAILED_EVALUATIONS,
             queries.RULES_FAILING,
             queries.NOT_STORED,
+            queries.NOT_KEPT,
             queries.NOT_NOTIFIED,
         ],
         unit="cps",

@@ -100,6 +100,9 @@ RULES_FAILING: Final = Query(f"sum({names.RULE_FAILING}) or vector(0)", "rules t
 NOT_STORED: Final = Query(
     f"sum(rate({names.JOURNAL_DROPPED}{RATE}))", "findings, alerts and audit records not stored"
 )
+NOT_KEPT: Final = Query(
+    f"sum(rate({names.STATE_WRITE_FAILURES}{RATE}))", "writes of held breakers that failed"
+)
 NOT_NOTIFIED: Final = Query(
     f'sum by (outcome) (rate({names.NOTIFICATIONS}{{outcome=~"failed|dropped"}}{RATE}))',
     "notifications {{outcome}}",

@@ -208,6 +208,10 @@ JOURNAL_DROPPED: Final = "heatshield_journal_dropped_total"
 """Counter: findings, alerts and audit records that were not stored, for want of room or because the
 store refused them."""
 
+STATE_WRITE_FAILURES: Final = "heatshield_state_write_failures_total"
+"""Counter: writes of the held breakers to ``breakers.json`` that failed or took so long that
+clients were told before; a restart may forget what changed."""
+
 NOTIFICATIONS: Final = "heatshield_notifications_total"
 """Counter by ``outcome`` (sent, suppressed, retried, failed, dropped), over all targets:
 notifications of alerts. Suppressed: the target was told already; retried: an attempt that failed

@@ -41,12 +41,14 @@ def scrape(tmp_path):
 def test_what_the_parts_count_is_shown_and_no_table_is_counted_for_it(scrape):
     def before(collector):
         collector._journal.dropped = 3
+        collector._state_keeper.failures = 2
         collector._core.control.failures = 4
         collector._notifier._count("failed")
         collector._store.sizes = None  # a scrape that counted tables would fail
 
     shown = scrape(before)
     assert shown[names.JOURNAL_DROPPED,] == 3
+    assert shown[names.STATE_WRITE_FAILURES,] == 2
     assert shown[names.EVALUATION_FAILURES,] == 4
     assert shown[names.NOTIFICATIONS, "failed"] == 1
     assert shown[names.STORE_BYTES,] > 0

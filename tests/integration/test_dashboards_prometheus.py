@@ -110,6 +110,7 @@ def canned_registry():
         counter(names.REQUESTS_COLLAPSED),
         counter(names.EVALUATION_FAILURES),
         counter(names.JOURNAL_DROPPED),
+        counter(names.STATE_WRITE_FAILURES),
         counter(names.NOTIFICATIONS, outcome="failed"),
     ]
     duration = Histogram(names.REQUEST_DURATION, "canned", list(call), registry=registry)

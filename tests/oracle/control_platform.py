@@ -31,9 +31,6 @@ class Journaled:
     def write(self, table, row):
         self.rows.append((table, row))
 
-    def hold(self, key, entry):
-        self.kept.setdefault("held", {})[key] = entry
-
     def keep(self, kind, changed):
         self.kept.setdefault(kind, {}).update(changed)
 
@@ -76,10 +73,11 @@ class Platform:
     def __init__(self, mode=PlatformMode.PROTECT, rules=None, cold_start_s=COLD_START_S):
         self.clock, self.events, self.journal = ManualClock(), Heard(), Journaled()
         self.notifier, self.rejected = Told(), []
+        self.state = None
+        outlets = Outlets(self.journal, self.events, self.notifier, self.keep_state)
         self.breakers = Breakers(
             BreakerControl(3, mode),
-            self.events,
-            self.journal,
+            outlets,
             lambda *row: self.rejected.append(row),
             self.clock,
         )
@@ -88,7 +86,7 @@ class Platform:
             self.detection,
             RuleRunner(rules or load_file(Path(str(SHIPPED_RULES)))),
             self.breakers,
-            Outlets(self.journal, self.events, self.notifier),
+            outlets,
             self.clock,
             cold_start_s,
         )
@@ -97,6 +95,11 @@ class Platform:
         self.breakers.attend("shop", "i-1", 4)
         self.breakers.attend("shop", "i-2", 4)
         self.breakers.count_workers(self.clock.now())
+
+    def keep_state(self, epoch, control):
+        """What a restart would find."""
+        assert epoch == BASE.epoch
+        self.state = json.loads(json.dumps(control))
 
     def warm(self, seconds=130):
         """Ordinary traffic, by default for a little longer than a cold start lasts."""

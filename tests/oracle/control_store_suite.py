@@ -11,7 +11,6 @@ from span_rows import span, table
 from store_rows import HARD_TEXT, at_once, audit
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.store import Baseline, KeptMode, StoreError
 
 
@@ -23,36 +22,25 @@ class ControlStoreSuite:
         return CallKey(DEFAULT_TENANT, user, "shop", "POST /p")
 
     def test_an_empty_store_holds_nothing(self, store):
-        assert store.held() == []
         assert store.baselines() == []
         assert store.recent("audit", 10) == []
 
     def test_journals_are_read_newest_first_and_nothing_else_is_one(self, store):
         for at in (2, 3, 1):
-            store.record({"audit": audit(at, f"b-{at}")}, {})
+            store.record({"audit": audit(at, f"b-{at}")})
         assert [row["entry_id"] for row in store.recent("audit", 2)] == ["b-3", "b-2"]
         with pytest.raises(StoreError, match="not a journal"):
             store.recent("spans", 5)
 
     def test_of_records_of_one_moment_the_last_written_is_the_newest(self, store):
         for name in ("b-1", "b-2"):
-            store.record({"audit": audit(5, name)}, {})
+            store.record({"audit": audit(5, name)})
         assert [row["entry_id"] for row in store.recent("audit", 2)] == ["b-2", "b-1"]
 
     def test_a_table_that_is_no_journal_is_refused_with_all_that_came_along(self, store):
-        held = {self.key("u-1"): HeldEntry("{}", 1)}
         with pytest.raises(StoreError):
-            store.record({"audit": audit(1), "spans": table([span(1)])}, held)
+            store.record({"audit": audit(1), "spans": table([span(1)])})
         assert store.recent("audit", 1) == []
-        assert store.held() == []
-
-    def test_what_is_held_is_what_was_recorded_last_of_each_key(self, store):
-        first, second = self.key("u-1"), self.key("u-2")
-        store.record({}, {first: HeldEntry("one", 1), second: HeldEntry("two", 2)})
-        store.record({}, {first: HeldEntry("three", 3)})
-        assert store.held() == [HeldEntry("two", 2), HeldEntry("three", 3)]
-        store.record({"audit": audit(4)}, {second: None, self.key("never"): None})
-        assert store.held() == [HeldEntry("three", 3)]
 
     def test_the_mode_that_was_kept_last_is_kept(self, store):
         assert store.kept_mode() is None
@@ -60,14 +48,6 @@ class ControlStoreSuite:
             kept = KeptMode(mode, "protect", number, HARD_TEXT)
             store.keep_mode(kept)
             assert store.kept_mode() == kept
-
-    def test_a_held_entry_outlives_any_number_of_refusals(self, store):
-        """A restart once read the newest 1,000 audit records alone."""
-        store.record({"audit": audit(1)}, {self.key("u-1"): HeldEntry("one", 1)})
-        refused = audit(2).to_pylist()[0] | {"change": "refused"}
-        many = pa.Table.from_pylist([refused] * 2_000, schema=audit(2).schema)
-        store.record({"audit": many}, {})
-        assert store.held() == [HeldEntry("one", 1)]
 
     def test_what_was_kept_is_there_until_it_is_taken_away(self, store):
         assert store.kept("alert") == {}
@@ -90,18 +70,10 @@ class ControlStoreSuite:
     def test_threads_record_at_once_and_nothing_is_lost(self, store):
         def work(number):
             for turn in range(5):
-                key = self.key(f"u-{number}-{turn}")
-                store.record({"audit": audit(turn, key.user)}, {key: HeldEntry(key.user, turn)})
-                store.record({}, {self.key("shared"): HeldEntry("shared", turn)})
+                store.record({"audit": audit(turn, f"u-{number}-{turn}")})
 
         at_once(work)
-        assert len(store.held()) == 21
         assert len({row["entry_id"] for row in store.recent("audit", 100)}) == 20
-
-    def test_entries_held_since_one_moment_are_in_the_order_of_their_keys(self, store):
-        for user in ("b", "c", "a"):
-            store.record({}, {self.key(user): HeldEntry(user, 1)})
-        assert [one.entry for one in store.held()] == ["a", "b", "c"]
 
     def test_a_baseline_replaces_what_its_key_had(self, store):
         named, nameless = self.key("unknown"), CallKey(DEFAULT_TENANT, None, "shop", "POST /p")
@@ -112,5 +84,5 @@ class ControlStoreSuite:
 
     def test_a_journal_s_texts_come_back_as_they_were(self, store):
         row = audit(1).to_pylist()[0] | {"reason": HARD_TEXT, "entry": json.dumps({"a": "é"})}
-        store.record({"audit": pa.Table.from_pylist([row], schema=audit(1).schema)}, {})
+        store.record({"audit": pa.Table.from_pylist([row], schema=audit(1).schema)})
         assert store.recent("audit", 1) == [row]

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
-from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.model import LOGS, TABLES, attributes_of
 from heatshield_collector.store import (
     Baseline,
@@ -47,7 +46,6 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[Row]] = {name: [] for name in TABLES}
-        self._held: dict[CallKey, HeldEntry] = {}
         self._kept: dict[str, dict[str, str]] = {}
         self._baselines: dict[CallKey, Baseline] = {}
         self._epoch = 0
@@ -245,18 +243,11 @@ class MemoryStore:
 
     # -- control state ---------------------------------------------------------------------------
 
-    def record(
-        self, journals: Mapping[str, pa.Table], held: Mapping[CallKey, HeldEntry | None]
-    ) -> None:
+    def record(self, journals: Mapping[str, pa.Table]) -> None:
         if not set(journals) <= set(JOURNALS):
             raise StoreError(f"{min(set(journals) - set(JOURNALS))!r} is not a journal")
         with self._writing:
             self.append(journals)
-            changed = {**self._held, **held}
-            self._held = {key: entry for key, entry in changed.items() if entry is not None}
-
-    def held(self) -> Sequence[HeldEntry]:
-        return [one for _, _, one in sorted((e.at_ns, k.text, e) for k, e in self._held.items())]
 
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
         with self._writing:

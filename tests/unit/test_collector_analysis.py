@@ -8,7 +8,7 @@ from heatshield.clock import ManualClock
 from heatshield.contract import PlatformMode
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_collector.analysis import Analysis
-from heatshield_collector.control import Breakers
+from heatshield_collector.control import Breakers, Outlets
 from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
 from heatshield_collector.link.pending import PATIENCE_NS
@@ -29,7 +29,10 @@ class Rig:
     def __init__(self):
         self.clock, self.events, self.metrics = ManualClock(), Heard(), SelfMetrics()
         self.breakers = Breakers(
-            BreakerControl(3, PlatformMode.PROTECT), self.events, None, lambda *_: None, self.clock
+            BreakerControl(3, PlatformMode.PROTECT),
+            Outlets(None, self.events, None),
+            lambda *_: None,
+            self.clock,
         )
         self.detection = Detection(lambda _: 4.0)
         self.durations, self.woken = Durations(), []

@@ -1,12 +1,10 @@
 """The journal: in order, in bounded memory, and never in the way."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 
 from heatshield.clock import ManualClock
-from heatshield.contract import BreakerEntry
 from heatshield_collector.control import Journal
 from heatshield_collector.control.journal import AGAIN_S
 from heatshield_collector.store import DuckDBStore, StoreError
@@ -42,8 +40,8 @@ def test_rows_are_written_in_order_with_objects_as_json_when_it_stops(tmp_path):
 def test_a_row_that_can_t_be_written_is_counted_and_the_next_ones_are(tmp_path, wrong):
     store = DuckDBStore(tmp_path)
     journal = Journal(store, ManualClock())
-    journal._append([("audit", wrong)], {})
-    journal._append([("audit", {**AUDIT, "entry": "{}"})], {})
+    journal._append([("audit", wrong)])
+    journal._append([("audit", {**AUDIT, "entry": "{}"})])
     assert journal.dropped == 1
     assert len(store.recent("audit", 9)) == 1
     store.close()
@@ -62,7 +60,7 @@ def test_what_is_kept_for_the_next_start_is_written_and_the_newest_wins(tmp_path
 
 def test_a_store_that_fails_costs_rows_and_not_the_thread():
     class Failing:
-        def record(self, _journals, _held):
+        def record(self, _journals):
             raise StoreError("x")
 
     journal = Journal(Failing(), ManualClock())
@@ -80,90 +78,52 @@ def test_a_full_queue_holds_up_no_writer(monkeypatch):
     assert journal.dropped == 3
 
 
-def entry(user, at_ns, change="opened"):
-    """An audit record of a user's breaker."""
-    said = asdict(BreakerEntry(f"b-{user}", user, "shop", "POST /p", issuer="rule:HotUser"))
-    return {**AUDIT, "at_ns": at_ns, "change": change, "entry": said}
-
-
-def users_held(store):
-    return [json.loads(one.entry)["user"] for one in store.held()]
-
-
-def test_what_is_held_is_kept_even_where_its_record_finds_no_room(tmp_path, monkeypatch):
-    """A flood of refusals fills the queue; a restart must hold on what was granted meanwhile."""
-    monkeypatch.setattr("heatshield_collector.control.journal.ROWS_MOST", 2)
-    store = DuckDBStore(tmp_path)
-    journal = Journal(store, ManualClock())
-    journal.write("audit", entry("first", 1))
-    journal.write("audit", entry("first", 2, "refused"))
-    journal.write("audit", entry("late", 3))
-    journal.write("audit", entry("first", 4, "cleared"))
-    journal.start()
-    journal.stop()
-    assert journal.dropped == 2
-    assert users_held(store) == ["late"]
-    store.close()
-
-
-def test_what_is_held_is_written_again_where_the_store_failed(tmp_path):
-    store = DuckDBStore(tmp_path)
-
-    class FailingOnce:
-        failed = False
-
-        def record(self, journals, held):
-            if not self.failed:
-                self.failed = True
-                raise StoreError("x")
-            store.record(journals, held)
-
-    journal = Journal(FailingOnce(), ManualClock())
-    for record in (entry("u-1", 1), entry("u-2", 2)):
-        journal.write("audit", record)
-    journal._append(*journal._take()[:2])
-    journal.write("audit", entry("u-2", 3, "closed"))
-    journal._append(*journal._take()[:2])
-    assert users_held(store) == ["u-1"]
-    assert [row["at_ns"] for row in store.recent("audit", 9)] == [3]
-    store.close()
-
-
 class Full:
     """A store whose disk is full for the first tries."""
 
     def __init__(self, store, tries):
         self.store, self.left, self.tries = store, tries, 0
 
-    def record(self, journals, held):
+    def keep(self, kind, changed):
         self.tries += 1
         if self.tries <= self.left:
             raise StoreError("full")
-        self.store.record(journals, held)
+        self.store.keep(kind, changed)
+
+
+def test_what_is_kept_is_written_again_where_the_store_failed_unless_it_has_changed(tmp_path):
+    store = DuckDBStore(tmp_path)
+    journal = Journal(Full(store, 1), ManualClock())
+    journal.keep("alert", {"a": "1", "b": "1"})
+    journal._keep(*journal._take()[1].popitem())
+    journal.keep("alert", {"b": None})
+    journal._keep(*journal._take()[1].popitem())
+    assert store.kept("alert") == {"a": "1"}
+    store.close()
 
 
 def test_what_failed_is_written_when_there_is_room_again_though_nothing_changes(tmp_path):
     store, clock = DuckDBStore(tmp_path), ManualClock()
     journal = Journal(Full(store, 2), clock)
-    journal.write("audit", entry("u-1", 1))
+    journal.keep("alert", {"a": "1"})
     journal.start()
     for _ in range(10_000):
         clock.advance(AGAIN_S)
-        if users_held(store):
+        if store.kept("alert"):
             break
-    assert users_held(store) == ["u-1"]
+    assert store.kept("alert") == {"a": "1"}
     journal.stop()
     store.close()
 
 
 def test_what_failed_is_tried_once_more_at_the_end(tmp_path):
-    """Else the next start would hold on what has ended."""
+    """Else the next start would go on with what has ended."""
     store = DuckDBStore(tmp_path)
     journal = Journal(Full(store, 1), ManualClock())
-    journal.write("audit", entry("u-1", 1))
+    journal.keep("alert", {"a": "1"})
     journal.start()
     journal.stop()
-    assert users_held(store) == ["u-1"]
+    assert store.kept("alert") == {"a": "1"}
     store.close()
 
 
@@ -171,7 +131,7 @@ def test_a_disk_that_stays_full_does_not_keep_it_from_ending(tmp_path):
     store = DuckDBStore(tmp_path)
     full = Full(store, 1_000)
     journal = Journal(full, ManualClock())
-    journal.write("audit", entry("u-1", 1))
+    journal.keep("alert", {"a": "1"})
     journal.start()
     journal.stop()
     assert full.tries == 2

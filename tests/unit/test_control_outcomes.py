@@ -1,16 +1,14 @@
 """What is done about hot users, as people are told, and when they hear that it is over."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from control_platform import HOT, Platform
 
 from heatshield.contract import PlatformMode
+from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.draft import Reason
 from heatshield_alerts.notify import Notice, render
-from heatshield_alerts.restart import HeldEntry, held_drafts
 from heatshield_alerts.rules import SHIPPED_RULES, load_text
 from heatshield_collector.detect import PANE_S
 
@@ -26,8 +24,11 @@ def test_it_is_said_of_every_hot_user_what_is_done():
         "cold start: rules trip no breaker for another 1 s"
     ]
     platform.burn(1.5)
-    assert [done for done in platform.notifier.done if done] == [waiting, "cut"]
-    assert said.text_of(HOT) == "cut"
+    paced = said.text_of(HOT)
+    assert paced.startswith("paced to 0.")
+    assert [done for done in platform.notifier.done if done] == [waiting, paced]
+    platform.burn(3.0)
+    assert said.text_of(HOT) == "cut", "pacing did not end it"
     assert said.not_cut() == []
     assert platform.loop.notes(platform.clock.now()) == []
     for _ in range(8):
@@ -54,7 +55,7 @@ def test_resolved_is_told_once_the_user_is_no_longer_refused(mode):
     platform = Platform(mode).warm()
     platform.burn(2.0)
     title = render(Notice.of(platform.notifier.submitted[-1])).title
-    word = "cut" if mode is PlatformMode.PROTECT else "shadow"
+    word = "paced" if mode is PlatformMode.PROTECT else "shadow"
     assert title == f"[FIRING: {word}] HotUser: hot shop POST /p"
     for _ in range(round(120 / PANE_S)):
         platform.step()
@@ -97,13 +98,11 @@ def test_resolved_is_told_though_the_user_began_to_burn_again_for_a_moment():
 def test_resolved_is_held_back_over_a_restart_too():
     first = Platform().warm()
     first.burn(2.0)
-    (entry,) = first.breakers.snapshot().entries
     while not first.loop.held_back:
         first.step()
     second = Platform()
-    kept = HeldEntry(json.dumps(asdict(entry)), first.clock.time_ns())
     now = second.clock.now()
-    second.breakers.restore(held_drafts([kept], now.epoch_ns), now)
+    second.breakers.restore(KeptControl(first.state), now)
     texts = {key: text for key, text in first.journal.kept["alert"].items() if text}
     alerts = second.loop.restore(texts, now)
     assert [one.labels for one in alerts] == list(second.loop.held_back)

@@ -6,7 +6,6 @@ from store_rows import S, audit, bulk_logs, parts_of, put
 
 from heatshield.call_key import CallKey
 from heatshield.clock import ManualClock
-from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.link import Linker
 from heatshield_collector.store import DuckDBStore, Limits
 from heatshield_collector.store.believed_time import SETTLE_S
@@ -25,7 +24,8 @@ def store(tmp_path, clock):
     opened = DuckDBStore(tmp_path)
     put(opened, [span(1)], clock.time_ns())
     opened.append({"audit": audit(clock.time_ns())})
-    opened.record({}, {KEY: HeldEntry("{}", clock.time_ns())})
+    with opened._database.transaction() as writer:  # as an older version left it
+        writer.execute("INSERT INTO held_entries VALUES (?, '{}', ?)", [KEY.text, clock.time_ns()])
     opened.close()
     opened = DuckDBStore(tmp_path)  # as a collector finds it that was started again
     yield opened

@@ -5,11 +5,10 @@ time and carries out what a change means: clients' streams wake, people's events
 of control brings its own moment; what people and clients ask for is stamped here, once.
 """
 
-import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -34,10 +33,9 @@ from heatshield_alerts.draft import Draft
 from heatshield_alerts.held_breaker import count_refused
 from heatshield_alerts.instances import Instance
 from heatshield_alerts.report_numbers import ReportNumbers
-from heatshield_alerts.restart import HeldEntry
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.trip_policy import Decision
-from heatshield_collector.control.outlets import Publishes, Writes
+from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.platform_mode import Keeps
 from heatshield_collector.events import Signal
 from heatshield_collector.ports import TripRefusedError, TripRequest
@@ -56,8 +54,8 @@ class Breakers:
 
     Args:
         control: the registry; nothing else may touch it.
-        events: hub that people listen to.
-        journal: where the audit goes.
+        outlets: of them the hub that people listen to, the journal, where the audit goes, and what
+            keeps the state for a restart.
         rejected: told of (service, call, count) that clients report.
         clock: stamps what people and clients ask for.
         keep_mode: told of each mode that a person sets, also of one that is so already.
@@ -67,8 +65,7 @@ class Breakers:
     def __init__(
         self,
         control: BreakerControl,
-        events: Publishes,
-        journal: Writes,
+        outlets: Outlets,
         rejected: Callable[[str, str, int], None],
         clock: Clock,
         keep_mode: Keeps | None = None,
@@ -76,11 +73,13 @@ class Breakers:
     ) -> None:
         self._fair_share = fair_share
         self._control = control
-        self._events = events
-        self._journal = journal
+        self._events = outlets.events
+        self._journal = outlets.journal
+        self._keep_state = outlets.keep_state
         self._rejected = rejected
         self._clock = clock
         self._keep_mode = keep_mode
+        self._is_kept = True
         self._lock = threading.Lock()
         self._changed = Signal()
         self._numbers = ReportNumbers()
@@ -124,7 +123,10 @@ class Breakers:
         with self._lock:
             now = self._clock.now()
             change = self._control.trip(draft, now.monotonic_s)
+            if change.kind is ChangeKind.RENEWED:
+                self._is_kept = False  # the person is told that it is held from now on
             self._tell(change, now)
+            self._keep_unkept(now)
         if change.kind is ChangeKind.REFUSED or change.entry is None:
             raise TripRefusedError(str(change.reason or change.text))
         return change.entry
@@ -150,29 +152,34 @@ class Breakers:
     def restore(self, kept: KeptControl, now: Instant) -> None:
         """Hold on what the collector held when it ended."""
         with self._lock:
-            for change in self._control.restore(kept, now):
-                self._tell(change, now)
+            self._tell_all(self._control.restore(kept, now), now)
+            self._is_kept = False  # also where nothing is held: the new epoch is kept
+            self._keep_unkept(now)
+
+    def keep(self) -> None:
+        """Keep what is held, as it is at this moment: the process ends."""
+        with self._lock:
+            self._is_kept = False
+            self._keep_unkept(self._clock.now())
 
     def act(self, decision: Decision, now: Instant, active_users: int) -> Change:
         """Carry out what the policy decided about a firing alert; a cooler user may make room."""
         with self._lock:
-            for change in self._control.make_room(decision, now.monotonic_s, active_users):
-                self._tell(change, now)
+            left = self._control.make_room(decision, now.monotonic_s, active_users)
             change = self._control.act(decision, now.monotonic_s, active_users)
-            self._tell(change, now)
+            self._tell_all([*left, change], now)
         return change
 
     def tick(self, seen: Seen, now: Instant) -> None:
         """Let time pass: escalate, cool, probe, close, lapse."""
         with self._lock:
-            for change in self._control.tick(now.monotonic_s, seen):
-                self._tell(change, now)
+            self._tell_all(self._control.tick(now.monotonic_s, seen), now)
+            self._keep_unkept(now)
 
     def lapse(self, now: Instant) -> None:
         """End what is over; for a round that failed and knows no loads."""
         with self._lock:
-            for change in self._control.lapse(now.monotonic_s):
-                self._tell(change, now)
+            self._tell_all(self._control.lapse(now.monotonic_s), now)
 
     def report(self, report: Report) -> ReportAnswer:
         """Take in what a client enforces and refused; it also says that the client lives.
@@ -293,11 +300,28 @@ class Breakers:
         said = {"service": service, "instance": instance, "workers": workers}
         self._publish("instance", said, now)
 
+    def _tell_all(self, changes: Sequence[Change], now: Instant) -> None:
+        """Under the lock, so that every listener hears of changes in their order.
+
+        What clients will see is kept before, once for all of them: a restart must not take back
+        what was announced. From when an entry is held can wait for the end of the round.
+        """
+        if any(change.is_visible or change.is_kept for change in changes):
+            self._is_kept = False
+        if any(change.is_visible for change in changes):
+            self._keep_unkept(now)
+        for change in changes:
+            self._announce(change, now)
+
+    def _keep_unkept(self, now: Instant) -> None:
+        if not self._is_kept and self._keep_state is not None:
+            self._keep_state(self._control.at.epoch, self._control.keep(now))
+        self._is_kept = True
+
     def _tell(self, change: Change, now: Instant) -> None:
-        """Under the lock, so that every listener hears of changes in their order."""
-        if change.is_kept and change.entry is not None:
-            kept = HeldEntry(json.dumps(change.to_json()["entry"], default=str), now.epoch_ns)
-            self._journal.hold(change.entry.key, kept)
+        self._tell_all([change], now)
+
+    def _announce(self, change: Change, now: Instant) -> None:
         if change.is_visible:
             self._changed.fire()
         if not change.is_recorded:

@@ -1,5 +1,4 @@
-"""Writes findings, alerts, audit records and what breakers hold to the store, off the threads that
-decide.
+"""Writes findings, alerts and audit records to the store, off the threads that decide.
 
 What decides must not wait for a disk. Rows are queued in bounded memory and written in one
 transaction as soon as the store is free.
@@ -14,9 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from heatshield.call_key import CallKey
 from heatshield.clock import Clock
-from heatshield_alerts.restart import HeldEntry, held_after
 from heatshield_collector.model import TABLES
 from heatshield_collector.store import ControlStore
 
@@ -33,10 +30,6 @@ AGAIN_S: Final = 5.0
 
 Row = tuple[str, dict[str, Any]]
 """A table, and a row of it."""
-
-Held = dict[CallKey, HeldEntry | None]
-"""By key: the entry that a breaker holds from now on, or ``None``: no longer any."""
-
 
 Kept = dict[str, dict[str, str | None]]
 """By kind and key: the text from now on, or ``None``: no longer any."""
@@ -58,7 +51,6 @@ class Journal:
         self._clock = clock
         self._changed = threading.Condition()
         self._rows: deque[Row] = deque()
-        self._held: Held = {}
         self._kept: Kept = {}
         self._news = self._stopping = self._is_last = False
         self._thread = threading.Thread(target=self._run, name="heatshield-journal", daemon=True)
@@ -83,27 +75,17 @@ class Journal:
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         """Queue a row of ``findings``, ``alerts`` or ``audit``; objects in it are kept as JSON.
 
-        A row that finds no room is dropped, but what it says of held entries is not: a restart goes
-        by that, and there are no more keys than breakers may hold.
+        A row that finds no room is dropped.
         """
         texts = {
             name: json.dumps(value, default=str) if isinstance(value, dict | list) else value
             for name, value in row.items()
         }
-        held = held_after([texts]) if table == "audit" else {}
         with self._changed:
-            self._held.update(held)
             if len(self._rows) < ROWS_MOST:
                 self._rows.append((table, texts))
             else:
                 self.dropped += 1
-            self._news = True
-            self._changed.notify()
-
-    def hold(self, key: CallKey, entry: HeldEntry) -> None:
-        """Queue since when an entry is held, without an audit record."""
-        with self._changed:
-            self._held[key] = entry
             self._news = True
             self._changed.notify()
 
@@ -118,29 +100,29 @@ class Journal:
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
-            rows, held, kept = taken
-            if rows or held:
-                self._append(rows, held)
+            rows, kept = taken
+            if rows:
+                self._append(rows)
             for kind, changed in kept.items():
                 self._keep(kind, changed)
 
-    def _take(self) -> tuple[list[Row], Held, Kept] | None:
-        """All rows that wait, and what is held and kept by now; ``None`` when it stops.
+    def _take(self) -> tuple[list[Row], Kept] | None:
+        """All rows that wait, and what is kept by now; ``None`` when it stops.
 
-        What could not be written is tried again after a while, and once more at the end: else the
-        next start would hold on what has ended.
+        What could not be kept is tried again after a while, and once more at the end: else the
+        next start would go on with what has ended.
         """
         with self._changed:
-            failed = bool(self._held or self._kept) and not self._news
+            failed = bool(self._kept) and not self._news
             again_s = AGAIN_S if failed else None
             self._clock.wait_for(self._changed, lambda: self._news or self._stopping, again_s)
             if not self._news and self._stopping and (self._is_last or not failed):
                 return None
             self._is_last = self._stopping and failed
-            rows, held, kept = list(self._rows), self._held, self._kept
+            rows, kept = list(self._rows), self._kept
             self._rows.clear()
-            self._held, self._kept, self._news = {}, {}, False
-        return rows, held, kept
+            self._kept, self._news = {}, False
+        return rows, kept
 
     def _keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
         try:
@@ -150,7 +132,7 @@ class Journal:
             with self._changed:
                 self._kept[kind] = {**changed, **self._kept.get(kind, {})}
 
-    def _append(self, rows: Sequence[Row], held: Held) -> None:
+    def _append(self, rows: Sequence[Row]) -> None:
         by_table: dict[str, list[dict[str, Any]]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
@@ -159,9 +141,7 @@ class Journal:
                 table: pa.Table.from_pylist(found, schema=TABLES[table])
                 for table, found in by_table.items()
             }
-            self._store.record(journals, held)
+            self._store.record(journals)
         except Exception:  # noqa: BLE001 - whatever a row held, the next ones are written
             self.dropped += len(rows)
             _log.exception("%d journal rows were not stored", len(rows))
-            with self._changed:  # tried again, unless it has changed since
-                self._held = held | self._held

@@ -1,14 +1,18 @@
-"""What control tells of what it does, as protocols: none of them may block or fail a round."""
+"""What control tells of what it does, as protocols: none of them may fail a round, or hold it up
+for longer than a disk takes to keep what is held.
+"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from heatshield.call_key import CallKey
-from heatshield_alerts.restart import HeldEntry
 from heatshield_alerts.rules import Alert
 
-__all__ = ["Notifies", "Outlets", "Publishes", "Writes"]
+__all__ = ["KeepsState", "Notifies", "Outlets", "Publishes", "Writes"]
+
+
+KeepsState = Callable[[int, Mapping[str, Any]], None]
+"""Told of (epoch, all that breakers hold, as JSON) before anyone else is told of a change."""
 
 
 class Writes(Protocol):
@@ -16,10 +20,6 @@ class Writes(Protocol):
 
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         """Keep a row of ``findings``, ``alerts`` or ``audit``."""
-        ...
-
-    def hold(self, key: CallKey, entry: HeldEntry) -> None:
-        """Keep since when an entry is held."""
         ...
 
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
@@ -51,8 +51,10 @@ class Outlets:
         journal: keeps findings, alerts and the audit.
         events: tells pages and scripts what happens, as it happens.
         notifier: people.
+        keep_state: keeps what breakers hold for a restart; ``None``: nothing outlives this process.
     """
 
     journal: Writes
     events: Publishes
     notifier: Notifies
+    keep_state: KeepsState | None = None

@@ -14,7 +14,6 @@ import pyarrow as pa
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
 from heatshield_alerts.matchers import Matcher
-from heatshield_alerts.restart import HeldEntry
 
 __all__ = [
     "INSTANCE_LABEL",
@@ -280,26 +279,16 @@ class TelemetryStore(Protocol):
 class ControlStore(Protocol):
     """A place that keeps what the collector decided. Every method may be called from any thread."""
 
-    def record(
-        self,
-        journals: Mapping[str, pa.Table],
-        held: Mapping[CallKey, HeldEntry | None],
-    ) -> None:
-        """Write rows of :data:`JOURNALS` and what breakers hold now, in one transaction; durable on
-        return.
+    def record(self, journals: Mapping[str, pa.Table]) -> None:
+        """Write rows of :data:`JOURNALS` in one transaction; durable on return.
 
         Args:
             journals: table name to rows of its schema.
-            held: the entry that each of these keys holds from now on; ``None``: no longer any.
 
         Raises:
             StoreFullError: when the disk is full.
             StoreError: when anything else went wrong. In both cases nothing was written.
         """
-        ...
-
-    def held(self) -> Sequence[HeldEntry]:
-        """The entries that breakers hold, as they were recorded last, the oldest first."""
         ...
 
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:

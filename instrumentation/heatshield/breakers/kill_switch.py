@@ -7,7 +7,6 @@ attribute of what enforces, as they always do.
 """
 
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from heatshield.clock import Clock
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.fork_hooks import expects_fork
 from heatshield.fork_locks import lock
+from heatshield.native import NativeThread
 from heatshield.process.signal_toggle import SignalToggle
 from heatshield.process.wakeup import Wakeup
 
@@ -72,11 +72,11 @@ class KillSwitch:
         self._settle()
 
     def _reset(self) -> None:
-        self._thread: threading.Thread | None = None
+        self._thread: NativeThread | None = None
         self._start_at = float("-inf")
         self._is_over = False
         self._wakeup = Wakeup()
-        self._gone = threading.Event()
+        self._gone = Wakeup()
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class KillSwitch:
 
     @fail_open("kill switch", None)
     def _launch(self) -> None:
-        thread = threading.Thread(target=self._run, name="heatshield-kill-switch", daemon=True)
+        thread = NativeThread(self._run, "heatshield-kill-switch")
         thread.start()
         self._thread = thread
 

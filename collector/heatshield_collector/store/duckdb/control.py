@@ -1,4 +1,4 @@
-"""What the collector decided, in the embedded store: journals, held entries, epochs, baselines."""
+"""What the collector decided, in the embedded store: journals, states, epochs, baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -23,24 +23,26 @@ class Control:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(
-        self, journals: Mapping[str, pa.Table], held: Mapping[CallKey, HeldEntry | None]
-    ) -> None:
-        """Write rows of journals and what breakers hold now, in one transaction."""
-        with self._database.transaction() as writer:
+    def record(self, journals: Mapping[str, pa.Table]) -> None:
+        """Write rows of journals in one transaction."""
+        with self._database.transaction():
             for name, rows in journals.items():
                 if name not in JOURNALS:
                     raise StoreError(f"{name!r} is not a journal")
                 self._database.insert(name, rows)
-            for key, entry in held.items():
-                writer.execute("DELETE FROM held_entries WHERE key = ?", [key.text])
-                if entry is not None:
-                    writer.execute("INSERT INTO held_entries VALUES (?, ?, ?)", [key.text, *entry])
 
     def held(self) -> Sequence[HeldEntry]:
-        """The entries that breakers hold, as they were recorded last, the oldest first."""
+        """The entries that an older version left held, the oldest first. This one keeps them in a
+        file of their own.
+        """
         found = self._database.select("SELECT entry, at_ns FROM held_entries ORDER BY at_ns, key")
         return [HeldEntry(*row) for row in found]
+
+    def forget_held(self) -> None:
+        """Let go of :meth:`held`, once it is kept elsewhere: what ends later must not come back."""
+        if self.held():
+            with self._database.transaction() as writer:
+                writer.execute("DELETE FROM held_entries")
 
     def keep(self, kind: str, changed: Mapping[str, str | None]) -> None:
         """Keep small texts of one kind; each replaces what its key had."""

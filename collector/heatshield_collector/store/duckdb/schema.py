@@ -73,8 +73,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         received_ns BIGINT NOT NULL
     );
     """,
-    # What breakers hold is what the newest record of the audit says of each key: CallKey.text is
-    # tenant, service, call and user, joined by U+001F, which is left out of all but the user.
+    # What breakers held in older versions, which is what the newest record of the audit says of
+    # each key; control/state_file.py has it now. CallKey.text is tenant, service, call and user,
+    # joined by U+001F, which is left out of all but the user.
     """
     CREATE TABLE held_entries (
         key VARCHAR NOT NULL, entry VARCHAR NOT NULL, at_ns BIGINT NOT NULL
