@@ -346,14 +346,14 @@ class BreakerControl:
         )
         if before is BreakerState.OPEN and draft is held.draft:
             is_kept = now - held.kept_s >= KEPT_EVERY_S
-            if is_kept:
-                held.kept_s = now
+            held.kept_s = now if is_kept else held.kept_s
             quiet = replace(change, is_visible=False, is_recorded=False)
             return replace(quiet, hold_s=held.hold_s, is_kept=is_kept)
         if before is not change.after:
             held.state, held.since_s = change.after, now
             self._restraint.moved(held.key, now)
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
+        held.since_s = now if draft.mode is not held.draft.mode else held.since_s
         held.draft, held.hold_s = draft, hold_s(draft)
         instances = self.instances.count(draft.key.service, now)
         return self._grant(held, entry_of(draft, held.entry.id, instances), change)

@@ -110,3 +110,15 @@ def test_a_stricter_entry_does_not_hold_up_more_of_a_calls_traffic_than_may_be()
     assert control.trip(paced, 0.0, active_users=1_000).kind is ChangeKind.OPENED
     change = control.trip(draft(ANN, traffic=0.3), 1.0, active_users=1_000)
     assert change.reason is Reason.TOO_MUCH_TRAFFIC
+
+
+def test_a_flag_that_is_to_pace_paces_for_as_long_as_any_other_before_it_refuses():
+    control = BreakerControl(epoch=1)
+    control.trip(draft(mode=BreakerMode.FLAG), 0.0)
+    ladder = {"mode": BreakerMode.PACE, "budget": 0.5, "then": BreakerMode.REJECT}
+    hot = Seen({ANN: 2.0}, hot={ANN})
+    control.tick(9.0, hot)
+    control.trip(draft(**ladder), 10.0)
+    assert control.tick(11.75, hot) == []
+    (change,) = control.tick(12.0, hot)
+    assert change.kind is ChangeKind.ESCALATED
