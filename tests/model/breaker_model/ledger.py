@@ -102,6 +102,10 @@ class Ledger:
             return self
         return self.trouble(f"{key.user} is refused after {paced_s:g} s of pacing")
 
+    def works(self, now: float) -> "Ledger":
+        """The rules work in this round; or a collector began, which has a lease's time for it."""
+        return replace(self, worked_s=now)
+
     def trouble(self, text: str) -> "Ledger":
         """Something went wrong that no later state would show."""
         return replace(self, troubles=(*self.troubles, text))

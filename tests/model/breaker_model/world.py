@@ -34,7 +34,17 @@ from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.trip_policy import Trip
 
-__all__ = ["CLIENTS", "KEYS", "SERVICE", "World", "set_chance"]
+__all__ = [
+    "ACTIVE_USERS",
+    "CLIENTS",
+    "KEYS",
+    "NOBODY",
+    "SERVICE",
+    "Message",
+    "World",
+    "draft_of",
+    "set_chance",
+]
 
 SERVICE: Final = "shop"
 CLIENTS: Final = (0, 1)
@@ -214,7 +224,7 @@ class World:
         rules = None if self.rules_work else ("Flag",)
         seen = Seen(loads, hot={KEYS[k] for k in self.hot}, rules=rules)
         if self.rules_work:
-            self.ledger = replace(self.ledger, worked_s=self.now)
+            self.ledger = self.ledger.works(self.now)
         self.note(*control.tick(self.now, seen))
 
     def ask(self, k: int, **fields: Any) -> None:
@@ -240,7 +250,7 @@ class World:
             self.own_client(c).stream = None
         self.note(*self.control.restore(KeptControl(value), self.instant))
         self.kept = (self.control, self.instant)
-        self.ledger = replace(self.ledger, worked_s=self.now)  # a lease's time to evaluate anew
+        self.ledger = self.ledger.works(self.now)
 
     # -- between them -------------------------------------------------------------------------
 
