@@ -10,7 +10,7 @@ from heatshield.contract import BreakerEntry, DeclaredLimit, Delta, PlatformMode
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
 from heatshield_alerts.draft import Reason
 
-__all__ = ["HISTORY", "Change", "ChangeKind", "History", "no_such_entry", "refused"]
+__all__ = ["HISTORY", "Change", "ChangeKind", "History", "no_such_entry", "refused", "restored"]
 
 HISTORY: Final = 512
 """Versions a client may lie behind and still be served a delta: at the cap of 20 new entries a
@@ -105,6 +105,18 @@ def refused(entry: BreakerEntry, reason: Reason, at: StateVersion, now: float) -
         text=str(reason),
         reason=reason,
         is_visible=False,
+    )
+
+
+def restored(entry: BreakerEntry, at: StateVersion, now: float) -> Change:
+    """That what an earlier process held is held on."""
+    return Change(
+        ChangeKind.RESTORED,
+        at,
+        now,
+        event=BreakerEvent.TRIP,
+        by=entry.issuer,
+        text=entry.reason,
     )
 
 

@@ -29,6 +29,7 @@ from heatshield_alerts.breaker_changes import (
     History,
     no_such_entry,
     refused,
+    restored,
 )
 from heatshield_alerts.breaker_states import TRANSITIONS, BreakerEvent, BreakerState
 from heatshield_alerts.caps import Caps
@@ -45,6 +46,7 @@ from heatshield_alerts.held_breaker import (
     moved_text,
 )
 from heatshield_alerts.instances import Instances
+from heatshield_alerts.probes import Probers
 from heatshield_alerts.restraint import Restraint
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.shares import Dealer
@@ -76,6 +78,7 @@ class BreakerControl:
         self._limits: tuple[DeclaredLimit, ...] = ()
         self._history = History()
         self._dealer = Dealer()
+        self._probers = Probers()
 
     @property
     def _restraint(self) -> Restraint:
@@ -141,7 +144,7 @@ class BreakerControl:
         if reason is None and held is None:
             reason = self._checks.unwelcome(draft, self.held, now, active_users)
         elif reason is None and held is not None:
-            reason = self._checks.unrenewable(held, draft, now)
+            reason = self._checks.unrenewable(held, draft, self.held, now, active_users)
         if reason is not None:
             return self._refuse(reason, draft, now)
         return self._open(draft, now) if held is None else self._renew(held, draft, now)
@@ -172,14 +175,8 @@ class BreakerControl:
             is_new = held.key not in self._held and len(self._held) < self._checks.caps.entries
             if is_new and check(held.draft) is None:
                 self._held[held.key] = held
-                change = Change(
-                    ChangeKind.RESTORED,
-                    self._at,
-                    now.monotonic_s,
-                    event=BreakerEvent.TRIP,
-                    by=held.draft.issuer,
-                    text=held.draft.reason,
-                )
+                self._await_prober(held.entry, now.monotonic_s)
+                change = restored(held.entry, self._at, now.monotonic_s)
                 changes.append(self._grant(held, held.entry, change, is_new=True))
         return changes
 
@@ -261,6 +258,7 @@ class BreakerControl:
                 changes += self._probe(held, now)
         self._restraint.forget(now)
         self._dealer.forget(now)
+        self._probers.forget([row.key for row in self._held.values() if row.entry.prober], now)
         self.instances.forget(now)
         return changes
 
@@ -281,7 +279,13 @@ class BreakerControl:
 
     def _probing(self, held: HeldBreaker, now: float) -> BreakerEntry:
         """What half-open grants now."""
-        return held.probing(self.instances.following(held.key.service, now), now)
+        return held.probing(self._probers, self.instances.following(held.key.service, now), now)
+
+    def _await_prober(self, entry: BreakerEntry, now: float) -> None:
+        """An earlier process's prober counts as alive until it has had the time to say so."""
+        self._probers.restored(entry.key, entry.prober, now, entry.lease_ms / 1_000)
+        if entry.prober:
+            self.instances.attend(entry.service, entry.prober, now, applied=self._at)
 
     def lapse(self, now: float) -> list[Change]:
         """End the entries whose time is over, where nothing is known of loads: no entry outlives
@@ -296,8 +300,7 @@ class BreakerControl:
         if event in (BreakerEvent.LAPSED, BreakerEvent.CLEAN):
             return self._close(held, event, now, text=text)
         before = held.state
-        held.state = TRANSITIONS[before][event]
-        held.since_s = now
+        held.state, held.since_s = TRANSITIONS[before][event], now
         if held.state is not before:
             self._restraint.moved(held.key, now)
         if held.state is BreakerState.HALF_OPEN:
@@ -326,7 +329,8 @@ class BreakerControl:
     def _renew(self, held: HeldBreaker, asked: Draft, now: float) -> Change:
         """Hold it longer. A rule's alert that still fires says, too, that demand is not low."""
         before, draft = held.state, merged(held.draft, asked)
-        held.granted_s, held.rule_s, held.demand.low_since_s = now, now, None
+        held.granted_s, held.demand.low_since_s = now, None
+        held.rule_s = now if asked.issuer == draft.issuer else held.rule_s
         change = Change(
             ChangeKind.RENEWED if before is BreakerState.OPEN else ChangeKind.OPENED,
             self._at,
@@ -340,14 +344,14 @@ class BreakerControl:
         )
         if before is BreakerState.OPEN and draft is held.draft:
             is_kept = now - held.kept_s >= KEPT_EVERY_S
-            if is_kept:
-                held.kept_s = now
+            held.kept_s = now if is_kept else held.kept_s
             quiet = replace(change, is_visible=False, is_recorded=False)
             return replace(quiet, hold_s=held.hold_s, is_kept=is_kept)
         if before is not change.after:
             held.state, held.since_s = change.after, now
             self._restraint.moved(held.key, now)
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
+        held.since_s = now if draft.mode is not held.draft.mode else held.since_s
         held.draft, held.hold_s = draft, hold_s(draft)
         instances = self.instances.count(draft.key.service, now)
         return self._grant(held, entry_of(draft, held.entry.id, instances), change)

@@ -8,7 +8,7 @@ from heatshield.call_key import CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts.draft import Draft, Reason
 
-__all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "leaving_for", "traffic_of"]
+__all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "cap_on_cut", "leaving_for", "traffic_of"]
 
 HOTTER: Final = 1.5
 """Times as hot as an entry's user a further one must be to take the place. Loads waver, and each
@@ -56,16 +56,21 @@ class Occupancy:
 
 
 def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
-    """Which cap a new entry would break; ``None`` when none.
+    """Which cap a new entry would break; ``None`` when none."""
+    if occupancy.entries >= caps.entries:
+        return Reason.TOO_MANY_ENTRIES
+    if occupancy.new_last_minute >= caps.new_per_minute:
+        return Reason.TOO_MANY_NEW
+    return cap_on_cut(draft, occupancy, caps)
+
+
+def cap_on_cut(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
+    """Which cap on the users that rules cut an entry would break, a new one or a stricter one.
 
     The shares of users and of traffic bind rules alone: a person who cuts a second user of fifty
     knows it. A user who is only flagged is not cut. The first user of a call may have all of its
     traffic: that is the user who burns it.
     """
-    if occupancy.entries >= caps.entries:
-        return Reason.TOO_MANY_ENTRIES
-    if occupancy.new_last_minute >= caps.new_per_minute:
-        return Reason.TOO_MANY_NEW
     if not draft.by_human and draft.mode is not BreakerMode.FLAG:
         cut = occupancy.users_cut_by_rules | {draft.key.user}
         if len(cut) > caps.users(occupancy.active_users):

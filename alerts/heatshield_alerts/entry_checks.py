@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from heatshield.call_key import CallKey
 from heatshield.contract import BreakerMode
 from heatshield_alerts.breaker_states import BreakerState
-from heatshield_alerts.caps import Caps, Occupancy, cap, leaving_for, traffic_of
+from heatshield_alerts.caps import Caps, Occupancy, cap, cap_on_cut, leaving_for, traffic_of
 from heatshield_alerts.draft import Draft, Reason
-from heatshield_alerts.held_breaker import HeldBreaker
+from heatshield_alerts.held_breaker import HeldBreaker, merged
 from heatshield_alerts.restraint import Restraint
 
 __all__ = ["EntryChecks"]
@@ -38,14 +38,24 @@ class EntryChecks:
         reason = self._restrains(draft, now)
         return reason or cap(draft, self._occupancy(held, now, active_users), self.caps)
 
-    def unrenewable(self, held: HeldBreaker, draft: Draft, now: float) -> Reason | None:
-        """Why a breaker that is held may not be held longer."""
+    def unrenewable(
+        self,
+        held: HeldBreaker,
+        draft: Draft,
+        rows: Sequence[HeldBreaker],
+        now: float,
+        active_users: int,
+    ) -> Reason | None:
+        """Why a breaker that is held may not be held longer, or more strictly."""
         if held.draft.by_human and not draft.by_human:
             return Reason.HELD_BY_HUMAN
         reopens = held.state is BreakerState.HALF_OPEN
         if reopens and not self.restraint.may_open(draft.key, now):
             return Reason.FLAPPING
-        return None
+        if merged(held.draft, draft) is not draft:
+            return None
+        others = [row for row in rows if row is not held]
+        return cap_on_cut(draft, self._occupancy(others, now, active_users), self.caps)
 
     def leaving_for(
         self, draft: Draft, held: Sequence[HeldBreaker], now: float, active_users: int

@@ -17,7 +17,7 @@ from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
 from heatshield_alerts.caps import Place
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.draft import Draft
-from heatshield_alerts.probes import CLEAN_STEP_S, prober_for, rate_after
+from heatshield_alerts.probes import CLEAN_STEP_S, Probers, rate_after
 
 __all__ = [
     "COOL_S",
@@ -159,19 +159,20 @@ class HeldBreaker:
         is_orphaned = not self.draft.by_human and now - self.rule_s >= self.entry.lease_ms / 1_000
         return is_orphaned or now - self.granted_s >= self.hold_s
 
-    def probing(self, following: Collection[str], now: float) -> BreakerEntry:
+    def probing(self, probers: Probers, following: Collection[str], now: float) -> BreakerEntry:
         """The entry as half-open grants it: one instance lets some calls a second through.
 
         Never stricter than it was: what flags, paces, or lets some calls through at a rate of its
         own, stays as it is.
 
         Args:
+            probers: know which instance may probe.
             following: the live instances of its service that enforce it.
             now: the time.
         """
         if self.entry.mode is not BreakerMode.REJECT:
             return self.entry
-        prober = prober_for(self.key, following, self.entry.prober)
+        prober = probers.choose(self.key, following, now, self.entry.lease_ms / 1_000)
         clean_s = min(self.demand.low_for_s(now), now - self.since_s)
         rate_per_s = rate_after(clean_s, self.draft.probe_per_s) if prober else 0.0
         return replace(self.entry, prober=prober, probe_per_s=rate_per_s)

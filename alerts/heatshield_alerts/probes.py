@@ -1,18 +1,20 @@
 """Probes: half-open lets a few calls through, at one instance, to see whether the load is gone.
 
 One instance of the fleet gets the quota, so that the calls let through each second are as many as
-said, however many instances there are. It keeps the quota as long as it lives: an instance that was
-replaced might not have heard of it. Which one is decided by rendezvous hashing (Thaler and
+said, however many instances there are. It keeps the quota as long as it lives. An instance that is
+silent may go on probing, as it has not heard that it is replaced, until its lease ends: so long no
+other instance gets the quota. Which one does is decided by rendezvous hashing (Thaler and
 Ravishankar 1998): collectors that know the same instances choose the same one.
 """
 
 import hashlib
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from heatshield.call_key import CallKey
 
-__all__ = ["CLEAN_STEP_S", "FIRST_RATE_PER_S", "prober_for", "rate_after"]
+__all__ = ["CLEAN_STEP_S", "FIRST_RATE_PER_S", "Probers", "prober_for", "rate_after"]
 
 FIRST_RATE_PER_S: Final = 1.0
 """Calls a second that half-open lets through at first."""
@@ -23,16 +25,67 @@ CLEAN_STEP_S: Final = 2.0
 _MOST_RATE_PER_S: Final = 64.0
 
 
-def prober_for(key: CallKey, instances: Collection[str], current: str = "") -> str:
-    """The instance that probes a key; empty: there is none.
+@dataclass(slots=True)
+class _Turn:
+    instance: str
+    lease_s: float
+    over_s: float | None = None  # when its lease ends surely; None: it has the quota
 
-    Args:
-        key: of the breaker.
-        instances: that live and enforce the key.
-        current: has the quota now, and keeps it while it is among them.
+    def withdrawn(self, now: float) -> float:
+        """It has the quota no more, from now on at the latest; when its lease ends surely."""
+        if self.over_s is None:
+            self.over_s = now + self.lease_s
+        return self.over_s
+
+
+class Probers:
+    """Which instance has the quota of each key, and which one may not know yet that it has not.
+
+    Times are seconds on a clock that never goes back.
     """
-    if current in instances:
-        return current
+
+    def __init__(self) -> None:
+        self._turns: dict[CallKey, _Turn] = {}
+        self._quiet_until_s = float("-inf")
+
+    def choose(self, key: CallKey, instances: Collection[str], now: float, lease_s: float) -> str:
+        """The instance that is granted the quota of a key from now on; empty: none is.
+
+        Args:
+            key: of the breaker.
+            instances: that live and enforce the key.
+            now: the time.
+            lease_s: for how long clients may enforce what they are granted.
+        """
+        turn = self._turns.get(key)
+        if turn is not None and turn.instance not in instances and now < turn.withdrawn(now):
+            return ""
+        if turn is None and now < self._quiet_until_s:
+            return ""
+        kept = turn is not None and turn.instance in instances
+        name = turn.instance if turn is not None and kept else prober_for(key, instances)
+        if name:
+            self._turns[key] = _Turn(name, lease_s)
+        return name
+
+    def restored(self, key: CallKey, instance: str, now: float, lease_s: float) -> None:
+        """An earlier collector granted this key, to be probed by this instance if not by none.
+
+        Which instances it withdrew the quota from is not known: others wait for a lease.
+        """
+        self._quiet_until_s = max(self._quiet_until_s, now + lease_s)
+        if instance:
+            self._turns[key] = _Turn(instance, lease_s)
+
+    def forget(self, probed: Collection[CallKey], now: float) -> None:
+        """Keys that are not among these are not half-open any more."""
+        for key in [one for one in self._turns if one not in probed]:
+            if now >= self._turns[key].withdrawn(now):
+                del self._turns[key]
+
+
+def prober_for(key: CallKey, instances: Collection[str]) -> str:
+    """The instance that is to probe a key, of those that live and enforce it; empty: none."""
     return max(instances, key=lambda name: _weight(key, name), default="")
 
 

@@ -81,6 +81,8 @@ class Pacer:
         while self._turns and self._turns[0] <= now:
             self._turns.popleft()
         delay_s = self._meter.delay_s(now, SAVED_S * self._meter.rate)
+        if self._turns:  # whose turns stay as they were told, though a call left or a share grew
+            delay_s = max(delay_s, self._turns[-1] - now)
         if delay_s > TIMER_S:
             most_s = min(most_s, self._entry.wait_ms / 1000)
             if delay_s > most_s or len(self._turns) >= self._entry.waiting:
