@@ -3,13 +3,16 @@
 import threading
 
 import pytest
-from opentelemetry.trace import get_tracer
+from opentelemetry.trace import INVALID_SPAN, get_tracer
 
 import heatshield
 from heatshield.breakers.caller_gate import LEARNED_S, MAX_PLACES, CallerGate, Place
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import ManualClock
-from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
+from heatshield.context.request import Request
+from heatshield.contract import BreakerEntry, BreakerMode, PlatformMode, Snapshot, StateVersion
+from heatshield.integrations.admission import admit
+from heatshield.rejection import marked_by
 
 MARKS = {"heatshield-breaker": "b-1", "heatshield-breaker-at": "call", "retry-after": "7"}
 
@@ -122,3 +125,21 @@ def test_threads_may_learn_at_the_same_time(gate):
     for thread in threads:
         thread.join()
     assert len(gate._known) == MAX_PLACES
+
+
+@pytest.mark.parametrize(("mode", "says"), [(BreakerMode.REJECT, "call"), (BreakerMode.PACE, None)])
+def test_a_service_says_so_where_it_rejects_and_not_where_it_paces(service, mode, says):
+    """A paced user's next call may run."""
+    made = service()
+    made.trip("u-1", "GET /p", mode=mode, budget=0.001, cost_per_call=1.0)
+    request = Request()
+    request.user = "u-1"
+    answers = [admit(request, INVALID_SPAN, "GET /p") for _ in range(9)]
+    refusals = [answer for answer in answers if answer is not None]
+    assert refusals
+    assert {refusal.headers.get("heatshield-breaker-at") for refusal in refusals} == {says}
+
+
+def test_what_is_passed_on_does_not_say_so(service):
+    service()
+    assert "heatshield-breaker-at" not in marked_by(MARKS).headers
