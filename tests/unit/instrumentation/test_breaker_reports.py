@@ -104,9 +104,9 @@ def test_a_thrown_kill_switch_is_reported_within_a_second(table):
     class Kept(Line):
         said = ()
 
-        def request(self, method, path, *, body, headers):
+        def request(self, method, path, *, body, **more):
             self.said = (*self.said, json.loads(body)["enforcing"])
-            return super().request(method, path, body=body, headers=headers)
+            return super().request(method, path, body=body, **more)
 
     line = Kept()
     who = {"service": "shop", "instance": lambda: "i-1", "workers": 1}
