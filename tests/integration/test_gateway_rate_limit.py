@@ -7,6 +7,7 @@ collector does not describe, so that a wrong number there would be seen.
 from contextlib import contextmanager
 
 import grpc
+import httpx
 import pytest
 from control_platform import Platform
 from google.protobuf import duration_pb2, text_format
@@ -16,12 +17,15 @@ from google.protobuf.message_factory import GetMessageClass
 from listeners import grpc_listener, loop_thread
 from recording_committer import RecordingCommitter
 
+from collector_process import collector_process
+from heatshield.cli.local_token import local_token
 from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.gateways import Checks, rate_limit_handler
 from heatshield_collector.intake.grpc import GrpcCaller
 from heatshield_collector.ports import TripRequest
+from heatshield_stickershop.processes import free_port
 
 CALL = "POST /users/{id}/stickers"
 METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
@@ -121,12 +125,17 @@ def client_of(platform, authenticator=None):
         grpc_listener(thread, RecordingCommitter(), 65_536, authenticator, [handler]) as address,
         grpc.insecure_channel(address) as channel,
     ):
-        call = channel.unary_unary(
-            METHOD,
-            request_serializer=lambda one: one.SerializeToString(),
-            response_deserializer=RateLimitResponse.FromString,
-        )
-        yield lambda asked, **more: call(asked, timeout=20, **more)
+        yield asking(channel)
+
+
+def asking(channel):
+    """Asks over a channel."""
+    call = channel.unary_unary(
+        METHOD,
+        request_serializer=lambda one: one.SerializeToString(),
+        response_deserializer=RateLimitResponse.FromString,
+    )
+    return lambda asked, **more: call(asked, timeout=20, **more)
 
 
 @pytest.fixture
@@ -198,3 +207,18 @@ def test_a_token_is_asked_for(platform):
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
         bearing = (("authorization", "Bearer of callers"),)
         assert ask(asked, metadata=bearing).overall_code == OVER_LIMIT
+
+
+def test_the_collector_answers_on_the_port_of_otlp(tmp_path):
+    address = f"127.0.0.1:{free_port()}"
+    flags = ("--mode", "protect", "--grpc", address)
+    with (
+        collector_process(tmp_path / "data", *flags) as collector,
+        grpc.insecure_channel(address) as channel,
+    ):
+        ask, asked = asking(channel), request({"user": "hot", "call": CALL})
+        assert ask(asked).overall_code == OK
+        admin = {"Authorization": f"Bearer {local_token(collector.url)}"}
+        cut = {"user": "hot", "service": "shop", "call": CALL}
+        httpx.post(f"{collector.url}/v1/breakers", json=cut, headers=admin).raise_for_status()
+        assert ask(asked).overall_code == OVER_LIMIT

@@ -106,15 +106,12 @@ def running(command, port):
 
 def placed(text, port, service, collector_port, further=0):
     """An example of the page with the addresses of this test."""
-    for said, here in (
-        ("127.0.0.1:8001", f"127.0.0.1:{further}"),
-        ("127.0.0.1:8000", f"127.0.0.1:{port}"),
-        ("127.0.0.1:8080", f"127.0.0.1:{service.port}"),
-        ("127.0.0.1:4318", f"127.0.0.1:{collector_port}"),
-        ('TOKEN"', f'{TOKEN}"'),
-    ):
-        text = text.replace(said, here)
-    return text
+    ports = {"8000": port, "8001": further, "8080": service.port, "4318": collector_port}
+    # In one go, or else a port that begins as another one's does would be replaced again.
+    text = re.sub(
+        r"(?<=127\.0\.0\.1:)(8000|8001|8080|4318)\b", lambda found: str(ports[found[1]]), text
+    )
+    return text.replace('TOKEN"', f'{TOKEN}"')
 
 
 def nginx(folder, service, collector_port):
