@@ -231,7 +231,7 @@ def _collector() -> Iterator[Panel]:
         "Listeners",
         "Open event streams, and live instances that have not acknowledged the latest breaker "
         "state, including those that only send telemetry.",
-        [queries.LISTENERS, queries.BEHIND],
+        [queries.LISTENERS, queries.BEHIND, queries.NOT_ENFORCING],
         unit="short",
         width=8,
     )

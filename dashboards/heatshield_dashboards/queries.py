@@ -116,6 +116,9 @@ LISTENERS: Final = Query(f"sum({names.STREAM_SUBSCRIBERS})", "listeners of event
 BEHIND: Final = Query(
     f"sum({names.INSTANCES_BEHIND})", "instances that do not enforce the latest breaker state"
 )
+NOT_ENFORCING: Final = Query(
+    f"sum({names.INSTANCES_NOT_ENFORCING})", "instances whose kill switch is thrown"
+)
 
 SERVICES_VARIABLE: Final = f"label_values({names.REQUESTS}, service)"
 """The values of the variable ``$service``, as a query of Grafana's Prometheus data source."""

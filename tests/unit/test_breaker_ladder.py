@@ -185,3 +185,15 @@ def test_shares_are_dealt_for_what_is_held_and_nothing_else():
     assert control.deal(other, 0.25)[entry_id] == pytest.approx(0.05)
     mine = Report("shop", "i-1", 1, control.at, offered=(Offered(entry_id, 3.0),))
     assert control.deal(mine, 0.5)[entry_id] == pytest.approx(0.95)
+
+
+# -- what is told ------------------------------------------------------------------------------
+
+
+def test_the_json_of_a_change_is_what_the_event_stream_tells():
+    change = BreakerControl(epoch=1).trip(draft(), 0.0, USERS)
+    told = change.to_json()
+    assert told["change"] == "opened"
+    assert told["version"] == "1.1"
+    assert told["entry"]["id"] == "b-1-1"
+    assert told["by"] == "rule:HotUser"

@@ -36,6 +36,37 @@ def lease_ms(text: str) -> int:
     return value_ms
 
 
+ScopeOption = Annotated[
+    EntryScope,
+    typer.Option(
+        help="What it is around. user_service: all calls of the user to the service (CALL is"
+        " -). tenant_call, call: the call, whoever makes it (USER is -). pattern: * and ? stand"
+        " for other characters. All but the first two need --lease."
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        min=0,
+        help="Busy seconds a second that all instances together let through, with --mode pace;"
+        " default: the user's fair share.",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option("--rate", min=0, help="Calls per second and client, with --mode trickle."),
+]
+Lease = Annotated[
+    str | None,
+    typer.Option("--lease", help="Lease of the breaker, such as 30s or 5m; default: 15m."),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Trip it though nothing has reported such a name yet."),
+]
+
+
 def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     user: Annotated[str, typer.Argument(help="The user's id, as services send it.")],
     service: Annotated[str, typer.Argument(help="The service of the call.")],
@@ -43,36 +74,12 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     mode: Annotated[
         BreakerMode, typer.Option(help="What happens to the user's calls.")
     ] = BreakerMode.REJECT,
-    scope: Annotated[
-        EntryScope,
-        typer.Option(
-            help="What it is around. user_service: all calls of the user to the service (CALL is"
-            " -). tenant_call, call: the call, whoever makes it (USER is -). pattern: * and ? stand"
-            " for other characters. All but the first two need --lease."
-        ),
-    ] = EntryScope.USER_CALL,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            "--budget",
-            min=0,
-            help="Busy seconds a second that all instances together let through, with --mode pace;"
-            " default: the user's fair share.",
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", min=0, help="Calls per second and client, with --mode trickle."),
-    ] = None,
-    lease: Annotated[
-        str | None,
-        typer.Option("--lease", help="Lease of the breaker, such as 30s or 5m; default: 15m."),
-    ] = None,
+    scope: ScopeOption = EntryScope.USER_CALL,
+    budget: Budget = None,
+    rate: Rate = None,
+    lease: Lease = None,
     reason: Annotated[str, typer.Option("--reason", help="One sentence for the audit.")] = "",
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Trip it though nothing has reported such a name yet."),
-    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
     token: Token = None,

@@ -16,6 +16,7 @@ from heatshield_collector.api.stream import encode_event
 from heatshield_collector.api.watch import next_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.events import EventHub
 from heatshield_collector.ports import Ports
 
@@ -76,7 +77,8 @@ class Collector:
     def _start(self, epoch: int) -> None:
         self.control = BreakerControl(epoch, PlatformMode.PROTECT, self._caps)
         silent: Any = _Silent()
-        self.breakers = Breakers(self.control, silent, silent, lambda *_: None, self._clock)
+        outlets = Outlets(silent, silent, silent)
+        self.breakers = Breakers(self.control, outlets, lambda *_: None, self._clock)
         _breakers.target = self.breakers
 
     def restart(self) -> None:
