@@ -12,8 +12,8 @@ from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.control_state import KeptControl
 from heatshield_collector.api.app import create_app
+from heatshield_collector.api.breaker_events import BreakerEvents
 from heatshield_collector.api.stream import encode_event
-from heatshield_collector.api.watch import next_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.outlets import Outlets
@@ -79,6 +79,7 @@ class Collector:
         silent: Any = _Silent()
         outlets = Outlets(silent, silent, silent)
         self.breakers = Breakers(self.control, outlets, lambda *_: None, self._clock)
+        self._events = BreakerEvents(self.breakers)
         _breakers.target = self.breakers
 
     def restart(self) -> None:
@@ -95,4 +96,4 @@ class Collector:
 
     def says(self, sent: StateVersion | None) -> tuple[bytes, StateVersion]:
         """The bytes that its stream sends next to a client at this version."""
-        return next_event(self.breakers, sent)
+        return self._events.next(sent)

@@ -265,7 +265,7 @@ class World:
         client.stream = (self.now, client.table.at)
 
     def push(self, c: int) -> None:
-        """What the stream says next, as in the collector's ``api/watch.py``."""
+        """What the stream says next, as in the collector's ``api/breaker_events.py``."""
         client = self.own_client(c)
         assert client.stream is not None
         opened_at, sent = client.stream
