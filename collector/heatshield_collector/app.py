@@ -49,6 +49,7 @@ from heatshield_collector.local_token import leave_token
 from heatshield_collector.pipeline import Pipeline
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
+from heatshield_collector.signer import Signer, read_key
 from heatshield_collector.store import DuckDBStore, Limits, StoreError
 
 __all__ = ["Collector"]
@@ -182,6 +183,8 @@ class Collector:
     def _compose_face(self) -> None:
         """What takes in and what answers."""
         settings = self._settings
+        key = settings.signing_key
+        self._signer = Signer(read_key(Path(key)), self._clock) if key else None
         limit_bytes = settings.payload_mib * _MIB
         control = self._core.control
         left = leave_token(Path(settings.data))
@@ -221,6 +224,7 @@ class Collector:
                 notes=self._notes,
                 cold_start_left_s=lambda: control.cold_start_left_s(self._clock.now()),
                 not_cut=control.outcomes.not_cut,
+                signer=self._signer,
             ),
             [
                 *checks,

@@ -7,7 +7,7 @@ composition root; the core implements the protocols and imports nothing of any f
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -47,6 +47,7 @@ __all__ = [
     "Ports",
     "Principal",
     "Scope",
+    "Signs",
     "TripRefusedError",
     "TripRequest",
     "UnauthenticatedError",
@@ -320,6 +321,14 @@ class Authenticator(Protocol):
         ...
 
 
+class Signs(Protocol):
+    """Signs breaker state."""
+
+    def sign(self, fields: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """The same object with what is signed; ``kind`` is ``snapshot`` or ``delta``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What a face stands on.
@@ -337,6 +346,7 @@ class Ports:
         metrics: the ``Accept`` header to (body, content type) of ``/metrics``.
         clock: for "since", and what streams wait on.
         authenticator: asked at every request.
+        signer: signs breaker state; ``None``: it goes out unsigned.
     """
 
     store: Store
@@ -351,3 +361,4 @@ class Ports:
     notes: Callable[[], Sequence[str]] = tuple
     cold_start_left_s: Callable[[], float] = float
     not_cut: Callable[[], Sequence[tuple[CallKey, str]]] = tuple
+    signer: Signs | None = None

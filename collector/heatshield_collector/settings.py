@@ -40,6 +40,9 @@ class CollectorSettings:
         "folder for the command line",
     )
 
+    signing_key: str = setting(
+        "", "file with the key that breakers are signed by; `heatshield signing-key FILE` makes one"
+    )
     check_user_header: str = setting(
         "x-user-id", "header that names the user where gateways ask /v1/check", pattern=HEADER_NAME
     )

@@ -68,7 +68,7 @@ def router(ports: Ports) -> APIRouter:
 
 def stream_route(ports: Ports) -> BaseRoute:
     """The breaker stream, to be mounted before the routes of :func:`router`."""
-    fanout = Fanout(ports.breakers, ports.events, ports.clock)
+    fanout = Fanout(ports.breakers, ports.events, ports.clock, ports.signer)
     route = Route(
         names.BREAKER_STREAM_PATH, _Stream(fanout, ports.authenticator), include_in_schema=False
     )
@@ -129,7 +129,8 @@ def _state_unless(known: set[str], ports: Ports) -> Response:
         for key, done in ports.not_cut()
     ]
     more = {"entries": entries, "not_cut": refused, "not_enforcing": breakers.not_enforcing()}
-    return JSONResponse({**shown, **more}, headers=headers)
+    signed = shown if ports.signer is None else ports.signer.sign(shown, "snapshot")
+    return JSONResponse({**signed, **more}, headers=headers)
 
 
 async def _changed(
