@@ -48,6 +48,11 @@ CAPACITY_AGE_S: Final = 0.25
 """Age at which capacities are counted anew: every batch asks, and there may be thousands of
 instances."""
 
+WALL_JUMP_NS: Final = 10**9
+"""A wall clock that has gone so far from the one that never goes back has jumped. What is kept goes
+by it, so it is kept anew: a restart would else take entries and hold-downs for older than they
+are."""
+
 
 class Breakers:
     """Implements :class:`heatshield_collector.ports.BreakerService`. Thread-safe.
@@ -80,6 +85,7 @@ class Breakers:
         self._clock = clock
         self._keep_mode = keep_mode
         self._is_kept = True
+        self._kept_offset_ns = _offset_ns(clock.now())
         self._lock = threading.Lock()
         self._changed = Signal()
         self._numbers = ReportNumbers()
@@ -174,6 +180,8 @@ class Breakers:
         """Let time pass: escalate, cool, probe, close, lapse."""
         with self._lock:
             self._tell_all(self._control.tick(now.monotonic_s, seen), now)
+            if abs(_offset_ns(now) - self._kept_offset_ns) > WALL_JUMP_NS:
+                self._is_kept = False
             self._keep_unkept(now)
 
     def lapse(self, now: Instant) -> None:
@@ -317,6 +325,7 @@ class Breakers:
         if not self._is_kept and self._keep_state is not None:
             self._keep_state(self._control.at.epoch, self._control.keep(now))
         self._is_kept = True
+        self._kept_offset_ns = _offset_ns(now)
 
     def _tell(self, change: Change, now: Instant) -> None:
         self._tell_all([change], now)
@@ -348,3 +357,8 @@ class Breakers:
 
     def _publish(self, name: str, data: dict[str, Any], now: Instant) -> None:
         self._events.publish(name, {**data, "at_ns": now.epoch_ns})
+
+
+def _offset_ns(now: Instant) -> int:
+    """How far the wall clock is from the one that never goes back."""
+    return now.epoch_ns - round(now.monotonic_s * 1e9)
