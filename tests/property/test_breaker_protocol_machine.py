@@ -56,7 +56,7 @@ class Client:
         self.opened_at, self.sent = self._machine.clock.monotonic(), self.table.at
         self.events, self.late = Events(), b""
 
-    def request(self, method: str, path: str, *, body=None, headers=None) -> Answer:
+    def request(self, method: str, path: str, *, body=None, headers=None, **_) -> Answer:
         """As :meth:`heatshield.export.connection.Connection.request`."""
         machine = self._machine
         lost, before_s, after_s = machine.weather
