@@ -103,13 +103,13 @@ class Protocol(RuleBasedStateMachine):
     def listen(self) -> None:
         """Write down what the collector changes, as it tells of it."""
         breakers, control = self.collector.breakers, self.collector.control
-        tell = breakers._tell
+        announce = breakers._announce
 
-        def told(change, now):
+        def announced(change, now):
             self.ledger = self.ledger.changed(change).holding(control, now.monotonic_s)
-            tell(change, now)
+            announce(change, now)
 
-        breakers._tell = told
+        breakers._announce = announced
         self.ledger = self.ledger.holding(control, self.clock.monotonic())
 
     def remember(self) -> None:
@@ -168,8 +168,9 @@ class Protocol(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.clock.advance(seconds)
 
-    @rule(seconds=st.sampled_from([-3_600.0, -1.0, 3_600.0]))
+    @rule(seconds=st.sampled_from([-3_600.0, -1.0]))
     def wall_clock_jumps(self, seconds):
+        """Back. One that jumps ahead while no collector runs is no other than a long night."""
         self.clock.step_wall_clock(seconds)
 
     @rule(c=clients, fate=st.sampled_from(["at once", "at once", "late", "lost", "twice"]))
@@ -267,5 +268,5 @@ class Protocol(RuleBasedStateMachine):
         self.remember()
 
 
-Protocol.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+Protocol.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
 TestProtocol = Protocol.TestCase

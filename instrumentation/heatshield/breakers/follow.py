@@ -4,7 +4,6 @@ The stream brings changes within milliseconds. Every ``RENEW_S`` a plain ``GET``
 ``If-None-Match`` renews the leases: they count from the moment it was *sent*.
 """
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
