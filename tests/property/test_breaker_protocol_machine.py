@@ -241,9 +241,13 @@ class Protocol(RuleBasedStateMachine):
 
     # -- what always holds --------------------------------------------------------------------
 
-    def draw(self, c, user, call):
-        table = self.clients[c].table
-        return fork(table).decide(user, call, self.clock.monotonic())
+    def draw(self, c, user, call, *, outgoing=False):
+        table, now = fork(self.clients[c].table), self.clock.monotonic()
+        return (
+            table.decide_for(SERVICE, user, call, now)
+            if outgoing
+            else table.decide(user, call, now)
+        )
 
     @invariant()
     def every_invariant_holds(self):

@@ -10,6 +10,7 @@ from breaker_model import roots
 from breaker_model.actions import Alphabet
 from breaker_model.world import Message, World
 from heatshield.breakers import lease_table
+from heatshield.breakers.decision import CLEAR, Decision, Reason
 from heatshield.breakers.lease_table import Applied, BreakerTable
 from heatshield.contract import BreakerEntry, ContractError, Delta, Snapshot
 from heatshield_alerts import breaker_control, entry_checks, held_breaker
@@ -55,6 +56,14 @@ def _decides_by_call_alone(patch: pytest.MonkeyPatch) -> None:
         return real(self, whose, call, now, most_s)
 
     patch.setattr(BreakerTable, "decide", decide)
+
+
+def _callers_hold_on(patch: pytest.MonkeyPatch) -> None:
+    def decide_for(self: BreakerTable, service: str, user: str, call: str, now: float) -> Any:
+        entry = self.rejecting.get((user, service, call))
+        return CLEAR if entry is None else Decision(False, entry, Reason.REJECTED)
+
+    patch.setattr(BreakerTable, "decide_for", decide_for)
 
 
 def _ramp_never_ends(patch: pytest.MonkeyPatch) -> None:
@@ -238,6 +247,13 @@ MUTANTS: Final = (
         _decides_by_call_alone,
         roots.refused,
         _only("report"),
+    ),
+    Mutant(
+        "callers hold on to what has lapsed",
+        ("callers_refuse_no_more",),
+        _callers_hold_on,
+        roots.refused,
+        _only("stall|pass"),
     ),
     Mutant("the ramp never ends", _GRANTED, _ramp_never_ends, roots.refused, _only("stall|pass")),
     Mutant(
