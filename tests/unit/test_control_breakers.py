@@ -12,6 +12,7 @@ from heatshield.contract import (
 )
 from heatshield.identity.identify import Identity
 from heatshield.settings import ServiceSettings
+from heatshield_collector.control.breakers import STALLED_S
 from heatshield_collector.ports import TripRefusedError, TripRequest
 
 
@@ -129,3 +130,18 @@ def test_instances_whose_kill_switch_is_thrown_are_counted_until_they_say_otherw
     assert platform.breakers.not_enforcing() == 1
     say("i-1", enforcing=True)
     assert platform.breakers.not_enforcing() == 0
+
+
+def test_a_round_that_hangs_holds_no_user_past_what_was_granted():
+    """Reports of clients end what is over: they go on coming, and so do renewals."""
+    platform = Platform()
+    entry = platform.breakers.trip(trip(lease_ms=10_000))
+    at = platform.breakers.at()
+    report = Report("shop", "i-1", 1, at)
+    platform.clock.advance(STALLED_S)
+    platform.breakers.report(report)
+    assert platform.breakers.at() == at, "a process that was stopped for a while evaluates first"
+    platform.clock.advance(1)
+    assert platform.breakers.report(report).at > at
+    assert platform.breakers.held() == []
+    assert platform.journal.of("audit")[-1]["entry_id"] == entry.id

@@ -53,6 +53,11 @@ WALL_JUMP_NS: Final = 10**9
 by it, so it is kept anew: a restart would else take entries and hold-downs for older than they
 are."""
 
+STALLED_S: Final = 60.0
+"""Seconds without a round after which clients' reports end what is over: a round that hangs holds
+no user past the time that was granted. Twice the usual lease, so that a process that was stopped
+for a while first evaluates, and goes on with what it held."""
+
 
 class Breakers:
     """Implements :class:`heatshield_collector.ports.BreakerService`. Thread-safe.
@@ -91,6 +96,7 @@ class Breakers:
         self._numbers = ReportNumbers()
         self._capacities: Mapping[str, float] = {}
         self._counted_s = -math.inf
+        self._round_s = clock.monotonic()
 
     def at(self) -> StateVersion:
         """The version the state is at."""
@@ -179,6 +185,7 @@ class Breakers:
     def tick(self, seen: Seen, now: Instant) -> None:
         """Let time pass: escalate, cool, probe, close, lapse."""
         with self._lock:
+            self._round_s = now.monotonic_s
             self._tell_all(self._control.tick(now.monotonic_s, seen), now)
             if abs(_offset_ns(now) - self._kept_offset_ns) > WALL_JUMP_NS:
                 self._is_kept = False
@@ -199,6 +206,8 @@ class Breakers:
         with self._lock:
             if not self._numbers.is_new(report):
                 report = replace(report, rejected=())
+            if now.monotonic_s - self._round_s > STALLED_S:
+                self._tell_all(self._control.lapse(now.monotonic_s), now)
             arrived = self._control.report(report, now.monotonic_s)
             answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
         self._show(report.rejected)

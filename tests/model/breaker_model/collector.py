@@ -1,6 +1,8 @@
 """The real breaker state and HTTP face of a collector, in process, on a clock moved by hand."""
 
 import asyncio
+import json
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import httpx
@@ -72,21 +74,25 @@ class Collector:
     def __init__(self, clock: ManualClock, caps: Caps) -> None:
         self._clock, self._caps = clock, caps
         _clock.target = clock
-        self._start(1)
+        self._disk = json.dumps({"epoch": 0, "state": {}})
+        self.restart()
 
     def _start(self, epoch: int) -> None:
         self.control = BreakerControl(epoch, PlatformMode.PROTECT, self._caps)
         silent: Any = _Silent()
-        outlets = Outlets(silent, silent, silent)
+        outlets = Outlets(silent, silent, silent, self._keep)
         self.breakers = Breakers(self.control, outlets, lambda *_: None, self._clock)
         self._events = BreakerEvents(self.breakers)
         _breakers.target = self.breakers
 
+    def _keep(self, epoch: int, state: Mapping[str, Any]) -> None:
+        self._disk = json.dumps({"epoch": epoch, "state": state})
+
     def restart(self) -> None:
         """kill -9, and another process on the same data."""
-        kept = self.control.keep(self._clock.now())
-        self._start(self.control.at.epoch + 1)
-        self.breakers.restore(KeptControl(kept), self._clock.now())
+        kept = json.loads(self._disk)
+        self._start(kept["epoch"] + 1)
+        self.breakers.restore(KeptControl(kept["state"]), self._clock.now())
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Any = None) -> Answer:
         """One request over HTTP, through the routes of the real application."""
