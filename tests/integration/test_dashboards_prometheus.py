@@ -96,6 +96,7 @@ def canned_registry():
         names.STORE_BYTES,
         names.STREAM_SUBSCRIBERS,
         names.INSTANCES_BEHIND,
+        names.INSTANCES_NOT_ENFORCING,
     ):
         gauge(plain).set(1)
     moving = [
