@@ -35,6 +35,8 @@ class ChangeKind(StrEnum):
     """The platform's mode, no entry."""
     LIMITS = "limits"
     """The declared limits, no entry."""
+    POLICY = "policy"
+    """What the policy file says, no entry."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,23 +17,36 @@ exchange lets a user in who was cut."""
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The caps on entries.
+    """The caps on entries. A policy may have others for rules; people keep at least the usual ones.
 
     Attributes:
         entries: at most, of people and rules: more than a person can look through is no protection.
         user_share: of the active users that rules may cut; always at least one user.
         new_per_minute: entries, of both: faster is a storm, and cutting does not end storms.
         traffic_share: of a call's traffic that rules may hold up; always at least one user.
+        users_at_most: that rules may cut, however many are active; ``None``: no such cap.
     """
 
     entries: int = 100
     user_share: float = 0.01
     new_per_minute: int = 20
     traffic_share: float = 0.1
+    users_at_most: int | None = None
 
     def users(self, active_users: int) -> int:
         """How many users rules may cut, of so many active ones."""
-        return max(1, int(self.user_share * active_users))
+        share = max(1, int(self.user_share * active_users))
+        return share if self.users_at_most is None else min(share, self.users_at_most)
+
+    @property
+    def of_people(self) -> "Caps":
+        """The caps on what a person asks for: a policy for rules does not tighten them."""
+        usual = Caps()
+        return replace(
+            self,
+            entries=max(self.entries, usual.entries),
+            new_per_minute=max(self.new_per_minute, usual.new_per_minute),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,8 @@ class Occupancy:
 
 def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     """Which cap a new entry would break; ``None`` when none."""
+    if draft.by_human:
+        caps = caps.of_people
     if occupancy.entries >= caps.entries:
         return Reason.TOO_MANY_ENTRIES
     if occupancy.new_last_minute >= caps.new_per_minute:

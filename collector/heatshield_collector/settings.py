@@ -88,6 +88,11 @@ class CollectorSettings:
     )
 
     rules: tuple[str, ...] = setting((), "Prometheus rule files beside the shipped ones")
+    policy: str = setting(
+        "",
+        "policy file: what rules may do, and limits on calls; watched, so that a change of it "
+        "needs no restart",
+    )
     notify: tuple[str, ...] = setting(
         (),
         "apprise URLs told of firing and resolved alerts; `file:PATH` names a file with a URL on "

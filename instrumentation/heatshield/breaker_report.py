@@ -20,6 +20,7 @@ __all__ = [
     "MAX_OFFERED",
     "MAX_REJECTIONS",
     "MAX_WORKERS",
+    "REPORTED_PART",
     "SHARE_S",
     "Offered",
     "Rejections",
@@ -42,6 +43,10 @@ MAX_OFFERED = 1_000
 SHARE_S = 3.0
 """Seconds for which a dealt share holds, from when the report was sent that it answered. After
 that an instance spends no more than an equal part, as one that was dealt none."""
+
+REPORTED_PART = 0.08
+"""Of an equal part of a limit: from there on an instance reports on a key. What all that stay below
+it spend together is less than a tenth of the limit."""
 
 
 class StateVersion(NamedTuple):
@@ -92,10 +97,12 @@ class Offered:
     Attributes:
         budget: names the budget: a paced entry's id, or a declared limit's id and key.
         per_s: what came each second, in the budget's unit, admitted or not.
+        share: of the budget that the instance goes by, as it was dealt; 0: none was.
     """
 
     budget: str
     per_s: float
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,8 @@ class Report:
         number: of its rejections; the same when they are sent again. 0: they have none.
         offered: what came of the keys that have a budget, which is dealt out by it.
         enforcing: false while its kill switch is thrown, so that it refuses nothing.
+        turn: counts the reports of this instance that have offers, so that one that comes late, or
+            twice, deals nothing. 0: they are not counted.
     """
 
     service: str
@@ -116,6 +125,7 @@ class Report:
     number: int = 0
     offered: tuple[Offered, ...] = ()
     enforcing: bool = True
+    turn: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
@@ -128,6 +138,7 @@ class Report:
             "number": self.number,
             "offered": [asdict(row) for row in self.offered],
             "enforcing": self.enforcing,
+            "turn": self.turn,
         }
 
     @classmethod
@@ -159,10 +170,15 @@ class Report:
             ),
             number=integer_in(fields, "number", 0),
             offered=tuple(
-                Offered(text_in(row, "budget"), rate_in(row, "per_s"))
+                Offered(
+                    text_in(row, "budget"),
+                    rate_in(row, "per_s"),
+                    min(1.0, rate_in(row, "share", 0.0)),
+                )
                 for row in (object_of(row, "report.offered") for row in offered[:MAX_OFFERED])
             ),
             enforcing=fields.get("enforcing") is not False,
+            turn=integer_in(fields, "turn", 0),
         )
 
 

@@ -204,6 +204,13 @@ not act meanwhile."""
 EVALUATION_FAILURES: Final = "heatshield_evaluation_failures_total"
 """Counter: rules, and whole rounds of evaluation, that failed; each is logged with its reason."""
 
+POLICY_IN_FORCE: Final = "heatshield_policy_in_force"
+"""Gauge: 1 where the policy file is in force as it is, or there is none; 0 where it can't be used,
+and an earlier version stays in force."""
+
+POLICY_FAILURES: Final = "heatshield_policy_failures_total"
+"""Counter: versions of the policy file that could not be used."""
+
 JOURNAL_DROPPED: Final = "heatshield_journal_dropped_total"
 """Counter: findings, alerts and audit records that were not stored, for want of room or because the
 store refused them."""

@@ -32,6 +32,8 @@ from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.held_breaker import count_refused
 from heatshield_alerts.instances import Instance
+from heatshield_alerts.policy import Policy
+from heatshield_alerts.policy_change import follow_policy, has_grown
 from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.trip_policy import Decision
@@ -43,6 +45,13 @@ from heatshield_collector.ports import TripRefusedError, TripRequest
 __all__ = ["Breakers"]
 
 _log = logging.getLogger(__name__)
+
+COUNT_LIMITS_S: Final = 10.0
+"""Seconds between looks at how many instances share the declared limits: each change is told to all
+clients, and what an instance spends goes by the share that it is dealt."""
+
+LOOK_S: Final = 1.0
+"""Seconds between looks at whether there are twice as many."""
 
 CAPACITY_AGE_S: Final = 0.25
 """Age at which capacities are counted anew: every batch asks, and there may be thousands of
@@ -95,7 +104,7 @@ class Breakers:
         self._changed = Signal()
         self._numbers = ReportNumbers()
         self._capacities: Mapping[str, float] = {}
-        self._counted_s = -math.inf
+        self._counted_s = self._limits_s = -math.inf
         self._round_s = clock.monotonic()
 
     def at(self) -> StateVersion:
@@ -120,18 +129,38 @@ class Breakers:
         """Have ``wake`` called after each change of the version; returns what ends that."""
         return self._changed.subscribe(wake)
 
+    def policy(self) -> Policy:
+        """The policy that is in force."""
+        return self._control.checks.policy
+
+    def follow_policy(
+        self, policy: Policy, by: str, now: Instant, before: Policy | None = None
+    ) -> None:
+        """Go by a policy from now on (:func:`~heatshield_alerts.policy_change.follow_policy`)."""
+        with self._lock:
+            self._limits_s = now.monotonic_s
+            for change in follow_policy(self._control, policy, by, now.monotonic_s, before):
+                self._tell(change, now)
+
     def trip(self, request: TripRequest) -> BreakerEntry:
         """Grant an entry for a person, or renew the one that has its key.
 
         Raises:
-            TripRefusedError: when the policy does not allow it.
+            TripRefusedError: when a cap or a hold-down does not allow it, or the policy keeps rules
+                from it and the person does not insist.
         """
         asked = asdict(request)
+        insists = asked.pop("force")
         user, service, call = (asked.pop(name) for name in ("user", "service", "call"))
         if request.scope is not EntryScope.PATTERN:
             user, service, call = (part and wire_id(part) for part in (user, service, call))
         budget = asked.pop("budget") or self._fair_share(service)
         draft = Draft(CallKey(DEFAULT_TENANT, user or None, service, call), budget=budget, **asked)
+        line = self.policy().rules.forbids(draft)
+        if line and not insists:
+            raise TripRefusedError(
+                f"the policy keeps rules from this ({line}); a person may insist: --force"
+            )
         with self._lock:
             now = self._clock.now()
             change = self._control.trip(draft, now.monotonic_s)
@@ -190,6 +219,21 @@ class Breakers:
             if abs(_offset_ns(now) - self._kept_offset_ns) > WALL_JUMP_NS:
                 self._is_kept = False
             self._keep_unkept(now)
+            self._count_limits(now)
+
+    def _count_limits(self, now: Instant) -> None:
+        """Declare the same limits for as many instances as there are now: once in a while, and at
+        once where they are twice as many, as after a start.
+        """
+        age_s = now.monotonic_s - self._limits_s
+        limits = self._control.checks.policy.limits
+        if not limits or age_s < LOOK_S:
+            return
+        if age_s >= COUNT_LIMITS_S or has_grown(self._control, now.monotonic_s):
+            self._limits_s = now.monotonic_s
+            counted = self._control.declare(limits, "heatshield", now.monotonic_s)
+            if counted is not None:
+                self._tell(replace(counted, is_recorded=False), now)
 
     def lapse(self, now: Instant) -> None:
         """End what is over; for a round that failed and knows no loads."""

@@ -300,7 +300,7 @@ class ControlLoop:
             trace_ids=tuple(known.trace_ids),
             figures={"baseline": known.baseline},
         )
-        return decide(alert, evidence)
+        return decide(alert, evidence, self._breakers.policy())
 
     def _note(self, finding: Finding, now: Instant) -> None:
         """Write down and tell of a finding that is new."""

@@ -17,15 +17,17 @@ until a call actually matches an entry.
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Final
 
 from heatshield.breakers.decision import CLEAR, Decision, Reason
 from heatshield.breakers.entry_index import EMPTY, EntryIndex, rejecting
 from heatshield.breakers.limits import Limits
+from heatshield.breakers.table_state import TableState, merged_entries
 from heatshield.breakers.tally import MAX_ENTRIES, Tallies
 from heatshield.contract import (
+    DEFAULT_LEASE_MS,
     DEFAULT_TENANT,
     MAX_OFFERED,
     RAMP_S,
@@ -34,7 +36,6 @@ from heatshield.contract import (
     BreakerEntry,
     BreakerMode,
     ContractError,
-    DeclaredLimit,
     Delta,
     Offered,
     PlatformMode,
@@ -69,16 +70,6 @@ class Applied(Enum):
     """A delta on another base: not applied; only a snapshot helps."""
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """One version of the state; replaced as a whole, never changed."""
-
-    at: StateVersion | None = None
-    mode: PlatformMode = PlatformMode.SHADOW
-    entries: Mapping[str, BreakerEntry] = field(default_factory=dict)
-    limits: tuple[DeclaredLimit, ...] = ()
-
-
 class BreakerTable:
     """Grants held for one tenant and one service.
 
@@ -105,10 +96,11 @@ class BreakerTable:
         self._tenant = tenant
         self._chance = chance
         self._lock = lock()
-        self._state = _State()
+        self._state = TableState()
         self._mine = EMPTY
         self.rejecting: Mapping[tuple[str, str, str], BreakerEntry] = {}  # of any service
         self._limits = Limits((), self._service)
+        self.has_limits = False  # that are about this service
         self._is_idle = True  # nothing is granted or declared that is about this service
         self._anchor = float("-inf")
         self._tallies = Tallies()
@@ -159,9 +151,9 @@ class BreakerTable:
             elif change.base != held:
                 return Applied.GAP
             else:
-                entries = _merged(self._state.entries, change)
+                entries = merged_entries(self._state.entries, change)
             limits = self._state.limits if change.limits is None else change.limits
-            self._swap(_State(change.at, change.mode, entries, limits))
+            self._swap(TableState(change.at, change.mode, entries, limits))
             if isinstance(change, Snapshot):
                 self._anchor = max(self._anchor, sent_at)
             return Applied.CHANGED
@@ -177,7 +169,7 @@ class BreakerTable:
         self._anchor = max(self._anchor, sent_at)
         return Applied.RENEWED
 
-    def _swap(self, state: _State) -> None:
+    def _swap(self, state: TableState) -> None:
         if len(state.entries) > MAX_ENTRIES:
             raise ContractError(f"{len(state.entries)} entries; a client holds {MAX_ENTRIES}")
         keys = {(entry.scope, entry.key) for entry in state.entries.values()}
@@ -191,7 +183,8 @@ class BreakerTable:
 
     def _index(self) -> None:
         self._mine = EntryIndex(self._state.entries.values(), self._tenant, self._service)
-        self._is_idle = not self._mine and not self._limits
+        self.has_limits = bool(self._limits)
+        self._is_idle = not self._mine and not self.has_limits
         self.rejecting = rejecting(self._state.entries.values(), self._tenant)
 
     def holds(self, call: str | None = None) -> bool:
@@ -203,7 +196,14 @@ class BreakerTable:
         # :meth:`decide` looks the call up by its wire id, too
         return bool(self._limits) or call is None or self._mine.is_about(wire_id(call))
 
-    def decide(self, user: str | None, call: str, now: float, most_wait_s: float = 0.0) -> Decision:
+    def decide(
+        self,
+        user: str | None,
+        call: str,
+        now: float,
+        most_wait_s: float = 0.0,
+        counted: AbstractSet[str] = frozenset(),
+    ) -> Decision:
         """Whether this user's call may run.
 
         Args:
@@ -214,6 +214,7 @@ class BreakerTable:
             most_wait_s: seconds that the call can wait for its turn; 0: not at all. A call that is
                 allowed with a delay has its place in line: it waits, or leaves
                 (:meth:`leave_line`).
+            counted: the keys of limits that have counted the request already.
         """
         if self._is_idle:
             return CLEAR
@@ -224,7 +225,7 @@ class BreakerTable:
             decision = CLEAR if entry is None else self._judge(entry, now, most_wait_s)
         else:
             decision = self._judge_all(user, call, now, most_wait_s)
-        return self._within_limits(decision, user, call, now) if self._limits else decision
+        return self._within_limits(decision, user, call, now, counted) if self._limits else decision
 
     def flags(self, user: str | None, call: str, now: float) -> bool:
         """Whether an entry in force is about this user's call, whatever it does; counts nothing."""
@@ -301,13 +302,16 @@ class BreakerTable:
         return Decision(False, entry, Reason.REJECTED, retry_after_s)
 
     def _within_limits(
-        self, decision: Decision, user: str | None, call: str, now: float
+        self, decision: Decision, user: str | None, call: str, now: float, counted: AbstractSet[str]
     ) -> Decision:
-        """The decision, unless a declared limit refuses the call."""
-        if not decision.allowed or not self.enforce:
+        """The decision, unless a declared limit refuses the call. Limits lapse as entries do."""
+        ends_at = self._anchor + DEFAULT_LEASE_MS / 1000
+        if not decision.allowed or not self.enforce or now >= ends_at + RAMP_S:
+            return decision
+        if now >= ends_at and self._chance() >= 1 - (now - ends_at) / RAMP_S:
             return decision
         with self._lock:
-            exceeded = self._limits.decide(user, call, now)
+            exceeded = self._limits.decide(user, call, now, counted)
             if exceeded is None:
                 return decision
             shadow = self._state.mode is not PlatformMode.PROTECT
@@ -382,16 +386,10 @@ class BreakerTable:
         """
         self._tallies = Tallies()
         self._limits = self._limits.replace(self._state.limits)
-        self._limits.offered(1.0)  # counts anew
+        self._limits.forget_offered()
         self._index()
 
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""
         with self._lock:
             return self._tallies.would_have_rejected()
-
-
-def _merged(entries: Mapping[str, BreakerEntry], delta: Delta) -> dict[str, BreakerEntry]:
-    merged = {name: entry for name, entry in entries.items() if name not in delta.remove}
-    merged.update((entry.id, entry) for entry in delta.upsert)
-    return merged

@@ -133,10 +133,12 @@ class Tallies:
         rows = []
         for entry_id, tally in self._by_id.items():
             if tally.pacer is not None:
-                rows.append(Offered(entry_id, tally.pacer.offered / seconds))
+                per_s = tally.pacer.offered / seconds
+                rows.append(Offered(entry_id, per_s, tally.share or 0.0))
                 tally.pacer.offered = 0.0
             elif tally.entry.mode is BreakerMode.PACE:
-                rows.append(Offered(entry_id, 0.0))  # another may spend what this one doesn't
+                # another may spend what this one doesn't
+                rows.append(Offered(entry_id, 0.0, tally.share or 0.0))
         return rows
 
     def would_have_rejected(self) -> dict[str, int]:

@@ -63,7 +63,7 @@ Lease = Annotated[
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Trip it though nothing has reported such a name yet."),
+    typer.Option("--force", help="Though no such name is known yet, or the policy is against."),
 ]
 
 
@@ -100,7 +100,7 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
         "reason": reason or f"tripped by human:{operator()}",
         "issuer": f"human:{operator()}",
         **({} if scope is EntryScope.USER_CALL else {"scope": scope.value}),
-        **figures,
+        **(figures | ({"force": True} if force else {})),
     }
     source = collector(endpoint, token, changes=True)
     if not force and scope is EntryScope.USER_CALL:

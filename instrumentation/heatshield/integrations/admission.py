@@ -61,9 +61,9 @@ def admit_in_line(
     """
     if deadline is not None:
         most_wait_s = max(0.0, min(most_wait_s, deadline.at - TIME.monotonic()))
-    found = GATE.admission(call, request.user, most_wait_s)
+    found = GATE.admission(call, request.user, most_wait_s, request)
     if found is None and also:
-        found = GATE.admission(also, request.user, most_wait_s)
+        found = GATE.admission(also, request.user, most_wait_s, request)
     if isinstance(found, BreakerOpen):
         mark_rejected(span, found.entry_id)
         found.at_call = found.status == UNAVAILABLE

@@ -147,7 +147,7 @@ class Job:
                 request.user, request.source = seen.user, seen.source
                 request.raw_user, request.aliases = seen.raw_user, seen.aliases
                 stamp_user(request.span, request)
-        refusal = GATE.refusal(request.call, request.user)
+        refusal = GATE.refusal(request.call, request.user, request)
         request.entered = refusal is None
         return refusal
 
