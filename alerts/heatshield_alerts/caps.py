@@ -38,10 +38,8 @@ class Caps:
         share = max(1, int(self.user_share * active_users))
         return share if self.users_at_most is None else min(share, self.users_at_most)
 
-    @property
-    def of_people(self) -> "Caps":
-        """The caps on what a person asks for: a policy for rules does not tighten them."""
-        usual = Caps()
+    def at_least(self, usual: "Caps") -> "Caps":
+        """For what a person asks for: a policy for rules does not tighten the usual ones."""
         return replace(
             self,
             entries=max(self.entries, usual.entries),
@@ -70,8 +68,6 @@ class Occupancy:
 
 def cap(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     """Which cap a new entry would break; ``None`` when none."""
-    if draft.by_human:
-        caps = caps.of_people
     if occupancy.entries >= caps.entries:
         return Reason.TOO_MANY_ENTRIES
     if occupancy.new_last_minute >= caps.new_per_minute:

@@ -30,7 +30,7 @@ class EntryChecks:
     """
 
     def __init__(self, caps: Caps) -> None:
-        self.caps = caps
+        self.caps = self._usual = caps
         self.policy = NO_POLICY
         self.restraint = Restraint()
 
@@ -43,7 +43,8 @@ class EntryChecks:
     ) -> Reason | None:
         """Why a closed breaker may not open."""
         reason = self._restrains(draft, now)
-        return reason or cap(draft, self._occupancy(held, now, active_users), self.caps)
+        caps = self.caps.at_least(self._usual) if draft.by_human else self.caps
+        return reason or cap(draft, self._occupancy(held, now, active_users), caps)
 
     def unrenewable(
         self,
