@@ -5,6 +5,8 @@ time and carries out what a change means: clients' streams wake, people's events
 of control brings its own moment; what people and clients ask for is stamped here, once.
 """
 
+# long: one class is all that may touch the registry, under one lock
+
 import logging
 import math
 import threading
