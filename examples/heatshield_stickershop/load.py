@@ -1,9 +1,9 @@
 """Sends the load on the shop, in its own process: ``python -m heatshield_stickershop.load``.
 
 Ordinary users come first, as an open loop. After ``--calm-s`` seconds the hot user joins them on a
-few connections, each of which buys again as soon as it has its answer. A hot user who is refused, or
-told to wait (429), ignores ``Retry-After``, as many real clients do, and retries about 20 times a
-second over all connections.
+few connections, each of which buys again as soon as it has its answer. A hot user who is refused,
+or told to wait (429), ignores ``Retry-After``, as many real clients do, and retries about 20 times
+a second over all connections.
 
 The result of each request goes to standard output as one line of JSON when the request ends.
 """
