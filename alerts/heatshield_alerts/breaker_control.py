@@ -356,6 +356,7 @@ class BreakerControl:
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
         held.since_s = now if draft.mode is not held.draft.mode else held.since_s
         held.draft, held.hold_s = draft, hold_s(draft)
+        held.demand.cost_per_call = draft.cost_per_call
         instances = self.instances.count(draft.key.service, now)
         return self._grant(held, entry_of(draft, held.entry.id, instances), change)
 

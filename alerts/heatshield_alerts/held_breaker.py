@@ -251,11 +251,10 @@ def merged(held: Draft, asked: Draft) -> Draft:
     if asked.by_human:
         return held if _terms(held) == _terms(asked) else asked
     if asked.mode is held.mode is BreakerMode.PACE and held.issuer == asked.issuer:
-        differs = (
-            _differs(getattr(held, n), getattr(asked, n)) for n in ("budget", "cost_per_call")
-        )
-        if any(differs):
-            return replace(held, budget=asked.budget, cost_per_call=asked.cost_per_call)
+        cost_per_call = asked.cost_per_call or held.cost_per_call  # 0: none ran lately
+        figures = ((held.budget, asked.budget), (held.cost_per_call, cost_per_call))
+        if any(_differs(*both) for both in figures):
+            return replace(held, budget=asked.budget, cost_per_call=cost_per_call)
     return asked if _STRICTNESS[asked.mode] > _STRICTNESS[held.mode] else held
 
 

@@ -197,3 +197,14 @@ def test_the_json_of_a_change_is_what_the_event_stream_tells():
     assert told["version"] == "1.1"
     assert told["entry"]["id"] == "b-1-1"
     assert told["by"] == "rule:HotUser"
+
+
+def test_a_cost_stands_while_no_call_runs_and_demand_counts_with_what_is_known_last():
+    control = BreakerControl(epoch=1)
+    paced(control)
+    paced(control, 1.0, cost_per_call=0.3)
+    at = control.at
+    paced(control, 2.0, cost_per_call=0.0)
+    assert control.at == at
+    (held,) = control.held
+    assert (held.entry.cost_per_call, held.demand.cost_per_call) == (0.3, 0.3)
