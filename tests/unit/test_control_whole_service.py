@@ -6,7 +6,8 @@ from control_platform import HOT, Platform
 
 from heatshield.contract import BreakerMode, EntryScope
 from heatshield_alerts.rules import load_text
-from heatshield_collector.detect import PANE_S
+from heatshield_collector.control import LoadAnswers
+from heatshield_collector.detect import PANE_S, Durations
 
 RULE = """
 groups:
@@ -50,6 +51,18 @@ def test_a_user_who_goes_on_with_all_calls_is_refused_after_two_seconds():
     platform = Platform(rules=load_text(RULE)).warm()
     spread(platform, 20)
     assert platform.breakers.snapshot().entries[0].mode is BreakerMode.REJECT
+
+
+def test_who_is_held_on_a_whole_service_is_shown_so_on_each_call():
+    platform = Platform(rules=load_text(RULE)).warm()
+    spread(platform, 4)
+    (entry,) = platform.breakers.snapshot().entries
+    loads = LoadAnswers(platform.detection, Durations(), platform.breakers, list, platform.clock)
+    shown = loads.hot_users("busy", "1s", 2, "call").users
+    assert [(row.user, row.breaker) for row in shown] == [("hot", entry.id)] * 2
+    assert platform.loop.outcomes.text_of(HOT._replace(call="POST /a")).startswith("paced to ")
+    assert platform.loop.outcomes.refuses_calls_of(HOT)
+    assert platform.loop.outcomes.of(HOT._replace(user="another")) is None
 
 
 def test_other_services_and_users_do_not_count():
