@@ -274,4 +274,5 @@ def _differs(before: float, after: float) -> bool:
 
 def _terms(draft: Draft) -> tuple[object, ...]:
     """All that clients and people see of a draft."""
-    return (draft.mode, draft.rate_per_s, draft.budget, draft.lease_ms, draft.issuer, draft.reason)
+    figures = (draft.rate_per_s, draft.budget, draft.waiting, draft.wait_ms, draft.lease_ms)
+    return (draft.mode, draft.scope, *figures, draft.issuer, draft.reason)

@@ -233,3 +233,11 @@ def test_a_cost_stands_while_no_call_runs_and_demand_counts_with_what_is_known_l
     assert control.at == at
     (held,) = control.held
     assert (held.entry.cost_per_call, held.demand.cost_per_call) == (0.3, 0.3)
+
+
+def test_a_person_who_asks_for_another_scope_of_the_same_names_gets_it():
+    """A call of one tenant and of all have one key; so have a user's name and a pattern."""
+    control = BreakerControl(epoch=1)
+    for scope in (EntryScope.TENANT_CALL, EntryScope.CALL, EntryScope.TENANT_CALL):
+        change = control.trip(draft(None, "human:ann", scope=scope, lease_ms=60_000), 0.0)
+        assert (change.entry.scope, change.is_visible) == (scope, True)
