@@ -10,9 +10,10 @@ their spans and reports.
 import asyncio
 from typing import Annotated, Final
 
+import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
@@ -130,7 +131,9 @@ def _state_unless(known: set[str], ports: Ports) -> Response:
     ]
     more = {"entries": entries, "not_cut": refused, "not_enforcing": breakers.not_enforcing()}
     signed = shown if ports.signer is None else ports.signer.sign(shown, "snapshot")
-    return JSONResponse({**signed, **more}, headers=headers)
+    # orjson, as the stream: what is no number in JSON is null, where Starlette's own answer fails
+    text = orjson.dumps({**signed, **more}, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, headers=headers, media_type="application/json")
 
 
 async def _changed(

@@ -1,6 +1,7 @@
 """The breaker routes: snapshots and 304, long poll, stream, reports, and who may change what."""
 
 import json
+import math
 import socket
 import threading
 import time
@@ -126,6 +127,14 @@ def test_the_state_says_how_many_instances_enforce_nothing(face):
     assert face.get("/v1/breakers").json()["not_enforcing"] == 0
     face.call("POST", "/v1/breakers/report", json={**report, "enforcing": False})
     assert face.get("/v1/breakers").json()["not_enforcing"] == 1
+
+
+def test_evidence_that_is_no_number_in_json_keeps_the_state_from_nobody(face):
+    face.breakers.trip(TripRequest(**WISH))
+    (entry,) = face.breakers.snapshot().entries
+    entry.evidence["load"] = math.inf
+    answer = face.get("/v1/breakers")
+    assert Snapshot.from_json(answer.json()).entries[0].evidence == {"load": None}
 
 
 def test_a_malformed_report_is_400_and_changes_nothing(face):
