@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from heatshield.call_key import CallKey
-from heatshield.contract import BreakerMode
 from heatshield_alerts.draft import Draft, Reason
 
 __all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "cap_on_cut", "leaving_for", "traffic_of"]
@@ -79,10 +78,10 @@ def cap_on_cut(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     """Which cap on the users that rules cut an entry would break, a new one or a stricter one.
 
     The shares of users and of traffic bind rules alone: a person who cuts a second user of fifty
-    knows it. A user who is only flagged is not cut. The first user of a call may have all of its
-    traffic: that is the user who burns it.
+    knows it. A user who is flagged, and will not be refused, is not cut. The first user of a call
+    may have all of its traffic: that is the user who burns it.
     """
-    if not draft.by_human and draft.mode is not BreakerMode.FLAG:
+    if draft.holds_up:
         cut = occupancy.users_cut_by_rules | {draft.key.user}
         if len(cut) > caps.users(occupancy.active_users):
             return Reason.TOO_MANY_USERS

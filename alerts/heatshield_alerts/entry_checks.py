@@ -7,7 +7,6 @@ The caps stand in :mod:`heatshield_alerts.caps`, what is remembered of a key in
 from collections.abc import Sequence
 
 from heatshield.call_key import CallKey
-from heatshield.contract import BreakerMode
 from heatshield_alerts.breaker_states import BreakerState
 from heatshield_alerts.caps import Caps, Occupancy, cap, cap_on_cut, leaving_for, traffic_of
 from heatshield_alerts.draft import Draft, Reason
@@ -74,12 +73,12 @@ class EntryChecks:
         occupancy = self._occupancy(held, now, active_users)
         if self._restrains(draft, now) or cap(draft, occupancy, self.caps) is None:
             return ()
-        flags = draft.mode is BreakerMode.FLAG
+        flags = not draft.holds_up
         places = [
             row.place
             for row in held
             # An entry that only flags refuses no call, so it must not end one that refuses.
-            if not row.draft.by_human and (not flags or row.draft.mode is BreakerMode.FLAG)
+            if not row.draft.by_human and (not flags or not row.holds_up)
         ]
         return leaving_for(draft, places, occupancy, self.caps)
 

@@ -142,7 +142,8 @@ def _draft(alert: Alert, evidence: Evidence, policy: Policy) -> Draft:
         reason=alert.annotations.get("summary", alert.rule),
         evidence={
             **evidence.figures,
-            "load": alert.value,
+            # JSON has no other numbers; a ratio to nothing is infinite
+            "load": alert.value if math.isfinite(alert.value) else str(alert.value),
             "busy_load": load,
             "threshold": evidence.threshold,
             "cost_per_call": evidence.cost_per_call,

@@ -162,9 +162,9 @@ class Report:
             rejected=tuple(
                 Rejections(
                     count=within(integer_in(row, "count"), MAX_REJECTIONS),
-                    # a limit refuses calls without a user, an entry may be about all users
-                    user=text_in(row, "user") if row.get("user") != "" else "",
-                    **{name: text_in(row, name) for name in ("id", "service", "call")},
+                    # an entry may be about all users, or all calls; a limit refuses nameless ones
+                    **{name: _part(row, name) for name in ("user", "call")},
+                    **{name: text_in(row, name) for name in ("id", "service")},
                 )
                 for row in (object_of(row, "report.rejected") for row in rows)
             ),
@@ -180,6 +180,11 @@ class Report:
             enforcing=fields.get("enforcing") is not False,
             turn=integer_in(fields, "turn", 0),
         )
+
+
+def _part(row: Mapping[str, Any], name: str) -> str:
+    """A part of a key that its scope may leave open; then it is empty."""
+    return "" if row.get(name) == "" else text_in(row, name)
 
 
 @dataclass(frozen=True, slots=True)

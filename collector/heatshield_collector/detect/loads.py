@@ -85,14 +85,14 @@ class Loads:
             return self._by_user_call["busy"].most(window, now_s)
 
     def load_of(self, key: CallKey, window: WindowName, now_s: float) -> Load:
-        """The busy load of one user on one call."""
-        return _load(self.busy(window, now_s).bounds(key.text), "busy", window)
+        """The busy load of one user on one call, or on all calls of a service."""
+        return _load(_bounds(self.busy(window, now_s), key), "busy", window)
 
     def baseline_of(self, key: CallKey, now_s: float) -> float:
         """Upper bound of a user's busy load on a call over the five minutes before."""
         with self._lock:
             sketch, covered_s = self._by_user_call["busy"].baseline(now_s)
-        return sketch.bounds(key.text).upper / 1e6 / covered_s if covered_s else 0.0
+        return _bounds(sketch, key).upper / 1e6 / covered_s if covered_s else 0.0
 
     def cost_per_call_of(self, key: CallKey, now_s: float) -> float:
         """Busy seconds of one call of a user that ran, over the last ten seconds; 0: none did.
@@ -103,16 +103,16 @@ class Loads:
         """
         with self._lock:
             busy, calls = (
-                self._admitted[cost].window("10s", now_s).bounds(key.text) for cost in _ADMITTED
+                _bounds(self._admitted[cost].window("10s", now_s), key) for cost in _ADMITTED
             )
         return busy.estimate / 1e6 / max(1, calls.estimate)
 
     def traffic_of(self, key: CallKey, now_s: float) -> float:
-        """A user's part of a call's calls, 0 to 1, over the last ten seconds."""
+        """A user's part of the calls of an operation, or service, 0 to 1, over ten seconds."""
         whole = key._replace(user=None)
         with self._lock:
-            own = self._by_user_call["calls"].window("10s", now_s).bounds(key.text).lower
-            all_calls = self._by_call["calls"].window("10s", now_s).bounds(whole.text).upper
+            own = _bounds(self._by_user_call["calls"].window("10s", now_s), key).lower
+            all_calls = _bounds(self._by_call["calls"].window("10s", now_s), whole).upper
         return min(1.0, own / max(1, all_calls))
 
     def active_users(self) -> int:
@@ -163,6 +163,16 @@ class Loads:
             }
             found.append(LoadedCall(key.service, key.call, loads))
         return found
+
+
+def _bounds(sketch: HeavyHitters, key: CallKey) -> Hitter:
+    """What a key weighs; one without a call stands for all calls of its service."""
+    if key.call:
+        return sketch.bounds(key.text)
+    begins = key._replace(user=None).text
+    return sketch.sum_of(
+        key.text, lambda text: text.startswith(begins) and CallKey.parse(text).user == key.user
+    )
 
 
 def _load(hitter: Hitter, cost: str, window: WindowName) -> Load:
