@@ -1,9 +1,8 @@
 """The registry of breakers: the one writer of what clients may enforce.
 
 It takes values and a time and returns what changed; it reads no clock, opens nothing, and is not
-thread-safe: it is driven under one lock or on one loop. Times are seconds on a clock
-that never goes back. The states and their meaning stand in :mod:`heatshield_alerts.breaker_states`,
-the caps in :mod:`heatshield_alerts.caps`.
+thread-safe. Times are seconds on a clock that never goes back. The states and their meaning stand
+in :mod:`heatshield_alerts.breaker_states`, the caps in :mod:`heatshield_alerts.caps`.
 
 A restart begins at a higher epoch; :meth:`BreakerControl.restore` holds on what was held.
 """

@@ -204,6 +204,8 @@ def _collector() -> Iterator[Panel]:
             queries.COLLAPSED,
             queries.FAILED_EVALUATIONS,
             queries.RULES_FAILING,
+            queries.POLICY_NOT_IN_FORCE,
+            queries.POLICY_FAILURES,
             queries.NOT_STORED,
             queries.NOT_KEPT,
             queries.NOT_NOTIFIED,
