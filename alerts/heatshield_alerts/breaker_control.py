@@ -40,7 +40,6 @@ from heatshield_alerts.held_breaker import (
     HeldBreaker,
     count_refused,
     entry_of,
-    hold_s,
     merged,
     moved_text,
 )
@@ -253,7 +252,7 @@ class BreakerControl:
             if seen.rules is None or held.rule in seen.rules:
                 held.rule_s = now
             level = held.demand.observe(seen.loads.get(held.key, 0.0), now)
-            event = held.due(level, now, hot=held.key in seen.hot)
+            event = held.due(level, now, hot=seen.burns(held.key))
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
                 event = None  # the probing goes on
             if event is not None:
@@ -354,8 +353,7 @@ class BreakerControl:
             self._restraint.moved(held.key, now)
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
         held.since_s = now if draft.mode is not held.draft.mode else held.since_s
-        held.draft, held.hold_s = draft, hold_s(draft)
-        held.demand.cost_per_call = draft.cost_per_call
+        held.ask(draft)
         instances = self.instances.count(draft.key.service, now)
         return self._grant(held, entry_of(draft, held.entry.id, instances), change)
 

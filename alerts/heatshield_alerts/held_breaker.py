@@ -47,9 +47,10 @@ and their cost has reached the 1 s window several times."""
 ESCALATE_S: Final = 2.0
 """Seconds after which the next step of the ladder is taken, where the first did not end it."""
 
-INSISTS_S: Final = 1.0
+INSISTS_S: Final = 1.5
 """Seconds for which demand must have been as high as what trips, up to then: a user who heeds
-``Retry-After`` is not refused for what came before."""
+``Retry-After`` is not refused for what came before. Longer than one burst shows in a load over one
+second: a page full of pictures is no insisting."""
 
 
 @dataclass(slots=True)
@@ -98,6 +99,11 @@ class HeldBreaker:
     def left_s(self, now: float) -> float:
         """Seconds until it ends, unless it is asked for again or demand ends it sooner."""
         return max(0.0, self.granted_s + self.hold_s - now)
+
+    def ask(self, draft: Draft) -> None:
+        """It is asked for anew, maybe with other figures."""
+        self.draft, self.hold_s = draft, hold_s(draft)
+        self.demand.cost_per_call = draft.cost_per_call
 
     @property
     def key(self) -> CallKey:

@@ -241,3 +241,23 @@ def test_a_person_who_asks_for_another_scope_of_the_same_names_gets_it():
     for scope in (EntryScope.TENANT_CALL, EntryScope.CALL, EntryScope.TENANT_CALL):
         change = control.trip(draft(None, "human:ann", scope=scope, lease_ms=60_000), 0.0)
         assert (change.entry.scope, change.is_visible) == (scope, True)
+
+
+@pytest.mark.parametrize(
+    ("active_users", "most"), [(1, 2), (25, 2), (60, 6), (100, 10), (9_999, 10)]
+)
+def test_nobody_is_refused_as_one_of_a_crowd_that_is_hot_on_one_call(active_users, most):
+    users = [KEY._replace(user=f"v-{n}") for n in range(most)]
+    elsewhere = [one._replace(call="GET /q") for one in users]
+    for hot, culprit in (([KEY, *users[1:], *elsewhere], True), ([KEY, *users], False)):
+        assert Seen(hot=hot, active_users=active_users).burns(KEY) is culprit
+    assert not Seen(hot=users, active_users=active_users).burns(KEY)
+
+
+def test_a_crowd_stays_paced():
+    control = BreakerControl(epoch=1)
+    paced(control)
+    crowd = [KEY, *(KEY._replace(user=f"v-{n}") for n in range(10))]
+    for n in range(1, 41):
+        rejected(control, 3, n / 4)
+        assert control.tick(n / 4, Seen({KEY: 0.1}, crowd, active_users=USERS)) == []

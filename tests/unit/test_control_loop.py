@@ -144,7 +144,8 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     platform.step(workers=2.0)
     now = platform.clock.now()
     load = platform.detection.loads.load_of(HOT, "1s", now.monotonic_s).load
-    assert told == [(Seen({HOT: load}, {HOT}, {"HotUser", "RuleFailing"}), now)]
+    users = platform.detection.loads.active_users()
+    assert told == [(Seen({HOT: load}, {HOT}, {"HotUser", "RuleFailing"}, users), now)]
     assert load > 1.0
 
 

@@ -271,6 +271,7 @@ class ControlLoop:
             },
             hot=self._hot(now),
             rules=self._runner.working,
+            active_users=active_users,
         )
         self._breakers.tick(seen, now)
 

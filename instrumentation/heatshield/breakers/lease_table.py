@@ -370,7 +370,7 @@ class BreakerTable:
     def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
         """Take the shares of budgets that the answer to a report, sent at ``sent_at``, deals."""
         with self._lock:
-            self._tallies.deal(shares, sent_at)
+            self._tallies.deal(shares, sent_at, now)
             self._limits.deal(shares, sent_at + SHARE_S, now)
 
     def drain_rejections(self) -> tuple[Rejections, ...]:

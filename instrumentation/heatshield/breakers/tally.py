@@ -121,12 +121,17 @@ class Tallies:
                 del self._by_id[entry_id]
         return tuple(rows)
 
-    def deal(self, shares: Mapping[str, float], sent_at: float) -> None:
-        """Take shares of paced entries' budgets, which hold for a while from ``sent_at``."""
+    def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
+        """Take shares of paced entries' budgets, which hold for a while from ``sent_at``.
+
+        From the first deal on, what is not spent is saved up, though no call has come yet.
+        """
         for entry_id, share in shares.items():
             tally = self._by_id.get(entry_id)
             if tally is not None:
                 tally.share, tally.share_until = share, sent_at + SHARE_S
+                if tally.entry.mode is BreakerMode.PACE:
+                    tally.paced(now).begin(now)
 
     def offered(self, seconds: float) -> list[Offered]:
         """What came of paced keys, busy seconds a second; counts anew."""
