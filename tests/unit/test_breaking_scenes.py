@@ -166,3 +166,14 @@ def test_a_scene_is_the_same_each_time():
     first, second = played(), played()
     assert first == second
     assert not any(math.isinf(ended_s) for *_, ended_s in first[0])
+
+
+def test_nobody_who_is_as_large_as_every_day_is_paced():
+    """A shared account, a seller of masses and a dashboard that polls, known since the start."""
+    made = shop(240, rate_per_s=14.0, cold_start_s=120.0)
+    made.poisson(["kiosk"], 6.0, 0.02, 0, 240, seed=2)  # 30 % of all calls, at ordinary cost
+    made.poisson(["seller"], 0.3, 1.0, 0, 240, seed=3)  # fifty times what is usual
+    made.pages("dashboard", 6, 0.3, 5, from_s=0, to_s=240)
+    made.run(245)
+    assert made.changes("opened") == []  # what is hot in the cold start trips nothing
+    assert made.paced_or_refused() == set()
