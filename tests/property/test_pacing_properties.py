@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heatshield.breakers.pacing import SAVED_S, TIMER_S, Pacer
 from heatshield.breakers.tally import Tally
-from heatshield.contract import BreakerEntry, BreakerMode
+from heatshield.contract import BreakerEntry, BreakerMode, Offered, Report
 from heatshield_alerts.shares import Shares
 
 EPS = 1e-6
@@ -192,9 +192,15 @@ def test_a_fleet_lets_through_no_more_than_the_one_budget_and_a_call_each(entry,
             fleet[name].call(now, 0.0)
             continue
         pacer = tally.paced(now)
-        offered = pacer.offered / max(now - reported[name], 0.25)
+        per_s = pacer.offered / max(now - reported[name], 0.25)
         pacer.offered, reported[name] = 0.0, now
-        tally.share, tally.share_until = shares.deal(name, offered, fleet.keys(), now), now + 3.0
+        row, report = (
+            Offered(entry.id, per_s, tally.share or 0.0),
+            Report("shop", name, 1, None, ()),
+        )
+        tally.share = shares.deal(report, row, entry.budget, fleet.keys(), now)
+        tally.share_until = now + 3.0
+        tally.paced(now).begin(now)
         assert shares.held(fleet.keys(), now) <= 1 + EPS
     ran = sorted((one for each in fleet.values() for one in each.ran), key=lambda one: one.starts_s)
     for last in ran:
