@@ -159,3 +159,14 @@ def test_a_person_who_paces_a_user_takes_calls_for_what_they_cost():
     )
     assert platform.breakers.trip(hot).cost_per_call == pytest.approx(0.05)
     assert platform.breakers.trip(replace(hot, user="nobody")).cost_per_call == 0.0
+
+
+def test_listeners_hear_once_that_an_instance_enforces_a_version():
+    platform = Platform()
+    report = Report("shop", "i-9", 4, BASE)
+    for _ in range(3):
+        platform.breakers.report(report)
+    platform.breakers.trip(trip())
+    for _ in range(2):
+        platform.breakers.report(replace(report, applied=platform.breakers.at()))
+    assert [one["applied"] for one in platform.events.of("applied")] == ["3.0", "3.1"]

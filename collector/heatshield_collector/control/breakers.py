@@ -259,12 +259,15 @@ class Breakers:
                 report = replace(report, rejected=())
             if now.monotonic_s - self._round_s > STALLED_S:
                 self._tell_all(self._control.lapse(now.monotonic_s), now)
+            instances = self._control.instances
+            known = instances.find(report.service, report.instance, now.monotonic_s)
             arrived = self._control.report(report, now.monotonic_s)
             answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
         self._show(report.rejected)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
-        if report.applied:
+        # Paced instances report four times a second; who listens hears of a version once.
+        if report.applied and (known is None or known.applied != report.applied):
             self._publish(
                 "applied",
                 {
