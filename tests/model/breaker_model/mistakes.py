@@ -97,11 +97,11 @@ def restart_asks_for_no_cap(patch: pytest.MonkeyPatch) -> None:
     real = BreakerControl.restore
 
     def restore(self: BreakerControl, kept: KeptControl, now: Any) -> Any:
-        caps, self._checks.caps = self._checks.caps, Caps()
+        caps, self.checks.caps = self.checks.caps, Caps()
         try:
             return real(self, kept, now)
         finally:
-            self._checks.caps = caps
+            self.checks.caps = caps
 
     patch.setattr(BreakerControl, "restore", restore)
 
