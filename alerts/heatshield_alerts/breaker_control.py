@@ -286,7 +286,7 @@ class BreakerControl:
 
     def _await_prober(self, entry: BreakerEntry, now: float) -> None:
         """An earlier process's prober counts as alive until it has had the time to say so."""
-        self._probers.restored(entry.key, entry.prober, now, entry.lease_ms / 1_000)
+        self._probers.restored(entry, now)
         if entry.prober:
             self.instances.attend(entry.service, entry.prober, now, applied=self._at)
 
@@ -379,9 +379,8 @@ class BreakerControl:
         """Hand out an entry at the next version."""
         at = self._advance(held.entry.id, is_new=is_new)
         held.entry = replace(granted, seq=at.version)
-        return replace(
-            change, at=at, entry=held.entry, after=held.state, hold_s=held.left_s(change.at_s)
-        )
+        left_s = held.left_s(change.at_s)
+        return replace(change, at=at, entry=held.entry, after=held.state, hold_s=left_s)
 
     def _refuse(self, reason: Reason, draft: Draft, now: float) -> Change:
         held = self._held.get(draft.key)

@@ -49,6 +49,10 @@ REPORTED_PART = 0.08
 it spend together is less than a tenth of the limit."""
 
 
+LONGEST_NAME = 1_024
+"""Characters of a name in a report. The longest is that of a limit's budget, with call and user."""
+
+
 class StateVersion(NamedTuple):
     """A point in the life of the breaker state; compares as a tuple. Written ``epoch.version``."""
 
@@ -155,8 +159,8 @@ class Report:
         if not isinstance(rows, list) or not isinstance(offered, list):
             raise ContractError("report.rejected or report.offered is not a list")
         return cls(
-            service=text_in(fields, "service"),
-            instance=text_in(fields, "instance"),
+            service=_name(fields, "service"),
+            instance=_name(fields, "instance"),
             workers=within(integer_in(fields, "workers", 1), MAX_WORKERS),
             applied=StateVersion.parse(text_in(fields, "applied")) if applied is not None else None,
             rejected=tuple(
@@ -164,14 +168,14 @@ class Report:
                     count=within(integer_in(row, "count"), MAX_REJECTIONS),
                     # an entry may be about all users, or all calls; a limit refuses nameless ones
                     **{name: _part(row, name) for name in ("user", "call")},
-                    **{name: text_in(row, name) for name in ("id", "service")},
+                    **{name: _name(row, name) for name in ("id", "service")},
                 )
                 for row in (object_of(row, "report.rejected") for row in rows)
             ),
             number=integer_in(fields, "number", 0),
             offered=tuple(
                 Offered(
-                    text_in(row, "budget"),
+                    _name(row, "budget"),
                     rate_in(row, "per_s"),
                     min(1.0, rate_in(row, "share", 0.0)),
                 )
@@ -184,7 +188,15 @@ class Report:
 
 def _part(row: Mapping[str, Any], name: str) -> str:
     """A part of a key that its scope may leave open; then it is empty."""
-    return "" if row.get(name) == "" else text_in(row, name)
+    return "" if row.get(name) == "" else _name(row, name)
+
+
+def _name(fields: Mapping[str, Any], name: str) -> str:
+    """A name. The collector remembers thousands, so none may be of any length."""
+    text = text_in(fields, name)
+    if len(text) > LONGEST_NAME:
+        raise ContractError(f"report: {name} has more than {LONGEST_NAME} characters")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def test_a_fleet_lets_through_no_more_than_the_one_budget_and_a_call_each(entry,
     entry = replace(entry, instances=count)
     fleet = {f"i-{n}": Instance(entry) for n in range(count)}
     shares, now, reported = Shares(), 100.0, dict.fromkeys(fleet, 99.75)
-    for gap_s, n, what in done:
+    for turn, (gap_s, n, what) in enumerate(done, 1):
         now += gap_s
         name = f"i-{n % count}"
         tally = fleet[name].tally
@@ -194,10 +194,8 @@ def test_a_fleet_lets_through_no_more_than_the_one_budget_and_a_call_each(entry,
         pacer = tally.paced(now)
         per_s = pacer.offered / max(now - reported[name], 0.25)
         pacer.offered, reported[name] = 0.0, now
-        row, report = (
-            Offered(entry.id, per_s, tally.share or 0.0),
-            Report("shop", name, 1, None, ()),
-        )
+        report = Report("shop", name, 1, None, turn=turn)
+        row = Offered(entry.id, per_s, tally.share or 0.0)
         tally.share = shares.deal(report, row, entry.budget, fleet.keys(), now)
         tally.share_until = now + 3.0
         tally.paced(now).begin(now)

@@ -1,6 +1,7 @@
 """State that is signed: only the pinned key's is believed, and a recording renews nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_what_is_issued_later_is_newer_also_when_the_clock_was_set_back():
     clock.step_wall_clock(-3_600.0)
     checks.read(signer.sign(STATE.to_json(), "snapshot"), "snapshot")
     assert checks.fresh
+
+
+def test_a_collector_that_starts_again_with_its_clock_set_back_renews_leases(signer):
+    checks = Verifier(signer.public_key)
+    checks.read(signer.sign(STATE.to_json(), "snapshot"), "snapshot")
+    recorded = signer.sign(STATE.to_json(), "snapshot")
+    clock = ManualClock()
+    clock.step_wall_clock(-3_600.0)
+    next_state = replace(STATE, at=StateVersion(4, 1))
+    checks.read(Signer(SEED, clock).sign(next_state.to_json(), "snapshot"), "snapshot")
+    assert checks.fresh
+    checks.read(recorded, "snapshot")
+    assert not checks.fresh, "of the epoch before"
 
 
 @pytest.mark.parametrize("key", ["no base64!", "AAAA", "é"])

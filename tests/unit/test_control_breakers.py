@@ -1,10 +1,13 @@
 """What people and instances ask of the breaker state, and what comes of it."""
 
+from dataclasses import replace
+
 import pytest
 from control_platform import BASE, Platform
 
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.contract import (
+    BreakerMode,
     PlatformMode,
     Rejections,
     Report,
@@ -145,3 +148,25 @@ def test_a_round_that_hangs_holds_no_user_past_what_was_granted():
     assert platform.breakers.report(report).at > at
     assert platform.breakers.held() == []
     assert platform.journal.of("audit")[-1]["entry_id"] == entry.id
+
+
+def test_a_person_who_paces_a_user_takes_calls_for_what_they_cost():
+    """Taken for 0.1 s, calls of 50 ms would get half of the budget."""
+    platform = Platform()
+    platform.work(2.0)
+    hot = TripRequest(
+        "hot", "shop", "POST /p", mode=BreakerMode.PACE, budget=0.1, issuer="human:ana"
+    )
+    assert platform.breakers.trip(hot).cost_per_call == pytest.approx(0.05)
+    assert platform.breakers.trip(replace(hot, user="nobody")).cost_per_call == 0.0
+
+
+def test_listeners_hear_once_that_an_instance_enforces_a_version():
+    platform = Platform()
+    report = Report("shop", "i-9", 4, BASE)
+    for _ in range(3):
+        platform.breakers.report(report)
+    platform.breakers.trip(trip())
+    for _ in range(2):
+        platform.breakers.report(replace(report, applied=platform.breakers.at()))
+    assert [one["applied"] for one in platform.events.of("applied")] == ["3.0", "3.1"]

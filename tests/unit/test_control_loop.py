@@ -227,6 +227,19 @@ groups:
     assert [one["rule"] for one in fired if one["alertname"] == "RuleFailing"] == ["Broken"]
 
 
+def test_a_rule_that_fails_is_not_held_for_working_by_another_of_its_name():
+    broken = """
+groups:
+  - name: mine
+    rules: [{alert: HotUser, expr: "heatshield_user_load + on (user) heatshield_user_load"}]
+"""
+    rules = [*load_text(broken), *load_file(Path(str(SHIPPED_RULES)))]
+    platform = Platform(rules=rules).warm()
+    platform.burn(1.0)
+    assert platform.loop._runner.working == {"RuleFailing"}
+    assert platform.held() == [(HOT, "open")], "as long as the other asks for it"
+
+
 def test_a_rule_that_begins_to_fail_holds_its_breaker_no_longer_than_demand_does(monkeypatch):
     platform = Platform().warm()
     platform.burn(2.0)

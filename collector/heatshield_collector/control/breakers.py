@@ -81,6 +81,7 @@ class Breakers:
         clock: stamps what people and clients ask for.
         keep_mode: told of each mode that a person sets, also of one that is so already.
         fair_share: busy seconds each second that one user may go on using of a service.
+        cost_per_call: busy seconds of one call of a user; 0: not known.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Breakers:
         clock: Clock,
         keep_mode: Keeps | None = None,
         fair_share: Callable[[str], float] = lambda _: 0.0,
+        cost_per_call: Callable[[CallKey], float] = lambda _: 0.0,
     ) -> None:
         self._fair_share = fair_share
+        self._cost_per_call = cost_per_call
         self._control = control
         self._events = outlets.events
         self._journal = outlets.journal
@@ -157,7 +160,9 @@ class Breakers:
         if request.scope is not EntryScope.PATTERN:
             user, service, call = (part and wire_id(part) for part in (user, service, call))
         budget = asked.pop("budget") or self._fair_share(service)
-        draft = Draft(CallKey(DEFAULT_TENANT, user or None, service, call), budget=budget, **asked)
+        key = CallKey(DEFAULT_TENANT, user or None, service, call)
+        cost = self._cost_per_call(key) if request.scope.for_rules else 0.0  # else of many users
+        draft = Draft(key, budget=budget, cost_per_call=cost, **asked)
         line = self.policy().rules.forbids(draft)
         if line and not insists:
             raise TripRefusedError(
@@ -254,12 +259,15 @@ class Breakers:
                 report = replace(report, rejected=())
             if now.monotonic_s - self._round_s > STALLED_S:
                 self._tell_all(self._control.lapse(now.monotonic_s), now)
+            instances = self._control.instances
+            known = instances.find(report.service, report.instance, now.monotonic_s)
             arrived = self._control.report(report, now.monotonic_s)
             answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
         self._show(report.rejected)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
-        if report.applied:
+        # Paced instances report four times a second; who listens hears of a version once.
+        if report.applied and (known is None or known.applied != report.applied):
             self._publish(
                 "applied",
                 {

@@ -169,9 +169,14 @@ def _bounds(sketch: HeavyHitters, key: CallKey) -> Hitter:
     """What a key weighs; one without a call stands for all calls of its service."""
     if key.call:
         return sketch.bounds(key.text)
-    begins = key._replace(user=None).text
+    begins, ends = key._replace(user=None).text, key.user or ""
     return sketch.sum_of(
-        key.text, lambda text: text.startswith(begins) and CallKey.parse(text).user == key.user
+        key.text,
+        lambda text: (
+            text.endswith(ends)  # first, as few do: to read each of thousands takes long
+            and text.startswith(begins)
+            and CallKey.parse(text).user == key.user
+        ),
     )
 
 

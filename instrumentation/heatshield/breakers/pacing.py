@@ -91,12 +91,18 @@ class Pacer:
         if delay_s > TIMER_S:
             most_s = min(most_s, self._entry.wait_ms / 1000)
             if delay_s > most_s or len(self._turns) >= self._entry.waiting:
-                return Turn(False, delay_s)
+                return Turn(False, delay_s * self._part())
             self._turns.append(now + delay_s)
         else:
             delay_s = 0.0
         self._meter.spend(self.cost, now)
         return Turn(True, delay_s)
+
+    def _part(self) -> float:
+        """Of an equal part of the budget, at most 1: a share of nearly nothing is dealt anew soon,
+        so nobody is told to come back when that would have paid.
+        """
+        return min(1.0, self._meter.rate * self._entry.instances / self._entry.budget)
 
     def leave(self, turn_at: float) -> None:
         """A call that waited for its turn at ``turn_at`` went away before."""

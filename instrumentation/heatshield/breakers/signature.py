@@ -7,7 +7,8 @@ public key takes nothing else. What is signed is a text of its own beside the pl
 
 ``text`` is the JSON of the same object with ``kind`` (``snapshot`` or ``delta``) and ``issued_ns``,
 nanoseconds since the Unix epoch. A pinned client reads that text alone. A snapshot renews leases
-only if it was issued later than any before, so that a recorded answer can't hold a user.
+only if it was issued later than any before, by epoch and then by ``issued_ns``, so that a recorded
+answer can't hold a user.
 """
 
 import base64
@@ -56,7 +57,7 @@ class Verifier:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         self._key = Ed25519PublicKey.from_public_bytes(_bytes_of(key))
-        self._issued_ns = -1
+        self._issued = (-1, -1)
         self.fresh = False
 
     def read(self, value: object, kind: str) -> object:
@@ -83,8 +84,11 @@ class Verifier:
             raise ContractError(f"what was signed is no {kind}")
         issued_ns = integer_in(fields, "issued_ns")
         if kind == "snapshot":
-            self.fresh = issued_ns > self._issued_ns
-            self._issued_ns = max(self._issued_ns, issued_ns)
+            # A collector that starts again knows its epoch, but not what it issued before its wall
+            # clock was set back.
+            issued = (integer_in(fields, "epoch"), issued_ns)
+            self.fresh = issued > self._issued
+            self._issued = max(self._issued, issued)
         return fields
 
 

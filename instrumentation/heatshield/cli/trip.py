@@ -138,6 +138,8 @@ def _parts(user: str, call: str, scope: EntryScope) -> tuple[str, str]:
     for name, value, left_open in (("USER", user, all_users), ("CALL", call, all_calls)):
         if left_open and value != NOBODY:
             raise CliError(f"--scope {scope.value} is about every {name.lower()}: say - there", 2)
+        if not left_open and value == NOBODY and (all_users or all_calls):
+            raise CliError(f"--scope {scope.value} is about one {name.lower()}: say which", 2)
     if scope is EntryScope.PATTERN:
         return user, call
     return "" if all_users else as_sent(user), "" if all_calls else call

@@ -150,3 +150,18 @@ def test_a_report_with_what_is_no_rate_is_refused_as_such(per_s):
     told = {"service": "shop", "instance": "i-1", "offered": [{"budget": "b-1", "per_s": per_s}]}
     with pytest.raises(ContractError, match="per_s is not a rate"):
         Report.from_json(told)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instance": "i" * 1_025},
+        {"service": "s" * 1_025},
+        {"offered": [{"budget": "b" * 1_025, "per_s": 1.0}]},
+        {"rejected": [{"id": "b-1", "count": 1, "user": "", "service": "s", "call": "c" * 1_025}]},
+    ],
+)
+def test_no_name_in_a_report_is_of_any_length(change):
+    """Thousands of each are remembered, some for as long as the collector lives."""
+    with pytest.raises(ContractError, match="more than 1024 characters"):
+        Report.from_json({"service": "shop", "instance": "i-1", **change})
