@@ -43,6 +43,15 @@ class PlaceInLine:
         self._table, self._decision, self._decided_at = table, decision, decided_at
         self._again, self._clock = again, clock
 
+    @property
+    def delay_s(self) -> float:
+        """Seconds until its turn, from when it was given."""
+        return self._decision.delay_s
+
+    def leave(self) -> None:
+        """Give the place back; what was to wait does not come."""
+        self._table.leave_line(self._decision, self._decided_at)
+
     async def wait(self) -> BreakerOpen | None:
         """Wait for the turn; ``None``: it has come. Holds nothing but this task.
 
@@ -54,10 +63,10 @@ class PlaceInLine:
             await self._clock.wait_async(asyncio.Event(), self._decision.delay_s)
         except Exception:  # noqa: BLE001  # no loop of asyncio's: fail open, invariant 13
             COUNTERS.error("pace")
-            self._table.leave_line(self._decision, self._decided_at)
+            self.leave()
             return None
         except BaseException:  # the caller has gone away
-            self._table.leave_line(self._decision, self._decided_at)
+            self.leave()
             raise
         _note_wait(self._clock.monotonic() - began)
         entry = self._decision.entry

@@ -107,6 +107,20 @@ def test_a_head_request_takes_one_turn(service):
     assert ask(app, "HEAD", "/page", headers=ALICE).status_code == 200
 
 
+def test_a_head_request_that_would_wait_is_refused_where_a_get_is(service):
+    made = service(user_header="x-user")
+    made.trip("alice", "", scope=EntryScope.USER_SERVICE, **PACED)
+    table, app = (
+        made.runtime.table,
+        Starlette(routes=[Route("/page", lambda _: PlainTextResponse())]),
+    )
+    assert ask(app, "HEAD", "/page", headers=ALICE).status_code == 200
+    made.trip("alice", CALL)
+    assert ask(app, "HEAD", "/page", headers=ALICE).status_code == 503
+    made.clock.advance(1.0)
+    assert table.decide("alice", "GET /other", made.clock.monotonic(), 0.0).allowed  # not taken
+
+
 def test_a_request_that_was_paced_is_refused_by_the_entry_that_rejects_since():
     gate, table, clock = Gate(), BreakerTable("shop"), ManualClock()
     gate.install(table, clock)
