@@ -15,7 +15,7 @@ from heatshield.context.request import Request, request_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.declared_limit import DeclaredLimit, LimitUnit
 from heatshield.names import FLAGGED, WAITED_US
-from heatshield.rejection import BreakerOpen
+from heatshield.rejection import UNAVAILABLE, BreakerOpen
 from heatshield.tracing.failure import mark_rejected
 
 __all__ = ["GATE", "Gate", "PlaceInLine", "mark_rejected", "rejection_by"]
@@ -43,6 +43,15 @@ class PlaceInLine:
         self._table, self._decision, self._decided_at = table, decision, decided_at
         self._again, self._clock = again, clock
 
+    @property
+    def delay_s(self) -> float:
+        """Seconds until its turn, from when it was given."""
+        return self._decision.delay_s
+
+    def leave(self) -> None:
+        """Give the place back; what was to wait does not come."""
+        self._table.leave_line(self._decision, self._decided_at)
+
     async def wait(self) -> BreakerOpen | None:
         """Wait for the turn; ``None``: it has come. Holds nothing but this task.
 
@@ -54,16 +63,19 @@ class PlaceInLine:
             await self._clock.wait_async(asyncio.Event(), self._decision.delay_s)
         except Exception:  # noqa: BLE001  # no loop of asyncio's: fail open, invariant 13
             COUNTERS.error("pace")
-            self._table.leave_line(self._decision, self._decided_at)
+            self.leave()
             return None
         except BaseException:  # the caller has gone away
-            self._table.leave_line(self._decision, self._decided_at)
+            self.leave()
             raise
         _note_wait(self._clock.monotonic() - began)
         entry = self._decision.entry
         if entry is None or not self._table.refuses_now(entry.id):
             return None
-        return self._again()
+        refusal = self._again()
+        if refusal is not None:
+            refusal.at_call = refusal.status == UNAVAILABLE  # only the very call waits
+        return refusal
 
 
 @fail_open("pace", None)
@@ -120,19 +132,20 @@ class Gate:
             call: the operation.
             user: who makes it; ``None``: the acting user.
             most_wait_s: seconds that it can wait.
-            request: that the call is, or is made in; ``None``: the current one. Declared limits
+            request: that the call is, or is made in; ``None``: the current one. Budgets and limits
                 count it once.
         """
         table, clock = self._table, self._clock
         if table is None or clock is None:
             return None
         try:
-            has_limits = table.has_limits
-            if request is None and (user is None or has_limits):
+            if table.is_idle:
+                return None
+            if request is None:
                 request = request_in()
             if user is None and request is not None:
                 user = request.user
-            counted = _counted(request, call) if has_limits and request is not None else _NOTHING
+            counted = _NOTHING if request is None else _counted(request, call)
             now = self._monotonic()
             decision = table.decide(user, call, now, most_wait_s, counted)
             if decision.reason is Reason.CLEAR:
@@ -178,7 +191,7 @@ _NOTHING: Final = frozenset[str]()
 
 
 def _counted(request: Request, call: str) -> AbstractSet[str]:
-    """The limits that have counted a request. A guard within it is counted each time it comes."""
+    """What has counted a request. A guard within it is counted each time it comes."""
     if request.counted is None:
         request.counted = set()
     return request.counted if call == request.call else frozenset(request.counted)

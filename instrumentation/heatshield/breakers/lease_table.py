@@ -21,7 +21,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Final
 
-from heatshield.breakers.decision import CLEAR, Decision, Reason
+from heatshield.breakers.decision import CLEAR, Decision, Reason, budget_key
 from heatshield.breakers.entry_index import EMPTY, EntryIndex, rejecting
 from heatshield.breakers.limits import Limits
 from heatshield.breakers.table_state import TableState, merged_entries
@@ -100,8 +100,7 @@ class BreakerTable:
         self._mine = EMPTY
         self.rejecting: Mapping[tuple[str, str, str], BreakerEntry] = {}  # of any service
         self._limits = Limits((), self._service)
-        self.has_limits = False  # that are about this service
-        self._is_idle = True  # nothing is granted or declared that is about this service
+        self.is_idle = True  # nothing is granted or declared that is about this service
         self._anchor = float("-inf")
         self._tallies = Tallies()
 
@@ -183,15 +182,14 @@ class BreakerTable:
 
     def _index(self) -> None:
         self._mine = EntryIndex(self._state.entries.values(), self._tenant, self._service)
-        self.has_limits = bool(self._limits)
-        self._is_idle = not self._mine and not self.has_limits
+        self.is_idle = not self._mine and not self._limits
         self.rejecting = rejecting(self._state.entries.values(), self._tenant)
 
     def holds(self, call: str | None = None) -> bool:
         """Whether some user's entry is about this call, or any of the service, lapsed or not; or
         whether a limit counts what each user does.
         """
-        if self._is_idle:
+        if self.is_idle:
             return False
         # :meth:`decide` looks the call up by its wire id, too
         return bool(self._limits) or call is None or self._mine.is_about(wire_id(call))
@@ -214,22 +212,23 @@ class BreakerTable:
             most_wait_s: seconds that the call can wait for its turn; 0: not at all. A call that is
                 allowed with a delay has its place in line: it waits, or leaves
                 (:meth:`leave_line`).
-            counted: the keys of limits that have counted the request already.
+            counted: keys of the entries and limits that have let the request run before; those that
+                let it run now are added, where it is no frozen set.
         """
-        if self._is_idle:
+        if self.is_idle:
             return CLEAR
         call = wire_id(call)
         mine = self._mine
         if mine.only_exact:
             entry = None if user is None else mine.exact.get((user, call))
-            decision = CLEAR if entry is None else self._judge(entry, now, most_wait_s)
+            decision = CLEAR if entry is None else self._judge(entry, now, most_wait_s, counted)
         else:
-            decision = self._judge_all(user, call, now, most_wait_s)
+            decision = self._judge_all(user, call, now, most_wait_s, counted)
         return self._within_limits(decision, user, call, now, counted) if self._limits else decision
 
     def flags(self, user: str | None, call: str, now: float) -> bool:
         """Whether an entry in force is about this user's call, whatever it does; counts nothing."""
-        if self._is_idle or not self.enforce or self._state.mode is not PlatformMode.PROTECT:
+        if self.is_idle or not self.enforce or self._state.mode is not PlatformMode.PROTECT:
             return False
         return any(
             now < self._anchor + entry.lease_ms / 1000
@@ -245,22 +244,26 @@ class BreakerTable:
         with self._lock:
             return self._refuse(entry, now, ends_at)
 
-    def _judge_all(self, user: str | None, call: str, now: float, most_wait_s: float) -> Decision:
+    def _judge_all(
+        self, user: str | None, call: str, now: float, most_s: float, counted: AbstractSet[str]
+    ) -> Decision:
         """The first refusal of all entries that match; else the longest delay."""
         found = CLEAR
         for entry in self._mine.matching(user, call):
-            decision = self._judge(entry, now, most_wait_s)
+            decision = self._judge(entry, now, most_s, counted)
             if not decision.allowed:
-                self._leave(found, now)
+                self.leave_line(found, now)
                 return decision
             if found.entry is None or decision.delay_s > found.delay_s:
-                self._leave(found, now)
+                self.leave_line(found, now)
                 found = decision
             else:
-                self._leave(decision, now)
+                self.leave_line(decision, now)
         return found
 
-    def _judge(self, entry: BreakerEntry, now: float, most_wait_s: float) -> Decision:
+    def _judge(
+        self, entry: BreakerEntry, now: float, most_wait_s: float, counted: AbstractSet[str]
+    ) -> Decision:
         ends_at = self._anchor + entry.lease_ms / 1000
         if not self.enforce:
             return Decision(True, entry, Reason.SWITCHED_OFF)
@@ -268,12 +271,18 @@ class BreakerTable:
             return Decision(True, entry, Reason.LAPSED)
         if entry.mode is BreakerMode.FLAG:
             return Decision(True, entry, Reason.FLAGGED)
+        if (key := budget_key(entry)) in counted:
+            return Decision(True, entry, Reason.COUNTED)
         if now >= ends_at and self._chance() >= 1 - (now - ends_at) / RAMP_S:
             return Decision(True, entry, Reason.LAPSING)
         with self._lock:
             if entry.mode is BreakerMode.PACE:
-                return self._pace(entry, now, most_wait_s)
-            return self._refuse(entry, now, ends_at)
+                decision = self._pace(entry, now, most_wait_s)
+            else:
+                decision = self._refuse(entry, now, ends_at)
+        if decision.allowed and isinstance(counted, set):
+            counted.add(key)
+        return decision
 
     def _pace(self, entry: BreakerEntry, now: float, most_wait_s: float) -> Decision:
         tally = self._tallies.of(entry)
@@ -318,7 +327,7 @@ class BreakerTable:
             self._tallies.over_limit(exceeded.limit.id, user, call, shadow=shadow)
         if shadow:
             return decision if decision.entry else Decision(True, None, Reason.SHADOW)
-        self._leave(decision, now)
+        self.leave_line(decision, now)
         retry_after_s = exceeded.retry_after_s
         return Decision(False, None, Reason.OVER_LIMIT, retry_after_s, limit=exceeded.limit)
 
@@ -329,14 +338,10 @@ class BreakerTable:
 
     def leave_line(self, decision: Decision, decided_at: float) -> None:
         """A call that was to wait for its turn goes away before: its place is free again."""
-        with self._lock:
-            self._leave(decision, decided_at)
-
-    def _leave(self, decision: Decision, decided_at: float) -> None:
         if decision.delay_s and decision.entry is not None:
-            pacer = self._tallies.of(decision.entry).pacer
-            if pacer is not None:
-                pacer.leave(decided_at + decision.delay_s)
+            with self._lock:
+                if (pacer := self._tallies.of(decision.entry).pacer) is not None:
+                    pacer.leave(decided_at + decision.delay_s)
 
     @property
     def counts_costs(self) -> bool:
@@ -362,7 +367,7 @@ class BreakerTable:
     @property
     def deals(self) -> bool:
         """Whether anything here has a budget that is dealt out by what is offered."""
-        return not self._is_idle and (
+        return not self.is_idle and (
             bool(self._limits)
             or any(one.mode is BreakerMode.PACE for one in self._state.entries.values())
         )

@@ -37,8 +37,8 @@ class Request(ActingUser):
         caller: at an edge, the span that an untrusted caller claims.
         refused_below: how the last call to another service that failed was refused there; ``None``
             if it just failed. An answer that only passes it on is no failure of this service.
-        counted: the declared limits that have counted it, by their keys; ``None``: none is
-            declared. Routers, mounts and guards ask for one request more than once.
+        counted: the entries and declared limits that have counted it, by their keys; ``None``:
+            none has. Routers, mounts and guards ask for one request more than once.
     """
 
     call: str = ""
