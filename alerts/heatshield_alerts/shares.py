@@ -35,6 +35,10 @@ SUMMED_S: Final = 0.5
 FORGET_S: Final = 60.0
 """Seconds without a report after which a budget is forgotten."""
 
+MAX_BUDGETS: Final = 50_000
+"""Budgets whose shares are dealt at once. Names of users stand in those of limits, and whoever may
+send reports can make names up."""
+
 
 class _Hand:
     """What one instance holds of a budget."""
@@ -174,6 +178,8 @@ class Dealer:
                 continue
             shares = self._budgets.get((report.service, row.budget))
             if shares is None:
+                if len(self._budgets) >= MAX_BUDGETS:
+                    continue  # its instances spend equal parts, as where nothing is dealt
                 parts = (REPORTED_PART, REPORTED_PART) if name in limits else (1.0, LEAST_PART)
                 shares = self._budgets[report.service, row.budget] = Shares(*parts)
             share = shares.deal(report, row, whole, members, now)
