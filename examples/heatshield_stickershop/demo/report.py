@@ -3,10 +3,10 @@
 **Others** are all users but the hot one. **Before** are their requests that were due after the
 warm-up and had ended when the hot user sent the first request. **During** are all requests due
 from then to the end of the load, in protect, too, so the time before the breaker opens counts.
-The hot user is **paced** first: a fair share goes through. If detection still finds the user hot two
-seconds later, the user is **refused**. **After enforcement** are others' requests that were due a second
-after every service process had acknowledged the last of these steps: by then the hot user's running
-requests have ended; *during* includes them.
+The hot user is **paced** first: a fair share goes through. If detection still finds the user hot
+two seconds later, the user is **refused**. **After enforcement** are others' requests that were due
+a second after every service process had acknowledged the last of these steps: by then the hot
+user's running requests have ended; *during* includes them.
 
 A percentile is the nearest rank: a latency that was measured. A latency counts from when the
 request was due, so it includes the wait behind others. An error is a 5xx or no answer.
