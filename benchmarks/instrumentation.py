@@ -35,7 +35,14 @@ from figures import Report, Target, quantile
 from heatshield.breakers.gate import Gate
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import SystemClock
-from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
+from heatshield.contract import (
+    BreakerEntry,
+    DeclaredLimit,
+    PlatformMode,
+    Snapshot,
+    StateVersion,
+)
+from heatshield.declared_limit import LimitPer, LimitUnit
 from heatshield_stickershop.processes import free_port
 from heatshield_stickershop.redis_server import redis_server_path
 from variant import KEY, OWNED, PATHS, VARIANTS, Round
@@ -43,6 +50,8 @@ from variant import KEY, OWNED, PATHS, VARIANTS, Round
 __all__ = ["run"]
 
 ALLOW: Final = Target("at most", 1.0)
+LIMITED: Final = Target("at most", 5.0)
+"""Where limits are declared, each call is counted under a lock."""
 
 ROUNDS: Final = 40
 QUICK_ROUNDS: Final = 5
@@ -119,6 +128,7 @@ def run(*, quick: bool = False) -> Report:
         _added(report, kind, variants)
     _import_times(report)
     _breaker_check(report)
+    _limit_check(report)
     report.notes.append(
         f"{QUICK_ROUNDS if quick else ROUNDS} rounds of {REQUESTS} requests for each variant and "
         f"path; plain: a route that does nothing; whole: one Redis command and one log record."
@@ -249,6 +259,30 @@ def _breaker_check(report: Report) -> None:
         report.add(f"breaker table decides, {label}", decide, "µs", ALLOW)
         whole = _us(partial(gate.refusal, "POST /purchases", "u-1"))
         report.add(f"whole breaker check, {label}", whole, "µs", ALLOW)
+
+
+def _limit_check(report: Report) -> None:
+    """The same question where limits are declared: three are about the call, seven are not."""
+    limits = [
+        DeclaredLimit("per-user", LimitPer.USER, LimitUnit.REQUESTS, 1e9),
+        DeclaredLimit("per-call", LimitPer.CALL, LimitUnit.REQUESTS, 1e9, service="shop"),
+        DeclaredLimit("busy", LimitPer.USER_CALL, LimitUnit.BUSY, 1e9, call="POST /purchases"),
+        *(
+            DeclaredLimit(f"other-{at}", LimitPer.USER, LimitUnit.REQUESTS, 1e9, call=f"GET /{at}")
+            for at in range(7)
+        ),
+    ]
+    for label, declared in (("one limit counts it", limits[:1]), ("three of ten do", limits)):
+        table = BreakerTable("shop")
+        now = SystemClock().monotonic()
+        at = StateVersion(1, 1)
+        table.apply(Snapshot(at, PlatformMode.PROTECT, (), tuple(declared)), now)
+        gate = Gate()
+        gate.install(table, SystemClock())
+        decide = _us(partial(table.decide, "u-1", "POST /purchases", now))
+        report.add(f"breaker table decides, {label}", decide, "µs", LIMITED)
+        whole = _us(partial(gate.refusal, "POST /purchases", "u-1"))
+        report.add(f"whole breaker check, {label}", whole, "µs", LIMITED)
 
 
 def _us(question: Any) -> float:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection
 from typing import Final
 
-from heatshield.contract import BreakerMode, EntryScope
+from heatshield.contract import MAX_LEASE_MS, BreakerMode, EntryScope
 from heatshield_alerts.duration import parse_duration_s
 
 __all__ = [
@@ -95,20 +95,26 @@ def check_action_label(name: str, value: str) -> None:
     if "{{" in value or not value:
         return
     if name in _RATES:
-        _check_rate(value)
+        _check_rate(value, least=math.ulp(0.0) if name == PROBE else 0.0)
     elif name == LEASE:
-        parse_duration_s(value)
+        _check_lease(value)
     elif value not in _VALUES[name]:
         raise ValueError(f"{value!r} has no meaning{nearest(value, _VALUES[name])}")
 
 
-def _check_rate(value: str) -> None:
+def _check_rate(value: str, least: float) -> None:
     try:
         rate = float(value)
     except ValueError:
         rate = math.nan
-    if not 0 <= rate < math.inf:
+    if not least <= rate < math.inf:
         raise ValueError(f"{value!r} is not a number of calls a second")
+
+
+def _check_lease(value: str) -> None:
+    lease_ms = round(parse_duration_s(value) * 1_000)
+    if not 0 < lease_ms <= MAX_LEASE_MS:
+        raise ValueError(f"{value!r} is no lease: it is more than 0, and at most 15 minutes")
 
 
 def nearest(text: str, known: Collection[str]) -> str:

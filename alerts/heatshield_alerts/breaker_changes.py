@@ -26,7 +26,7 @@ class ChangeKind(StrEnum):
     RESTORED = "restored"
     """Held on after a restart; it ends when it would have ended without."""
     ESCALATED = "escalated"
-    """Refused from now on, as pacing did not end it."""
+    """Refused from now on, as the first step did not end it."""
     HALF_OPEN = "half_open"
     CLOSED = "closed"
     CLEARED = "cleared"
@@ -35,6 +35,8 @@ class ChangeKind(StrEnum):
     """The platform's mode, no entry."""
     LIMITS = "limits"
     """The declared limits, no entry."""
+    POLICY = "policy"
+    """What the policy file says, no entry."""
 
 
 @dataclass(frozen=True, slots=True)

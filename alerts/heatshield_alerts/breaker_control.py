@@ -1,14 +1,13 @@
 """The registry of breakers: the one writer of what clients may enforce.
 
 It takes values and a time and returns what changed; it reads no clock, opens nothing, and is not
-thread-safe: it is driven under one lock or on one loop. Times are seconds on a clock
-that never goes back. The states and their meaning stand in :mod:`heatshield_alerts.breaker_states`,
-the caps in :mod:`heatshield_alerts.caps`.
+thread-safe. Times are seconds on a clock that never goes back. The states and their meaning stand
+in :mod:`heatshield_alerts.breaker_states`, the caps in :mod:`heatshield_alerts.caps`.
 
 A restart begins at a higher epoch; :meth:`BreakerControl.restore` holds on what was held.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +40,6 @@ from heatshield_alerts.held_breaker import (
     HeldBreaker,
     count_refused,
     entry_of,
-    hold_s,
     merged,
     moved_text,
 )
@@ -62,6 +60,9 @@ class BreakerControl:
         epoch: must be higher than at any earlier start; the caller persists it.
         mode: of the platform.
         caps: on entries.
+
+    Attributes:
+        checks: asked before an entry is granted.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class BreakerControl:
         self.instances = Instances()
         self._at = StateVersion(epoch, 0)
         self._mode = mode
-        self._checks = EntryChecks(caps or Caps())
+        self.checks = EntryChecks(caps or Caps())
         self._held: dict[CallKey, HeldBreaker] = {}
         self._limits: tuple[DeclaredLimit, ...] = ()
         self._history = History()
@@ -82,9 +83,7 @@ class BreakerControl:
 
     @property
     def _restraint(self) -> Restraint:
-        return self._checks.restraint
-
-    # -- what is ------------------------------------------------------------------------------
+        return self.checks.restraint
 
     @property
     def at(self) -> StateVersion:
@@ -116,8 +115,6 @@ class BreakerControl:
         entries = {row.entry.id: row.entry for row in self._held.values()}
         return self._history.delta(base, self._at, self._mode, entries, self._limits)
 
-    # -- what people and rules ask for --------------------------------------------------------
-
     def act(self, decision: Decision, now: float, active_users: int = 0) -> Change:
         """Carry out what :func:`~heatshield_alerts.trip_policy.decide` decided.
 
@@ -142,9 +139,9 @@ class BreakerControl:
         held = self._held.get(draft.key)
         reason = check(draft)
         if reason is None and held is None:
-            reason = self._checks.unwelcome(draft, self.held, now, active_users)
+            reason = self.checks.unwelcome(draft, self.held, now, active_users)
         elif reason is None and held is not None:
-            reason = self._checks.unrenewable(held, draft, self.held, now, active_users)
+            reason = self.checks.unrenewable(held, draft, self.held, now, active_users)
         if reason is not None:
             return self._refuse(reason, draft, now)
         return self._open(draft, now) if held is None else self._renew(held, draft, now)
@@ -160,7 +157,7 @@ class BreakerControl:
         text = f"made room for user {draft.key.user}, who is hotter ({draft.heat:.3g} times hot)"
         return [
             self._close(self._held[key], BreakerEvent.DISPLACED, now, text=text)
-            for key in self._checks.leaving_for(draft, self.held, now, active_users)
+            for key in self.checks.leaving_for(draft, self.held, now, active_users)
         ]
 
     def restore(self, kept: KeptControl, now: Instant) -> list[Change]:
@@ -169,10 +166,10 @@ class BreakerControl:
         Each ends when it would have ended without the restart. The caps were asked when these were
         granted; only the cap on entries is asked again. Hold-downs and moves go on, too.
         """
-        self._checks.restraint = kept.restraint(now)
+        self.checks.restraint = kept.restraint(now)
         changes = []
         for held in kept.held(now):
-            is_new = held.key not in self._held and len(self._held) < self._checks.caps.entries
+            is_new = held.key not in self._held and len(self._held) < self.checks.caps.entries
             if is_new and check(held.draft) is None:
                 self._held[held.key] = held
                 self._await_prober(held.entry, now.monotonic_s)
@@ -184,10 +181,10 @@ class BreakerControl:
         """All that a restart needs, as JSON; see :meth:`restore`."""
         return keep(self._held.values(), self._restraint, now)
 
-    def declare(self, limits: Iterable[DeclaredLimit], by: str, now: float) -> Change | None:
-        """Have these limits be in force, and no other; ``None``: they are already."""
-        count = self.instances.count
-        counted = tuple(replace(one, instances=count(one.service, now)) for one in limits)
+    def declare(self, limits: Collection[DeclaredLimit], by: str, now: float) -> Change | None:
+        """Have these limits be in force, and no other; ``None``: they are."""
+        counts = self.instances.counts({one.service for one in limits}, now)
+        counted = tuple(replace(one, instances=counts[one.service]) for one in limits)
         if counted == self._limits:
             return None
         names = ", ".join(limit.id for limit in counted) or "none"
@@ -207,6 +204,11 @@ class BreakerControl:
             return no_such_entry(entry_id, person, self._at, now)
         self._restraint.hold_down(held.key, now)
         return self._close(held, BreakerEvent.CLEARED, now, by=person, text=f"cleared by {person}")
+
+    def withdraw(self, key: CallKey, by: str, now: float) -> Change:
+        """Close a breaker that the policy allows no longer."""
+        text = "the policy allows it no longer"
+        return self._close(self._held[key], BreakerEvent.CLEARED, now, by=by, text=text)
 
     def set_mode(self, mode: PlatformMode, by: str, now: float) -> Change | None:
         """Switch between shadow and protect; ``None`` if it is so already."""
@@ -230,10 +232,11 @@ class BreakerControl:
         """The shares of budgets that are dealt to an instance for what came there."""
         if not report.offered:  # thousands of instances report, and few of them have a budget
             return {}
-        names = {row.entry.id for row in self._held.values() if row.key.service == report.service}
-        names |= {limit.id for limit in self._limits}
-        members = self.instances.following(report.service, now)
-        return self._dealer.deal(report, names, members, now)
+        held = (row.entry for row in self._held.values() if row.key.service == report.service)
+        paced = {entry.id: entry.budget for entry in held}
+        limits = {limit.id: limit.rate_per_s for limit in self._limits}
+        following = self.instances.following(report.service, now)
+        return self._dealer.deal(report, paced, limits, following, now)
 
     # -- what time does -----------------------------------------------------------------------
 
@@ -249,7 +252,7 @@ class BreakerControl:
             if seen.rules is None or held.rule in seen.rules:
                 held.rule_s = now
             level = held.demand.observe(seen.loads.get(held.key, 0.0), now)
-            event = held.due(level, now, hot=held.key in seen.hot)
+            event = held.due(level, now, hot=seen.burns(held.key))
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
                 event = None  # the probing goes on
             if event is not None:
@@ -283,7 +286,7 @@ class BreakerControl:
 
     def _await_prober(self, entry: BreakerEntry, now: float) -> None:
         """An earlier process's prober counts as alive until it has had the time to say so."""
-        self._probers.restored(entry.key, entry.prober, now, entry.lease_ms / 1_000)
+        self._probers.restored(entry, now)
         if entry.prober:
             self.instances.attend(entry.service, entry.prober, now, applied=self._at)
 
@@ -313,8 +316,6 @@ class BreakerControl:
             granted = entry_of(held.draft, held.entry.id, held.entry.instances)
         change = Change(kind, self._at, now, event=event, before=before, text=text)
         return self._grant(held, granted, change)
-
-    # -- how it is done -----------------------------------------------------------------------
 
     def _open(self, draft: Draft, now: float) -> Change:
         entry_id = f"b-{self._at.epoch}-{self._at.version + 1}"
@@ -352,7 +353,7 @@ class BreakerControl:
             self._restraint.moved(held.key, now)
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
         held.since_s = now if draft.mode is not held.draft.mode else held.since_s
-        held.draft, held.hold_s = draft, hold_s(draft)
+        held.ask(draft)
         instances = self.instances.count(draft.key.service, now)
         return self._grant(held, entry_of(draft, held.entry.id, instances), change)
 
@@ -378,9 +379,8 @@ class BreakerControl:
         """Hand out an entry at the next version."""
         at = self._advance(held.entry.id, is_new=is_new)
         held.entry = replace(granted, seq=at.version)
-        return replace(
-            change, at=at, entry=held.entry, after=held.state, hold_s=held.left_s(change.at_s)
-        )
+        left_s = held.left_s(change.at_s)
+        return replace(change, at=at, entry=held.entry, after=held.state, hold_s=left_s)
 
     def _refuse(self, reason: Reason, draft: Draft, now: float) -> Change:
         held = self._held.get(draft.key)

@@ -14,7 +14,8 @@ collector; clients only hold what they were last granted, for its lease.
 and it moves on
 
 - ``TRIP``: a rule's alert or a person asked for it. In ``OPEN`` that is a renewal.
-- ``ESCALATED``: pacing did not end it within two seconds; its user is refused from now on.
+- ``ESCALATED``: the ladder's first step did not end it within two seconds; its user is refused
+  from now on.
 - ``COOLED``: demand stayed below a third of the trip threshold for 10 s.
 - ``HEATED``: demand reached the trip threshold again under the probes.
 - ``CLEAN``: demand stayed low under the probes; it was over.

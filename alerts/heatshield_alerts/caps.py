@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from heatshield.call_key import CallKey
-from heatshield.contract import BreakerMode
 from heatshield_alerts.draft import Draft, Reason
 
 __all__ = ["HOTTER", "Caps", "Occupancy", "Place", "cap", "cap_on_cut", "leaving_for", "traffic_of"]
@@ -17,23 +16,34 @@ exchange lets a user in who was cut."""
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The caps on entries.
+    """The caps on entries. A policy may have others for rules; people keep at least the usual ones.
 
     Attributes:
         entries: at most, of people and rules: more than a person can look through is no protection.
         user_share: of the active users that rules may cut; always at least one user.
         new_per_minute: entries, of both: faster is a storm, and cutting does not end storms.
         traffic_share: of a call's traffic that rules may hold up; always at least one user.
+        users_at_most: that rules may cut, however many are active; ``None``: no such cap.
     """
 
     entries: int = 100
     user_share: float = 0.01
     new_per_minute: int = 20
     traffic_share: float = 0.1
+    users_at_most: int | None = None
 
     def users(self, active_users: int) -> int:
         """How many users rules may cut, of so many active ones."""
-        return max(1, int(self.user_share * active_users))
+        share = max(1, int(self.user_share * active_users))
+        return share if self.users_at_most is None else min(share, self.users_at_most)
+
+    def at_least(self, usual: "Caps") -> "Caps":
+        """For what a person asks for: a policy for rules does not tighten the usual ones."""
+        return replace(
+            self,
+            entries=max(self.entries, usual.entries),
+            new_per_minute=max(self.new_per_minute, usual.new_per_minute),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +78,10 @@ def cap_on_cut(draft: Draft, occupancy: Occupancy, caps: Caps) -> Reason | None:
     """Which cap on the users that rules cut an entry would break, a new one or a stricter one.
 
     The shares of users and of traffic bind rules alone: a person who cuts a second user of fifty
-    knows it. A user who is only flagged is not cut. The first user of a call may have all of its
-    traffic: that is the user who burns it.
+    knows it. A user who is flagged, and will not be refused, is not cut. The first user of a call
+    may have all of its traffic: that is the user who burns it.
     """
-    if not draft.by_human and draft.mode is not BreakerMode.FLAG:
+    if draft.holds_up:
         cut = occupancy.users_cut_by_rules | {draft.key.user}
         if len(cut) > caps.users(occupancy.active_users):
             return Reason.TOO_MANY_USERS

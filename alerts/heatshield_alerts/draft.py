@@ -110,6 +110,11 @@ class Draft:
         """Whether a person asks."""
         return self.issuer.startswith("human:")
 
+    @property
+    def holds_up(self) -> bool:
+        """Whether a rule holds calls up with it, now or at the next step, which caps are on."""
+        return not self.by_human and (self.mode is not BreakerMode.FLAG or self.then is not None)
+
 
 def check(draft: Draft) -> Reason | None:
     """What is wrong with a draft of any issuer; ``None`` when nothing is."""

@@ -45,11 +45,12 @@ HALF_OPEN_S: Final = 3 * CLEAN_STEP_S
 and their cost has reached the 1 s window several times."""
 
 ESCALATE_S: Final = 2.0
-"""Seconds after which the next step of the ladder is taken, where pacing did not end it."""
+"""Seconds after which the next step of the ladder is taken, where the first did not end it."""
 
-INSISTS_S: Final = 1.0
+INSISTS_S: Final = 1.5
 """Seconds for which demand must have been as high as what trips, up to then: a user who heeds
-``Retry-After`` is not refused for what came before."""
+``Retry-After`` is not refused for what came before. Longer than one burst shows in a load over one
+second: a page full of pictures is no insisting."""
 
 
 @dataclass(slots=True)
@@ -99,6 +100,11 @@ class HeldBreaker:
         """Seconds until it ends, unless it is asked for again or demand ends it sooner."""
         return max(0.0, self.granted_s + self.hold_s - now)
 
+    def ask(self, draft: Draft) -> None:
+        """It is asked for anew, maybe with other figures."""
+        self.draft, self.hold_s = draft, hold_s(draft)
+        self.demand.cost_per_call = draft.cost_per_call
+
     @property
     def key(self) -> CallKey:
         """The user that it cuts, and the call."""
@@ -111,8 +117,8 @@ class HeldBreaker:
 
     @property
     def holds_up(self) -> bool:
-        """Whether a rule holds calls up with it, which caps are on."""
-        return not self.draft.by_human and self.draft.mode is not BreakerMode.FLAG
+        """As :attr:`Draft.holds_up`."""
+        return self.draft.holds_up
 
     @property
     def place(self) -> Place:
@@ -178,9 +184,9 @@ class HeldBreaker:
         return replace(self.entry, prober=prober, probe_per_s=rate_per_s)
 
     def insists(self, now: float) -> bool:
-        """Whether its user goes on as before, though paced for as long as that may take."""
-        is_paced = self.entry.mode is BreakerMode.PACE and self.state is BreakerState.OPEN
-        if not is_paced or self.draft.then is None or self.high_since_s is None:
+        """Whether its user goes on as before, though the first step has had the time to end it."""
+        is_first = self.draft.then is not None and self.state is BreakerState.OPEN
+        if not is_first or self.high_since_s is None:
             return False
         return now - self.since_s >= ESCALATE_S and now - self.high_since_s >= INSISTS_S
 
@@ -199,7 +205,8 @@ def moved_text(held: HeldBreaker, event: BreakerEvent, level: float, now: float)
     if event is BreakerEvent.LAPSED:
         return f"{event.value}: held for {held.hold_s:g} s, and not asked for again"
     if event is BreakerEvent.ESCALATED:
-        return f"{event.value} to {held.draft.then}: pacing for {ESCALATE_S:g} s did not end it"
+        step = f"{ESCALATE_S:g} s of {held.draft.mode}"
+        return f"{event.value} to {held.draft.then}: {step} did not end it"
     trips_at = held.demand.threshold
     if not math.isfinite(level):
         return f"{event.value}: calls are refused whose cost is not known"
@@ -251,11 +258,10 @@ def merged(held: Draft, asked: Draft) -> Draft:
     if asked.by_human:
         return held if _terms(held) == _terms(asked) else asked
     if asked.mode is held.mode is BreakerMode.PACE and held.issuer == asked.issuer:
-        differs = (
-            _differs(getattr(held, n), getattr(asked, n)) for n in ("budget", "cost_per_call")
-        )
-        if any(differs):
-            return replace(held, budget=asked.budget, cost_per_call=asked.cost_per_call)
+        cost_per_call = asked.cost_per_call or held.cost_per_call  # 0: none ran lately
+        figures = ((held.budget, asked.budget), (held.cost_per_call, cost_per_call))
+        if any(_differs(*both) for both in figures):
+            return replace(held, budget=asked.budget, cost_per_call=cost_per_call)
     return asked if _STRICTNESS[asked.mode] > _STRICTNESS[held.mode] else held
 
 
@@ -274,4 +280,5 @@ def _differs(before: float, after: float) -> bool:
 
 def _terms(draft: Draft) -> tuple[object, ...]:
     """All that clients and people see of a draft."""
-    return (draft.mode, draft.rate_per_s, draft.budget, draft.lease_ms, draft.issuer, draft.reason)
+    figures = (draft.rate_per_s, draft.budget, draft.waiting, draft.wait_ms, draft.lease_ms)
+    return (draft.mode, draft.scope, *figures, draft.issuer, draft.reason)

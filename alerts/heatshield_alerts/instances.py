@@ -6,6 +6,7 @@ breaker state says nothing at all: an image on a web page can do it.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Final
@@ -19,6 +20,9 @@ LIVE_S: Final = 30.0
 
 MAX_INSTANCES: Final = 20_000
 """Instances remembered, as (service, instance); the one that was silent longest goes first."""
+
+FOLLOWERS_AGE_S: Final = 0.25
+"""Age at which the instances that follow are looked up anew: there may be thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Instances:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Instance] = {}
+        self._followers: dict[str, frozenset[str]] = {}
+        self._followers_s = float("-inf")
 
     def attend(
         self,
@@ -80,6 +86,8 @@ class Instances:
             applied=known.applied if applied is None else applied,
             enforcing=known.enforcing if enforcing is None else enforcing,
         )
+        if applied is not None and known.applied is None:
+            self._followers_s = float("-inf")
         if len(self._known) > MAX_INSTANCES:
             del self._known[next(iter(self._known))]
         return arrived
@@ -119,16 +127,26 @@ class Instances:
 
     def count(self, service: str, now: float) -> int:
         """Live instances of a service, at least one; without a name: of the largest one."""
+        return self.counts((service,), now)[service]
+
+    def counts(self, services: Iterable[str], now: float) -> dict[str, int]:
+        """The same for some services, with one look at the instances."""
         found = Counter(row.service for row in self.live(now))
-        return max(1, found[service] if service else max(found.values(), default=1))
+        largest = max(found.values(), default=1)
+        return {name: max(1, found[name]) if name else largest for name in services}
 
     def following(self, service: str, now: float) -> frozenset[str]:
-        """The live instances of a service that have said what they enforce."""
-        return frozenset(
-            row.instance
-            for row in self._known.values()
-            if row.service == service and row.applied is not None and _alive(row, now)
-        )
+        """The live instances of a service that have said what they enforce; as they were up to a
+        quarter of a second ago, as each report asks.
+        """
+        if now - self._followers_s >= FOLLOWERS_AGE_S or now < self._followers_s:
+            found: dict[str, set[str]] = {}
+            for row in self._known.values():
+                if row.applied is not None and _alive(row, now):
+                    found.setdefault(row.service, set()).add(row.instance)
+            self._followers = {name: frozenset(those) for name, those in found.items()}
+            self._followers_s = now
+        return self._followers.get(service, frozenset())
 
     def behind(self, at: StateVersion, now: float) -> tuple[Instance, ...]:
         """Live instances that have not said that they enforce ``at`` or later."""

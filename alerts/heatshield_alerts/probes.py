@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from heatshield.call_key import CallKey
+from heatshield.contract import BreakerEntry
 
 __all__ = ["CLEAN_STEP_S", "FIRST_RATE_PER_S", "Probers", "prober_for", "rate_after"]
 
@@ -68,14 +69,17 @@ class Probers:
             self._turns[key] = _Turn(name, lease_s)
         return name
 
-    def restored(self, key: CallKey, instance: str, now: float, lease_s: float) -> None:
-        """An earlier collector granted this key, to be probed by this instance if not by none.
+    def restored(self, entry: BreakerEntry, now: float) -> None:
+        """An earlier collector granted this entry, and its prober, if it has one, the quota.
 
-        Which instances it withdrew the quota from is not known: others wait for a lease.
+        Which instances it withdrew the quota from is not known: others wait for a lease. What a
+        person holds is not probed, and its lease may be very long.
         """
-        self._quiet_until_s = max(self._quiet_until_s, now + lease_s)
-        if instance:
-            self._turns[key] = _Turn(instance, lease_s)
+        lease_s = entry.lease_ms / 1_000
+        if not entry.issuer.startswith("human:"):
+            self._quiet_until_s = max(self._quiet_until_s, now + lease_s)
+        if entry.prober:
+            self._turns[entry.key] = _Turn(entry.prober, lease_s)
 
     def forget(self, probed: Collection[CallKey], now: float) -> None:
         """Keys that are not among these are not half-open any more."""

@@ -2,10 +2,29 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from heatshield.call_key import CallKey
 
-__all__ = ["Seen"]
+__all__ = ["Seen", "crowd_of"]
+
+MOST_CULPRITS: Final = 10
+"""Users who are hot on one call at once, each by a fault of their own; more are a crowd on any
+platform."""
+
+CULPRITS_PART: Final = 0.1
+"""Of the active users, where there are few."""
+
+FEWEST: Final = 2
+
+
+def crowd_of(active_users: int) -> int:
+    """How many users may be hot on one call at once before it is a crowd.
+
+    Where all come at once, or a call has become slow for all, the load of each is no doing of
+    theirs, and the hottest of them is as innocent as the others.
+    """
+    return max(FEWEST, min(MOST_CULPRITS, int(CULPRITS_PART * active_users)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +37,19 @@ class Seen:
         hot: the keys of the users that detection finds hot.
         rules: the rules that were evaluated without failure, the last time they were due; ``None``:
             all of them.
+        active_users: users seen lately; ``None``: not known.
     """
 
     loads: Mapping[CallKey, float] = field(default_factory=dict)
     hot: Collection[CallKey] = ()
     rules: Collection[str] | None = None
+    active_users: int | None = None
+
+    def burns(self, key: CallKey) -> bool:
+        """Whether a user is hot on a call, and not as one of a crowd that is."""
+        if key not in self.hot:
+            return False
+        if self.active_users is None:
+            return True
+        hot = sum((one.service, one.call) == (key.service, key.call) for one in self.hot)
+        return hot <= crowd_of(self.active_users)

@@ -8,7 +8,7 @@ A firing alert asks for a trip with the labels of :mod:`heatshield_alerts.action
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
@@ -28,6 +28,7 @@ from heatshield_alerts.action_labels import (
 )
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.duration import parse_duration_s
+from heatshield_alerts.policy.model import NO_POLICY, Policy
 from heatshield_alerts.probes import FIRST_RATE_PER_S
 from heatshield_alerts.rules.state import Alert, AlertState
 
@@ -88,12 +89,21 @@ class Refuse:
 Decision = Trip | Refuse
 
 
-def decide(alert: Alert, evidence: Evidence) -> Decision | None:
-    """What a firing alert leads to; ``None`` when it does not fire or asks for nothing."""
+def decide(alert: Alert, evidence: Evidence, policy: Policy = NO_POLICY) -> Decision | None:
+    """What a firing alert leads to; ``None`` when it does not fire or asks for nothing.
+
+    Args:
+        alert: of a rule.
+        evidence: what is known of its user and call.
+        policy: what rules may do.
+    """
     if alert.state is not AlertState.FIRING or alert.labels.get(ACTION_LABEL) != TRIP_ACTION:
         return None
-    draft = _draft(alert, evidence)
+    draft = _draft(alert, evidence, policy)
     reason = _unfit(alert, draft, evidence)
+    if reason is None and (line := policy.rules.forbids(draft)):
+        draft = replace(draft, evidence={**draft.evidence, "policy": line})
+        reason = Reason.POLICY
     return Trip(draft) if reason is None else Refuse(reason, draft)
 
 
@@ -119,16 +129,21 @@ def _unfit(alert: Alert, draft: Draft, evidence: Evidence) -> Reason | None:
     return check(draft)
 
 
-def _draft(alert: Alert, evidence: Evidence) -> Draft:
+def _draft(alert: Alert, evidence: Evidence, policy: Policy) -> Draft:
     load = alert.value if evidence.load is None else evidence.load
     asked = _asked(alert) or {}
+    if asked:
+        key, cost_s = key_of(alert), evidence.cost_per_call
+        steps = policy.rules.steps(key, asked["mode"], asked["then"], cost_s)
+        asked["mode"], asked["then"] = steps
     return Draft(
         key=key_of(alert),
         issuer=f"rule:{alert.rule}",
         reason=alert.annotations.get("summary", alert.rule),
         evidence={
             **evidence.figures,
-            "load": alert.value,
+            # JSON has no other numbers; a ratio to nothing is infinite
+            "load": alert.value if math.isfinite(alert.value) else str(alert.value),
             "busy_load": load,
             "threshold": evidence.threshold,
             "cost_per_call": evidence.cost_per_call,

@@ -34,6 +34,7 @@ from heatshield_collector.control.platform_mode import (
     StartMode,
     mode_at_start,
 )
+from heatshield_collector.control.policy_watch import POLICY_KIND, PolicyWatch
 from heatshield_collector.control.rule_series import ELSEWHERE, RULE_SERIES
 from heatshield_collector.control.state_file import StateFile, StateFileError
 from heatshield_collector.control.state_keeper import StateKeeper
@@ -49,6 +50,7 @@ from heatshield_collector.local_token import leave_token
 from heatshield_collector.pipeline import Pipeline
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
+from heatshield_collector.signer import Signer, read_key
 from heatshield_collector.store import DuckDBStore, Limits, StoreError
 
 __all__ = ["Collector"]
@@ -112,6 +114,7 @@ class Collector:
         Raises:
             StoreError: when the store can't be opened.
             RuleError: when a rule file is wrong.
+            PolicyError: when the policy file is.
             NotifyConfigError: when a notification's target is wrong.
             SettingsError: when other machines could reach it without a token.
             OSError: when the address of gRPC can't be listened on, or no token can be left.
@@ -142,7 +145,7 @@ class Collector:
         if self._state_keeper.is_written:
             with contextlib.suppress(StoreError):  # it is done at the next start
                 self._store.forget_held()
-        for part in (self._journal, self._pipeline, self._core.control, self._checks):
+        for part in (self._journal, self._pipeline, self._core.control, self._checks, self._policy):
             part.start()
         self._retention.start()
 
@@ -169,6 +172,9 @@ class Collector:
         )
         now = clock.now()
         core.breakers.restore(control, now)
+        path = Path(settings.policy) if settings.policy else None
+        self._policy = PolicyWatch(path, core.breakers, self._journal, clock)
+        self._policy.begin(self._store.kept(POLICY_KIND), now)
         self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
@@ -182,6 +188,8 @@ class Collector:
     def _compose_face(self) -> None:
         """What takes in and what answers."""
         settings = self._settings
+        key = settings.signing_key
+        self._signer = Signer(read_key(Path(key)), self._clock) if key else None
         limit_bytes = settings.payload_mib * _MIB
         control = self._core.control
         left = leave_token(Path(settings.data))
@@ -221,6 +229,8 @@ class Collector:
                 notes=self._notes,
                 cold_start_left_s=lambda: control.cold_start_left_s(self._clock.now()),
                 not_cut=control.outcomes.not_cut,
+                signer=self._signer,
+                policy=self._policy.view,
             ),
             [
                 *checks,
@@ -249,6 +259,13 @@ class Collector:
             lambda: {"": self._core.control.failures},
             label="",
         )
+        metrics.gauge(names.POLICY_IN_FORCE, lambda: float(not self._policy.errors))
+        metrics.counts(
+            names.POLICY_FAILURES,
+            "Versions of the policy file that could not be used.",
+            lambda: {"": self._policy.failures},
+            label="",
+        )
         metrics.counts(
             names.JOURNAL_DROPPED,
             "Findings, alerts and audit records that were not stored.",
@@ -273,6 +290,15 @@ class Collector:
         if self._settings.grpc != "off":
             self.grpc_port = await self._grpc.start(self._settings.grpc)
 
+    def reload(self) -> None:
+        """Read the policy file at once. Called by a signal handler: it only wakes a thread."""
+        self._policy.wake()
+
+    @property
+    def policy_version(self) -> str:
+        """Names the policy that is in force."""
+        return self._policy.policy.version
+
     async def stop(self) -> None:
         """Bring what was taken in to the disk and let go of everything."""
         await self._grpc.stop()
@@ -284,6 +310,7 @@ class Collector:
         # In the order in which they feed each other.
         self._checks.stop()
         self._pipeline.stop()
+        self._policy.stop()
         self._core.control.stop()
         self._core.breakers.keep()
         self._state_keeper.stop()
@@ -330,7 +357,9 @@ class Collector:
         return reasons
 
     def _notes(self) -> Sequence[str]:
-        return [*self._core.control.notes(self._clock.now()), *self._state_keeper.notes()]
+        now = self._clock.now()
+        said = (self._core.control.notes(now), self._policy.notes(now), self._state_keeper.notes())
+        return [note for notes in said for note in notes]
 
     def _expire(self) -> None:
         while not self._clock.wait(self._ended, RETENTION_INTERVAL_S):

@@ -1,7 +1,10 @@
 """``heatshield up``: a collector on an embedded store, in the foreground."""
 
 import logging
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -24,6 +27,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+PolicyFile = Annotated[
+    str | None,
+    typer.Option("--policy", metavar="FILE", help="What rules may do, and limits on calls."),
+]
 NotifyUrls = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,6 +70,7 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         list[str] | None,
         typer.Option("--rules", metavar="FILE", help="Prometheus rules beside the shipped ones."),
     ] = None,
+    policy: PolicyFile = None,
     notify: NotifyUrls = None,
     retention_hours: Annotated[
         float | None, typer.Option("--retention-hours", min=0, help="Age at which data goes.")
@@ -86,6 +94,7 @@ def up(  # noqa: PLR0913, PLR0917  each is a flag
         mode=mode and mode.value,
         cold_start_s=cold_start_s,
         rules=rules or None,
+        policy=policy,
         notify=notify or None,
         retention_hours=retention_hours,
     )
@@ -137,15 +146,30 @@ def _run(settings: CollectorSettings) -> None:
         # Once it stops it does not reach itself, which is no news to anybody.
         logging.getLogger("heatshield").addFilter(lambda _: listener.fileno() >= 0)
         collector = Collector(settings)
-        serve(
-            collector,
-            listener,
-            lambda: _announce(settings, address, collector),
-            ending=ending,
-        )
+        with _reloaded_by_signal(collector):
+            serve(
+                collector,
+                listener,
+                lambda: _announce(settings, address, collector),
+                ending=ending,
+            )
     except StartError as error:
         raise CliError(str(error)) from error
     typer.echo("heatshield collector stopped; everything acknowledged is on the disk")
+
+
+@contextmanager
+def _reloaded_by_signal(collector: "Collector") -> Iterator[None]:
+    """Have SIGHUP read the policy file at once, where there is that signal."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: collector.reload())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _instrument(address: str, token: str) -> None:
@@ -184,5 +208,7 @@ def _announce(settings: CollectorSettings, address: str, collector: "Collector")
     typer.echo(f"  mode       {mode.value}, {why}: {MEANING[mode]}")
     if mode is PlatformMode.SHADOW:
         typer.echo("             to enforce them: heatshield mode protect")
+    if settings.policy:
+        typer.echo(f"  policy     {settings.policy}, version {collector.policy_version}")
     if settings.cold_start_s:
         typer.echo(f"  cold start rules trip no breaker in the first {settings.cold_start_s:g} s")

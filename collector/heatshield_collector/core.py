@@ -67,6 +67,7 @@ class Core:
             clock,
             keep_mode,
             lambda service: self.detection.fair_share_of(service),  # noqa: PLW0108 - made later
+            lambda key: self.detection.loads.cost_per_call_of(key, clock.monotonic()),
         )
         self.detection = Detection(
             self._capacity,

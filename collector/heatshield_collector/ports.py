@@ -7,7 +7,7 @@ composition root; the core implements the protocols and imports nothing of any f
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ from heatshield.contract import (
     Snapshot,
     StateVersion,
 )
+from heatshield_alerts.policy import NO_POLICY
 from heatshield_alerts.rules import Alert
 from heatshield_collector.events import EventHub
 from heatshield_collector.store.protocol import Store
@@ -44,9 +45,11 @@ __all__ = [
     "GroupName",
     "HotUsersView",
     "LoadReader",
+    "PolicyView",
     "Ports",
     "Principal",
     "Scope",
+    "Signs",
     "TripRefusedError",
     "TripRequest",
     "UnauthenticatedError",
@@ -156,6 +159,7 @@ class TripRequest:
         budget: busy seconds each second that all instances together let through, for ``pace``;
             without it, the user's fair share.
         issuer: ``human:<name>``; a caller can't pose as a rule here.
+        force: trip it though the policy keeps rules from it.
     """
 
     user: Annotated[_Open, Field(description="the end user, as services name them")]
@@ -170,6 +174,7 @@ class TripRequest:
     rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     reason: Annotated[str, Field(max_length=4096)] = ""
     issuer: Annotated[str, Field(pattern=r"^human:\S.*$", max_length=256)] = "human:api"
+    force: bool = False
 
     def __post_init__(self) -> None:
         """Check that what the scope is about is named, and nothing else.
@@ -320,6 +325,37 @@ class Authenticator(Protocol):
         ...
 
 
+class Signs(Protocol):
+    """Signs breaker state."""
+
+    def sign(self, fields: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """The same object with what is signed; ``kind`` is ``snapshot`` or ``delta``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """The policy that is in force.
+
+    Attributes:
+        file: that is watched; empty: there is none.
+        version: names what the policy says.
+        applied_at_ns: since when it is in force; null without a file.
+        errors: why the file as it is can't be used; empty: it is in force.
+        policy: what it says, with what the file leaves out.
+    """
+
+    file: str
+    version: str
+    applied_at_ns: int | None
+    errors: Sequence[str]
+    policy: Mapping[str, Any]
+
+
+def _no_policy() -> PolicyView:
+    return PolicyView("", NO_POLICY.version, None, (), NO_POLICY.to_json())
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What a face stands on.
@@ -332,11 +368,13 @@ class Ports:
         events: the hub of ``/api/events``; closing it ends every stream.
         ready: what is not ready yet, one sentence each; empty when everything is.
         cold_start_left_s: seconds until rules may trip breakers.
+        policy: what rules may do, and the declared limits.
         not_cut: users whom alerts ask to cut and who are not, each with the reason.
         notes: what people should know of a collector that is ready, one sentence each.
         metrics: the ``Accept`` header to (body, content type) of ``/metrics``.
         clock: for "since", and what streams wait on.
         authenticator: asked at every request.
+        signer: signs breaker state; ``None``: it goes out unsigned.
     """
 
     store: Store
@@ -350,4 +388,6 @@ class Ports:
     authenticator: Authenticator
     notes: Callable[[], Sequence[str]] = tuple
     cold_start_left_s: Callable[[], float] = float
+    policy: Callable[[], PolicyView] = _no_policy
     not_cut: Callable[[], Sequence[tuple[CallKey, str]]] = tuple
+    signer: Signs | None = None

@@ -37,6 +37,7 @@ HELP: Final = {
     names.BREAKERS: "Breaker entries by state and mode.",
     names.BREAKER_HELD: "1 for each breaker entry: whom it is about, its state and mode.",
     names.COMMIT_QUEUE_BYTES: "Payloads that wait for the disk.",
+    names.POLICY_IN_FORCE: "1 where the policy file is in force as it is, 0 where not.",
     names.STORE_BYTES: "What the store takes up on disk.",
     names.STREAM_SUBSCRIBERS: "Listeners of /api/events.",
     names.INSTANCES_BEHIND: "Live instances that do not enforce the latest breaker state yet.",

@@ -21,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from heatshield_alerts.notify import NotifyConfigError
+from heatshield_alerts.policy import PolicyError
 from heatshield_alerts.rules import RuleError
 from heatshield_collector.events import EventHub
 from heatshield_collector.http_protocol import BoundedProtocol, Connections
@@ -48,7 +49,13 @@ MOST_DESCRIPTORS: Final = 65_536
 KEPT_DESCRIPTORS: Final = 256
 """Of those, what is no HTTP connection: the store's files, gRPC, notifications."""
 
-START_FAILURES: Final = (OSError, StoreError, RuleError, NotifyConfigError)
+START_FAILURES: Final = (
+    OSError,
+    StoreError,
+    RuleError,
+    PolicyError,
+    NotifyConfigError,
+)
 """What an operator can put right; anything else is a defect and keeps its traceback."""
 
 _log = logging.getLogger(__name__)

@@ -40,6 +40,9 @@ class CollectorSettings:
         "folder for the command line",
     )
 
+    signing_key: str = setting(
+        "", "file with the key that breakers are signed by; `heatshield signing-key FILE` makes one"
+    )
     check_user_header: str = setting(
         "x-user-id", "header that names the user where gateways ask /v1/check", pattern=HEADER_NAME
     )
@@ -85,6 +88,11 @@ class CollectorSettings:
     )
 
     rules: tuple[str, ...] = setting((), "Prometheus rule files beside the shipped ones")
+    policy: str = setting(
+        "",
+        "policy file: what rules may do, and limits on calls; watched, so that a change of it "
+        "needs no restart",
+    )
     notify: tuple[str, ...] = setting(
         (),
         "apprise URLs told of firing and resolved alerts; `file:PATH` names a file with a URL on "

@@ -13,13 +13,14 @@ import orjson
 
 from heatshield.breakers.signature import SIGNED
 from heatshield.clock import Clock
+from heatshield.settings import SettingsError
 
 __all__ = ["Signer", "SigningKeyError", "make_key", "read_key"]
 
 KEY_BYTES: Final = 32
 
 
-class SigningKeyError(ValueError):
+class SigningKeyError(SettingsError):
     """The file with the signing key can't be used; says what to do."""
 
 

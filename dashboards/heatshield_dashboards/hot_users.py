@@ -204,6 +204,8 @@ def _collector() -> Iterator[Panel]:
             queries.COLLAPSED,
             queries.FAILED_EVALUATIONS,
             queries.RULES_FAILING,
+            queries.POLICY_NOT_IN_FORCE,
+            queries.POLICY_FAILURES,
             queries.NOT_STORED,
             queries.NOT_KEPT,
             queries.NOT_NOTIFIED,
@@ -231,7 +233,7 @@ def _collector() -> Iterator[Panel]:
         "Listeners",
         "Open event streams, and live instances that have not acknowledged the latest breaker "
         "state, including those that only send telemetry.",
-        [queries.LISTENERS, queries.BEHIND],
+        [queries.LISTENERS, queries.BEHIND, queries.NOT_ENFORCING],
         unit="short",
         width=8,
     )

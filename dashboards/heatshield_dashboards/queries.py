@@ -97,6 +97,12 @@ FAILED_EVALUATIONS: Final = Query(
     f"sum(rate({names.EVALUATION_FAILURES}{RATE}))", "evaluations failed"
 )
 RULES_FAILING: Final = Query(f"sum({names.RULE_FAILING}) or vector(0)", "rules that fail")
+POLICY_NOT_IN_FORCE: Final = Query(
+    f"sum(1 - {names.POLICY_IN_FORCE}) or vector(0)", "policy files that are not in force"
+)
+POLICY_FAILURES: Final = Query(
+    f"sum(rate({names.POLICY_FAILURES}{RATE}))", "versions of a policy file that can't be used"
+)
 NOT_STORED: Final = Query(
     f"sum(rate({names.JOURNAL_DROPPED}{RATE}))", "findings, alerts and audit records not stored"
 )
@@ -115,6 +121,9 @@ STORE_BYTES: Final = Query(f"sum({names.STORE_BYTES})", "stored")
 LISTENERS: Final = Query(f"sum({names.STREAM_SUBSCRIBERS})", "listeners of events")
 BEHIND: Final = Query(
     f"sum({names.INSTANCES_BEHIND})", "instances that do not enforce the latest breaker state"
+)
+NOT_ENFORCING: Final = Query(
+    f"sum({names.INSTANCES_NOT_ENFORCING})", "instances whose kill switch is thrown"
 )
 
 SERVICES_VARIABLE: Final = f"label_values({names.REQUESTS}, service)"

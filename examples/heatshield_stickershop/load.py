@@ -1,8 +1,9 @@
 """Sends the load on the shop, in its own process: ``python -m heatshield_stickershop.load``.
 
 Ordinary users come first, as an open loop. After ``--calm-s`` seconds the hot user joins them on a
-few connections, each of which buys again as soon as it has its answer. A refused hot user ignores
-``Retry-After``, as many real clients do, and retries about 20 times a second over all connections.
+few connections, each of which buys again as soon as it has its answer. A hot user who is refused,
+or told to wait (429), ignores ``Retry-After``, as many real clients do, and retries about 20 times
+a second over all connections.
 
 The result of each request goes to standard output as one line of JSON when the request ends.
 """
@@ -60,6 +61,11 @@ class Sent:
     def failed(self) -> bool:
         """Whether the request got a 5xx or no answer."""
         return self.status == NO_ANSWER or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+    @property
+    def refused(self) -> bool:
+        """Whether heatshield refused it: a breaker, or the pace of its user (429)."""
+        return self.rejected_by is not None or self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     def to_line(self) -> str:
         """Format the result as one line of JSON."""
@@ -155,7 +161,7 @@ async def _hot_connection(
         if now >= end:
             return
         sent = await sender.send(arrivals.purchase(0.0, population.HOT_USER, number), now)
-        if sent.failed:
+        if sent.failed or sent.refused:
             await asyncio.sleep(settings.connections / settings.rude_per_s)
 
 

@@ -58,11 +58,14 @@ async def send(
 
 
 def answer_failures(app: FastAPI) -> None:
-    """Make a service answer 503 if a breaker refused its call to a peer, 502 if the peer failed."""
+    """Make a service hand on the status and marks of a breaker that refused its call to a peer, and
+    answer 502 if the peer failed.
+    """
 
     @app.exception_handler(heatshield.BreakerOpen)
     async def refused(_request: Request, error: heatshield.BreakerOpen) -> JSONResponse:
-        return JSONResponse({"detail": "refused for this user for now"}, 503, error.headers)
+        detail = {"detail": "refused for this user for now"}
+        return JSONResponse(detail, error.status, error.headers)
 
     @app.exception_handler(httpx.HTTPError)
     async def failed(_request: Request, error: httpx.HTTPError) -> JSONResponse:

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_OFFERED",
     "MAX_REJECTIONS",
     "MAX_WORKERS",
+    "REPORTED_PART",
     "SHARE_S",
     "Offered",
     "Rejections",
@@ -42,6 +43,14 @@ MAX_OFFERED = 1_000
 SHARE_S = 3.0
 """Seconds for which a dealt share holds, from when the report was sent that it answered. After
 that an instance spends no more than an equal part, as one that was dealt none."""
+
+REPORTED_PART = 0.08
+"""Of an equal part of a limit: from there on an instance reports on a key. What all that stay below
+it spend together is less than a tenth of the limit."""
+
+
+LONGEST_NAME = 1_024
+"""Characters of a name in a report. The longest is that of a limit's budget, with call and user."""
 
 
 class StateVersion(NamedTuple):
@@ -92,10 +101,12 @@ class Offered:
     Attributes:
         budget: names the budget: a paced entry's id, or a declared limit's id and key.
         per_s: what came each second, in the budget's unit, admitted or not.
+        share: of the budget that the instance goes by, as it was dealt; 0: none was.
     """
 
     budget: str
     per_s: float
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,8 @@ class Report:
         number: of its rejections; the same when they are sent again. 0: they have none.
         offered: what came of the keys that have a budget, which is dealt out by it.
         enforcing: false while its kill switch is thrown, so that it refuses nothing.
+        turn: counts the reports of this instance that have offers, so that one that comes late, or
+            twice, deals nothing. 0: they are not counted.
     """
 
     service: str
@@ -116,6 +129,7 @@ class Report:
     number: int = 0
     offered: tuple[Offered, ...] = ()
     enforcing: bool = True
+    turn: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
@@ -128,6 +142,7 @@ class Report:
             "number": self.number,
             "offered": [asdict(row) for row in self.offered],
             "enforcing": self.enforcing,
+            "turn": self.turn,
         }
 
     @classmethod
@@ -144,26 +159,44 @@ class Report:
         if not isinstance(rows, list) or not isinstance(offered, list):
             raise ContractError("report.rejected or report.offered is not a list")
         return cls(
-            service=text_in(fields, "service"),
-            instance=text_in(fields, "instance"),
+            service=_name(fields, "service"),
+            instance=_name(fields, "instance"),
             workers=within(integer_in(fields, "workers", 1), MAX_WORKERS),
             applied=StateVersion.parse(text_in(fields, "applied")) if applied is not None else None,
             rejected=tuple(
                 Rejections(
                     count=within(integer_in(row, "count"), MAX_REJECTIONS),
-                    # a limit refuses calls without a user, an entry may be about all users
-                    user=text_in(row, "user") if row.get("user") != "" else "",
-                    **{name: text_in(row, name) for name in ("id", "service", "call")},
+                    # an entry may be about all users, or all calls; a limit refuses nameless ones
+                    **{name: _part(row, name) for name in ("user", "call")},
+                    **{name: _name(row, name) for name in ("id", "service")},
                 )
                 for row in (object_of(row, "report.rejected") for row in rows)
             ),
             number=integer_in(fields, "number", 0),
             offered=tuple(
-                Offered(text_in(row, "budget"), rate_in(row, "per_s"))
+                Offered(
+                    _name(row, "budget"),
+                    rate_in(row, "per_s"),
+                    min(1.0, rate_in(row, "share", 0.0)),
+                )
                 for row in (object_of(row, "report.offered") for row in offered[:MAX_OFFERED])
             ),
             enforcing=fields.get("enforcing") is not False,
+            turn=integer_in(fields, "turn", 0),
         )
+
+
+def _part(row: Mapping[str, Any], name: str) -> str:
+    """A part of a key that its scope may leave open; then it is empty."""
+    return "" if row.get(name) == "" else _name(row, name)
+
+
+def _name(fields: Mapping[str, Any], name: str) -> str:
+    """A name. The collector remembers thousands, so none may be of any length."""
+    text = text_in(fields, name)
+    if len(text) > LONGEST_NAME:
+        raise ContractError(f"report: {name} has more than {LONGEST_NAME} characters")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

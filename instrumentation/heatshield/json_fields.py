@@ -1,8 +1,8 @@
 """Reads the fields of the contract's JSON, strictly: what is not as it should be raises."""
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ MOST_DIGITS: Final = 20
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 """JSON can say half of a character. No text with one can be written as UTF-8: not in a metric, not
 in an answer, not in the audit."""
+
+_SHOWN: Final = 40
+"""Characters of a value that an error quotes."""
 
 
 class ContractError(ValueError):
@@ -83,8 +86,9 @@ def rate_in(fields: Mapping[str, Any], name: str, default: float | None = None) 
     """
     value = fields.get(name, default)
     is_rate = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_rate or not 0 <= value < math.inf:
-        raise ContractError(f"{name} is not a rate: {value!r}")
+    # A whole number may have more digits than a float can hold, and than are worth telling.
+    if not is_rate or not 0 <= value <= sys.float_info.max:
+        raise ContractError(f"{name} is not a rate: {str(value)[:_SHOWN]!r}")
     return float(value)
 
 

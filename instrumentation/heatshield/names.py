@@ -29,9 +29,10 @@ GUARD: Final = "heatshield.guard"
 COST_ELEMENTS: Final = "heatshield.cost.elements"
 COST_ROWS: Final = "heatshield.cost.rows"
 COST_BYTES: Final = "heatshield.cost.bytes"
+"""On a span, integers: collection elements read or written, database rows, bytes moved."""
+
 WAITED_US: Final = "heatshield.paced.waited_us"
 """Microseconds of a server span in which its call waited for its turn and cost nothing."""
-"""On a span, integers: collection elements read or written, database rows, bytes moved."""
 
 STATIC: Final = "heatshield.static"
 """On a server span, ``true``: it answers with a file, static or uploaded, and runs no view of the
@@ -152,7 +153,7 @@ ALERTS: Final = "heatshield_alerts"
 """Gauge by ``alertname`` and ``alertstate`` (pending, firing): how many alerts."""
 
 BREAKERS: Final = "heatshield_breakers"
-"""Gauge by ``state`` (open, half_open) and ``mode`` (reject, trickle, flag): entries held."""
+"""Gauge by ``state`` (open, half_open) and ``mode`` (pace, reject, trickle, flag): entries held."""
 
 BREAKER_HELD: Final = "heatshield_breaker_held"
 """Gauge, 1 for each entry held: by ``user``, ``service``, ``call``, ``state`` and ``mode``."""
@@ -203,6 +204,13 @@ not act meanwhile."""
 
 EVALUATION_FAILURES: Final = "heatshield_evaluation_failures_total"
 """Counter: rules, and whole rounds of evaluation, that failed; each is logged with its reason."""
+
+POLICY_IN_FORCE: Final = "heatshield_policy_in_force"
+"""Gauge: 1 where the policy file is in force as it is, or there is none; 0 where it can't be used,
+and an earlier version stays in force."""
+
+POLICY_FAILURES: Final = "heatshield_policy_failures_total"
+"""Counter: versions of the policy file that could not be used."""
 
 JOURNAL_DROPPED: Final = "heatshield_journal_dropped_total"
 """Counter: findings, alerts and audit records that were not stored, for want of room or because the

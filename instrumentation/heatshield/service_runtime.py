@@ -157,7 +157,7 @@ class Runtime:
     def _follow(self) -> None:
         """Follow the breakers; never without the thread by which a person can end that here."""
         FORK_HOOKS.notice()
-        if not self.watch.started and self.kill_switch.start():
+        if self.kill_switch.start():  # also where it runs: the service may have set its handler
             self.watch.start()
 
     def _serve(self) -> None:

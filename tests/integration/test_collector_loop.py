@@ -161,7 +161,7 @@ def story(tmp_path_factory):
 def test_exactly_the_hot_user_s_call_is_granted_in_time(story):
     (entry,) = story.delta["upsert"]
     assert (entry["user"], entry["service"], entry["call"]) == (HOT, "shop", CALL)
-    assert (entry["mode"], entry["issuer"]) == ("reject", "rule:HotUser")
+    assert (entry["mode"], entry["issuer"]) == ("pace", "rule:HotUser")
     assert story.delta["mode"] == "protect"
     assert story.granted_after_s < GRANTED_WITHIN_S
 
@@ -232,7 +232,7 @@ def test_metrics_tell_of_loads_breakers_and_what_is_durable(story):
     spans = 2 * (20 * 20 + 8)
     assert series[names.SPANS_RECEIVED] >= spans  # the collector's own are among them
     assert series[names.LOGS_RECEIVED] >= spans / 2
-    assert series[f'{names.BREAKERS}{{mode="reject",state="open"}}'] == 1
+    assert series[f'{names.BREAKERS}{{mode="pace",state="open"}}'] == 1
     hot = [key for key in series if key.startswith(names.USER_LOAD) and f'user="{HOT}"' in key]
     assert hot
     assert series[f'{names.SERVICE_CAPACITY}{{service="shop"}}'] == WORKERS

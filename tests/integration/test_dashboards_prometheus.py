@@ -96,6 +96,8 @@ def canned_registry():
         names.STORE_BYTES,
         names.STREAM_SUBSCRIBERS,
         names.INSTANCES_BEHIND,
+        names.INSTANCES_NOT_ENFORCING,
+        names.POLICY_IN_FORCE,
     ):
         gauge(plain).set(1)
     moving = [
@@ -109,6 +111,7 @@ def canned_registry():
         counter(names.STREAMS_CUT_OFF, cause="behind"),
         counter(names.REQUESTS_COLLAPSED),
         counter(names.EVALUATION_FAILURES),
+        counter(names.POLICY_FAILURES),
         counter(names.JOURNAL_DROPPED),
         counter(names.STATE_WRITE_FAILURES),
         counter(names.NOTIFICATIONS, outcome="failed"),

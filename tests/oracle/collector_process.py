@@ -2,16 +2,21 @@
 
 import http.client
 import itertools
+import json
 import re
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from export_requests import traces
+
+from heatshield.cli.local_token import local_token
 
 STOP_S = 30.0
 
@@ -32,6 +37,33 @@ class CollectorProcess:
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON that it answers, as the command line of its own user would ask."""
+        request = urllib.request.Request(
+            f"{self.url}{path}",
+            None if body is None else json.dumps(body).encode(),
+            {
+                "Content-Type": "application/json",
+                "Authorization": f"Bearer {local_token(self.url)}",
+            },
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=STOP_S) as response:
+            return json.load(response)
+
+    def trip(self, user: str, **fields: Any) -> str:
+        """Trip a breaker around the user's ``POST /p`` of ``shop``; the entry's id."""
+        wish = {"user": user, "service": "shop", "call": "POST /p", "by": "ada", **fields}
+        return self.ask("POST", "/v1/breakers", {"lease_ms": 600_000, **wish})["id"]
+
+    def clear(self, entry_id: str) -> None:
+        self.ask("DELETE", f"/v1/breakers/{entry_id}?by=ada")
+
+    def held(self) -> dict[tuple[str, str], str]:
+        """Entry ids by user and call."""
+        entries = self.ask("GET", "/v1/breakers")["entries"]
+        return {(entry["user"], entry["call"]): entry["id"] for entry in entries}
 
 
 @contextmanager

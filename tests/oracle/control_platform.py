@@ -80,6 +80,9 @@ class Platform:
             outlets,
             lambda *row: self.rejected.append(row),
             self.clock,
+            cost_per_call=lambda key: self.detection.loads.cost_per_call_of(
+                key, self.clock.monotonic()
+            ),
         )
         self.detection = Detection(lambda service: self.breakers.workers_of(service) or 1.0)
         self.loop = ControlLoop(

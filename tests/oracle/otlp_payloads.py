@@ -29,6 +29,7 @@ MEANINGFUL_KEYS = (
     "db.redis.args_length",
     "db.operation.batch.size",
     "heatshield.redis.key_pattern",
+    "heatshield.paced.waited_us",
     "db.system",
     "db.system.name",
     "service.name",

@@ -100,6 +100,7 @@ def span_row(span: Span, received_ns: int) -> Row:
         "bytes": cost(span.attributes, "heatshield.cost.bytes"),
         "key_pattern": text(span.attributes, "heatshield.redis.key_pattern"),
         "size": size(span.attributes),
+        "waited_us": cost(span.attributes, "heatshield.paced.waited_us"),
         "attributes": typed(span.attributes),
         "events": [event_row(event) for event in span.events] or None,
         "links": [link_row(link) for link in span.links] or None,

@@ -56,7 +56,7 @@ class Client:
         self.opened_at, self.sent = self._machine.clock.monotonic(), self.table.at
         self.events, self.late = Events(), b""
 
-    def request(self, method: str, path: str, *, body=None, headers=None) -> Answer:
+    def request(self, method: str, path: str, *, body=None, headers=None, **_) -> Answer:
         """As :meth:`heatshield.export.connection.Connection.request`."""
         machine = self._machine
         lost, before_s, after_s = machine.weather
@@ -103,13 +103,13 @@ class Protocol(RuleBasedStateMachine):
     def listen(self) -> None:
         """Write down what the collector changes, as it tells of it."""
         breakers, control = self.collector.breakers, self.collector.control
-        tell = breakers._tell
+        announce = breakers._announce
 
-        def told(change, now):
+        def announced(change, now):
             self.ledger = self.ledger.changed(change).holding(control, now.monotonic_s)
-            tell(change, now)
+            announce(change, now)
 
-        breakers._tell = told
+        breakers._announce = announced
         self.ledger = self.ledger.holding(control, self.clock.monotonic())
 
     def remember(self) -> None:
@@ -168,8 +168,9 @@ class Protocol(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.clock.advance(seconds)
 
-    @rule(seconds=st.sampled_from([-3_600.0, -1.0, 3_600.0]))
+    @rule(seconds=st.sampled_from([-3_600.0, -1.0]))
     def wall_clock_jumps(self, seconds):
+        """Back. One that jumps ahead while no collector runs is no other than a long night."""
         self.clock.step_wall_clock(seconds)
 
     @rule(c=clients, fate=st.sampled_from(["at once", "at once", "late", "lost", "twice"]))
@@ -240,9 +241,13 @@ class Protocol(RuleBasedStateMachine):
 
     # -- what always holds --------------------------------------------------------------------
 
-    def draw(self, c, user, call):
-        table = self.clients[c].table
-        return fork(table).decide(user, call, self.clock.monotonic())
+    def draw(self, c, user, call, *, outgoing=False):
+        table, now = fork(self.clients[c].table), self.clock.monotonic()
+        return (
+            table.decide_for(SERVICE, user, call, now)
+            if outgoing
+            else table.decide(user, call, now)
+        )
 
     @invariant()
     def every_invariant_holds(self):
@@ -267,5 +272,5 @@ class Protocol(RuleBasedStateMachine):
         self.remember()
 
 
-Protocol.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+Protocol.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
 TestProtocol = Protocol.TestCase

@@ -14,8 +14,8 @@ from breaker_model.mutants import MUTANTS, Mutant
 from breaker_model.search import search, walk
 from breaker_model.small import ALPHABET, WALKING, small_constants
 
-SEARCH_S = 50.0
-WALK_S = 4.0
+SEARCH_S = 40.0
+WALK_S = 3.0
 
 
 def tell(what: object) -> None:

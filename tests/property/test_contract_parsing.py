@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from heatshield.contract import (
     MAX_LEASE_MS,
     MAX_REJECTIONS,
+    MAX_WAIT_MS,
+    MAX_WAITING,
     MAX_WORKERS,
     BreakerEntry,
     BreakerMode,
@@ -41,6 +43,13 @@ entries = st.builds(
     rate_per_s=st.floats(0, 1e6),
     tenant=names,
     seq=st.integers(0, 2**40),
+    budget=st.floats(1e-6, 1e6),
+    cost_per_call=st.floats(0, 1e6),
+    waiting=st.integers(0, MAX_WAITING),
+    wait_ms=st.integers(0, MAX_WAIT_MS),
+    instances=st.integers(1, 10_000),
+    prober=st.text(),
+    probe_per_s=st.floats(0, 1e6),
 )
 snapshots = st.builds(
     Snapshot, versions, st.sampled_from(PlatformMode), st.lists(entries, max_size=4).map(tuple)

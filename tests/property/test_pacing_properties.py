@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heatshield.breakers.pacing import SAVED_S, TIMER_S, Pacer
 from heatshield.breakers.tally import Tally
-from heatshield.contract import BreakerEntry, BreakerMode
+from heatshield.contract import BreakerEntry, BreakerMode, Offered, Report
 from heatshield_alerts.shares import Shares
 
 EPS = 1e-6
@@ -184,7 +184,7 @@ def test_a_fleet_lets_through_no_more_than_the_one_budget_and_a_call_each(entry,
     entry = replace(entry, instances=count)
     fleet = {f"i-{n}": Instance(entry) for n in range(count)}
     shares, now, reported = Shares(), 100.0, dict.fromkeys(fleet, 99.75)
-    for gap_s, n, what in done:
+    for turn, (gap_s, n, what) in enumerate(done, 1):
         now += gap_s
         name = f"i-{n % count}"
         tally = fleet[name].tally
@@ -192,9 +192,13 @@ def test_a_fleet_lets_through_no_more_than_the_one_budget_and_a_call_each(entry,
             fleet[name].call(now, 0.0)
             continue
         pacer = tally.paced(now)
-        offered = pacer.offered / max(now - reported[name], 0.25)
+        per_s = pacer.offered / max(now - reported[name], 0.25)
         pacer.offered, reported[name] = 0.0, now
-        tally.share, tally.share_until = shares.deal(name, offered, fleet.keys(), now), now + 3.0
+        report = Report("shop", name, 1, None, turn=turn)
+        row = Offered(entry.id, per_s, tally.share or 0.0)
+        tally.share = shares.deal(report, row, entry.budget, fleet.keys(), now)
+        tally.share_until = now + 3.0
+        tally.paced(now).begin(now)
         assert shares.held(fleet.keys(), now) <= 1 + EPS
     ran = sorted((one for each in fleet.values() for one in each.ran), key=lambda one: one.starts_s)
     for last in ran:

@@ -32,6 +32,7 @@ def refresh(user: str) -> list[str]:
         heatshield.cost(rows=1)
     heatshield.cost(elements=20_000)
     heatshield.cost(rows=1, bytes=2_048)
+    assert_type(heatshield.tripped("ownership.write"), bool)
     with heatshield.guard("ownership.write") as guard:
         assert_type(guard.name, str)
     return [user]

@@ -6,7 +6,7 @@ import logging
 from typing import Any, cast
 
 import pytest
-from control_platform import Heard, Journaled
+from control_platform import Heard, Journaled, Told
 
 from heatshield.clock import ManualClock
 from heatshield.contract import HEARTBEAT_S, Delta, Snapshot, StateVersion
@@ -17,7 +17,7 @@ from heatshield_collector.api.fanout import TICK_S
 from heatshield_collector.api.stream import STALL_S, encode_event
 from heatshield_collector.api.watch import stream_route
 from heatshield_collector.authenticator import AdminTokenAuthenticator
-from heatshield_collector.control import Breakers
+from heatshield_collector.control import Breakers, Outlets
 from heatshield_collector.events import EventHub, HubClosedError
 from heatshield_collector.ports import Ports, TripRequest, UnauthenticatedError
 
@@ -77,9 +77,8 @@ class Streams:
 
     def __init__(self, token: str = "") -> None:
         self.clock = CountingClock()
-        self.breakers = Breakers(
-            BreakerControl(3), Heard(), Journaled(), lambda *_: None, self.clock
-        )
+        silent = Outlets(Journaled(), Heard(), Told())
+        self.breakers = Breakers(BreakerControl(3), silent, lambda *_: None, self.clock)
         self.hub = EventHub(encode_event, clock=self.clock)
         nothing = cast("Any", None)
         fields = dict.fromkeys(Ports.__dataclass_fields__, nothing) | {

@@ -391,12 +391,3 @@ def test_memory_of_restraint_follows_the_last_ten_minutes():
     assert not restraint._held_down_until_s
     assert not restraint._refused_s
     assert restraint.opened_last_minute(2_000.0) == 0
-
-
-def test_the_json_of_a_change_is_what_the_event_stream_tells():
-    change = BreakerControl(epoch=1).trip(draft(), 0.0, USERS)
-    told = change.to_json()
-    assert told["change"] == "opened"
-    assert told["version"] == "1.1"
-    assert told["entry"]["id"] == "b-1-1"
-    assert told["by"] == "rule:HotUser"

@@ -122,3 +122,18 @@ def test_a_flag_that_is_to_pace_paces_for_as_long_as_any_other_before_it_refuses
     assert control.tick(11.75, hot) == []
     (change,) = control.tick(12.0, hot)
     assert change.kind is ChangeKind.ESCALATED
+
+
+def test_what_a_person_holds_for_long_keeps_no_other_breaker_from_its_probes_after_a_restart():
+    control = half_open([])
+    control.trip(draft(BOB, "human:eve", lease_ms=900_000), 0.0)
+    now = Instant(0.0, 10**18)
+    following = BreakerControl(epoch=2)
+    following.restore(KeptControl(control.keep(now)), now)
+    alive(following, "i-2", LEASE_S - 1)
+    following.tick(LEASE_S - 1, Seen({ANN: 0.5}))
+    (held,) = [one for one in following.snapshot().entries if one.key == ANN]
+    assert held.prober == ""
+    following.tick(LEASE_S, Seen({ANN: 0.5}))
+    (held,) = [one for one in following.snapshot().entries if one.key == ANN]
+    assert held.prober == "i-2"

@@ -87,6 +87,31 @@ def test_an_alert_that_asks_for_pacing_does_not_take_a_refusal_back():
     assert control.snapshot().entries[0].mode is BreakerMode.REJECT
 
 
+def flagged(control: BreakerControl, user: str = "u-1", now: float = 0.0):
+    """Trip a key at the first step of a ladder that refuses nothing at first; the change."""
+    asked = draft(user, mode=BreakerMode.FLAG, then=BreakerMode.REJECT, traffic=0.06)
+    return control.trip(asked, now, 100)
+
+
+def test_a_flag_that_did_not_end_it_refuses_after_two_seconds():
+    control = BreakerControl(epoch=1)
+    flagged(control)
+    ticks = [control.tick(n / 4, Seen({KEY: 5.0}, hot=(KEY,))) for n in range(1, 21)]
+    (escalated,) = [change for changes in ticks for change in changes]
+    assert escalated.kind is ChangeKind.ESCALATED
+    assert ESCALATE_S <= escalated.at_s <= ESCALATE_S + 0.5
+    assert "2 s of flag did not end it" in escalated.text
+    assert escalated.entry.mode is BreakerMode.REJECT
+
+
+def test_caps_count_a_flag_that_is_to_refuse_if_it_does_not_end_it():
+    control = BreakerControl(epoch=1)
+    flagged(control)
+    assert flagged(control, "u-2").reason is Reason.TOO_MANY_USERS
+    only_flags = draft("u-3", mode=BreakerMode.FLAG)
+    assert control.trip(only_flags, 0.0, 100).kind is ChangeKind.OPENED
+
+
 def test_a_paced_entry_needs_a_budget():
     asked = draft(mode=BreakerMode.PACE)
     assert BreakerControl(epoch=1).trip(asked, 0.0, USERS).reason is Reason.NO_BUDGET
@@ -185,3 +210,54 @@ def test_shares_are_dealt_for_what_is_held_and_nothing_else():
     assert control.deal(other, 0.25)[entry_id] == pytest.approx(0.05)
     mine = Report("shop", "i-1", 1, control.at, offered=(Offered(entry_id, 3.0),))
     assert control.deal(mine, 0.5)[entry_id] == pytest.approx(0.95)
+
+
+# -- what is told ------------------------------------------------------------------------------
+
+
+def test_the_json_of_a_change_is_what_the_event_stream_tells():
+    change = BreakerControl(epoch=1).trip(draft(), 0.0, USERS)
+    told = change.to_json()
+    assert told["change"] == "opened"
+    assert told["version"] == "1.1"
+    assert told["entry"]["id"] == "b-1-1"
+    assert told["by"] == "rule:HotUser"
+
+
+def test_a_cost_stands_while_no_call_runs_and_demand_counts_with_what_is_known_last():
+    control = BreakerControl(epoch=1)
+    paced(control)
+    paced(control, 1.0, cost_per_call=0.3)
+    at = control.at
+    paced(control, 2.0, cost_per_call=0.0)
+    assert control.at == at
+    (held,) = control.held
+    assert (held.entry.cost_per_call, held.demand.cost_per_call) == (0.3, 0.3)
+
+
+def test_a_person_who_asks_for_another_scope_of_the_same_names_gets_it():
+    """A call of one tenant and of all have one key; so have a user's name and a pattern."""
+    control = BreakerControl(epoch=1)
+    for scope in (EntryScope.TENANT_CALL, EntryScope.CALL, EntryScope.TENANT_CALL):
+        change = control.trip(draft(None, "human:ann", scope=scope, lease_ms=60_000), 0.0)
+        assert (change.entry.scope, change.is_visible) == (scope, True)
+
+
+@pytest.mark.parametrize(
+    ("active_users", "most"), [(1, 2), (25, 2), (60, 6), (100, 10), (9_999, 10)]
+)
+def test_nobody_is_refused_as_one_of_a_crowd_that_is_hot_on_one_call(active_users, most):
+    users = [KEY._replace(user=f"v-{n}") for n in range(most)]
+    elsewhere = [one._replace(call="GET /q") for one in users]
+    for hot, culprit in (([KEY, *users[1:], *elsewhere], True), ([KEY, *users], False)):
+        assert Seen(hot=hot, active_users=active_users).burns(KEY) is culprit
+    assert not Seen(hot=users, active_users=active_users).burns(KEY)
+
+
+def test_a_crowd_stays_paced():
+    control = BreakerControl(epoch=1)
+    paced(control)
+    crowd = [KEY, *(KEY._replace(user=f"v-{n}") for n in range(10))]
+    for n in range(1, 41):
+        rejected(control, 3, n / 4)
+        assert control.tick(n / 4, Seen({KEY: 0.1}, crowd, active_users=USERS)) == []

@@ -103,15 +103,34 @@ def test_an_instance_spends_an_equal_part_until_it_is_dealt_a_share():
 
 
 def test_a_share_that_ended_leaves_an_equal_part_at_most():
-    held = table(paced(instances=4))
-    held.deal({"b-1": 1.0}, 0.0, 0.0)
+    held = table(paced(instances=4, wait_ms=60_000))
+    held.deal({"b-1": 1.0}, 0.0, SHARE_S)  # the answer took its time
     held.decide("u-1", CALL, SHARE_S)
     assert held.decide("u-1", CALL, SHARE_S).retry_after_s == pytest.approx(4.0)
+
     held.deal({"b-1": 0.05}, SHARE_S, SHARE_S)
     later = 2 * SHARE_S + 30.0
     held.renewed(StateVersion(1, 1), later)
     held.decide("u-1", CALL, later)
-    assert held.decide("u-1", CALL, later).retry_after_s == pytest.approx(15.0)  # 5 s are saved
+    assert held.decide("u-1", CALL, later, 60.0).delay_s == pytest.approx(15.0)  # 5 s are saved
+
+
+def test_nobody_is_told_to_come_back_when_a_share_of_nothing_would_have_paid():
+    """An instance that came just now is dealt nothing until the others have reported again."""
+    held = table(paced(instances=2))
+    assert held.decide("u-1", CALL, 0.0).allowed
+    held.deal({"b-1": 0.0}, 0.0, 0.0)
+    refused = held.decide("u-1", CALL, 0.1)
+    assert not refused.allowed
+    assert refused.retry_after_s == pytest.approx(2.0, abs=0.2), "as of an equal part"
+
+
+def test_what_is_not_spent_is_saved_from_the_first_deal_on_though_no_call_has_come():
+    held = table(paced())
+    held.deal({"b-1": 1.0}, 0.0, 0.0)
+    held.deal({"b-1": 1.0}, 2.0, 2.0)
+    through = [held.decide("u-1", CALL, 4.0).allowed for _ in range(9)]
+    assert through == [True] * 5 + [False] * 4  # four seconds' worth, and the one that may begin
 
 
 def test_what_came_is_told_in_busy_seconds_admitted_or_not():

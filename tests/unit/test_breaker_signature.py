@@ -1,6 +1,7 @@
 """State that is signed: only the pinned key's is believed, and a recording renews nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -70,9 +71,11 @@ def test_a_recorded_snapshot_renews_nothing(signer):
     checks = Verifier(signer.public_key)
     recorded = signer.sign(STATE.to_json(), "snapshot")
     checks.read(recorded, "snapshot")
-    with pytest.raises(ContractError, match="recording"):
-        checks.read(recorded, "snapshot")
+    assert checks.fresh
+    assert Snapshot.from_json(checks.read(recorded, "snapshot")) == STATE
+    assert not checks.fresh
     checks.read(signer.sign(STATE.to_json(), "snapshot"), "snapshot")
+    assert checks.fresh
 
 
 def test_what_is_issued_later_is_newer_also_when_the_clock_was_set_back():
@@ -82,6 +85,20 @@ def test_what_is_issued_later_is_newer_also_when_the_clock_was_set_back():
     checks.read(signer.sign(STATE.to_json(), "snapshot"), "snapshot")
     clock.step_wall_clock(-3_600.0)
     checks.read(signer.sign(STATE.to_json(), "snapshot"), "snapshot")
+    assert checks.fresh
+
+
+def test_a_collector_that_starts_again_with_its_clock_set_back_renews_leases(signer):
+    checks = Verifier(signer.public_key)
+    checks.read(signer.sign(STATE.to_json(), "snapshot"), "snapshot")
+    recorded = signer.sign(STATE.to_json(), "snapshot")
+    clock = ManualClock()
+    clock.step_wall_clock(-3_600.0)
+    next_state = replace(STATE, at=StateVersion(4, 1))
+    checks.read(Signer(SEED, clock).sign(next_state.to_json(), "snapshot"), "snapshot")
+    assert checks.fresh
+    checks.read(recorded, "snapshot")
+    assert not checks.fresh, "of the epoch before"
 
 
 @pytest.mark.parametrize("key", ["no base64!", "AAAA", "é"])

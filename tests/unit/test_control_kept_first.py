@@ -78,6 +78,22 @@ def test_what_an_alert_goes_on_asking_for_is_kept_now_and_then_and_at_the_end(pl
     assert held.left_s(0.0) == pytest.approx(now_held.left_s(0.0))
 
 
+@pytest.mark.parametrize("seconds", [3_600.0, -3_600.0])
+def test_what_is_held_and_held_off_outlives_a_jump_of_the_wall_clock_and_a_restart(
+    platform, seconds
+):
+    platform.breakers.trip(trip(lease_ms=600_000))
+    platform.breakers.clear(platform.breakers.trip(trip("v")).id, "ana")
+    platform.clock.step_wall_clock(seconds)
+    platform.step()
+    now = platform.clock.now()
+    (held,) = KeptControl(platform.state).held(now)
+    assert 590.0 < held.left_s(now.monotonic_s) <= 600.0
+    kept = KeptControl(platform.state).restraint(now)
+    assert kept.is_held_down(held.key._replace(user="v"), now.monotonic_s)
+    assert not kept.is_held_down(held.key._replace(user="v"), now.monotonic_s + 600.0)
+
+
 def test_refusals_are_not_kept(platform):
     platform.breakers.restore(KeptControl({}), platform.clock.now())
     before = platform.state

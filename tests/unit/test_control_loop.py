@@ -144,7 +144,8 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     platform.step(workers=2.0)
     now = platform.clock.now()
     load = platform.detection.loads.load_of(HOT, "1s", now.monotonic_s).load
-    assert told == [(Seen({HOT: load}, {HOT}, {"HotUser", "RuleFailing"}), now)]
+    users = platform.detection.loads.active_users()
+    assert told == [(Seen({HOT: load}, {HOT}, {"HotUser", "RuleFailing"}, users), now)]
     assert load > 1.0
 
 
@@ -224,6 +225,19 @@ groups:
     assert note.startswith("rule Broken of group mine has failed for ")
     fired = [one["labels"] for one in platform.events.of("alert") if one["state"] == "firing"]
     assert [one["rule"] for one in fired if one["alertname"] == "RuleFailing"] == ["Broken"]
+
+
+def test_a_rule_that_fails_is_not_held_for_working_by_another_of_its_name():
+    broken = """
+groups:
+  - name: mine
+    rules: [{alert: HotUser, expr: "heatshield_user_load + on (user) heatshield_user_load"}]
+"""
+    rules = [*load_text(broken), *load_file(Path(str(SHIPPED_RULES)))]
+    platform = Platform(rules=rules).warm()
+    platform.burn(1.0)
+    assert platform.loop._runner.working == {"RuleFailing"}
+    assert platform.held() == [(HOT, "open")], "as long as the other asks for it"
 
 
 def test_a_rule_that_begins_to_fail_holds_its_breaker_no_longer_than_demand_does(monkeypatch):

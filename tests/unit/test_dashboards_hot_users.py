@@ -31,7 +31,7 @@ OF_SERVICES = {
     names.CALLS_NOT_STARTED, names.EVENT_LOOP_LAG, names.GC_PAUSE, names.INSTRUMENTATION_ERRORS,
     names.LOCAL_BREAKER_REFUSED, names.LOCAL_BREAKER_STATE, names.RETRIES, names.SERVICE_BREAKERS,
     names.SERVICE_QUEUE_RECORDS, names.SERVICE_REQUESTS, names.SERVICE_REQUESTS_IN_FLIGHT,
-    names.SERVICE_REQUEST_DURATION, names.TELEMETRY_DROPPED,
+    names.SERVICE_REQUEST_DURATION, names.TELEMETRY_DROPPED, names.SERVICE_KILL_SWITCH,
 }  # fmt: skip
 """What a service shows at its own ``/metrics``; this dashboard is about the collector's."""
 

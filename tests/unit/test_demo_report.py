@@ -196,6 +196,7 @@ def test_what_the_hot_user_gets_while_paced_and_after_is_counted_apart():
     events = [opening(), *(applied(name, 600) for name in SERVICES), escalation()]
     events += [applied(name, 2_600, "1.3") for name in SERVICES]
     rows = [sent(0, hot=True), sent(700, hot=True), sent(900, hot=True)]
+    rows += [sent(920, hot=True, status=502)]
     rows += [sent(n, hot=True, status=429, rejected_by="b-1") for n in (950, 990)]
     rows += [sent(n, hot=True, status=503, rejected_by="b-1") for n in (2_500, 3_000, 3_500)]
     protect = report(run(rows), run([*calm(), *rows, *busy(3_000)], events))["protect"]
@@ -203,6 +204,11 @@ def test_what_the_hot_user_gets_while_paced_and_after_is_counted_apart():
     assert (protect["hot_user_told_to_wait"], protect["hot_user_rejected"]) == (2, 5)
     assert (protect["enforced_everywhere_after_s"], protect["refused_after_s"]) == (0.6, 2.4)
     assert protect["others_p99_ms_after_enforcement"] == 10.0
+
+
+def test_others_who_are_told_to_wait_are_rejected_too():
+    rows = [*calm(), sent(0, hot=True), sent(100, status=429), sent(200, status=403)]
+    assert report(run(rows), run(rows))["protect"]["others_rejected"] == 1
 
 
 def test_a_breaker_that_never_opened_is_reported_as_not_seen_and_fails():

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from heatshield_stickershop.demo.events import Event, EventLines
@@ -87,6 +88,33 @@ def test_a_breaker_is_held_from_its_opening_until_it_is_closed_and_times_count_f
     assert stage.breakers == {}
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("protect", ["is slowed to a fair share", "is refused", "is refused but for probes"]),
+        ("shadow", ["would be slowed to a fair share", "would be refused", "would be refused but"]),
+    ],
+)
+def test_headlines_say_that_the_user_is_slowed_first_and_refused_later(mode, said):
+    stage = scene(mode)
+    steps = [("opened", "pace"), ("escalated", "reject"), ("half_open", "reject")]
+    for number, ((change, does), words) in enumerate(zip(steps, said, strict=True)):
+        entry = ENTRY | {"mode": does}
+        made = event("breaker", 450 + number, change=change, entry=entry, version="1.2")
+        headline = stage.add_event(made)
+        assert f"breaker {change}: {HOT_USER}, shop POST /purchases {words}" in headline
+        assert words in shown(render(stage, NOW_NS))
+
+
+def test_a_budget_that_changes_is_no_headline():
+    stage = scene()
+    for change, budget in (("opened", 0.1), ("renewed", 0.2)):
+        entry = ENTRY | {"mode": "pace", "budget": budget}
+        said = stage.add_event(event("breaker", 450, change=change, entry=entry, version="1.2"))
+        assert (said is None) is (change == "renewed")
+    assert stage.breakers["b-1"]["budget"] == 0.2
+
+
 def test_a_refusal_that_names_no_entry_changes_nothing():
     stage = scene()
     stage.add_event(opened())
@@ -130,7 +158,7 @@ def test_the_screen_shows_latencies_loads_alerts_and_breakers():
     stage.add_event(event("alert", 300, name="HotUser", state="firing", labels={"user": "u-7"}))
     stage.add_event(opened())
     text = shown(render(stage, NOW_NS + 500 * MS))
-    for part in ("12.5 ms", "u-7", "0.50", "90%", "HotUser firing", f"breaker opened {HOT_USER}"):
+    for part in ("12.5 ms", "u-7", "0.50", "90%", "HotUser firing", f"breaker opened: {HOT_USER}"):
         assert part in text
 
 

@@ -206,3 +206,15 @@ def test_a_hot_user_comes_with_load_unclipped_baseline_and_costliest_requests():
     assert (hot.load, hot.baseline, hot.window) == (2.1, 0.0, "1s")
     assert hot.trace_ids == [f"{number:032x}" for number in (6, 5, 4)]
     assert heavy.reason.endswith("of all busy time over 10s belongs to this user")
+
+
+def test_refused_calls_do_not_make_a_user_s_calls_seem_cheap():
+    """Else pacing lets through many times its budget, and demand falls though as much comes."""
+    detection = Detection(lambda _: 4.0)
+    key = CallKey(DEFAULT_TENANT, "hot", "shop", "POST /p")
+    ran = [charge("hot", 300, trace=n + 1) for n in range(4)]
+    refused = [charge("hot", 0.2, trace=n + 10, eligible=False) for n in range(100)]
+    detection.observe(linked(ran), Instant(1.0, 0))
+    detection.observe(linked(refused), Instant(2.0, 0))
+    assert detection.describe(key, 2.0).cost_per_call == pytest.approx(0.3)
+    assert detection.describe(key, 30.0).cost_per_call == 0.0  # none ran lately

@@ -16,6 +16,7 @@ import heatshield
 import inventory
 from heatshield import names
 from heatshield.contract import EntryScope
+from heatshield.declared_limit import LimitPer
 from heatshield.identity.identify import SOURCES, Identity
 from heatshield.settings import ServiceSettings, load
 from heatshield_alerts import trip_policy
@@ -175,6 +176,7 @@ def test_every_setting_in_code_font_exists(page):
     known |= set(EntryScope)  # some of which begin as settings do
     for name in re.findall(r"`([a-z][a-z0-9_]*) = [^`]+`", WRITTEN[page]):
         assert name in known
+    known |= {"user_share", *LimitPer}  # of the policy file
     for name in re.findall(r"`((?:hot|retention|user|queue|batch|flush|cold)_\w+)`", WRITTEN[page]):
         assert name in known
 

@@ -1,5 +1,7 @@
 """What an alert may do, and why not."""
 
+import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -35,6 +37,15 @@ WARM = Evidence(
 
 def alert(state: AlertState = AlertState.FIRING, **labels: str) -> Alert:
     return Alert("HotUser", Labels({**LABELS, **labels}), state, 2.0, {"summary": "u-1 burns shop"})
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_evidence_of_a_ratio_to_nothing_can_be_told_to_clients(value):
+    """Without, every answer to a client failed for as long as the entry was held."""
+    decision = decide(replace(alert(), value=value), replace(WARM, load=2.0))
+    assert isinstance(decision, Trip)
+    text = json.dumps(dict(decision.draft.evidence), allow_nan=False)
+    assert json.loads(text)["load"] == str(value)
 
 
 def test_a_firing_alert_that_asks_for_it_becomes_a_draft_with_its_evidence():

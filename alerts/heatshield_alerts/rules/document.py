@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import yaml
 
-__all__ = ["Scalar", "read_document"]
+__all__ = ["Scalar", "compose_document", "read_document"]
 
 _TAG: Final = "tag:yaml.org,2002:"
 _TYPED: Final = ("int", "float", "bool", "timestamp")
@@ -59,6 +59,16 @@ def read_document(text: str) -> Any:
         yaml.YAMLError: if it is no YAML, has more than one document, or repeats a key.
     """
     return yaml.load(text, _TextLoader)  # noqa: S506 - derived from SafeLoader
+
+
+def compose_document(text: str) -> yaml.Node | None:
+    """The document as PyYAML's nodes, which know their lines; ``None``: it has none.
+
+    Raises:
+        yaml.YAMLError: as :func:`read_document`.
+    """
+    node: yaml.Node | None = yaml.compose(text, _TextLoader)
+    return node
 
 
 class _TextLoader(yaml.SafeLoader):

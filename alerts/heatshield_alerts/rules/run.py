@@ -98,13 +98,11 @@ class RuleRunner:
 
     @property
     def working(self) -> frozenset[str]:
-        """The names of the rules that did not fail the last time they were due."""
-        return frozenset(
-            tracker.rule.name
-            for row in self._groups
-            for tracker in row.trackers
-            if tracker not in self._failing
-        )
+        """The names of the rules that did not fail the last time they were due; where rules share
+        a name, none of them did.
+        """
+        known = {tracker.rule.name for row in self._groups for tracker in row.trackers}
+        return frozenset(known - {tracker.rule.name for tracker in self._failing})
 
     def evaluate(self, source: SeriesSource, now: Instant, *, early: bool = False) -> Evaluation:
         """Evaluate the groups whose interval has passed.

@@ -4,9 +4,11 @@ The one place where an event becomes bytes. Clients at the same version are told
 event is encoded once for all of them.
 """
 
+from typing import Any
+
 from heatshield.contract import StateVersion
 from heatshield_collector.api.stream import encode_event
-from heatshield_collector.ports import BreakerService
+from heatshield_collector.ports import BreakerService, Signs
 
 __all__ = ["BreakerEvents"]
 
@@ -16,10 +18,12 @@ class BreakerEvents:
 
     Args:
         breakers: the state.
+        signer: signs it, if it is to be signed.
     """
 
-    def __init__(self, breakers: BreakerService) -> None:
+    def __init__(self, breakers: BreakerService, signer: Signs | None = None) -> None:
         self._breakers = breakers
+        self._signer = signer
         self._at: StateVersion | None = None
         self._encoded: dict[StateVersion | None, tuple[bytes, StateVersion]] = {}
 
@@ -54,8 +58,14 @@ class BreakerEvents:
         delta = self._breakers.delta_since(sent)
         if delta is None:
             return None
-        return encode_event("delta", delta.to_json(), str(delta.at)), delta.at
+        return self._encode("delta", delta.to_json(), delta.at)
 
     def _snapshot(self) -> tuple[bytes, StateVersion]:
         state = self._breakers.snapshot()
-        return encode_event("snapshot", state.to_json(), str(state.at)), state.at
+        return self._encode("snapshot", state.to_json(), state.at)
+
+    def _encode(
+        self, kind: str, fields: dict[str, Any], at: StateVersion
+    ) -> tuple[bytes, StateVersion]:
+        signed = fields if self._signer is None else self._signer.sign(fields, kind)
+        return encode_event(kind, signed, str(at)), at

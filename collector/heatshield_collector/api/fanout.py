@@ -24,7 +24,7 @@ from heatshield.contract import HEARTBEAT_S, StateVersion
 from heatshield_collector.api.breaker_events import BreakerEvents
 from heatshield_collector.api.stream import STALL_S, Waker
 from heatshield_collector.events import EventHub, HubClosedError
-from heatshield_collector.ports import BreakerService
+from heatshield_collector.ports import BreakerService, Signs
 
 __all__ = ["Fanout", "Watcher"]
 
@@ -109,11 +109,14 @@ class Fanout:
         breakers: the state that is watched.
         hub: its closing ends every stream.
         clock: counts heartbeats and stalls.
+        signer: signs the state, if it is to be signed.
     """
 
-    def __init__(self, breakers: BreakerService, hub: EventHub, clock: Clock) -> None:
+    def __init__(
+        self, breakers: BreakerService, hub: EventHub, clock: Clock, signer: Signs | None = None
+    ) -> None:
         self._breakers = breakers
-        self._events = BreakerEvents(breakers)
+        self._events = BreakerEvents(breakers, signer)
         self._hub = hub
         self._clock = clock
         self._watchers: dict[Watcher, None] = {}

@@ -86,7 +86,8 @@ class ReportRoute(BaseRoute):
             return Match.NONE, {}
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        is_short = length.isascii() and length.isdigit() and int(length[:9]) <= SHORT_BYTES
+        is_short = length.isascii() and length.isdigit() and len(length) <= len(str(SHORT_BYTES))
+        is_short = is_short and int(length) <= SHORT_BYTES
         if is_short and headers.get("content-type") == "application/json":
             return Match.FULL, {}
         return Match.NONE, {}

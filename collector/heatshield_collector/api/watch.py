@@ -10,16 +10,17 @@ their spans and reports.
 import asyncio
 from typing import Annotated, Final
 
+import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from heatshield import names
 from heatshield.clock import Clock
-from heatshield.contract import ContractError, StateVersion
+from heatshield.contract import ContractError, Snapshot, StateVersion
 from heatshield_collector.api.answers import BreakerState
 from heatshield_collector.api.fanout import Fanout, Watcher
 from heatshield_collector.api.scopes import ask
@@ -33,10 +34,17 @@ LONGEST_WAIT_S: Final = 60.0
 """Seconds a long poll may ask for; proxies cut what is silent for longer."""
 
 
+SIGNED_S: Final = 0.25
+"""Seconds for which a signed state is answered again. With 100 entries, writing it out takes 4 ms:
+for 10,000 clients that renew every 10 s, four cores. Shorter than the shortest time between two
+renewals of one client, which takes only a later one for a renewal."""
+
+
 def router(ports: Ports) -> APIRouter:
     """The routes of this file."""
     routes = APIRouter(tags=["breakers"])
     breakers, hub, clock = ports.breakers, ports.events, ports.clock
+    state = _State(ports)
 
     @routes.get(
         names.BREAKERS_PATH,
@@ -53,7 +61,7 @@ def router(ports: Ports) -> APIRouter:
         known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
         if wait and breakers.at().etag in known:
             await _changed(breakers, hub, clock, known, wait)
-        return _state_unless(known, ports)
+        return state.unless(known)
 
     @routes.get(names.BREAKER_STREAM_PATH, status_code=200, response_class=EventStream)
     async def stream_breakers() -> None:
@@ -68,7 +76,7 @@ def router(ports: Ports) -> APIRouter:
 
 def stream_route(ports: Ports) -> BaseRoute:
     """The breaker stream, to be mounted before the routes of :func:`router`."""
-    fanout = Fanout(ports.breakers, ports.events, ports.clock)
+    fanout = Fanout(ports.breakers, ports.events, ports.clock, ports.signer)
     route = Route(
         names.BREAKER_STREAM_PATH, _Stream(fanout, ports.authenticator), include_in_schema=False
     )
@@ -115,21 +123,45 @@ async def _end_with(watcher: Watcher, receive: Receive) -> None:
         watcher.end()
 
 
-def _state_unless(known: set[str], ports: Ports) -> Response:
-    breakers = ports.breakers
-    state = breakers.snapshot()
-    headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
-    if state.at.etag in known:
-        return Response(status_code=304, headers=headers)
-    left_s = breakers.left_s()
-    shown = state.to_json()
-    entries = [{**one, "left_s": left_s.get(one["id"], 0.0)} for one in shown["entries"]]
-    refused = [
-        {"user": key.user or "", "service": key.service, "call": key.call, "done": done}
-        for key, done in ports.not_cut()
-    ]
-    more = {"entries": entries, "not_cut": refused, "not_enforcing": breakers.not_enforcing()}
-    return JSONResponse({**shown, **more}, headers=headers)
+class _State:
+    """The whole state, as it is answered to each client that asks."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._signed: tuple[StateVersion, float, bytes] | None = None
+
+    def unless(self, known: set[str]) -> Response:
+        """The state; 304 where it is at one of the ``known`` ETags."""
+        state = self._ports.breakers.snapshot()
+        headers = {"ETag": state.at.etag, "Cache-Control": "no-cache"}
+        if state.at.etag in known:
+            return Response(status_code=304, headers=headers)
+        text = self._text(state) if self._ports.signer is None else self._lately(state)
+        return Response(text, headers=headers, media_type="application/json")
+
+    def _lately(self, state: Snapshot) -> bytes:
+        """As it was signed a moment ago: clients that want it signed are never answered 304."""
+        now_s = self._ports.clock.monotonic()
+        if self._signed is not None:
+            at, signed_s, text = self._signed
+            if at == state.at and now_s - signed_s < SIGNED_S:
+                return text
+        self._signed = state.at, now_s, self._text(state)
+        return self._signed[2]
+
+    def _text(self, state: Snapshot) -> bytes:
+        ports, shown = self._ports, state.to_json()
+        left_s = ports.breakers.left_s()
+        entries = [{**one, "left_s": left_s.get(one["id"], 0.0)} for one in shown["entries"]]
+        refused = [
+            {"user": key.user or "", "service": key.service, "call": key.call, "done": done}
+            for key, done in ports.not_cut()
+        ]
+        enforcing = {"not_cut": refused, "not_enforcing": ports.breakers.not_enforcing()}
+        signed = shown if ports.signer is None else ports.signer.sign(shown, "snapshot")
+        said = {**signed, "entries": entries, **enforcing}
+        # orjson, as the stream: what is no number in JSON is null; Starlette's answer would fail
+        return orjson.dumps(said, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 async def _changed(

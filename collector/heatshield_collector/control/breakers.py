@@ -5,6 +5,8 @@ time and carries out what a change means: clients' streams wake, people's events
 of control brings its own moment; what people and clients ask for is stamped here, once.
 """
 
+# long: one class is all that may touch the registry, under one lock
+
 import logging
 import math
 import threading
@@ -32,6 +34,8 @@ from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.held_breaker import count_refused
 from heatshield_alerts.instances import Instance
+from heatshield_alerts.policy import Policy
+from heatshield_alerts.policy_change import follow_policy, has_grown
 from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.trip_policy import Decision
@@ -44,9 +48,26 @@ __all__ = ["Breakers"]
 
 _log = logging.getLogger(__name__)
 
+COUNT_LIMITS_S: Final = 10.0
+"""Seconds between looks at how many instances share the declared limits: each change is told to all
+clients, and what an instance spends goes by the share that it is dealt."""
+
+LOOK_S: Final = 1.0
+"""Seconds between looks at whether there are twice as many."""
+
 CAPACITY_AGE_S: Final = 0.25
 """Age at which capacities are counted anew: every batch asks, and there may be thousands of
 instances."""
+
+WALL_JUMP_NS: Final = 10**9
+"""A wall clock that has gone so far from the one that never goes back has jumped. What is kept goes
+by it, so it is kept anew: a restart would else take entries and hold-downs for older than they
+are."""
+
+STALLED_S: Final = 60.0
+"""Seconds without a round after which clients' reports end what is over: a round that hangs holds
+no user past the time that was granted. Twice the usual lease, so that a process that was stopped
+for a while first evaluates, and goes on with what it held."""
 
 
 class Breakers:
@@ -60,6 +81,7 @@ class Breakers:
         clock: stamps what people and clients ask for.
         keep_mode: told of each mode that a person sets, also of one that is so already.
         fair_share: busy seconds each second that one user may go on using of a service.
+        cost_per_call: busy seconds of one call of a user; 0: not known.
     """
 
     def __init__(
@@ -70,8 +92,10 @@ class Breakers:
         clock: Clock,
         keep_mode: Keeps | None = None,
         fair_share: Callable[[str], float] = lambda _: 0.0,
+        cost_per_call: Callable[[CallKey], float] = lambda _: 0.0,
     ) -> None:
         self._fair_share = fair_share
+        self._cost_per_call = cost_per_call
         self._control = control
         self._events = outlets.events
         self._journal = outlets.journal
@@ -80,11 +104,13 @@ class Breakers:
         self._clock = clock
         self._keep_mode = keep_mode
         self._is_kept = True
+        self._kept_offset_ns = _offset_ns(clock.now())
         self._lock = threading.Lock()
         self._changed = Signal()
         self._numbers = ReportNumbers()
         self._capacities: Mapping[str, float] = {}
-        self._counted_s = -math.inf
+        self._counted_s = self._limits_s = -math.inf
+        self._round_s = clock.monotonic()
 
     def at(self) -> StateVersion:
         """The version the state is at."""
@@ -108,18 +134,40 @@ class Breakers:
         """Have ``wake`` called after each change of the version; returns what ends that."""
         return self._changed.subscribe(wake)
 
+    def policy(self) -> Policy:
+        """The policy that is in force."""
+        return self._control.checks.policy
+
+    def follow_policy(
+        self, policy: Policy, by: str, now: Instant, before: Policy | None = None
+    ) -> None:
+        """Go by a policy from now on (:func:`~heatshield_alerts.policy_change.follow_policy`)."""
+        with self._lock:
+            self._limits_s = now.monotonic_s
+            for change in follow_policy(self._control, policy, by, now.monotonic_s, before):
+                self._tell(change, now)
+
     def trip(self, request: TripRequest) -> BreakerEntry:
         """Grant an entry for a person, or renew the one that has its key.
 
         Raises:
-            TripRefusedError: when the policy does not allow it.
+            TripRefusedError: when a cap or a hold-down does not allow it, or the policy keeps rules
+                from it and the person does not insist.
         """
         asked = asdict(request)
+        insists = asked.pop("force")
         user, service, call = (asked.pop(name) for name in ("user", "service", "call"))
         if request.scope is not EntryScope.PATTERN:
             user, service, call = (part and wire_id(part) for part in (user, service, call))
         budget = asked.pop("budget") or self._fair_share(service)
-        draft = Draft(CallKey(DEFAULT_TENANT, user or None, service, call), budget=budget, **asked)
+        key = CallKey(DEFAULT_TENANT, user or None, service, call)
+        cost = self._cost_per_call(key) if request.scope.for_rules else 0.0  # else of many users
+        draft = Draft(key, budget=budget, cost_per_call=cost, **asked)
+        line = self.policy().rules.forbids(draft)
+        if line and not insists:
+            raise TripRefusedError(
+                f"the policy keeps rules from this ({line}); a person may insist: --force"
+            )
         with self._lock:
             now = self._clock.now()
             change = self._control.trip(draft, now.monotonic_s)
@@ -173,8 +221,26 @@ class Breakers:
     def tick(self, seen: Seen, now: Instant) -> None:
         """Let time pass: escalate, cool, probe, close, lapse."""
         with self._lock:
+            self._round_s = now.monotonic_s
             self._tell_all(self._control.tick(now.monotonic_s, seen), now)
+            if abs(_offset_ns(now) - self._kept_offset_ns) > WALL_JUMP_NS:
+                self._is_kept = False
             self._keep_unkept(now)
+            self._count_limits(now)
+
+    def _count_limits(self, now: Instant) -> None:
+        """Declare the same limits for as many instances as there are now: once in a while, and at
+        once where they are twice as many, as after a start.
+        """
+        age_s = now.monotonic_s - self._limits_s
+        limits = self._control.checks.policy.limits
+        if not limits or age_s < LOOK_S:
+            return
+        if age_s >= COUNT_LIMITS_S or has_grown(self._control, now.monotonic_s):
+            self._limits_s = now.monotonic_s
+            counted = self._control.declare(limits, "heatshield", now.monotonic_s)
+            if counted is not None:
+                self._tell(replace(counted, is_recorded=False), now)
 
     def lapse(self, now: Instant) -> None:
         """End what is over; for a round that failed and knows no loads."""
@@ -191,12 +257,17 @@ class Breakers:
         with self._lock:
             if not self._numbers.is_new(report):
                 report = replace(report, rejected=())
+            if now.monotonic_s - self._round_s > STALLED_S:
+                self._tell_all(self._control.lapse(now.monotonic_s), now)
+            instances = self._control.instances
+            known = instances.find(report.service, report.instance, now.monotonic_s)
             arrived = self._control.report(report, now.monotonic_s)
             answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
         self._show(report.rejected)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
-        if report.applied:
+        # Paced instances report four times a second; who listens hears of a version once.
+        if report.applied and (known is None or known.applied != report.applied):
             self._publish(
                 "applied",
                 {
@@ -317,6 +388,7 @@ class Breakers:
         if not self._is_kept and self._keep_state is not None:
             self._keep_state(self._control.at.epoch, self._control.keep(now))
         self._is_kept = True
+        self._kept_offset_ns = _offset_ns(now)
 
     def _tell(self, change: Change, now: Instant) -> None:
         self._tell_all([change], now)
@@ -348,3 +420,8 @@ class Breakers:
 
     def _publish(self, name: str, data: dict[str, Any], now: Instant) -> None:
         self._events.publish(name, {**data, "at_ns": now.epoch_ns})
+
+
+def _offset_ns(now: Instant) -> int:
+    """How far the wall clock is from the one that never goes back."""
+    return now.epoch_ns - round(now.monotonic_s * 1e9)

@@ -7,6 +7,7 @@ from heatshield.call_key import CallKey
 from heatshield.clock import Clock
 from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.held_entries import entries_about
 from heatshield_collector.detect import Detection, Durations, Finding, Load
 from heatshield_collector.detect.heavy_user import HEAVY
 from heatshield_collector.detect.hot_user import HOT
@@ -81,7 +82,8 @@ class LoadAnswers:
     def _on_a_call(self, load: Load, cost: CostName, total: float, now_s: float) -> UserLoad:
         key = load.key
         whole = self._detection.capacity_of(key.service) if cost == "busy" else total
-        cut = {key: entry.id for key, _, entry in self._breakers.held()}
+        held = (entry for _, _, entry in self._breakers.held())
+        cut = next(entries_about(key, held), None)
         return UserLoad(
             user=key.user,
             service=key.service,
@@ -92,7 +94,7 @@ class LoadAnswers:
             share=load.lower / whole if whole else 0.0,
             baseline=self._detection.loads.baseline_of(key, now_s) if cost == "busy" else None,
             klass=self._class(lambda found: found == key),
-            breaker=cut.get(key),
+            breaker=None if cut is None else cut.id,
             trace_id=next(iter(self._detection.traces_of(key)), None),
             done=self._done(key),
         )

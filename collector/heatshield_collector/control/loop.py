@@ -269,10 +269,21 @@ class ControlLoop:
                 key: loads.load_of(key, "1s", now.monotonic_s).load
                 for key, _, _ in self._breakers.held()
             },
-            hot={finding.key for finding in self._findings if finding.klass == HOT},
+            hot=self._hot(now),
             rules=self._runner.working,
+            active_users=active_users,
         )
         self._breakers.tick(seen, now)
+
+    def _hot(self, now: Instant) -> set[CallKey]:
+        """Whom detection finds hot: on a call, or, where that is held, on a whole service."""
+        hot = {finding.key for finding in self._findings if finding.klass == HOT}
+        for key, _, _ in self._breakers.held():
+            if key.user is not None and not key.call:
+                load = self._detection.loads.load_of(key, "10s", now.monotonic_s).lower
+                if load >= self._detection.floor_of(key.service):
+                    hot.add(key)
+        return hot
 
     @contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
@@ -300,7 +311,7 @@ class ControlLoop:
             trace_ids=tuple(known.trace_ids),
             figures={"baseline": known.baseline},
         )
-        return decide(alert, evidence)
+        return decide(alert, evidence, self._breakers.policy())
 
     def _note(self, finding: Finding, now: Instant) -> None:
         """Write down and tell of a finding that is new."""

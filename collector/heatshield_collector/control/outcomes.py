@@ -1,6 +1,6 @@
 """What is done about each user whom an alert names: cut, paced, flagged, or not, and why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from heatshield.call_key import CallKey
@@ -9,6 +9,7 @@ from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.draft import Reason
 from heatshield_alerts.outcome import Outcome, OutcomeKind
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.held_entries import entries_about
 
 __all__ = ["Outcomes"]
 
@@ -47,16 +48,18 @@ class Outcomes:
 
     def of(self, key: CallKey) -> Outcome | None:
         """What is done about a user on a call; ``None``: nothing was asked for."""
-        for held, _, entry in self._breakers.held():
-            if held == key:
-                return self._held(entry)
+        for entry in self._about(key):
+            return self._held(entry)
         reason = self._refused.get(key)
         return None if reason is None else _refusal(reason)
 
     def not_cut(self) -> list[tuple[CallKey, str]]:
         """The users whom alerts ask to cut and who are not, with the reason."""
-        held = {key for key, _, _ in self._breakers.held()}
-        return [(key, _refusal(why).text) for key, why in self._refused.items() if key not in held]
+        return [
+            (key, _refusal(why).text)
+            for key, why in self._refused.items()
+            if next(self._about(key), None) is None
+        ]
 
     def text_of(self, key: CallKey) -> str:
         """The same as a sentence; empty: nothing was asked for."""
@@ -67,10 +70,10 @@ class Outcomes:
         """Whether clients refuse calls of a user, all of them or some."""
         if self._breakers.mode() is PlatformMode.SHADOW:
             return False
-        return any(
-            held == key and entry.mode is not BreakerMode.FLAG
-            for held, _, entry in self._breakers.held()
-        )
+        return any(entry.mode is not BreakerMode.FLAG for entry in self._about(key))
+
+    def _about(self, key: CallKey) -> Iterator[BreakerEntry]:
+        return entries_about(key, (entry for _, _, entry in self._breakers.held()))
 
     def _held(self, entry: BreakerEntry) -> Outcome:
         kind = _KINDS[entry.mode]

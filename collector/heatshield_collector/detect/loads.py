@@ -24,6 +24,9 @@ COSTS: Final = {"busy": ("busy_us", 1e-6), "calls": ("calls", 1.0), "elements": 
 _CALL_COSTS: Final = {**COSTS, "errors": ("errors", 1.0)}
 """What is known of a call: the costs, and its failures."""
 
+_ADMITTED: Final = {cost: COSTS[cost] for cost in ("busy", "calls")}
+"""What is known of the calls that were let through."""
+
 
 class Load(NamedTuple):
     """The load of a key: cost per second. For busy time that is busy seconds per second."""
@@ -47,6 +50,7 @@ class Loads:
 
     def __init__(self) -> None:
         self._by_user_call = {cost: Windows() for cost in COSTS}
+        self._admitted = {cost: Windows() for cost in _ADMITTED}
         self._by_user = {cost: Windows() for cost in COSTS}
         self._by_call = {cost: Windows() for cost in _CALL_COSTS}
         self._active = ActiveUsers()
@@ -55,10 +59,11 @@ class Loads:
     def observe(self, linked: Linked, now_s: float) -> None:
         """Take in a batch that was received at ``now_s``, monotonic seconds."""
         requests = linked.requests
-        users = by_user(requests)
+        users, admitted = by_user(requests), requests.column("eligible")
         named = [user for user in users.column("user").to_pylist() if user is not None]
         parts = (
             (self._by_user_call, COSTS, sums(requests, ["key"])),
+            (self._admitted, _ADMITTED, sums(requests.filter(admitted), ["key"])),
             (self._by_user, COSTS, users),
             (self._by_call, _CALL_COSTS, by_call(linked.charges)),
         )
@@ -80,30 +85,34 @@ class Loads:
             return self._by_user_call["busy"].most(window, now_s)
 
     def load_of(self, key: CallKey, window: WindowName, now_s: float) -> Load:
-        """The busy load of one user on one call."""
-        return _load(self.busy(window, now_s).bounds(key.text), "busy", window)
+        """The busy load of one user on one call, or on all calls of a service."""
+        return _load(_bounds(self.busy(window, now_s), key), "busy", window)
 
     def baseline_of(self, key: CallKey, now_s: float) -> float:
         """Upper bound of a user's busy load on a call over the five minutes before."""
         with self._lock:
             sketch, covered_s = self._by_user_call["busy"].baseline(now_s)
-        return sketch.bounds(key.text).upper / 1e6 / covered_s if covered_s else 0.0
+        return _bounds(sketch, key).upper / 1e6 / covered_s if covered_s else 0.0
 
     def cost_per_call_of(self, key: CallKey, now_s: float) -> float:
-        """Busy seconds of one call of a user, over the last ten seconds."""
+        """Busy seconds of one call of a user that ran, over the last ten seconds; 0: none did.
+
+        Refused calls cost nothing. Were they counted, the calls of a user who goes on calling would
+        seem to cost less and less: pacing would let more through than its budget pays for, and
+        demand would fall though just as much comes.
+        """
         with self._lock:
             busy, calls = (
-                self._by_user_call[cost].window("10s", now_s).bounds(key.text)
-                for cost in ("busy", "calls")
+                _bounds(self._admitted[cost].window("10s", now_s), key) for cost in _ADMITTED
             )
         return busy.estimate / 1e6 / max(1, calls.estimate)
 
     def traffic_of(self, key: CallKey, now_s: float) -> float:
-        """A user's part of a call's calls, 0 to 1, over the last ten seconds."""
+        """A user's part of the calls of an operation, or service, 0 to 1, over ten seconds."""
         whole = key._replace(user=None)
         with self._lock:
-            own = self._by_user_call["calls"].window("10s", now_s).bounds(key.text).lower
-            all_calls = self._by_call["calls"].window("10s", now_s).bounds(whole.text).upper
+            own = _bounds(self._by_user_call["calls"].window("10s", now_s), key).lower
+            all_calls = _bounds(self._by_call["calls"].window("10s", now_s), whole).upper
         return min(1.0, own / max(1, all_calls))
 
     def active_users(self) -> int:
@@ -154,6 +163,21 @@ class Loads:
             }
             found.append(LoadedCall(key.service, key.call, loads))
         return found
+
+
+def _bounds(sketch: HeavyHitters, key: CallKey) -> Hitter:
+    """What a key weighs; one without a call stands for all calls of its service."""
+    if key.call:
+        return sketch.bounds(key.text)
+    begins, ends = key._replace(user=None).text, key.user or ""
+    return sketch.sum_of(
+        key.text,
+        lambda text: (
+            text.endswith(ends)  # first, as few do: to read each of thousands takes long
+            and text.startswith(begins)
+            and CallKey.parse(text).user == key.user
+        ),
+    )
 
 
 def _load(hitter: Hitter, cost: str, window: WindowName) -> Load:

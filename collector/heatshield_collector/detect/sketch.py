@@ -13,7 +13,7 @@ takes such a sketch for an empty one, and drops its error when it merges or seri
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Self
 
 from datasketches import frequent_items_error_type, frequent_strings_sketch
@@ -107,6 +107,18 @@ class HeavyHitters:
             int(self._sketch.get_lower_bound(key)),
             int(self._sketch.get_upper_bound(key)) + self._error,
         )
+
+    def sum_of(self, name: str, is_one: Callable[[str], bool]) -> Hitter:
+        """Estimate and bounds of all keys of a kind together, as far as they are in the sketch.
+
+        Args:
+            name: stands for them in the answer.
+            is_one: whether a key is of the kind.
+        """
+        none_missing = frequent_items_error_type.NO_FALSE_NEGATIVES
+        found = [row for row in self._sketch.get_frequent_items(none_missing) if is_one(row[0])]
+        estimate, lower, upper = (sum(row[part] for row in found) for part in (1, 2, 3))
+        return Hitter(name, estimate, lower, upper + self._error)
 
     def top(self, limit: int) -> list[Hitter]:
         """The keys of highest estimate that may be heavier than the error, the heaviest first.

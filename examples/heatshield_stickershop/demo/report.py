@@ -3,10 +3,10 @@
 **Others** are all users but the hot one. **Before** are their requests that were due after the
 warm-up and had ended when the hot user sent the first request. **During** are all requests due
 from then to the end of the load, in protect, too, so the time before the breaker opens counts.
-The hot user is **paced** first: a fair share goes through. If that does not end it within two
-seconds, the user is **refused**. **After enforcement** are others' requests that were due a second
-after every service process had acknowledged the last of these steps: by then the hot user's running
-requests have ended; *during* includes them.
+The hot user is **paced** first: a fair share goes through. If detection still finds the user hot
+two seconds later, the user is **refused**. **After enforcement** are others' requests that were due
+a second after every service process had acknowledged the last of these steps: by then the hot
+user's running requests have ended; *during* includes them.
 
 A percentile is the nearest rank: a latency that was measured. A latency counts from when the
 request was due, so it includes the wait behind others. An error is a 5xx or no answer.
@@ -263,14 +263,14 @@ def _protection(run: Run) -> dict[str, Any]:
         "others_p99_ms_after_enforcement": _rounded(_p99(after)),
         "others_requests_after_enforcement": len(after),
         "refused_after_s": _seconds(first, refusal.at_ns if refusal else None),
-        "hot_user_paced_through": sum(sent.rejected_by is None for sent in paced),
+        "hot_user_paced_through": sum(not (sent.refused or sent.failed) for sent in paced),
         "hot_user_told_to_wait": sum(sent.status == HTTPStatus.TOO_MANY_REQUESTS for sent in hot),
         "first_hot_request_at": datetime.fromtimestamp(first / 1e9, UTC).isoformat(),
         "detected_after_s": _seconds(first, opening.at_ns if opening else None),
         "enforced_everywhere_after_s": _seconds(first, enforced),
         "recovered_after_s": _rounded(recovered_after_s(run)),
-        "hot_user_rejected": sum(sent.rejected_by is not None for sent in hot),
-        "others_rejected": sum(not sent.hot and sent.rejected_by is not None for sent in run.sent),
+        "hot_user_rejected": sum(sent.refused for sent in hot),
+        "others_rejected": sum(sent.refused for sent in run.sent if not sent.hot),
         "breaker": opening.data["entry"] if opening else None,
         "evidence_trace_id": run.evidence_trace_id,
         "evidence_elements": run.evidence_elements,

@@ -14,12 +14,23 @@ from heatshield_stickershop.demo.report import (
 )
 from heatshield_stickershop.load import Sent
 
-__all__ = ["Recent", "Scene"]
+__all__ = ["Recent", "Scene", "told"]
 
 RECENT_NS: Final = 2 * SECOND_NS
 """Window of the shown latencies: long enough for a p99, short enough to show a change."""
 
 HEADLINES_KEPT: Final = 8
+
+DONE: Final = {
+    "pace": "slowed to a fair share",
+    "reject": "refused",
+    "trickle": "slowed to a few calls a second",
+    "flag": "flagged",
+}
+"""What a breaker entry does to its user, by its mode."""
+
+ENDED: Final = ("closed", "cleared", "refused")
+"""Changes after which nothing is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,16 @@ class Recent:
     p50_ms: float | None
     p99_ms: float | None
     errors: int
+
+
+def told(entry: Mapping[str, Any], change: str, mode: str) -> str:
+    """Which user a breaker entry is about, where, and what the platform, in a mode, does to it."""
+    whose = f"{entry['user']}, {entry['service']} {entry['call']}"
+    done = DONE.get(entry.get("mode", ""))
+    if done is None or change in ENDED:
+        return whose
+    probes = " but for probes" if change == "half_open" and done == DONE["reject"] else ""
+    return f"{whose} {'is' if mode == 'protect' else 'would be'} {done}{probes}"
 
 
 @dataclass(slots=True)
@@ -116,12 +137,14 @@ class Scene:
         entry, change = event.data["entry"], event.data["change"]
         if entry is None:  # a refused entry was never held
             return None
-        if change in ("closed", "cleared", "refused"):
+        if change in ENDED:
             self.breakers.pop(entry["id"], None)
         else:
+            known = self.breakers.get(entry["id"], entry)
             self.breakers[entry["id"]] = entry | {"state": change}
-        whose = f"{entry['user']}, {entry['service']} {entry['call']}"
-        return self._headline(event.at_ns, f"breaker {change}: {whose}")
+            if change == "renewed" and known.get("mode") == entry.get("mode"):
+                return None  # its budget, or what a call costs by now
+        return self._headline(event.at_ns, f"breaker {change}: {told(entry, change, self.mode)}")
 
     def _applied(self, event: Event) -> str | None:
         opening = opened(self.events, self.first_hot_ns or 0)

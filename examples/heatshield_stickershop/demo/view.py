@@ -13,7 +13,7 @@ from rich.text import Text
 
 from heatshield.cli.terminal import text
 from heatshield_stickershop.demo.report import Expectation
-from heatshield_stickershop.demo.scene import Scene
+from heatshield_stickershop.demo.scene import Scene, told
 
 __all__ = ["LiveView", "PlainView", "View", "result_table", "verdicts", "view_for"]
 
@@ -184,7 +184,7 @@ def _held(scene: Scene) -> RenderableType:
         if alert["state"] in ("pending", "firing")
     ]
     held = [
-        f"breaker {entry['state']} {entry['user']}, {entry['service']} {entry['call']}"
+        f"breaker {entry['state']}: {told(entry, entry['state'], scene.mode)}"
         for entry in scene.breakers.values()
     ]
     return Group(*(text(line, "red") for line in (*firing, *held)))

@@ -3,10 +3,11 @@
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from heatshield.call_key import SEPARATOR
 from heatshield.contract import BreakerEntry, DeclaredLimit
 from heatshield.rejection import TOO_MANY_REQUESTS, UNAVAILABLE
 
-__all__ = ["CLEAR", "Decision", "Reason"]
+__all__ = ["CLEAR", "Decision", "Reason", "budget_key"]
 
 
 class Reason(StrEnum):
@@ -21,6 +22,8 @@ class Reason(StrEnum):
     """Refused, as the line of a paced key is full, or would take too long."""
     OVER_LIMIT = "over limit"
     """Refused by a declared limit."""
+    COUNTED = "counted"
+    """Let through, as the entry has let the request through that the call is part of."""
     TRICKLED = "trickled"
     """Let through within the rate of a trickle."""
     PROBED = "probed"
@@ -62,3 +65,8 @@ class Decision(NamedTuple):
 
 
 CLEAR: Final = Decision(True, None, Reason.CLEAR)
+
+
+def budget_key(entry: BreakerEntry) -> str:
+    """Names what an entry does to a request; never a limit's key, which begins with its name."""
+    return f"{SEPARATOR}{entry.id}{SEPARATOR}{entry.mode}"

@@ -24,7 +24,7 @@ class EntryIndex:
     def __init__(self, entries: Iterable[BreakerEntry], tenant: str, service: str) -> None:
         # By what varies of a CallKey here, (user, call): two parts hash faster than four.
         self.exact: dict[tuple[str, str], BreakerEntry] = {}
-        self._wide: dict[tuple[str, str], BreakerEntry] = {}
+        self._wide: dict[tuple[str, str], tuple[BreakerEntry, ...]] = {}
         self._patterns: list[tuple[re.Pattern[str], re.Pattern[str], BreakerEntry]] = []
         for entry in entries:
             tenants = (entry.tenant, None)[entry.scope is EntryScope.CALL]
@@ -35,8 +35,9 @@ class EntryIndex:
             elif entry.scope is EntryScope.PATTERN:
                 user, call = (re.compile(translate(one)) for one in (entry.user, entry.call))
                 self._patterns.append((user, call, entry))
-            else:
-                self._wide[entry.user, entry.call] = entry
+            else:  # a tenant's calls of an operation, and all of it, are one key here
+                key = (entry.user, entry.call)
+                self._wide[key] = (*self._wide.get(key, ()), entry)
 
     def __bool__(self) -> bool:
         return bool(self.exact or self._wide or self._patterns)
@@ -52,8 +53,7 @@ class EntryIndex:
             yield exact
         if self._wide:
             for key in ((user or "", ""), ("", call)) if user is not None else (("", call),):
-                if (entry := self._wide.get(key)) is not None:
-                    yield entry
+                yield from self._wide.get(key, ())
         for of_user, of_call, entry in self._patterns:
             if user is not None and of_user.match(user) and of_call.match(call):
                 yield entry

@@ -140,9 +140,7 @@ class Follower:
     def _take(self, event: Event, opened_at: float) -> None:
         """Apply one event; only complete state confirms that the request was answered."""
         if event.name == "snapshot":
-            self._anchor = max(self._anchor, opened_at)
-            state = self._checks.read(decode(event.data), "snapshot")
-            self._table.apply(Snapshot.from_json(state), self._anchor)
+            self._hold(event.data, opened_at)
             self.failures = 0
         elif event.name == "delta":
             change = Delta.from_json(self._checks.read(decode(event.data), "delta"))
@@ -163,8 +161,15 @@ class Follower:
         held = self._table.at
         if held is None or theirs > held:
             self._renew()
-        else:
+        elif not self._checks.pinned:  # a heartbeat is not signed
             self._table.renewed(theirs, opened_at)
+
+    def _hold(self, body: str | bytes, sent_at: float) -> None:
+        """Apply a snapshot; leases count from when it was asked for, unless it is a recording."""
+        state = Snapshot.from_json(self._checks.read(decode(body), "snapshot"))
+        if self._checks.fresh:
+            self._anchor = max(self._anchor, sent_at)
+        self._table.apply(state, self._anchor)
 
     def _renew(self) -> None:
         sent_at = self._clock.monotonic()
@@ -176,9 +181,6 @@ class Follower:
         self._renewed_at = sent_at
         if answer.status == NOT_MODIFIED and held is not None and not self._checks.pinned:
             self._table.renewed(held, sent_at)
+            self._anchor = max(self._anchor, sent_at)
         elif answer.ok:
-            state = self._checks.read(decode(answer.body), "snapshot")
-            self._table.apply(Snapshot.from_json(state), sent_at)
-        else:
-            return
-        self._anchor = max(self._anchor, sent_at)
+            self._hold(answer.body, sent_at)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from opentelemetry.trace import get_current_span
@@ -10,11 +11,11 @@ from opentelemetry.trace import get_current_span
 from heatshield.breakers.decision import Decision, Reason
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.clock import Clock
-from heatshield.context.request import request_in
+from heatshield.context.request import Request, request_in
 from heatshield.counters import COUNTERS, fail_open
 from heatshield.declared_limit import DeclaredLimit, LimitUnit
 from heatshield.names import FLAGGED, WAITED_US
-from heatshield.rejection import BreakerOpen
+from heatshield.rejection import UNAVAILABLE, BreakerOpen
 from heatshield.tracing.failure import mark_rejected
 
 __all__ = ["GATE", "Gate", "PlaceInLine", "mark_rejected", "rejection_by"]
@@ -42,6 +43,15 @@ class PlaceInLine:
         self._table, self._decision, self._decided_at = table, decision, decided_at
         self._again, self._clock = again, clock
 
+    @property
+    def delay_s(self) -> float:
+        """Seconds until its turn, from when it was given."""
+        return self._decision.delay_s
+
+    def leave(self) -> None:
+        """Give the place back; what was to wait does not come."""
+        self._table.leave_line(self._decision, self._decided_at)
+
     async def wait(self) -> BreakerOpen | None:
         """Wait for the turn; ``None``: it has come. Holds nothing but this task.
 
@@ -53,16 +63,19 @@ class PlaceInLine:
             await self._clock.wait_async(asyncio.Event(), self._decision.delay_s)
         except Exception:  # noqa: BLE001  # no loop of asyncio's: fail open, invariant 13
             COUNTERS.error("pace")
-            self._table.leave_line(self._decision, self._decided_at)
+            self.leave()
             return None
         except BaseException:  # the caller has gone away
-            self._table.leave_line(self._decision, self._decided_at)
+            self.leave()
             raise
         _note_wait(self._clock.monotonic() - began)
         entry = self._decision.entry
         if entry is None or not self._table.refuses_now(entry.id):
             return None
-        return self._again()
+        refusal = self._again()
+        if refusal is not None:
+            refusal.at_call = refusal.status == UNAVAILABLE  # only the very call waits
+        return refusal
 
 
 @fail_open("pace", None)
@@ -95,32 +108,53 @@ class Gate:
         table = self._table
         return table is not None and table.holds(call)
 
-    def refusal(self, call: str, user: str | None = None) -> BreakerOpen | None:
+    def refusal(
+        self, call: str, user: str | None = None, request: Request | None = None
+    ) -> BreakerOpen | None:
         """The rejection of ``call`` for ``user``, by default the acting one; ``None`` lets it run.
 
         For calls that can't wait: a paced user's is refused unless it is its turn. A refused call's
         server span and current span are marked. An internal error means allow.
         """
-        refusal = self.admission(call, user, 0.0)
+        refusal = self.admission(call, user, 0.0, request)
         return refusal if isinstance(refusal, BreakerOpen) else None
 
     def admission(
-        self, call: str, user: str | None = None, most_wait_s: float = math.inf
+        self,
+        call: str,
+        user: str | None = None,
+        most_wait_s: float = math.inf,
+        request: Request | None = None,
     ) -> BreakerOpen | PlaceInLine | None:
-        """The same for calls that can wait, at most so many seconds: also a place in line."""
+        """The same for calls that can wait, at most so many seconds: also a place in line.
+
+        Args:
+            call: the operation.
+            user: who makes it; ``None``: the acting user.
+            most_wait_s: seconds that it can wait.
+            request: that the call is, or is made in; ``None``: the current one. Budgets and limits
+                count it once.
+        """
         table, clock = self._table, self._clock
         if table is None or clock is None:
             return None
         try:
-            if user is None:
+            if table.is_idle:
+                return None
+            if request is None:
                 request = request_in()
-                user = request.user if request is not None else None
+            if user is None and request is not None:
+                user = request.user
+            counted = _NOTHING if request is None else _counted(request, call)
             now = self._monotonic()
-            decision = table.decide(user, call, now, most_wait_s)
+            decision = table.decide(user, call, now, most_wait_s, counted)
             if decision.reason is Reason.CLEAR:
                 return None
             if decision.allowed and decision.delay_s:
-                return PlaceInLine(table, decision, now, lambda: self.refusal(call, user), clock)
+                asked = request
+                return PlaceInLine(
+                    table, decision, now, lambda: self.refusal(call, user, asked), clock
+                )
             return _consequence(decision)
         except Exception:  # noqa: BLE001  # fail open, invariant 13
             COUNTERS.error("decide")
@@ -151,6 +185,16 @@ class Gate:
         table = self._table
         if table is not None:
             table.spent(user, call, amounts, self._monotonic())
+
+
+_NOTHING: Final = frozenset[str]()
+
+
+def _counted(request: Request, call: str) -> AbstractSet[str]:
+    """What has counted a request. A guard within it is counted each time it comes."""
+    if request.counted is None:
+        request.counted = set()
+    return request.counted if call == request.call else frozenset(request.counted)
 
 
 def _consequence(decision: Decision) -> BreakerOpen | None:

@@ -17,15 +17,17 @@ until a call actually matches an entry.
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Final
 
-from heatshield.breakers.decision import CLEAR, Decision, Reason
+from heatshield.breakers.decision import CLEAR, Decision, Reason, budget_key
 from heatshield.breakers.entry_index import EMPTY, EntryIndex, rejecting
 from heatshield.breakers.limits import Limits
+from heatshield.breakers.table_state import TableState, merged_entries
 from heatshield.breakers.tally import MAX_ENTRIES, Tallies
 from heatshield.contract import (
+    DEFAULT_LEASE_MS,
     DEFAULT_TENANT,
     MAX_OFFERED,
     RAMP_S,
@@ -34,7 +36,6 @@ from heatshield.contract import (
     BreakerEntry,
     BreakerMode,
     ContractError,
-    DeclaredLimit,
     Delta,
     Offered,
     PlatformMode,
@@ -69,16 +70,6 @@ class Applied(Enum):
     """A delta on another base: not applied; only a snapshot helps."""
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """One version of the state; replaced as a whole, never changed."""
-
-    at: StateVersion | None = None
-    mode: PlatformMode = PlatformMode.SHADOW
-    entries: Mapping[str, BreakerEntry] = field(default_factory=dict)
-    limits: tuple[DeclaredLimit, ...] = ()
-
-
 class BreakerTable:
     """Grants held for one tenant and one service.
 
@@ -105,11 +96,11 @@ class BreakerTable:
         self._tenant = tenant
         self._chance = chance
         self._lock = lock()
-        self._state = _State()
+        self._state = TableState()
         self._mine = EMPTY
         self.rejecting: Mapping[tuple[str, str, str], BreakerEntry] = {}  # of any service
         self._limits = Limits((), self._service)
-        self._is_idle = True  # nothing is granted or declared that is about this service
+        self.is_idle = True  # nothing is granted or declared that is about this service
         self._anchor = float("-inf")
         self._tallies = Tallies()
 
@@ -159,9 +150,9 @@ class BreakerTable:
             elif change.base != held:
                 return Applied.GAP
             else:
-                entries = _merged(self._state.entries, change)
+                entries = merged_entries(self._state.entries, change)
             limits = self._state.limits if change.limits is None else change.limits
-            self._swap(_State(change.at, change.mode, entries, limits))
+            self._swap(TableState(change.at, change.mode, entries, limits))
             if isinstance(change, Snapshot):
                 self._anchor = max(self._anchor, sent_at)
             return Applied.CHANGED
@@ -177,7 +168,7 @@ class BreakerTable:
         self._anchor = max(self._anchor, sent_at)
         return Applied.RENEWED
 
-    def _swap(self, state: _State) -> None:
+    def _swap(self, state: TableState) -> None:
         if len(state.entries) > MAX_ENTRIES:
             raise ContractError(f"{len(state.entries)} entries; a client holds {MAX_ENTRIES}")
         keys = {(entry.scope, entry.key) for entry in state.entries.values()}
@@ -191,19 +182,26 @@ class BreakerTable:
 
     def _index(self) -> None:
         self._mine = EntryIndex(self._state.entries.values(), self._tenant, self._service)
-        self._is_idle = not self._mine and not self._limits
+        self.is_idle = not self._mine and not self._limits
         self.rejecting = rejecting(self._state.entries.values(), self._tenant)
 
     def holds(self, call: str | None = None) -> bool:
         """Whether some user's entry is about this call, or any of the service, lapsed or not; or
         whether a limit counts what each user does.
         """
-        if self._is_idle:
+        if self.is_idle:
             return False
         # :meth:`decide` looks the call up by its wire id, too
         return bool(self._limits) or call is None or self._mine.is_about(wire_id(call))
 
-    def decide(self, user: str | None, call: str, now: float, most_wait_s: float = 0.0) -> Decision:
+    def decide(
+        self,
+        user: str | None,
+        call: str,
+        now: float,
+        most_wait_s: float = 0.0,
+        counted: AbstractSet[str] = frozenset(),
+    ) -> Decision:
         """Whether this user's call may run.
 
         Args:
@@ -214,21 +212,23 @@ class BreakerTable:
             most_wait_s: seconds that the call can wait for its turn; 0: not at all. A call that is
                 allowed with a delay has its place in line: it waits, or leaves
                 (:meth:`leave_line`).
+            counted: keys of the entries and limits that have let the request run before; those that
+                let it run now are added, where it is no frozen set.
         """
-        if self._is_idle:
+        if self.is_idle:
             return CLEAR
         call = wire_id(call)
         mine = self._mine
         if mine.only_exact:
             entry = None if user is None else mine.exact.get((user, call))
-            decision = CLEAR if entry is None else self._judge(entry, now, most_wait_s)
+            decision = CLEAR if entry is None else self._judge(entry, now, most_wait_s, counted)
         else:
-            decision = self._judge_all(user, call, now, most_wait_s)
-        return self._within_limits(decision, user, call, now) if self._limits else decision
+            decision = self._judge_all(user, call, now, most_wait_s, counted)
+        return self._within_limits(decision, user, call, now, counted) if self._limits else decision
 
     def flags(self, user: str | None, call: str, now: float) -> bool:
         """Whether an entry in force is about this user's call, whatever it does; counts nothing."""
-        if self._is_idle or not self.enforce or self._state.mode is not PlatformMode.PROTECT:
+        if self.is_idle or not self.enforce or self._state.mode is not PlatformMode.PROTECT:
             return False
         return any(
             now < self._anchor + entry.lease_ms / 1000
@@ -244,22 +244,26 @@ class BreakerTable:
         with self._lock:
             return self._refuse(entry, now, ends_at)
 
-    def _judge_all(self, user: str | None, call: str, now: float, most_wait_s: float) -> Decision:
+    def _judge_all(
+        self, user: str | None, call: str, now: float, most_s: float, counted: AbstractSet[str]
+    ) -> Decision:
         """The first refusal of all entries that match; else the longest delay."""
         found = CLEAR
         for entry in self._mine.matching(user, call):
-            decision = self._judge(entry, now, most_wait_s)
+            decision = self._judge(entry, now, most_s, counted)
             if not decision.allowed:
-                self._leave(found, now)
+                self.leave_line(found, now)
                 return decision
             if found.entry is None or decision.delay_s > found.delay_s:
-                self._leave(found, now)
+                self.leave_line(found, now)
                 found = decision
             else:
-                self._leave(decision, now)
+                self.leave_line(decision, now)
         return found
 
-    def _judge(self, entry: BreakerEntry, now: float, most_wait_s: float) -> Decision:
+    def _judge(
+        self, entry: BreakerEntry, now: float, most_wait_s: float, counted: AbstractSet[str]
+    ) -> Decision:
         ends_at = self._anchor + entry.lease_ms / 1000
         if not self.enforce:
             return Decision(True, entry, Reason.SWITCHED_OFF)
@@ -267,12 +271,18 @@ class BreakerTable:
             return Decision(True, entry, Reason.LAPSED)
         if entry.mode is BreakerMode.FLAG:
             return Decision(True, entry, Reason.FLAGGED)
+        if (key := budget_key(entry)) in counted:
+            return Decision(True, entry, Reason.COUNTED)
         if now >= ends_at and self._chance() >= 1 - (now - ends_at) / RAMP_S:
             return Decision(True, entry, Reason.LAPSING)
         with self._lock:
             if entry.mode is BreakerMode.PACE:
-                return self._pace(entry, now, most_wait_s)
-            return self._refuse(entry, now, ends_at)
+                decision = self._pace(entry, now, most_wait_s)
+            else:
+                decision = self._refuse(entry, now, ends_at)
+        if decision.allowed and isinstance(counted, set):
+            counted.add(key)
+        return decision
 
     def _pace(self, entry: BreakerEntry, now: float, most_wait_s: float) -> Decision:
         tally = self._tallies.of(entry)
@@ -301,20 +311,23 @@ class BreakerTable:
         return Decision(False, entry, Reason.REJECTED, retry_after_s)
 
     def _within_limits(
-        self, decision: Decision, user: str | None, call: str, now: float
+        self, decision: Decision, user: str | None, call: str, now: float, counted: AbstractSet[str]
     ) -> Decision:
-        """The decision, unless a declared limit refuses the call."""
-        if not decision.allowed or not self.enforce:
+        """The decision, unless a declared limit refuses the call. Limits lapse as entries do."""
+        ends_at = self._anchor + DEFAULT_LEASE_MS / 1000
+        if not decision.allowed or not self.enforce or now >= ends_at + RAMP_S:
+            return decision
+        if now >= ends_at and self._chance() >= 1 - (now - ends_at) / RAMP_S:
             return decision
         with self._lock:
-            exceeded = self._limits.decide(user, call, now)
+            exceeded = self._limits.decide(user, call, now, counted)
             if exceeded is None:
                 return decision
             shadow = self._state.mode is not PlatformMode.PROTECT
             self._tallies.over_limit(exceeded.limit.id, user, call, shadow=shadow)
         if shadow:
             return decision if decision.entry else Decision(True, None, Reason.SHADOW)
-        self._leave(decision, now)
+        self.leave_line(decision, now)
         retry_after_s = exceeded.retry_after_s
         return Decision(False, None, Reason.OVER_LIMIT, retry_after_s, limit=exceeded.limit)
 
@@ -325,14 +338,10 @@ class BreakerTable:
 
     def leave_line(self, decision: Decision, decided_at: float) -> None:
         """A call that was to wait for its turn goes away before: its place is free again."""
-        with self._lock:
-            self._leave(decision, decided_at)
-
-    def _leave(self, decision: Decision, decided_at: float) -> None:
         if decision.delay_s and decision.entry is not None:
-            pacer = self._tallies.of(decision.entry).pacer
-            if pacer is not None:
-                pacer.leave(decided_at + decision.delay_s)
+            with self._lock:
+                if (pacer := self._tallies.of(decision.entry).pacer) is not None:
+                    pacer.leave(decided_at + decision.delay_s)
 
     @property
     def counts_costs(self) -> bool:
@@ -358,7 +367,7 @@ class BreakerTable:
     @property
     def deals(self) -> bool:
         """Whether anything here has a budget that is dealt out by what is offered."""
-        return not self._is_idle and (
+        return not self.is_idle and (
             bool(self._limits)
             or any(one.mode is BreakerMode.PACE for one in self._state.entries.values())
         )
@@ -366,7 +375,7 @@ class BreakerTable:
     def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
         """Take the shares of budgets that the answer to a report, sent at ``sent_at``, deals."""
         with self._lock:
-            self._tallies.deal(shares, sent_at)
+            self._tallies.deal(shares, sent_at, now)
             self._limits.deal(shares, sent_at + SHARE_S, now)
 
     def drain_rejections(self) -> tuple[Rejections, ...]:
@@ -382,16 +391,10 @@ class BreakerTable:
         """
         self._tallies = Tallies()
         self._limits = self._limits.replace(self._state.limits)
-        self._limits.offered(1.0)  # counts anew
+        self._limits.forget_offered()
         self._index()
 
     def would_have_rejected(self) -> dict[str, int]:
         """Calls by entry id that shadow mode let through although they matched."""
         with self._lock:
             return self._tallies.would_have_rejected()
-
-
-def _merged(entries: Mapping[str, BreakerEntry], delta: Delta) -> dict[str, BreakerEntry]:
-    merged = {name: entry for name, entry in entries.items() if name not in delta.remove}
-    merged.update((entry.id, entry) for entry in delta.upsert)
-    return merged

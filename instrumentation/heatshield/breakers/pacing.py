@@ -21,7 +21,8 @@ UNKNOWN_COST_S: Final = 0.1
 
 SAVED_S: Final = 5.0
 """Seconds' worth of the budget that a user who pauses saves up: a page of a dozen pictures comes at
-once, and loads whole, if pages are not opened without pause. At first nothing is saved."""
+once, and loads whole, if pages are not opened without pause. Nothing is saved when an entry comes
+into force; what is not spent from then on is saved up, also before the first call."""
 
 TIMER_S: Final = 0.05
 """Seconds ahead of its turn at which a call need not wait: no timer is better."""
@@ -58,6 +59,11 @@ class Pacer:
         self._entry = entry
         self._meter.change_rate(entry.budget * share, now, SAVED_S)
 
+    def begin(self, now: float) -> None:
+        """The entry is in force; once is enough. All that could be saved counts as spent."""
+        if not self._began:
+            self._began, self._meter.paid_at = True, now + SAVED_S
+
     @property
     def cost(self) -> float:
         """Busy seconds that a call is taken for."""
@@ -76,8 +82,7 @@ class Pacer:
             most_s: seconds it can wait; 0 where it can't.
         """
         self.offered += self.cost
-        if not self._began:  # and all that could be saved is spent
-            self._began, self._meter.paid_at = True, now + SAVED_S
+        self.begin(now)
         while self._turns and self._turns[0] <= now:
             self._turns.popleft()
         delay_s = self._meter.delay_s(now, SAVED_S * self._meter.rate)
@@ -86,12 +91,18 @@ class Pacer:
         if delay_s > TIMER_S:
             most_s = min(most_s, self._entry.wait_ms / 1000)
             if delay_s > most_s or len(self._turns) >= self._entry.waiting:
-                return Turn(False, delay_s)
+                return Turn(False, delay_s * self._part())
             self._turns.append(now + delay_s)
         else:
             delay_s = 0.0
         self._meter.spend(self.cost, now)
         return Turn(True, delay_s)
+
+    def _part(self) -> float:
+        """Of an equal part of the budget, at most 1: a share of nearly nothing is dealt anew soon,
+        so nobody is told to come back when that would have paid.
+        """
+        return min(1.0, self._meter.rate * self._entry.instances / self._entry.budget)
 
     def leave(self, turn_at: float) -> None:
         """A call that waited for its turn at ``turn_at`` went away before."""

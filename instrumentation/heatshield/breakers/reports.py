@@ -65,6 +65,7 @@ class Reports:
         self._applied: StateVersion | None = None
         self._offered_at = float("-inf")
         self._enforcing = True
+        self._turn = 0  # of the reports with offers
         self._rows: tuple[Rejections, ...] = ()  # not known to have arrived
         self._number = 0  # of these rows
 
@@ -100,6 +101,7 @@ class Reports:
     def _offered(self, now: float) -> tuple[Offered, ...]:
         """What came of the keys that have a budget, since this was asked last."""
         if not self._table.deals:
+            self._offered_at = now
             return ()
         seconds = min(max(now - self._offered_at, DEAL_S), ALIVE_S)
         self._offered_at = now
@@ -128,6 +130,7 @@ class Reports:
         offered: tuple[Offered, ...],
         most_s: float | None = None,
     ) -> None:
+        self._turn += bool(offered)
         report = Report(
             self._service,
             self._instance(),
@@ -137,6 +140,7 @@ class Reports:
             self._number,
             offered,
             self._enforcing,
+            self._turn,
         )
         answer = self._connection.request(
             "POST",

@@ -6,8 +6,9 @@ public key takes nothing else. What is signed is a text of its own beside the pl
     {"epoch": 3, ..., "signed": {"text": "{...}", "signature": "base64"}}
 
 ``text`` is the JSON of the same object with ``kind`` (``snapshot`` or ``delta``) and ``issued_ns``,
-nanoseconds since the Unix epoch. A pinned client reads that text alone. It renews a lease only for
-a snapshot that was issued later than the last one, so that a recorded answer can't hold a user.
+nanoseconds since the Unix epoch. A pinned client reads that text alone. A snapshot renews leases
+only if it was issued later than any before, by epoch and then by ``issued_ns``, so that a recorded
+answer can't hold a user.
 """
 
 import base64
@@ -28,6 +29,7 @@ class Unsigned:
     """Takes state as it comes: no key is pinned."""
 
     pinned = False
+    fresh = True
 
     def read(self, value: object, kind: str) -> object:
         """The object itself."""
@@ -44,6 +46,9 @@ class Verifier:
     Raises:
         ValueError: if the key is none.
         ImportError: if the library that verifies is not installed.
+
+    Attributes:
+        fresh: whether the snapshot that was read last was issued later than any before.
     """
 
     pinned = True
@@ -52,7 +57,8 @@ class Verifier:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         self._key = Ed25519PublicKey.from_public_bytes(_bytes_of(key))
-        self._issued_ns = -1
+        self._issued = (-1, -1)
+        self.fresh = False
 
     def read(self, value: object, kind: str) -> object:
         """The object that was signed.
@@ -62,8 +68,7 @@ class Verifier:
             kind: ``snapshot`` or ``delta``.
 
         Raises:
-            ContractError: if it is not signed, not by this key, of another kind, or a snapshot that
-                was issued no later than the last one.
+            ContractError: if it is not signed, not by this key, or of another kind.
         """
         from cryptography.exceptions import InvalidSignature
 
@@ -79,9 +84,11 @@ class Verifier:
             raise ContractError(f"what was signed is no {kind}")
         issued_ns = integer_in(fields, "issued_ns")
         if kind == "snapshot":
-            if issued_ns <= self._issued_ns:
-                raise ContractError("the snapshot is not newer than the last one: a recording?")
-            self._issued_ns = issued_ns
+            # A collector that starts again knows its epoch, but not what it issued before its wall
+            # clock was set back.
+            issued = (integer_in(fields, "epoch"), issued_ns)
+            self.fresh = issued > self._issued
+            self._issued = max(self._issued, issued)
         return fields
 
 
@@ -93,6 +100,7 @@ class Unverifiable:
     """
 
     pinned = True
+    fresh = False
 
     def __init__(self, why: str) -> None:
         self.why = why

@@ -121,22 +121,29 @@ class Tallies:
                 del self._by_id[entry_id]
         return tuple(rows)
 
-    def deal(self, shares: Mapping[str, float], sent_at: float) -> None:
-        """Take shares of paced entries' budgets, which hold for a while from ``sent_at``."""
+    def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
+        """Take shares of paced entries' budgets, which hold for a while from ``sent_at``.
+
+        From the first deal on, what is not spent is saved up, though no call has come yet.
+        """
         for entry_id, share in shares.items():
             tally = self._by_id.get(entry_id)
             if tally is not None:
                 tally.share, tally.share_until = share, sent_at + SHARE_S
+                if tally.entry.mode is BreakerMode.PACE:
+                    tally.paced(now).begin(now)
 
     def offered(self, seconds: float) -> list[Offered]:
         """What came of paced keys, busy seconds a second; counts anew."""
         rows = []
         for entry_id, tally in self._by_id.items():
             if tally.pacer is not None:
-                rows.append(Offered(entry_id, tally.pacer.offered / seconds))
+                per_s = tally.pacer.offered / seconds
+                rows.append(Offered(entry_id, per_s, tally.share or 0.0))
                 tally.pacer.offered = 0.0
             elif tally.entry.mode is BreakerMode.PACE:
-                rows.append(Offered(entry_id, 0.0))  # another may spend what this one doesn't
+                # another may spend what this one doesn't
+                rows.append(Offered(entry_id, 0.0, tally.share or 0.0))
         return rows
 
     def would_have_rejected(self) -> dict[str, int]:

@@ -36,6 +36,37 @@ def lease_ms(text: str) -> int:
     return value_ms
 
 
+ScopeOption = Annotated[
+    EntryScope,
+    typer.Option(
+        help="What it is around. user_service: all calls of the user to the service (CALL is"
+        " -). tenant_call, call: the call, whoever makes it (USER is -). pattern: * and ? stand"
+        " for other characters. All but the first two need --lease."
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        min=0,
+        help="Busy seconds a second that all instances together let through, with --mode pace;"
+        " default: the user's fair share.",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option("--rate", min=0, help="Calls per second and client, with --mode trickle."),
+]
+Lease = Annotated[
+    str | None,
+    typer.Option("--lease", help="Lease of the breaker, such as 30s or 5m; default: 15m."),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Though no such name is known yet, or the policy is against."),
+]
+
+
 def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     user: Annotated[str, typer.Argument(help="The user's id, as services send it.")],
     service: Annotated[str, typer.Argument(help="The service of the call.")],
@@ -43,36 +74,12 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
     mode: Annotated[
         BreakerMode, typer.Option(help="What happens to the user's calls.")
     ] = BreakerMode.REJECT,
-    scope: Annotated[
-        EntryScope,
-        typer.Option(
-            help="What it is around. user_service: all calls of the user to the service (CALL is"
-            " -). tenant_call, call: the call, whoever makes it (USER is -). pattern: * and ? stand"
-            " for other characters. All but the first two need --lease."
-        ),
-    ] = EntryScope.USER_CALL,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            "--budget",
-            min=0,
-            help="Busy seconds a second that all instances together let through, with --mode pace;"
-            " default: the user's fair share.",
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", min=0, help="Calls per second and client, with --mode trickle."),
-    ] = None,
-    lease: Annotated[
-        str | None,
-        typer.Option("--lease", help="Lease of the breaker, such as 30s or 5m; default: 15m."),
-    ] = None,
+    scope: ScopeOption = EntryScope.USER_CALL,
+    budget: Budget = None,
+    rate: Rate = None,
+    lease: Lease = None,
     reason: Annotated[str, typer.Option("--reason", help="One sentence for the audit.")] = "",
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Trip it though nothing has reported such a name yet."),
-    ] = False,
+    force: Force = False,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
     token: Token = None,
@@ -93,7 +100,7 @@ def trip(  # noqa: PLR0913, PLR0917  each is an argument or a flag
         "reason": reason or f"tripped by human:{operator()}",
         "issuer": f"human:{operator()}",
         **({} if scope is EntryScope.USER_CALL else {"scope": scope.value}),
-        **figures,
+        **(figures | ({"force": True} if force else {})),
     }
     source = collector(endpoint, token, changes=True)
     if not force and scope is EntryScope.USER_CALL:
@@ -131,6 +138,8 @@ def _parts(user: str, call: str, scope: EntryScope) -> tuple[str, str]:
     for name, value, left_open in (("USER", user, all_users), ("CALL", call, all_calls)):
         if left_open and value != NOBODY:
             raise CliError(f"--scope {scope.value} is about every {name.lower()}: say - there", 2)
+        if not left_open and value == NOBODY and (all_users or all_calls):
+            raise CliError(f"--scope {scope.value} is about one {name.lower()}: say which", 2)
     if scope is EntryScope.PATTERN:
         return user, call
     return "" if all_users else as_sent(user), "" if all_calls else call

@@ -37,6 +37,8 @@ class Request(ActingUser):
         caller: at an edge, the span that an untrusted caller claims.
         refused_below: how the last call to another service that failed was refused there; ``None``
             if it just failed. An answer that only passes it on is no failure of this service.
+        counted: the entries and declared limits that have counted it, by their keys; ``None``:
+            none has. Routers, mounts and guards ask for one request more than once.
     """
 
     call: str = ""
@@ -44,6 +46,7 @@ class Request(ActingUser):
     entered: bool = False
     caller: SpanContext | None = None
     refused_below: BreakerOpen | None = None
+    counted: set[str] | None = None
 
     def enter(self, call: str, span: Span) -> None:
         """Set the call and the server span with which the request enters this process."""

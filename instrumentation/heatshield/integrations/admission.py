@@ -61,9 +61,9 @@ def admit_in_line(
     """
     if deadline is not None:
         most_wait_s = max(0.0, min(most_wait_s, deadline.at - TIME.monotonic()))
-    found = GATE.admission(call, request.user, most_wait_s)
-    if found is None and also:
-        found = GATE.admission(also, request.user, most_wait_s)
+    found = GATE.admission(call, request.user, most_wait_s, request)
+    if also and not isinstance(found, BreakerOpen):
+        found = _stricter(found, GATE.admission(also, request.user, most_wait_s, request))
     if isinstance(found, BreakerOpen):
         mark_rejected(span, found.entry_id)
         found.at_call = found.status == UNAVAILABLE
@@ -72,6 +72,18 @@ def admit_in_line(
         return DeadlineExceeded()
     request.entered = final
     return found
+
+
+def _stricter(
+    found: PlaceInLine | None, other: BreakerOpen | PlaceInLine | None
+) -> BreakerOpen | PlaceInLine | None:
+    """Of what two names of one call get the refusal, or the longer wait; the rest is given back."""
+    if other is None or found is None:
+        return other or found
+    if isinstance(other, PlaceInLine) and other.delay_s <= found.delay_s:
+        found, other = other, found
+    found.leave()
+    return other
 
 
 def refusal_behind(error: BaseException) -> Refusal | None:

@@ -1,18 +1,22 @@
 """The breaker routes: snapshots and 304, long poll, stream, reports, and who may change what."""
 
 import json
+import math
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
 
+from heatshield.breakers.lease_table import MIN_RENEW_S
 from heatshield.contract import HEARTBEAT_S, Delta, Snapshot, StateVersion
 from heatshield.process.loopback import is_loopback
 from heatshield_collector.api.stream import STALL_S
-from heatshield_collector.api.watch import _Stream
+from heatshield_collector.api.watch import SIGNED_S, _Stream
 from heatshield_collector.ports import TripRequest
+from heatshield_collector.signer import Signer
 
 WISH = {"user": "u-1", "service": "shop", "call": "POST /p", "issuer": "human:ada"}
 
@@ -126,6 +130,34 @@ def test_the_state_says_how_many_instances_enforce_nothing(face):
     assert face.get("/v1/breakers").json()["not_enforcing"] == 0
     face.call("POST", "/v1/breakers/report", json={**report, "enforcing": False})
     assert face.get("/v1/breakers").json()["not_enforcing"] == 1
+
+
+def test_evidence_that_is_no_number_in_json_keeps_the_state_from_nobody(face):
+    face.breakers.trip(TripRequest(**WISH))
+    (entry,) = face.breakers.snapshot().entries
+    entry.evidence["load"] = math.inf
+    answer = face.get("/v1/breakers")
+    assert Snapshot.from_json(answer.json()).entries[0].evidence == {"load": None}
+
+
+def test_a_signed_state_is_written_out_anew_a_few_times_a_second_however_many_ask(face):
+    """A client that wants it signed is never answered 304, and thousands renew."""
+    ports = replace(face.ports, signer=Signer(bytes(32), face.ports.clock))
+    signing = type(face)(ports, [], [])
+
+    def issued():
+        signed = signing.get("/v1/breakers").json()["signed"]
+        return json.loads(signed["text"])
+
+    first = issued()
+    ports.clock.advance(SIGNED_S - 0.01)
+    assert issued() == first
+    ports.clock.advance(0.01)
+    later = issued()
+    assert later["issued_ns"] > first["issued_ns"]
+    ports.breakers.trip(TripRequest(**WISH))
+    assert issued()["version"] > later["version"]
+    assert SIGNED_S < MIN_RENEW_S, "or a renewal of one client would be the one before"
 
 
 def test_a_malformed_report_is_400_and_changes_nothing(face):

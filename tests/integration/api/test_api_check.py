@@ -202,7 +202,8 @@ def test_a_token_is_asked_for_as_bearer_or_as_the_password_of_basic(gateway):
         return "Basic " + base64.b64encode(text.encode()).decode()
 
     assert status("Bearer of callers") == status(basic("gateway:of callers")) == 503
-    for wrong in ("", "Bearer x", basic("of callers:x"), basic("of callers"), "Basic %%%"):
+    bad = "Basic é".encode()
+    for wrong in ("", "Bearer x", basic("of callers:x"), basic("of callers"), "Basic %%%", bad):
         assert status(wrong) == 401
 
 

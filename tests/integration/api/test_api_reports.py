@@ -4,8 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from starlette.routing import Match
 
 from heatshield.contract import Report
+from heatshield.names import BREAKER_REPORT_PATH
+from heatshield_collector.api.frequent import ReportRoute
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 
 REPORT = {"service": "shop", "instance": "i", "workers": 2, "applied": "3.17", "rejected": []}
@@ -75,3 +78,12 @@ def test_a_renewal_that_finds_nothing_new_has_the_same_headers_by_either_route(f
     answer = face.get(path, headers={"If-None-Match": '"3.17"'})
     assert (answer.status_code, answer.content) == (304, b"")
     assert (answer.headers["etag"], answer.headers["cache-control"]) == ('"3.17"', "no-cache")
+
+
+def test_a_length_that_begins_with_zeros_is_bound_as_any_other():
+    route = ReportRoute(None, None)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"0" * 9 + b"9" * 8)]
+    connection = {
+        "type": "http", "method": "POST", "path": BREAKER_REPORT_PATH, "headers": headers,
+    }  # fmt: skip
+    assert route.matches(connection) == (Match.NONE, {})

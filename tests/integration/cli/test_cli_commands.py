@@ -175,6 +175,7 @@ def test_a_scope_leaves_open_what_it_is_not_about(api):
     body = api.body_of("POST")
     assert (body["user"], body["call"], body["scope"]) == ("", "c", "call")
     api.asked.clear()
+    assert run("trip", "-", "shop", "-", "--scope", "user_service").exit_code == 2
     assert run("trip", "u-1", "shop", "-", "--scope", "user_service").exit_code == 0
     assert api.body_of("POST")["call"] == ""
 

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 import heatshield
 from heatshield.context.request import Request, request_in, with_request
 from heatshield.contract import BreakerMode
-from heatshield.integrations.messaging.celery_tasks import POSTPONED
+from heatshield.integrations.messaging.celery_tasks import POSTPONED, pause_s
 from heatshield.names import COST_ELEMENTS, REJECTED
 
 RESULT_S = 10
@@ -269,6 +269,12 @@ def test_a_paced_users_task_goes_back_to_its_queue_until_its_turn(service, until
     runs = [span for span in made.spans if span.name == "celery refresh"]
     assert [REJECTED in span.attributes for span in runs] == [False, True, False]
     assert {span.attributes.get("messaging.message.id") for span in runs[1:]} == {second.id}
+
+
+def test_tasks_that_are_sent_back_often_stay_away_for_longer_and_come_apart():
+    assert [pause_s(1.2, times, lambda: 0.999) for times in range(5)] == [2, 3, 5, 9, 17]
+    assert pause_s(1.2, 19, lambda: 0.999) == 62
+    assert {pause_s(1.2, 19, lambda: 0.0), pause_s(1.2, 0)} == {2}
 
 
 def test_a_paced_users_task_does_not_wait_for_ever(service, until, app):

@@ -12,6 +12,7 @@ from heatshield.contract import (
     BreakerMode,
     ContractError,
     Delta,
+    PlatformMode,
     Snapshot,
     StateVersion,
 )
@@ -39,6 +40,7 @@ class Alphabet(NamedTuple):
         people: the keys that people trip and clear.
         flags: a rule asks for a flag on a key, too.
         garbles: messages arrive garbled.
+        modes: people switch between shadow and protect.
         low_caps: what a restart may find as the caps.
         only: the actions whose name has this pattern in it; empty: all.
     """
@@ -48,6 +50,7 @@ class Alphabet(NamedTuple):
     people: tuple[int, ...] = (0,)
     flags: bool = False
     garbles: bool = True
+    modes: bool = False
     low_caps: Caps | None = None
     only: str = ""
 
@@ -109,6 +112,8 @@ def _server(world: World, alphabet: Alphabet) -> Iterator[Action]:
         else:
             entry_id = held.entry.id
             yield Action(f"a person clears {key.user}", partial(_clear, entry_id=entry_id))
+    if alphabet.modes:
+        yield Action("a person switches the mode", _switch)
     if world.hot:
         yield Action(
             f"the rules {'fail' if world.rules_work else 'work again'}, a round", _toggle_rules
@@ -132,6 +137,15 @@ def toggle(world: World, k: int) -> None:
 def _toggle_rules(world: World) -> None:
     world.rules_work = not world.rules_work
     world.round()
+
+
+def _switch(world: World) -> None:
+    control = world.own_server()
+    shadow = control.mode is PlatformMode.SHADOW
+    mode = PlatformMode.PROTECT if shadow else PlatformMode.SHADOW
+    change = control.set_mode(mode, "human:mia", world.now)
+    assert change is not None
+    world.note(change)
 
 
 def _flag(world: World, k: int) -> None:

@@ -59,7 +59,7 @@ class _Canonical:
 
     def _server(self) -> tuple[Any, ...]:
         world, control = self._world, self._world.control
-        restraint = control._checks.restraint
+        restraint = control.checks.restraint
         held = {row.key: row for row in control.held}
         instances = control.instances._known.values()
         kept = () if world.kept[0] is control else self._all_held(world.kept[0])

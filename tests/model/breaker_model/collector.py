@@ -1,6 +1,8 @@
 """The real breaker state and HTTP face of a collector, in process, on a clock moved by hand."""
 
 import asyncio
+import json
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import httpx
@@ -12,10 +14,11 @@ from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.control_state import KeptControl
 from heatshield_collector.api.app import create_app
+from heatshield_collector.api.breaker_events import BreakerEvents
 from heatshield_collector.api.stream import encode_event
-from heatshield_collector.api.watch import next_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.events import EventHub
 from heatshield_collector.ports import Ports
 
@@ -71,19 +74,25 @@ class Collector:
     def __init__(self, clock: ManualClock, caps: Caps) -> None:
         self._clock, self._caps = clock, caps
         _clock.target = clock
-        self._start(1)
+        self._disk = json.dumps({"epoch": 0, "state": {}})
+        self.restart()
 
     def _start(self, epoch: int) -> None:
         self.control = BreakerControl(epoch, PlatformMode.PROTECT, self._caps)
         silent: Any = _Silent()
-        self.breakers = Breakers(self.control, silent, silent, lambda *_: None, self._clock)
+        outlets = Outlets(silent, silent, silent, self._keep)
+        self.breakers = Breakers(self.control, outlets, lambda *_: None, self._clock)
+        self._events = BreakerEvents(self.breakers)
         _breakers.target = self.breakers
+
+    def _keep(self, epoch: int, state: Mapping[str, Any]) -> None:
+        self._disk = json.dumps({"epoch": epoch, "state": state})
 
     def restart(self) -> None:
         """kill -9, and another process on the same data."""
-        kept = self.control.keep(self._clock.now())
-        self._start(self.control.at.epoch + 1)
-        self.breakers.restore(KeptControl(kept), self._clock.now())
+        kept = json.loads(self._disk)
+        self._start(kept["epoch"] + 1)
+        self.breakers.restore(KeptControl(kept["state"]), self._clock.now())
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: Any = None) -> Answer:
         """One request over HTTP, through the routes of the real application."""
@@ -93,4 +102,4 @@ class Collector:
 
     def says(self, sent: StateVersion | None) -> tuple[bytes, StateVersion]:
         """The bytes that its stream sends next to a client at this version."""
-        return next_event(self.breakers, sent)
+        return self._events.next(sent)

@@ -5,7 +5,6 @@ never changes is shared. ``copy.deepcopy`` does the same twenty times slower.
 """
 
 import re
-import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -32,7 +31,6 @@ _SHARED = (
     MethodType,
     BuiltinFunctionType,
     re.Pattern,
-    type(threading.Lock()),
     EntryIndex,
 )
 
@@ -65,7 +63,7 @@ def _deque(value: deque[Any]) -> Any:
 
 def _copier_of(kind: type) -> Callable[[Any], Any] | None:
     frozen = is_dataclass(kind) and kind.__dataclass_params__.frozen
-    if issubclass(kind, _SHARED) or frozen:
+    if issubclass(kind, _SHARED) or frozen or kind.__module__ == "_thread":
         return None
     slots = [
         name

@@ -36,7 +36,8 @@ class View:
         caps: that it keeps.
         active_users: that it knows of.
         tables: the clients'.
-        draw: what a client (by number) would answer to a user's call now, deciding nothing.
+        draw: what a client (by number) would answer to a user's call now, deciding nothing; with
+            ``outgoing=True``, to one that is about to leave for the service.
         keys: that anybody may ask to cut.
         nobody: a user that nobody asks to cut.
         ledger: what really happened.
@@ -50,7 +51,7 @@ class View:
     caps: Caps
     active_users: int
     tables: Sequence[BreakerTable]
-    draw: Callable[[int, str, str], Decision]
+    draw: Callable[..., Decision]
     keys: Sequence[CallKey]
     nobody: str
     ledger: Ledger
@@ -85,6 +86,17 @@ def enforced_means_granted(view: View) -> str | None:
     for c, table in enumerate(view.tables):
         if table.entries and not view.draw(c, view.nobody, view.keys[0].call).allowed:
             return f"client {c} refuses a user whom nobody asked to cut"
+    return None
+
+
+def callers_refuse_no_more(view: View) -> str | None:
+    """1, where a call would travel: a caller refuses only what the service itself would."""
+    refused = {(c, key) for c, key, _ in view.refusals}
+    for c, table in enumerate(view.tables):
+        for key in view.keys if table.rejecting else ():
+            travels = view.draw(c, key.user or "", key.call, outgoing=True).allowed
+            if not travels and (c, key) not in refused:
+                return f"client {c} lets no call of {key.user} travel that the service would run"
     return None
 
 
@@ -234,6 +246,7 @@ def pacing_comes_first(view: View) -> str | None:
 
 INVARIANTS: Final[tuple[Callable[[View], str | None], ...]] = (
     enforced_means_granted,
+    callers_refuse_no_more,
     silence_ends_enforcement,
     versions_never_go_back,
     clients_hold_what_was_said,

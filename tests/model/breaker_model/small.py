@@ -16,7 +16,9 @@ MOVES: Final = 6
 ALPHABET: Final = Alphabet(low_caps=Caps(entries=1))
 """What may happen in the breadth-first search."""
 
-WALKING: Final = Alphabet(crashes=4, stalls=3, people=(0, 1), flags=True, low_caps=Caps(entries=1))
+WALKING: Final = Alphabet(
+    crashes=4, stalls=3, people=(0, 1), flags=True, modes=True, low_caps=Caps(entries=1)
+)
 """What may happen on random walks, which are long enough for more."""
 
 

@@ -128,7 +128,7 @@ class Client:
     stream: tuple[float, StateVersion | None] | None = None
     anchor: float = float("-inf")
     rows: tuple[tuple[Any, ...], int] = ((), 0)
-    drawn: dict[tuple[float, str, str, bool, float], Decision] = field(default_factory=dict)
+    drawn: dict[tuple[Any, ...], Decision] = field(default_factory=dict)
 
 
 class World:
@@ -265,7 +265,7 @@ class World:
         client.stream = (self.now, client.table.at)
 
     def push(self, c: int) -> None:
-        """What the stream says next, as in the collector's ``api/watch.py``."""
+        """What the stream says next, as in the collector's ``api/breaker_events.py``."""
         client = self.own_client(c)
         assert client.stream is not None
         opened_at, sent = client.stream
@@ -349,10 +349,14 @@ class World:
             self.ledger = self.ledger.refuses(entry.id)
         return decision
 
-    def draw(self, c: int, user: str, call: str) -> Decision:
-        """What a client would decide now, without deciding it."""
+    def draw(self, c: int, user: str, call: str, *, outgoing: bool = False) -> Decision:
+        """What a client would decide now, without deciding it; ``outgoing``: as a caller."""
         client = self.clients[c]
-        question = (self.now, user, call, client.table.enforce, _chance)
+        question = (self.now, user, call, outgoing, client.table.enforce, _chance)
         if question not in client.drawn:
-            client.drawn[question] = fork(client.table).decide(user, call, self.now)
+            table = fork(client.table)
+            if outgoing:
+                client.drawn[question] = table.decide_for(SERVICE, user, call, self.now)
+            else:
+                client.drawn[question] = table.decide(user, call, self.now)
         return client.drawn[question]

@@ -7,7 +7,15 @@ import pytest
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.reports import Reports
 from heatshield.clock import ManualClock
-from heatshield.contract import BreakerEntry, PlatformMode, Report, Snapshot, StateVersion
+from heatshield.contract import (
+    BreakerEntry,
+    ContractError,
+    EntryScope,
+    PlatformMode,
+    Report,
+    Snapshot,
+    StateVersion,
+)
 from heatshield.export.answer import Answer, Unreachable
 from heatshield_alerts.report_numbers import ReportNumbers
 
@@ -121,3 +129,39 @@ def test_a_report_of_an_older_client_enforces():
     told = {"service": "shop", "instance": "i-1", "workers": 1, "applied": None}
     assert Report.from_json(told).enforcing
     assert not Report.from_json({**told, "enforcing": False}).enforcing
+
+
+@pytest.mark.parametrize(
+    ("scope", "user", "call"),
+    [(EntryScope.USER_SERVICE, "u", ""), (EntryScope.TENANT_CALL, "", "buy")],
+)
+def test_refusals_by_an_entry_that_leaves_a_part_open_are_taken(scope, user, call):
+    """A report that is refused for such a row is lost whole: demand, shares and all."""
+    made = BreakerTable("shop")
+    entry = BreakerEntry("b-1", user, "shop", call, lease_ms=1_000_000, scope=scope)
+    made.apply(Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (entry,)), 0.0)
+    line = Line()
+    reported(made, line, 5)
+    assert line.counted == 3
+
+
+@pytest.mark.parametrize("per_s", [10**400, -(10**400), float("inf"), float("nan"), -1, True, "1"])
+def test_a_report_with_what_is_no_rate_is_refused_as_such(per_s):
+    told = {"service": "shop", "instance": "i-1", "offered": [{"budget": "b-1", "per_s": per_s}]}
+    with pytest.raises(ContractError, match="per_s is not a rate"):
+        Report.from_json(told)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instance": "i" * 1_025},
+        {"service": "s" * 1_025},
+        {"offered": [{"budget": "b" * 1_025, "per_s": 1.0}]},
+        {"rejected": [{"id": "b-1", "count": 1, "user": "", "service": "s", "call": "c" * 1_025}]},
+    ],
+)
+def test_no_name_in_a_report_is_of_any_length(change):
+    """Thousands of each are remembered, some for as long as the collector lives."""
+    with pytest.raises(ContractError, match="more than 1024 characters"):
+        Report.from_json({"service": "shop", "instance": "i-1", **change})

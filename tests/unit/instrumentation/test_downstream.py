@@ -269,6 +269,7 @@ def test_a_child_process_meets_its_peers_anew_though_a_lock_was_held(make, clock
         (200, {}, Outcome.SUCCESS),
         (404, {}, Outcome.SUCCESS),
         (429, {}, Outcome.SUCCESS),
+        (429, {"heatshield-breaker": "per-user"}, Outcome.REJECTED),
         (500, {}, Outcome.FAILURE),
         (503, {}, Outcome.FAILURE),
         (503, {"retry-after": "5"}, Outcome.FAILURE),

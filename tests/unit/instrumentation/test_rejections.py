@@ -37,6 +37,16 @@ def test_an_error_that_has_the_answer_stands_for_it(error_of):
     assert refusal_in(error_of(500, REFUSED)) is None
 
 
+@pytest.mark.parametrize("error_of", [httpx_error, requests_error])
+def test_so_does_one_of_a_limit_and_it_is_handed_on_with_what_the_limit_said(error_of):
+    said = {"ratelimit": '"per-user";r=0;t=7', "ratelimit-policy": '"per-user";q=50;w=1'}
+    refusal = refusal_in(error_of(429, REFUSED | said))
+    assert (refusal.status, refusal.limit_headers) == (429, said)
+    assert refusal.headers == REFUSED | said
+    assert heatshield.is_rejection(error_of(429, REFUSED | said))
+    assert not heatshield.is_rejection(error_of(429, said))  # another's limit
+
+
 class Odd(Exception):  # noqa: N818  # no error of ours
     """Raises for whatever it is asked."""
 

@@ -10,8 +10,9 @@ The patch around the tracer that Celery builds for a task makes the span; the on
 """
 
 import math
+import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from typing import Final, Protocol, cast
@@ -35,7 +36,7 @@ from heatshield.tracing.failure import fail, mark_rejected, text_of
 from heatshield.tracing.stamp import stamp_user
 from heatshield.tracing.values import Attributes
 
-__all__ = ["WORKING", "Job", "retrying"]
+__all__ = ["WORKING", "Job", "pause_s", "retrying"]
 
 _OURS: Final = "_heatshield"
 """Attribute of a function: it is one of ours."""
@@ -147,7 +148,7 @@ class Job:
                 request.user, request.source = seen.user, seen.source
                 request.raw_user, request.aliases = seen.raw_user, seen.aliases
                 stamp_user(request.span, request)
-        refusal = GATE.refusal(request.call, request.user)
+        refusal = GATE.refusal(request.call, request.user, request)
         request.entered = refusal is None
         return refusal
 
@@ -179,7 +180,7 @@ class Job:
         seen = request_in()
         mark_rejected(self._request.span if seen is None else seen.span, refusal.entry_id)
         again = self.task.signature_from_request(
-            request, countdown=math.ceil(refusal.retry_after_s), retries=request.retries
+            request, countdown=pause_s(refusal.retry_after_s, times), retries=request.retries
         )
         again.apply_async(headers={**(request.headers or {}), POSTPONED: times + 1})
         return True
@@ -364,6 +365,25 @@ POSTPONED: Final = "heatshield-postponed"
 
 MOST_POSTPONED: Final = 20
 """Times that a task is sent back; then it is revoked, as one of a user who is refused."""
+
+MOST_PAUSE_S: Final = 60
+"""More seconds that a task that was sent back often stays away, at most: quarter of an hour in all,
+as long as a breaker is held without a person."""
+
+
+def pause_s(retry_after_s: float, times: int, chance: Callable[[], float] = random.random) -> int:
+    """Seconds for which a task is sent back.
+
+    A user who has queued a thousand would have them all come each second, and all but one go back;
+    so they stay away for longer each time, and do not come together.
+
+    Args:
+        retry_after_s: until it may be its turn.
+        times: that it was sent back before.
+        chance: uniform random numbers in [0, 1).
+    """
+    return math.ceil(retry_after_s + chance() * min((1 << times) - 1, MOST_PAUSE_S))
+
 
 EXC_AT: Final = 2
 """Where ``Task.retry`` takes the exception because of which it is called."""

@@ -113,7 +113,7 @@ class Run:
     def _refusal(self) -> BreakerOpen | None:
         request = self._request
         if self._verdict is None:
-            refusal = GATE.refusal(request.call, request.user)
+            refusal = GATE.refusal(request.call, request.user, request)
         else:
             refusal = self._verdict.refusal
         request.entered = refusal is None

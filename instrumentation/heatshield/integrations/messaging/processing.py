@@ -145,7 +145,7 @@ class Processing(AbstractContextManager[None]):
         request = self._request
         if self._span is None:
             return None
-        refusal = GATE.refusal(request.call, request.user)
+        refusal = GATE.refusal(request.call, request.user, request)
         request.entered = refusal is None
         return refusal
 

@@ -185,8 +185,11 @@ def _follow(begun: Begun, call: Any, *, patient: bool) -> None:
 
 
 def _ended(begun: Begun, code: Any, metadata: Any, *, patient: bool) -> None:
-    if code in FAILURES or code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        if any(name in MARKS for name, _ in metadata or ()):
+    is_marked = any(name in MARKS for name, _ in metadata or ())
+    if is_marked and code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        begun.end(Outcome.REJECTED)  # a paced user's, or by a limit; of others it is an answer
+    elif code in FAILURES or code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        if is_marked:
             begun.end(Outcome.REJECTED)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             begun.timed_out(patient=patient)
