@@ -14,7 +14,7 @@ from breaker_fleet.records import Grant, Record
 from heatshield.contract import RAMP_S, StateVersion
 
 __all__ = [
-    "Closed", "Quiet", "Silence", "Thrown", "Verdict", "agreement", "closing", "enforced_means_granted",
+    "Closed", "Silence", "Thrown", "Verdict", "agreement", "closing", "enforced_means_granted",
     "gaps", "kill_switches", "probes", "reach", "refused_did_not_run", "silences", "table",
     "versions", "what_was_said",
 ]  # fmt: skip
@@ -53,15 +53,6 @@ class Silence:
     clients: Sequence[int]
     from_s: float
     until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Quiet:
-    """The collector was at this version, and nothing failed, from ``from_s`` to ``until_s``."""
-
-    from_s: float
-    until_s: float
-    version: StateVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +135,24 @@ def what_was_said(logs: Logs) -> Verdict:
     return verdict
 
 
-def agreement(logs: Logs, quiet: Iterable[Quiet], within_s: float = 5.0) -> Verdict:
-    """5: so long after the last change and fault, each client is at the collector's version."""
+def agreement(
+    logs: Logs, quiet: Iterable[tuple[float, StateVersion]], within_s: float = 5.0
+) -> Verdict:
+    """5: so long after the last change and fault, each client is at the collector's version.
+
+    Args:
+        logs: of the clients.
+        quiet: since when it was quiet, and the collector's version then.
+        within_s: seconds.
+    """
     verdict = Verdict("5 quiet and connected: agreed")
-    for one in quiet:
-        by_s = min(one.until_s, one.from_s + within_s)
+    for since_s, version in quiet:
         for client, log in enumerate(logs):
-            held = [row.version for row in log if row.what == "applied" and row.at <= by_s]
-            at = held[-1] if held else None
-            verdict.check(
-                at == one.version, f"client {client} is at {at}, the collector at {one.version}"
-            )
+            at = None
+            for one in log:
+                if one.what == "applied" and one.at <= since_s + within_s:
+                    at = one.version
+            verdict.check(at == version, f"client {client} is at {at}, the collector at {version}")
     return verdict
 
 
