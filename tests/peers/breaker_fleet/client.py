@@ -65,8 +65,8 @@ class Recorder:
 
     @property
     def number(self) -> int:
-        """Of this thread's last decision."""
-        return int(self._here.number)
+        """Of this thread's last decision; 0 before one: where nothing is tripped, none is asked."""
+        return int(getattr(self._here, "number", 0))
 
     def apply(self, change: Snapshot | Delta, sent_at: float) -> Applied:
         """As the table's."""
@@ -84,10 +84,10 @@ class Recorder:
             )
         return done
 
-    def decide(self, user: str | None, call: str, now: float, most_wait_s: float = 0.0) -> Decision:
+    def decide(self, user: str | None, call: str, now: float, *more: Any, **named: Any) -> Decision:
         """As the table's."""
         version = self._table.at
-        decision = self._decide(user, call, now, most_wait_s)
+        decision = self._decide(user, call, now, *more, **named)
         self._here.number = next(self._numbers)
         entry, key = decision.entry, (user, call)
         if entry is None and key not in self._about_entries:
@@ -135,10 +135,10 @@ class Client:
         self._log.write("began", instance=status()["instance"])
         for work in (self._ask, self._look_on):
             threading.Thread(target=work, daemon=True).start()
-        print("ready", flush=True)
+        _say("ready")
         for line in sys.stdin:
             self._obey(json.loads(line))
-            print("done", flush=True)
+            _say("done")
 
     def _obey(self, command: dict[str, Any]) -> None:
         if "ask" in command:
@@ -177,6 +177,11 @@ class Client:
         user = f"{self._name}-{int(time.monotonic()) % USUAL_USERS}"
         with heatshield.user(user), heatshield.guard(USUAL_CALL):
             pass
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

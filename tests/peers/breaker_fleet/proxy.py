@@ -104,7 +104,7 @@ class FaultyProxy:
         try:
             while True:
                 due_s, data = await on_the_way.get()
-                while (left_s := due_s - time.monotonic()) > 0 or getattr(self, way).held:
+                while (left_s := due_s - time.monotonic()) > 0 or getattr(self, way).held:  # noqa: ASYNC110 - another thread lets go
                     await asyncio.sleep(max(left_s, 0.02))
                 if not data:
                     return

@@ -19,7 +19,6 @@ from breaker_fleet.fleet import SERVICE, Fleet
 from breaker_fleet.proxy import Proxies
 from breaker_fleet.records import Record, grants
 from collector_process import CollectorProcess, collector_process
-
 from heatshield.cli.local_token import local_token
 from heatshield.contract import StateVersion
 
@@ -190,7 +189,7 @@ class Stage:
             audit.closing(logs, self.closed),
             *self.verdicts,
         ]
-        print(audit.table(verdicts), file=sys.stderr)
+        sys.stderr.write(audit.table(verdicts) + "\n")
         troubles = [f"{one.invariant}: {text}" for one in verdicts for text in one.troubles]
         assert not troubles, "\n".join(troubles[:20])
 
