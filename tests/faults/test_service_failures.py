@@ -250,7 +250,10 @@ def test_an_error_on_a_requests_way_is_swallowed_and_counted(monkeypatch, begin,
 
     monkeypatch.setattr(place, failing)
     before = COUNTERS.errors.get(where, 0)
-    begin("http://127.0.0.1:9")
+    running = begin("http://127.0.0.1:9")
+    entry = BreakerEntry("b-1", "u-other", "shop", "refresh", issuer="human:test")
+    state = Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (entry,))
+    running.table.apply(state, running.clock.monotonic())  # else the table is not asked
     assert_unchanged(ask(shop()))
     until(lambda: COUNTERS.errors.get(where, 0) > before)
 

@@ -52,6 +52,7 @@ ENCODED = {
 def test_no_spelling_of_an_id_that_stands_alone_is_left(raw, before, after, spelling):
     spelled = SPELLINGS[spelling](raw)
     assume(spelling != "upper" or in_lower_case(spelled) == in_lower_case(raw))
+    assume(raw not in before + after)  # an id of one sign, which would be masked there, too
     known_as = alias(raw)
     assert known_as.masked(f"{before}{spelled}{after}") == f"{before}{known_as.pseudonym}{after}"
 
