@@ -17,19 +17,26 @@ class EntryIndex:
         entries: that are granted, of whichever tenant and service.
         tenant: of this process.
         service: of this process, as entries name it.
+
+    Attributes:
+        exact: those about one user's one call, by both.
+        paced: ids of those that pace, whose budgets this service has to do with.
     """
 
-    __slots__ = ("_patterns", "_wide", "exact")
+    __slots__ = ("_patterns", "_wide", "exact", "paced")
 
     def __init__(self, entries: Iterable[BreakerEntry], tenant: str, service: str) -> None:
         # By what varies of a CallKey here, (user, call): two parts hash faster than four.
         self.exact: dict[tuple[str, str], BreakerEntry] = {}
         self._wide: dict[tuple[str, str], tuple[BreakerEntry, ...]] = {}
         self._patterns: list[tuple[re.Pattern[str], re.Pattern[str], BreakerEntry]] = []
+        self.paced: set[str] = set()
         for entry in entries:
             tenants = (entry.tenant, None)[entry.scope is EntryScope.CALL]
             if entry.service != service or tenants not in (None, tenant):
                 continue
+            if entry.mode is BreakerMode.PACE:
+                self.paced.add(entry.id)
             if entry.scope is EntryScope.USER_CALL:
                 self.exact[entry.user, entry.call] = entry
             elif entry.scope is EntryScope.PATTERN:

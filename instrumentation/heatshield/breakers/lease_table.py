@@ -361,16 +361,13 @@ class BreakerTable:
         counts start again at 0. At most as many as a report may tell, those with most first.
         """
         with self._lock:
-            paced = self._tallies.offered(seconds)
+            paced = self._tallies.offered(self._mine.paced, seconds)
             return tuple([*paced, *self._limits.offered(seconds)][:MAX_OFFERED])
 
     @property
     def deals(self) -> bool:
         """Whether anything here has a budget that is dealt out by what is offered."""
-        return not self.is_idle and (
-            bool(self._limits)
-            or any(one.mode is BreakerMode.PACE for one in self._state.entries.values())
-        )
+        return bool(self._limits or self._mine.paced)
 
     def deal(self, shares: Mapping[str, float], sent_at: float, now: float) -> None:
         """Take the shares of budgets that the answer to a report, sent at ``sent_at``, deals."""

@@ -6,6 +6,7 @@ Not safe for threads; the table holds its lock around each call.
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -133,17 +134,22 @@ class Tallies:
                 if tally.entry.mode is BreakerMode.PACE:
                     tally.paced(now).begin(now)
 
-    def offered(self, seconds: float) -> list[Offered]:
-        """What came of paced keys, busy seconds a second; counts anew."""
+    def offered(self, paced: AbstractSet[str], seconds: float) -> list[Offered]:
+        """What came of paced keys, busy seconds a second; counts anew.
+
+        Also where nothing came: another instance may spend what this one does not.
+
+        Args:
+            paced: ids of the entries by which this service paces.
+            seconds: since this was asked last.
+        """
         rows = []
-        for entry_id, tally in self._by_id.items():
+        for entry_id in sorted(paced & self._by_id.keys()):
+            tally = self._by_id[entry_id]
+            came = 0.0
             if tally.pacer is not None:
-                per_s = tally.pacer.offered / seconds
-                rows.append(Offered(entry_id, per_s, tally.share or 0.0))
-                tally.pacer.offered = 0.0
-            elif tally.entry.mode is BreakerMode.PACE:
-                # another may spend what this one doesn't
-                rows.append(Offered(entry_id, 0.0, tally.share or 0.0))
+                came, tally.pacer.offered = tally.pacer.offered, 0.0
+            rows.append(Offered(entry_id, came / seconds, tally.share or 0.0))
         return rows
 
     def would_have_rejected(self) -> dict[str, int]:
