@@ -1,4 +1,4 @@
-"""A service reports what came of the budgets by which it paces, and of no other one's."""
+"""A service reports what came of the budgets by which it paces, and of no others."""
 
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.contract import BreakerEntry, BreakerMode, PlatformMode, Snapshot, StateVersion
