@@ -255,7 +255,8 @@ SERVICE_REQUESTS_IN_FLIGHT: Final = "heatshield_service_requests_in_flight"
 """Gauge in a service's own registry: requests that have begun and not ended."""
 
 SERVICE_BREAKERS: Final = "heatshield_service_breakers"
-"""Gauge by ``mode`` (pace, reject, trickle, flag) in a service's own registry: breaker entries held."""
+"""Gauge by ``mode`` (pace, reject, trickle, flag) in a service's own registry: breaker entries
+held."""
 
 SERVICE_KILL_SWITCH: Final = "heatshield_service_kill_switch"
 """Gauge by ``cause`` (setting, code, signal, file) in a service's own registry: 1 for what has
