@@ -111,6 +111,7 @@ OTLP_METRICS_PATH: Final = "/v1/metrics"
 BREAKERS_PATH: Final = "/v1/breakers"
 BREAKER_STREAM_PATH: Final = "/v1/breakers/stream"
 BREAKER_REPORT_PATH: Final = "/v1/breakers/report"
+CHARGES_PATH: Final = "/v1/charges"
 CHECK_PATH: Final = "/v1/check"
 
 UNKNOWN_SERVICE: Final = "unknown_service"
