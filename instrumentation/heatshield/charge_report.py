@@ -322,11 +322,17 @@ def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> lis
     if not isinstance(traces, list) or len(traces) < len(rows):
         raise ContractError("pairs.traces has not a list for each pair")
     return [
-        Pair(
-            None if user == NO_USER else "" if user == REST else users[_place(user, len(users))],
-            calls[_place(call, len(calls))],
-            *(max(0, cost) for cost in costs),
-            _traces(ids),
+        Pair._make(
+            (
+                None
+                if user == NO_USER
+                else ""
+                if user == REST
+                else users[_place(user, len(users))],
+                calls[_place(call, len(calls))],
+                *(max(0, cost) for cost in costs),
+                _traces(ids),
+            )
         )
         for (user, call, *costs), ids in zip(rows, traces, strict=False)
     ]
