@@ -13,7 +13,8 @@ in whatever order they arrive, and one that arrives twice is known by its number
      "pairs": {"user": [0, 1], "call": [0, 0], "cpu_us": [900, 80], "wait_us": [0, 0],
                "elements": [20004, 4], "rows": [0, 0], "bytes": [0, 0], "calls": [1, 1],
                "errors": [0, 0], "traces": [["5b8e…"], ["71aa…"]]},
-     "backend_us": {"pair": [0, 1], "backend": [0, 0], "us": [80000, 300]},
+     "backend_us": {"pair": [0, 1], "backend": [0, 0], "us": [80000, 300], "operations": [1, 2]},
+     "backend_durations": {"backend": [0, 0], "bucket": [65, 28], "operations": [1, 2]},
      "durations": {"pair": [0, 1], "bucket": [65, 36], "calls": [1, 1], "open": [false, false]},
      "operations": {"pair": [0], "backend": [0], "ago_us": [95000], "duration_us": [80000]}}
 
@@ -33,6 +34,7 @@ from heatshield.json_fields import ContractError, integer_in, object_of, rate_in
 
 __all__ = [
     "BUCKETS_AN_OCTAVE",
+    "BackendDurationCount",
     "MAX_OPERATIONS",
     "MAX_PAIRS",
     "MAX_TRACES",
@@ -144,11 +146,25 @@ class Pair(NamedTuple):
 
 
 class BackendTime(NamedTuple):
-    """Microseconds of a pair (its place) in a backend; what waits in the backend's line is in."""
+    """Time of a pair in a backend since the last report; the wait in the backend's line is in.
+
+    Attributes:
+        us: microseconds, of operations that ended and of those that run.
+        operations: that ended.
+    """
 
     pair: int
     backend: str
     us: int
+    operations: int = 0
+
+
+class BackendDurationCount(NamedTuple):
+    """Operations of all pairs on a backend that ended, by their duration's bucket."""
+
+    backend: str
+    bucket: int
+    operations: int
 
 
 class DurationCount(NamedTuple):
@@ -201,6 +217,7 @@ class ChargeReport:
     process: ProcessState
     pairs: Sequence[Pair] = ()
     backend_us: Sequence[BackendTime] = ()
+    backend_durations: Sequence[BackendDurationCount] = ()
     durations: Sequence[DurationCount] = ()
     operations: Sequence[Operation] = ()
 
@@ -234,6 +251,7 @@ class ChargeReport:
         tables = {
             "pairs": pairs if self.pairs else {},
             "backend_us": _columns(BackendTime, self.backend_us, backends),
+            "backend_durations": _columns(BackendDurationCount, self.backend_durations, backends),
             "durations": _columns(DurationCount, self.durations, backends),
             "operations": _columns(Operation, self.operations, backends),
         }
@@ -267,8 +285,16 @@ class ChargeReport:
             ),
             pairs=pairs,
             backend_us=[
-                BackendTime(_place(pair, count), backends[_place(backend, len(backends))], us)
-                for pair, backend, us in _rows(fields, "backend_us", ("pair", "backend", "us"))
+                BackendTime(_place(pair, count), backends[_place(backend, len(backends))], us, many)
+                for pair, backend, us, many in _rows(fields, "backend_us", BackendTime._fields)
+            ],
+            backend_durations=[
+                BackendDurationCount(
+                    backends[_place(backend, len(backends))], min(bucket, MAX_BUCKET), many
+                )
+                for backend, bucket, many in _rows(
+                    fields, "backend_durations", BackendDurationCount._fields
+                )
             ],
             durations=[
                 DurationCount(_place(pair, count), min(bucket, MAX_BUCKET), number, bool(is_open))
@@ -303,7 +329,9 @@ class _Places:
 
 
 def _columns(
-    kind: type[BackendTime | DurationCount | Operation], rows: Sequence[Any], backends: _Places
+    kind: type[BackendTime | BackendDurationCount | DurationCount | Operation],
+    rows: Sequence[Any],
+    backends: _Places,
 ) -> dict[str, list[Any]]:
     if not rows:
         return {}

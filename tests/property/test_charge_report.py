@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from heatshield.charge_report import (
     MAX_BUCKET,
+    BackendDurationCount,
     BackendTime,
     ChargeReport,
     DurationCount,
@@ -44,7 +45,13 @@ def reports(draw: st.DrawFn) -> ChargeReport:
         draw(st.floats(0, 3_600)),
         ProcessState(*draw(st.tuples(COUNTS, st.floats(0, 64), *(COUNTS for _ in range(5))))),
         pairs,
-        draw(st.lists(st.builds(BackendTime, place, NAMES, COUNTS), max_size=most)),
+        draw(st.lists(st.builds(BackendTime, place, NAMES, COUNTS, COUNTS), max_size=most)),
+        draw(
+            st.lists(
+                st.builds(BackendDurationCount, NAMES, st.integers(0, MAX_BUCKET), COUNTS),
+                max_size=4,
+            )
+        ),
         draw(
             st.lists(
                 st.builds(DurationCount, place, st.integers(0, MAX_BUCKET), COUNTS, st.booleans()),
