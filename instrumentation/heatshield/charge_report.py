@@ -34,13 +34,13 @@ from heatshield.json_fields import ContractError, integer_in, object_of, rate_in
 
 __all__ = [
     "BUCKETS_AN_OCTAVE",
-    "BackendDurationCount",
     "MAX_OPERATIONS",
     "MAX_PAIRS",
     "MAX_TRACES",
     "NO_USER",
     "REPORT_S",
     "REST",
+    "BackendDurationCount",
     "BackendTime",
     "ChargeReport",
     "DurationCount",
