@@ -95,6 +95,7 @@ DECODED_SPANS: Final = pa.schema(
         ("key_pattern", pa.string()),  # a key with its ids left out; null when it names none
         ("size", pa.int64()),  # operations sent at once; null when it does not say
         ("waited_us", pa.int64()),  # that it waited for its turn, as its user is paced
+        ("address", pa.string()),  # host, or host:port, of the backend; null when it names none
     ]
 )
 """Spans on their way from decode to link. The last columns are for charges and are not stored: the

@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
+from heatshield.json_columns import MAX_ROWS, MOST, Places, place_in, rows_of
 from heatshield.json_fields import ContractError, integer_in, object_of, rate_in, text_in, within
 
 __all__ = [
@@ -63,9 +64,6 @@ MAX_OPERATIONS: Final = 128
 MAX_TRACES: Final = 3
 """Trace ids that a pair names as evidence, the costliest first."""
 
-MAX_ROWS: Final = 2_048
-"""Rows of any table of a report that the collector reads."""
-
 NO_USER: Final = -1
 """Place of a user that nobody knows."""
 
@@ -80,8 +78,6 @@ MAX_BUCKET: Final = 160
 """About twelve days."""
 
 LONGEST_NAME: Final = 1_024
-MOST: Final = 1 << 50
-"""No count and no sum of microseconds of one report is more: thirty-five years."""
 
 
 def bucket_of(us: float) -> int:
@@ -223,7 +219,7 @@ class ChargeReport:
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder. Columns of zeros alone are left out."""
-        users, calls, backends = _Places(), _Places(), _Places()
+        users, calls, backends = Places(), Places(), Places()
         costs = {name: [getattr(pair, name) for pair in self.pairs] for name in _COSTS}
         pairs: dict[str, list[Any]] = {
             "user": [
@@ -285,28 +281,28 @@ class ChargeReport:
             ),
             pairs=pairs,
             backend_us=[
-                BackendTime(_place(pair, count), backends[_place(backend, len(backends))], us, many)
-                for pair, backend, us, many in _rows(fields, "backend_us", BackendTime._fields)
+                BackendTime(place_in(pair, count), backends[place_in(backend, len(backends))], us, many)
+                for pair, backend, us, many in rows_of(fields, "backend_us", BackendTime._fields)
             ],
             backend_durations=[
                 BackendDurationCount(
-                    backends[_place(backend, len(backends))], min(bucket, MAX_BUCKET), many
+                    backends[place_in(backend, len(backends))], min(bucket, MAX_BUCKET), many
                 )
-                for backend, bucket, many in _rows(
+                for backend, bucket, many in rows_of(
                     fields, "backend_durations", BackendDurationCount._fields
                 )
             ],
             durations=[
-                DurationCount(_place(pair, count), min(bucket, MAX_BUCKET), number, bool(is_open))
-                for pair, bucket, number, is_open in _rows(
+                DurationCount(place_in(pair, count), min(bucket, MAX_BUCKET), number, bool(is_open))
+                for pair, bucket, number, is_open in rows_of(
                     fields, "durations", ("pair", "bucket", "calls", "open")
                 )
             ],
             operations=[
                 Operation(
-                    _place(pair, count), backends[_place(backend, len(backends))], ago, duration
+                    place_in(pair, count), backends[place_in(backend, len(backends))], ago, duration
                 )
-                for pair, backend, ago, duration in _rows(
+                for pair, backend, ago, duration in rows_of(
                     fields, "operations", ("pair", "backend", "ago_us", "duration_us"),
                     may_be_null=("duration_us",),
                 )
@@ -314,24 +310,10 @@ class ChargeReport:
         )  # fmt: skip
 
 
-class _Places:
-    """Names in the order in which they are first met, and the place of each."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, int] = {}
-
-    def of(self, name: str) -> int:
-        return self._places.setdefault(name, len(self._places))
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._places)
-
-
 def _columns(
     kind: type[BackendTime | BackendDurationCount | DurationCount | Operation],
     rows: Sequence[Any],
-    backends: _Places,
+    backends: Places,
 ) -> dict[str, list[Any]]:
     if not rows:
         return {}
@@ -344,7 +326,7 @@ def _columns(
 def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> list[Pair]:
     table = object_of(fields.get("pairs", {}), "pairs")
     traces = table.get("traces")
-    rows = _rows(fields, "pairs", ("user", "call", *_COSTS), least=REST)
+    rows = rows_of(fields, "pairs", ("user", "call", *_COSTS), least=REST)
     if traces is None:
         traces = [()] * len(rows)
     if not isinstance(traces, list) or len(traces) < len(rows):
@@ -356,8 +338,8 @@ def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> lis
                 if user == NO_USER
                 else ""
                 if user == REST
-                else users[_place(user, len(users))],
-                calls[_place(call, len(calls))],
+                else users[place_in(user, len(users))],
+                calls[place_in(call, len(calls))],
                 *(max(0, cost) for cost in costs),
                 _traces(ids),
             )
@@ -370,40 +352,6 @@ def _traces(ids: object) -> tuple[str, ...]:
     if not isinstance(ids, list | tuple):
         raise ContractError("pairs.traces has a row that is no list")
     return tuple(_name(one, "pairs.traces") for one in ids[:MAX_TRACES])
-
-
-def _rows(
-    fields: Mapping[str, Any],
-    table: str,
-    names: Sequence[str],
-    *,
-    least: int = 0,
-    may_be_null: Sequence[str] = (),
-) -> list[tuple[Any, ...]]:
-    """The rows of a table, of whole numbers in its columns; a column left out is all zeros."""
-    columns = object_of(fields.get(table, {}), table)
-    given = [columns[name] for name in names if name in columns]
-    if not all(isinstance(column, list) for column in given):
-        raise ContractError(f"{table} has a column that is no list")
-    length = len(given[0]) if given else 0
-    if any(len(column) != length for column in given):
-        raise ContractError(f"{table} has columns of different lengths")
-    if length > MAX_ROWS:
-        raise ContractError(f"{table} has {length} rows, more than {MAX_ROWS}")
-    read = []
-    for name in names:
-        column = columns.get(name) or [0] * length
-        may_lack = name in may_be_null
-        if not all(isinstance(one, int) or (may_lack and one is None) for one in column):
-            raise ContractError(f"{table}.{name} has a value that is no integer")
-        read.append([one if one is None else min(max(least, one), MOST) for one in column])
-    return list(zip(*read, strict=True))
-
-
-def _place(place: int, count: int) -> int:
-    if not 0 <= place < count:
-        raise ContractError(f"a table names place {place} of {count}")
-    return place
 
 
 def _names(fields: Mapping[str, Any], name: str) -> list[str]:

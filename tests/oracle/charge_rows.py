@@ -30,6 +30,10 @@ def charge(user: str | None, busy_ms: float, trace: int = 1, **columns: Any) -> 
         "eligible": True,
         "transferred": False,
         "trace_id": trace.to_bytes(16, "big"),
+        "instance": "i-1",
+        "address": None,
+        "start_ns": 0,
+        "duration_ns": round(busy_ms * 1_000_000),
     }
     return row | columns
 
@@ -108,6 +112,10 @@ class Traffic:
                 pa.repeat(pa.scalar(True, pa.bool_()), count),
                 pa.repeat(pa.scalar(False, pa.bool_()), count),
                 pa.array([bytes(8) + ids[at : at + 8] for at in range(0, len(ids), 8)]),
+                pa.repeat(pa.scalar("i-1"), count),
+                pa.nulls(count, pa.string()),
+                pa.repeat(pa.scalar(0, pa.int64()), count),
+                pa.array(busy_us * 1_000),
             ],
             schema=CHARGES,
         )

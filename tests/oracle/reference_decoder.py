@@ -101,6 +101,7 @@ def span_row(span: Span, received_ns: int) -> Row:
         "key_pattern": text(span.attributes, "heatshield.redis.key_pattern"),
         "size": size(span.attributes),
         "waited_us": cost(span.attributes, "heatshield.paced.waited_us"),
+        "address": address(span.attributes),
         "attributes": typed(span.attributes),
         "events": [event_row(event) for event in span.events] or None,
         "links": [link_row(link) for link in span.links] or None,
@@ -168,6 +169,26 @@ def user(attributes: Iterable[KeyValue]) -> str | None:
             return str(value)
         if isinstance(value, str) and value:
             return value
+    return None
+
+
+def address(attributes: Sequence[KeyValue]) -> str | None:
+    """``host:port`` of a backend, else its host."""
+    if (text(attributes, "db.system.name") or text(attributes, "db.system")) is None:
+        return None
+    hosts = ("server.address", "net.peer.name", "network.peer.address", "net.peer.ip")
+    ports = ("server.port", "net.peer.port", "network.peer.port")
+    host, port = (first_of(attributes, known) for known in (hosts, ports))
+    return host if port is None else None if host is None else f"{host}:{port}"
+
+
+def first_of(attributes: Sequence[KeyValue], known: Sequence[str]) -> str | None:
+    """The first of these attributes that is a text or an integer."""
+    for name in known:
+        found = next((one.value for one in attributes if one.key == name), None)
+        kind = found.WhichOneof("value") if found is not None else None
+        if found is not None and kind in {"string_value", "int_value"}:
+            return str(getattr(found, kind))
     return None
 
 

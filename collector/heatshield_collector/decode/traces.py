@@ -21,9 +21,15 @@ DB_SYSTEM: Final = ("db.system.name", "db.system")
 """The stable semantic convention and the one before it."""
 
 _NO_NAME: Final = pa.scalar("", pa.string())
+_COLON: Final = pa.scalar(":", pa.string())
+_NULL: Final = pa.scalar(None, pa.string())
 
 MAX_EVENTS: Final = 200_000
 """Most events, and most links, of what is decoded at once: each costs 2 µs of Python."""
+
+_HOST: Final = ("server.address", "net.peer.name", "network.peer.address", "net.peer.ip")
+_PORT: Final = ("server.port", "net.peer.port", "network.peer.port")
+"""The stable semantic convention, and those before it and below it."""
 
 REDIS_COMMAND_WORDS: Final = 2
 """A Redis command's name and key: the words of its arguments that are not elements."""
@@ -91,10 +97,11 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
     stored = np.maximum(words, REDIS_COMMAND_WORDS) - REDIS_COMMAND_WORDS
     elements = np.where(said, elements, np.where(counted, stored, 0))
     size, sized = attributes.integers_of(names.BATCH_SIZE)
+    backend = pc.coalesce(*(attributes.texts_of(name) for name in DB_SYSTEM))
     return {
         "user": user_of(attributes),
         "call": attributes.texts_of(names.CALL),
-        "backend": pc.coalesce(*(attributes.texts_of(name) for name in DB_SYSTEM)),
+        "backend": backend,
         "rejected": attributes.texts_of(names.REJECTED),
         "elements": pa.array(np.maximum(elements, 0)),
         "rows": pa.array(np.maximum(attributes.integers_of(names.COST_ROWS)[0], 0)),
@@ -102,7 +109,20 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
         "key_pattern": attributes.texts_of(names.REDIS_KEY_PATTERN),
         "size": pa.array(np.maximum(size, 0), mask=~sized),
         "waited_us": pa.array(np.maximum(attributes.integers_of(names.WAITED_US)[0], 0)),
+        "address": _address(attributes, backend),
     }
+
+
+def _address(attributes: Attributes, backend: pa.Array) -> pa.Array:
+    """string[rows]: ``host:port`` of backends, as far as they say it; null elsewhere."""
+    if backend.null_count == len(backend):
+        return pa.nulls(len(backend), pa.string())
+    host, port = (
+        pc.coalesce(*(attributes.texts_of(name, kinds="si") for name in known))
+        for known in (_HOST, _PORT)
+    )
+    whole = pc.coalesce(pc.binary_join_element_wise(host, port, _COLON), host)
+    return pc.if_else(backend.is_valid(), whole, _NULL)
 
 
 def user_of(attributes: Attributes) -> pa.Array:

@@ -48,14 +48,18 @@ CHARGES: Final = pa.schema(
         ("eligible", pa.bool_()),  # may count towards a trip
         ("transferred", pa.bool_()),  # was charged to no user before
         ("trace_id", pa.binary()),
+        ("instance", pa.string()),  # the process
+        ("address", pa.string()),  # host, or host:port, of the backend; null when it says none
+        ("start_ns", pa.int64()),  # of the span, by its process's clock
+        ("duration_ns", pa.int64()),
     ]
 )
 """One row a span that cost anything. Loads sum up busy time, elements, calls and errors; the other
-columns are for detectors that ask what was so expensive."""
+columns are for detectors that ask what was so expensive, and whom it harmed."""
 
 _TAKEN: Final = (
     "service", "backend", "name", "elements", "rows", "bytes", "key_pattern", "size", "rejected",
-    "trace_id",
+    "trace_id", "instance", "address", "start_ns", "duration_ns",
 )  # fmt: skip
 """Columns of the spans that a charge has, or depends on."""
 
@@ -116,7 +120,10 @@ def charged(
             # What a breaker refused is no reason to trip another: one cut would cascade.
             pc.and_(eligible, taken["rejected"].is_null()),
             pa.repeat(pa.scalar(False, pa.bool_()), len(rows)),
-            taken["trace_id"],
+            *(
+                taken[name]
+                for name in ("trace_id", "instance", "address", "start_ns", "duration_ns")
+            ),
         ],
         schema=CHARGES,
     )

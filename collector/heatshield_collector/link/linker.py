@@ -61,7 +61,7 @@ _NAMING: Final = ("user", "service", "name", "call")
 :data:`~heatshield.call_key.LONGEST` or not printable is hashed, as services do it: two that begin
 alike must not be charged as one, and each can be cut."""
 
-_CUT: Final = ("backend", "key_pattern")
+_CUT: Final = ("backend", "key_pattern", "instance", "address")
 """Columns of other texts that linking remembers: what is longer is cut."""
 
 _SPACE, _TILDE = np.uint8(ord(" ")), np.uint8(ord("~"))

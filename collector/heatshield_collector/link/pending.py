@@ -28,7 +28,9 @@ CHARGES_IN_ALL: Final = 100_000
 """Charges of all traces together: some 60 MiB, at up to 650 bytes each that were measured."""
 
 
-_NAMES: Final = frozenset({"service", "call", "backend", "operation", "key_pattern"})
+_NAMES: Final = frozenset(
+    {"service", "call", "backend", "operation", "key_pattern", "instance", "address"}
+)
 
 
 class Charge(NamedTuple):
@@ -48,6 +50,10 @@ class Charge(NamedTuple):
     bytes: int
     key_pattern: str | None
     size: int | None
+    instance: str | None = None
+    address: str | None = None
+    start_ns: int = 0
+    duration_ns: int = 0
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Self:
