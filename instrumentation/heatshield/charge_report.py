@@ -281,7 +281,9 @@ class ChargeReport:
             ),
             pairs=pairs,
             backend_us=[
-                BackendTime(place_in(pair, count), backends[place_in(backend, len(backends))], us, many)
+                BackendTime(
+                    place_in(pair, count), backends[place_in(backend, len(backends))], us, many
+                )
                 for pair, backend, us, many in rows_of(fields, "backend_us", BackendTime._fields)
             ],
             backend_durations=[
