@@ -9,6 +9,7 @@ from heatshield.clock import Instant
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.fair_share import fair_share
 from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
 from heatshield_collector.detect.loads import Loads
@@ -21,6 +22,7 @@ __all__ = ["Detection", "Profile", "all_detectors"]
 def all_detectors(sources: Sources, rules: HotRules) -> list[Detector]:
     """Every detector that the collector runs, in the order of their findings."""
     return [
+        HarmfulUser(sources),
         HotUser(sources, rules),
         HeavyUser(sources),
     ]

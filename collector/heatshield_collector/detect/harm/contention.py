@@ -1,0 +1,369 @@
+"""Who has how much of each resource, and how the others fare there: cases for the rule.
+
+A resource is a backend (one Redis, one database) or the processes of a service. A user may dominate
+one process of many, or each of them a little; so the users of a service are judged over the
+processes that they dominate, together.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from heatshield.call_key import SEPARATOR
+from heatshield_collector.detect.harm.recent import Floats
+from heatshield_collector.detect.harm.rule import HarmRule, Seen
+from heatshield_collector.detect.harm.service_time import in_line, in_parallel, waited_behind
+from heatshield_collector.detect.harm.tables import Computing, Operations, Requests, select
+from heatshield_collector.detect.harm.usual import UsualShares
+from heatshield_collector.detect.harm.work import Process, Work
+
+__all__ = ["Case", "Contention", "Crowded"]
+
+IN_LINE: Final = ("redis", "valkey", "keydb")
+"""Backends that serve one operation after the other."""
+
+CANDIDATES: Final = 2
+"""Users of a resource that are looked at: with 30 % of it each there can hardly be more."""
+
+WAITED_S: Final = 0.010
+"""Where it is not known what is usual, only a wait of so long behind the user is harm."""
+
+BEHIND: Final = 0.25
+"""Part of its wait that a harmed operation spent behind the user's."""
+
+LAG_S: Final = 0.05
+"""An event loop that is so late is contended, however little the processor shows."""
+
+RESOURCES_MOST: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One user on one resource.
+
+    Attributes:
+        resource: what it is, for people.
+        kind: ``backend`` or ``process``.
+        user: the user's number.
+        calls: the user's service seconds by number of the call.
+        seen: for the rule.
+        who: numbers of the harmed users, the most harmed first.
+        where: numbers of the harmed calls, the most harmed first.
+    """
+
+    resource: str
+    kind: str
+    user: int
+    calls: dict[int, float]
+    seen: Seen
+    who: tuple[int, ...] = ()
+    where: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """A resource on which so many fare badly, whoever is the cause.
+
+    Attributes:
+        resource: what it is, for people.
+        kind: ``backend`` or ``process``.
+        number: of the backend; -1 for a service.
+        requests: in the window, of all users.
+        harmed: those that are slow.
+        where: numbers of the harmed calls, the most harmed first.
+    """
+
+    resource: str
+    kind: str
+    number: int
+    requests: int
+    harmed: int
+    where: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What users have of a resource: a row a request of a user."""
+
+    user: Floats
+    call: Floats
+    request: Floats
+    service_s: Floats
+
+    def by_user(self) -> dict[int, float]:
+        users, of_row = np.unique(self.user, return_inverse=True)
+        spent = np.bincount(of_row, weights=self.service_s)
+        return {int(user): float(one) for user, one in zip(users, spent, strict=True)}
+
+    def of(self, user: int) -> "_Part":
+        here = self.user == user
+        return _Part(self.user[here], self.call[here], self.request[here], self.service_s[here])
+
+    def calls(self) -> dict[int, float]:
+        calls, of_row = np.unique(self.call, return_inverse=True)
+        spent = np.bincount(of_row, weights=self.service_s)
+        return {int(call): float(one) for call, one in zip(calls, spent, strict=True)}
+
+    def clipped(self, most_s: float) -> float:
+        """Their service seconds, no request counting more than ``most_s``."""
+        _, of_row = np.unique(self.request, return_inverse=True)
+        return float(np.minimum(np.bincount(of_row, weights=self.service_s), most_s).sum())
+
+
+class Contention:
+    """Makes cases, and keeps what shares of each resource are usual.
+
+    Args:
+        work: of the last seconds.
+        rule: for its window, and for how much a request may count.
+    """
+
+    def __init__(self, work: Work, rule: HarmRule) -> None:
+        self._work = work
+        self._rule = rule
+        self._usual: dict[str, UsualShares] = defaultdict(UsualShares)
+        self._learnt_s = -1.0
+        self._seconds: dict[str, dict[int, float]] = {}
+
+    def look(self, now_s: float) -> tuple[list[Case], list[Crowded]]:
+        """The cases of this moment, and where many fare badly."""
+        window_s = self._rule.window_s
+        self._seconds = {}
+        cases: list[Case] = []
+        crowded: list[Crowded] = []
+        operations = self._work.operations(now_s, window_s)
+        for number in np.unique(operations.backend).astype(int).tolist():
+            here = select(operations, operations.backend == number)
+            crowded.append(self._crowded_backend(number, here))
+            cases += self._backend(number, here, now_s)
+        requests = self._work.requests(now_s, window_s)
+        computing = self._work.computing(now_s, window_s)
+        services = self._by_service(computing.process)
+        for service, processes in services.items():
+            asked = select(requests, np.isin(requests.process, processes))
+            crowded.append(self._crowded_service(service, asked))
+            used = select(computing, np.isin(computing.process, processes))
+            cases += self._service(service, used, asked, now_s)
+        return cases, crowded
+
+    def learn(self, now_s: float, burning: dict[str, set[int]]) -> None:
+        """Take in, once a second, what each user has of each resource.
+
+        Args:
+            now_s: monotonic seconds.
+            burning: by resource the users whose part is not usual.
+        """
+        if now_s - self._learnt_s < self._rule.window_s:
+            return
+        self._learnt_s = now_s
+        for resource in self._seconds.keys() - self._usual.keys():
+            if len(self._usual) < RESOURCES_MOST:
+                self._usual[resource] = UsualShares()
+        for resource, usual in self._usual.items():
+            spent = self._seconds.get(resource, {})
+            usual.add(spent, self._rule.window_s, now_s, burning.get(resource, ()))
+
+    # -- backends ----------------------------------------------------------------------------------
+
+    def _backend(self, number: int, rows: Operations, now_s: float) -> Iterator[Case]:
+        name = self._work.numbers.backends.name(number)
+        is_line = name.startswith(IN_LINE)
+        served = (in_line if is_line else in_parallel)(rows.start_s, rows.end_s)
+        from_s = now_s - self._rule.window_s
+        # What was served before the window is not in it.
+        begin_s = served.begin_s if is_line else rows.start_s
+        inside = np.clip((rows.end_s - from_s) / np.maximum(rows.end_s - begin_s, 1e-9), 0.0, 1.0)
+        service_s = served.service_s * inside
+        part = _Part(rows.user, rows.call, rows.request, service_s)
+        by_user = part.by_user()
+        self._seconds[name] = by_user
+        busy_s = float(service_s.sum())
+        for user in self._candidates(by_user, busy_s):
+            own = rows.user == user
+            waited = rows.slow > 0
+            if is_line:
+                behind = waited_behind(served, rows.start_s, own)
+                wait_s = served.begin_s - rows.start_s
+                took_s = rows.end_s - rows.start_s
+                waited = np.where(
+                    rows.judged > 0, waited & (behind >= BEHIND * wait_s) & (behind > 0),
+                    (behind >= WAITED_S) & (behind >= took_s / 2),
+                )  # fmt: skip
+            # Of what runs and has not waited long it is not known yet how it will fare.
+            told = ~own & ((rows.running == 0) | waited)
+            slow = told & waited
+            mine = part.of(user)
+            yield Case(
+                resource=name,
+                kind="backend",
+                user=user,
+                calls=mine.calls(),
+                seen=self._seen(
+                    name, user, busy_s, mine,
+                    pieces=int(rows.operations[own].sum()),
+                    other_pieces=int(rows.operations[~own].sum()),
+                    others=int(rows.operations[told].sum()),
+                    slow=int(rows.operations[slow].sum()),
+                    now_s=now_s,
+                ),
+                who=_most(rows.user[slow], rows.operations[slow]),
+                where=_most(rows.call[slow], rows.operations[slow]),
+            )  # fmt: skip
+
+    def _crowded_backend(self, number: int, rows: Operations) -> Crowded:
+        told = (rows.judged > 0) & (rows.user >= -2)  # noqa: PLR2004 - the rest, too
+        slow = told & (rows.slow > 0)
+        return Crowded(
+            self._work.numbers.backends.name(number),
+            "backend",
+            number,
+            int(rows.operations[told].sum()),
+            int(rows.operations[slow].sum()),
+            _most(rows.call[slow], rows.operations[slow]),
+        )
+
+    # -- processes ---------------------------------------------------------------------------------
+
+    def _by_service(self, processes: Floats) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for process in np.unique(processes).tolist():
+            service = self._work.numbers.processes.name(int(process)).partition(SEPARATOR)[0]
+            found.setdefault(service, []).append(process)
+        return found
+
+    def _service(
+        self, service: str, rows: Computing, requests: Requests, now_s: float
+    ) -> Iterator[Case]:
+        service_s = self._computed(rows, now_s)
+        part = _Part(rows.user, rows.call, rows.request, service_s)
+        self._seconds[service] = part.by_user()
+        dominated: dict[int, list[float]] = defaultdict(list)
+        for process in np.unique(rows.process).tolist():
+            here = rows.process == process
+            busy_s = float(service_s[here].sum())
+            if not self._is_contended(int(process), busy_s, rows, here):
+                continue
+            local = _Part(rows.user[here], rows.call[here], rows.request[here], service_s[here])
+            for user in self._candidates(local.by_user(), busy_s):
+                dominated[user].append(process)
+        for user, processes in dominated.items():
+            there = np.isin(rows.process, processes)
+            here_too = select(requests, np.isin(requests.process, processes))
+            yield self._process_case(
+                service, user, select(rows, there), service_s[there], here_too, now_s
+            )
+
+    def _process_case(
+        self, service: str, user: int, rows: Computing, service_s: Floats, requests: Requests,
+        now_s: float,
+    ) -> Case:  # fmt: skip
+        own = rows.user == user
+        mine = _Part(rows.user[own], rows.call[own], rows.request[own], service_s[own])
+        by_span = own & (rows.is_cpu == 0)
+        spans = _Part(
+            rows.user[by_span], rows.call[by_span], rows.request[by_span], service_s[by_span]
+        )
+        told = (requests.user != user) & (requests.judged > 0)
+        slow = told & (requests.slow > 0)
+        others = requests.user != user
+        pieces = max(_pieces(rows, own), int(requests.calls[~others].sum()))
+        return Case(
+            resource=service,
+            kind="process",
+            user=user,
+            calls=mine.calls(),
+            seen=self._seen(
+                service, user, float(service_s.sum()), mine,
+                pieces=pieces,
+                other_pieces=max(_pieces(rows, ~own), int(requests.calls[others].sum())),
+                others=int(requests.calls[told].sum()),
+                slow=int(requests.calls[slow].sum()),
+                now_s=now_s,
+                # Reports tell the sum of a user's requests, and how many these are.
+                clipped=lambda most_s: min(
+                    spans.clipped(most_s) + float(service_s[own & ~by_span].sum()), pieces * most_s
+                ),
+            ),
+            who=_most(requests.user[slow], requests.calls[slow]),
+            where=_most(requests.call[slow], requests.calls[slow]),
+        )  # fmt: skip
+
+    def _computed(self, rows: Computing, now_s: float) -> Floats:
+        """Service seconds of each row in the window."""
+        from_s = now_s - self._rule.window_s
+        length_s = np.maximum(rows.end_s - rows.start_s, 1e-9)
+        inside = np.clip((rows.end_s - from_s) / length_s, 0.0, 1.0)
+        spent_s = rows.us / 1e6
+        # Threads that wait for each other are all at work by their spans: together they had no
+        # more of the process than there is.
+        for process in np.unique(rows.process[rows.is_cpu == 0]).tolist():
+            here = (rows.process == process) & (rows.is_cpu == 0)
+            weight = np.clip(spent_s[here] / length_s[here], 0.0, 1.0)
+            spent_s[here] = in_parallel(rows.start_s[here], rows.end_s[here], weight).service_s
+        computed: Floats = spent_s * inside
+        return computed
+
+    def _is_contended(self, process: int, busy_s: float, rows: Computing, here: np.ndarray) -> bool:
+        """Whether a process is so busy that its work can make others wait."""
+        state: Process | None = self._work.states.get(process)
+        if busy_s < self._rule.busy_s:
+            return False
+        if state is None or not rows.is_cpu[here].any():
+            return True
+        use = busy_s / self._rule.window_s / min(state.processors, max(1.0, state.busy))
+        return use >= self._rule.utilisation or state.loop_lag_s >= LAG_S or state.queued > 0
+
+    def _crowded_service(self, service: str, requests: Requests) -> Crowded:
+        told = requests.judged > 0
+        slow = told & (requests.slow > 0)
+        return Crowded(
+            service,
+            "process",
+            -1,
+            int(requests.calls[told].sum()),
+            int(requests.calls[slow].sum()),
+            _most(requests.call[slow], requests.calls[slow]),
+        )
+
+    # -- both --------------------------------------------------------------------------------------
+
+    def _candidates(self, by_user: dict[int, float], busy_s: float) -> list[int]:
+        if busy_s < self._rule.busy_s:
+            return []
+        named = [(spent, user) for user, spent in by_user.items() if user >= 0]
+        heaviest = sorted(named, reverse=True)[:CANDIDATES]
+        return [user for spent, user in heaviest if spent >= self._rule.share * busy_s]
+
+    def _seen(  # noqa: PLR0913 - what the rule looks at
+        self, resource: str, user: int, busy_s: float, mine: _Part, *, pieces: int,
+        other_pieces: int, others: int, slow: int, now_s: float,
+        clipped: Callable[[float], float] | None = None,
+    ) -> Seen:  # fmt: skip
+        piece_s = self._rule.share * busy_s / self._rule.pieces
+        clipped_s = (clipped or mine.clipped)(piece_s)
+        own_s = float(mine.service_s.sum())
+        usual = self._usual[resource].usual(user, now_s) if resource in self._usual else None
+        share, load = usual if usual is not None else (None, None)
+        return Seen(busy_s, own_s, clipped_s, pieces, other_pieces, share, load, others, slow)
+
+
+def _pieces(rows: Computing, which: np.ndarray) -> int:
+    """How many requests these rows are of."""
+    by_clock = which & (rows.is_cpu > 0)
+    spans = len(np.unique(rows.request[which & (rows.is_cpu == 0)]))
+    if not by_clock.any():
+        return spans
+    return spans + int(max(rows.began[by_clock].sum(), rows.open[by_clock].max()))
+
+
+def _most(numbers: Floats, weights: Floats, most: int = 10) -> tuple[int, ...]:
+    """The numbers with the largest sums of weights, the largest first."""
+    if not len(numbers):
+        return ()
+    unique, of_row = np.unique(numbers, return_inverse=True)
+    sums = np.bincount(of_row, weights=weights)
+    order = np.lexsort((unique, -sums))[:most]
+    return tuple(int(unique[at]) for at in order if unique[at] >= 0)

@@ -1,0 +1,225 @@
+"""Harmful users: finds who burns a resource to the harm of others there, while it happens.
+
+Every 250 ms the rule (:mod:`heatshield_collector.detect.harm.rule`) looks at the last second. Where
+it holds once, the finding suggests ``pace``; where it held in seven of the eight evaluations of two
+seconds, so that pacing did not end it, ``reject``. A weak suspicion may slow; only lasting harm
+refuses.
+
+Where others are harmed for two seconds and no user is the cause, the finding is an ``overload``.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from heatshield.call_key import DEFAULT_TENANT, SEPARATOR, CallKey
+from heatshield.charge_report import ChargeReport
+from heatshield.clock import Instant
+from heatshield_collector.detect.findings import Action, Finding
+from heatshield_collector.detect.harm.contention import Case, Contention, Crowded
+from heatshield_collector.detect.harm.reason import overload_sentence, sentence, victims
+from heatshield_collector.detect.harm.rule import RULE, HarmRule, harmed, judge
+from heatshield_collector.detect.harm.work import Work
+from heatshield_collector.detect.protocol import Sources
+from heatshield_collector.detect.windows import PANE_S
+from heatshield_collector.link import Linked
+
+__all__ = ["HARMFUL", "OVERLOAD", "HarmfulUser"]
+
+HARMFUL: Final = "harmful"
+OVERLOAD: Final = "overload"
+
+LASTING_OF: Final = 8
+LASTING: Final = 7
+"""Evaluations of the last eight, that is of two seconds, in which harm must hold to be lasting."""
+
+STANDS: Final = 4
+"""Evaluations for which a finding stands after it held last: one second."""
+
+CALL_PART: Final = 0.25
+"""Part of the user's service time on a resource from which on a call is named."""
+
+FROZEN_S: Final = 600.0
+"""For so long at most, an overload that nobody is the cause of keeps what is usual from moving:
+what lasts longer is the new usual."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """In which evaluations something held, and since when.
+
+    Attributes:
+        since: of the first of them.
+        slots: numbers of the evaluations, at most one each 250 ms.
+        low: least and
+        high: greatest part of the window that the user kept the resource busy for.
+    """
+
+    since: Instant
+    slots: deque[int] = field(default_factory=lambda: deque(maxlen=LASTING_OF))
+    low: float = 1.0
+    high: float = 0.0
+    case: Case | None = None
+
+    def note(self, slot: int) -> None:
+        if not self.slots or self.slots[-1] != slot:
+            self.slots.append(slot)
+
+    def lasting(self, slot: int) -> bool:
+        return sum(1 for one in self.slots if one > slot - LASTING_OF) >= LASTING
+
+    def stands(self, slot: int) -> bool:
+        return bool(self.slots) and self.slots[-1] > slot - STANDS
+
+
+class HarmfulUser:
+    """Names each user on a call who harms others, and each resource that is overloaded.
+
+    Args:
+        sources: loads and evidence; what was usual and the last seconds it keeps itself.
+        rule: the thresholds.
+    """
+
+    def __init__(self, sources: Sources, rule: HarmRule = RULE) -> None:
+        self._sources = sources
+        self._rule = rule
+        self.work = Work()
+        self._contention = Contention(self.work, rule)
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._crowded: dict[str, _Held] = {}
+
+    def observe(self, linked: Linked, instant: Instant) -> bool:
+        """Take in charges of spans. Not urgent by itself."""
+        self.work.take_spans(linked, instant)
+        return False
+
+    def report(self, report: ChargeReport, instant: Instant) -> bool:
+        """Take in a charge report that has not come before. Not urgent by itself."""
+        self.work.take_report(report, instant)
+        return False
+
+    def evaluate(self, instant: Instant) -> Sequence[Finding]:
+        """Who harms others at this moment, and what is overloaded."""
+        now_s = instant.monotonic_s
+        slot = int(now_s / PANE_S)
+        cases, crowded = self._contention.look(now_s)
+        for case in cases:
+            if judge(self._rule, case.seen).harmful:
+                self._hold(case, slot, instant)
+        self._held = {key: held for key, held in self._held.items() if _is_recent(held, slot)}
+        burning: dict[str, set[int]] = {}
+        for resource, user in self._held:
+            burning.setdefault(resource, set()).add(user)
+        self._contention.learn(now_s, burning)
+        self._freeze(crowded, slot, instant)
+        found = [one for held in self._held.values() for one in self._findings(held, slot, instant)]
+        return [*_heaviest(found), *self._overloads(crowded, slot, now_s)]
+
+    def _hold(self, case: Case, slot: int, instant: Instant) -> None:
+        held = self._held.setdefault((case.resource, case.user), _Held(instant))
+        held.note(slot)
+        busy = min(1.0, case.seen.own_s / self._rule.window_s)
+        held.low, held.high, held.case = min(held.low, busy), max(held.high, busy), case
+
+    def _freeze(self, crowded: Sequence[Crowded], slot: int, instant: Instant) -> None:
+        """Keep what harmed calls and backends do from becoming the usual."""
+        for one in crowded:
+            if not harmed(self._rule, one.harmed, one.requests):
+                continue
+            self._crowded.setdefault(one.resource, _Held(instant)).note(slot)
+        self._crowded = {
+            name: held for name, held in self._crowded.items() if _is_recent(held, slot)
+        }
+        culprits = {resource for resource, _ in self._held}
+        frozen = [
+            one
+            for one in crowded
+            if (held := self._crowded.get(one.resource)) is not None
+            and (culprits or instant.monotonic_s - held.since.monotonic_s < FROZEN_S)
+        ]
+        self.work.frozen_calls = {call for one in frozen for call in one.where}
+        self.work.frozen_backends = {one.number for one in frozen if one.kind == "backend"}
+
+    def _findings(self, held: _Held, slot: int, instant: Instant) -> Iterator[Finding]:
+        case = held.case
+        if case is None or not held.stands(slot):
+            return
+        action: Action = "reject" if held.lasting(slot) else "pace"
+        seen = case.seen
+        who = victims(self.work, case, instant.monotonic_s)
+        for call, spent_s in case.calls.items():
+            if spent_s < CALL_PART * seen.own_s:
+                continue
+            key = self.work.key(case.user, call)
+            if key.user is None:
+                continue
+            elements, usual_elements = self.work.elements_per_call(case.user, call)
+            yield Finding(
+                klass=HARMFUL,
+                key=key,
+                cost="backend" if case.kind == "backend" else "busy",
+                window="1s",
+                load=spent_s / self._rule.window_s,
+                baseline=seen.usual_load or 0.0,
+                reason=sentence(case, key, (held.low, held.high), elements, usual_elements,
+                                held.since),
+                trace_ids=self._sources.evidence.of(key.text),
+                action=action,
+                resource=case.resource,
+                figures={
+                    "busy_low": held.low,
+                    "busy_high": held.high,
+                    "share": seen.share,
+                    "cost_times": min(seen.cost_times, 1e9),
+                    "elements_per_call": elements,
+                    "usual_elements_per_call": usual_elements,
+                    "usual_share": seen.usual_share or 0.0,
+                    "others": float(seen.others),
+                    "harmed": float(seen.harmed),
+                },
+                thresholds={
+                    "share": self._rule.share,
+                    "ratio": self._rule.ratio,
+                    "cost_times": self._rule.cost_times,
+                    "harmed_share": self._rule.harmed,
+                },
+                victims=who,
+            )  # fmt: skip
+
+    def _overloads(self, crowded: Sequence[Crowded], slot: int, now_s: float) -> Iterator[Finding]:
+        """Resources where others have been harmed for two seconds, and no user is the cause."""
+        if self._held:
+            return  # what a user burns slows other resources, too
+        for one in crowded:
+            held = self._crowded.get(one.resource)
+            if held is None or not held.lasting(slot) or not one.where:
+                continue
+            service, _, call = self.work.numbers.calls.name(one.where[0]).partition(SEPARATOR)
+            yield Finding(
+                klass=OVERLOAD,
+                key=CallKey(DEFAULT_TENANT, None, service, call),
+                cost="busy",
+                window="1s",
+                load=0.0,
+                baseline=0.0,
+                reason=overload_sentence(one, held.since),
+                resource=one.resource,
+                figures={"requests": float(one.requests), "harmed": float(one.harmed)},
+                thresholds={"harmed_share": self._rule.harmed},
+                victims=victims(self.work, one, now_s),
+            )
+
+
+def _is_recent(held: _Held, slot: int) -> bool:
+    return bool(held.slots) and held.slots[-1] > slot - LASTING_OF
+
+
+def _heaviest(found: Sequence[Finding]) -> list[Finding]:
+    """One finding a key: where a user harms on two resources, that of the greater load."""
+    best: dict[CallKey, Finding] = {}
+    for one in found:
+        known = best.get(one.key)
+        if known is None or (one.action, one.load) > (known.action, known.load):
+            best[one.key] = one
+    return list(best.values())

@@ -1,0 +1,147 @@
+"""The harm rule, pure: what was seen of one user on one resource in, a verdict out.
+
+A user may be slowed when three things hold together, over the last second:
+
+1. **Others are harmed.** Of the others' requests there (on a backend: operations), ended or still
+   waiting, at least a quarter are slow: longer than twice the usual 95th percentile, and ten
+   milliseconds more than it. Were nothing wrong, one in twenty would be above the 95th percentile;
+   that so many are is no chance (binomial tail under 1e-5).
+2. **The user dominates.** At least 30 % of the *service time* is the user's, where each request
+   counts at most a quarter of that, so that at least four are needed.
+3. **It is the user's doing, and unusual.** The share and the load are at least three times the
+   user's own usual ones, and either each piece costs at least five times what the others' pieces
+   cost, or there are far more of them than three times the usual share explains. Without the last
+   a random user was taken for the culprit when a deploy had made everything expensive, as somebody
+   always has the most.
+
+``docs/detection.md`` has each threshold with its reason and what came of other values.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from heatshield_collector.detect.harm.significance import binomial_tail
+
+__all__ = ["RULE", "HarmRule", "Seen", "Verdict", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class HarmRule:
+    """Thresholds of the harm rule.
+
+    Attributes:
+        window_s: what it looks at, seconds.
+        share: least part of the service time.
+        pieces: fewest requests that can make it up.
+        ratio: times the user's usual share, and load.
+        cost_times: times the cost of the others' pieces.
+        busy_s: least service time in the window, of all; with less nobody can harm.
+        harmed: least part of the others' requests that is slow.
+        requests: fewest requests of others that can tell.
+        chance: part that is above the 95th percentile if nothing is wrong.
+        tail: probability under which it is no chance.
+        young_share: least part where nothing is known of what is usual.
+        utilisation: least part of a process's processor time that is used, in its contention.
+    """
+
+    window_s: float = 1.0
+    share: float = 0.30
+    pieces: int = 4
+    ratio: float = 3.0
+    cost_times: float = 5.0
+    busy_s: float = 0.15
+    harmed: float = 0.25
+    requests: int = 8
+    chance: float = 0.05
+    tail: float = 1e-5
+    young_share: float = 0.5
+    utilisation: float = 0.5
+
+
+RULE: Final = HarmRule()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One user on one resource, over the window.
+
+    Attributes:
+        busy_s: service time of all.
+        own_s: the user's.
+        clipped_s: the user's, each request clipped.
+        pieces: the user's requests (operations, on a backend).
+        other_pieces: the others'.
+        usual_share: upper bound of the user's usual part, 0 to 1; ``None``: not known.
+        usual_load: upper bound of the user's usual load, seconds a second; ``None``: not known.
+        others: requests of others.
+        harmed: those that are slow.
+    """
+
+    busy_s: float
+    own_s: float
+    clipped_s: float
+    pieces: int
+    other_pieces: int
+    usual_share: float | None
+    usual_load: float | None
+    others: int
+    harmed: int
+
+    @property
+    def share(self) -> float:
+        """The user's part of the service time, clipped, 0 to 1."""
+        return self.clipped_s / self.busy_s if self.busy_s else 0.0
+
+    @property
+    def cost_times(self) -> float:
+        """How many times as much one of the user's pieces costs as one of the others'."""
+        others_s = max(self.busy_s - self.own_s, 0.0) / max(1, self.other_pieces)
+        own_s = self.own_s / max(1, self.pieces)
+        return own_s / others_s if others_s > 0 else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the user harms others; if not, the first thing that was lacking."""
+
+    harmful: bool
+    lacking: str = ""
+
+
+def judge(rule: HarmRule, seen: Seen) -> Verdict:
+    """Apply the rule."""
+    if seen.busy_s < rule.busy_s:
+        return Verdict(False, "the resource is idle")
+    is_known = seen.usual_share is not None and seen.usual_load is not None
+    if seen.share < (rule.share if is_known else rule.young_share):
+        return Verdict(False, f"the user has {seen.share:.0%} of it")
+    if is_known and not _unusual(rule, seen):
+        return Verdict(False, "that is usual for the user")
+    if seen.cost_times < rule.cost_times and not (is_known and _hammers(rule, seen)):
+        return Verdict(False, f"each piece costs {seen.cost_times:.1f} times the others'")
+    if not harmed(rule, seen.harmed, seen.others):
+        return Verdict(False, f"{seen.harmed} of {seen.others} requests of others are slow")
+    return Verdict(True)
+
+
+def harmed(rule: HarmRule, slow: int, requests: int) -> bool:
+    """Whether so many slow requests mean harm."""
+    return (
+        requests >= rule.requests
+        and slow >= rule.harmed * requests
+        and binomial_tail(slow, requests, rule.chance) < rule.tail
+    )
+
+
+def _unusual(rule: HarmRule, seen: Seen) -> bool:
+    load = seen.own_s / rule.window_s
+    return (
+        seen.share >= rule.ratio * (seen.usual_share or 0.0)
+        and load >= rule.ratio * (seen.usual_load or 0.0)
+    ) or False
+
+
+def _hammers(rule: HarmRule, seen: Seen) -> bool:
+    """Whether there are more pieces than three times the usual share can explain."""
+    chance = min(0.9, max(0.1, rule.ratio * (seen.usual_share or 0.0)))
+    return binomial_tail(seen.pieces, seen.pieces + seen.other_pieces, chance) < rule.tail
