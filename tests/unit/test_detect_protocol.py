@@ -1,11 +1,12 @@
 """Every detector fulfils the protocol, and a new one is a row."""
 
 from charge_rows import charge, linked
-from detector_suite import CAPACITY, START, DetectorSuite
+from detector_suite import BURNING, CAPACITY, START, DetectorSuite, after
 from plain_detector import PlainSums
 
 from heatshield_collector.detect import Detection, HotRules, Loads, Sources, all_detectors
 from heatshield_collector.detect.evidence import Evidence
+from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotUser
 
@@ -20,6 +21,50 @@ class TestHeavyUser(DetectorSuite):
         return HeavyUser(sources)
 
 
+class TestHarmfulUser(DetectorSuite):
+    """Others must be harmed, so its trouble is one Redis for all."""
+
+    def make(self, sources):
+        return HarmfulUser(sources)
+
+    def trouble(self, detection, start=START):
+        now = start
+        for number in range(120):
+            detection.observe(linked(on_redis(f"u-{number % 9}", 1, now, number)), now)
+            now = after(now, 1.0)
+        for number in range(12):
+            rows = [on_redis(BURNING, 80, now, 10**6 + 3 * number + at)[0] for at in range(3)]
+            rows += [on_redis(f"u-{at}", 200, now, 10**7 + 9 * number + at)[0] for at in range(9)]
+            detection.observe(linked(in_a_line(rows, now)), now)
+            found = detection.evaluate(now)
+            now = after(now, 0.25)
+        return after(now, -0.25), found
+
+
+def on_redis(user, took_ms, now, trace):
+    end_ns = now.epoch_ns
+    return [
+        charge(
+            user,
+            took_ms,
+            trace=trace + 1,
+            backend="redis",
+            address="r:6379",
+            start_ns=end_ns - took_ms * 10**6,
+            duration_ns=took_ms * 10**6,
+        )
+    ]
+
+
+def in_a_line(rows, now):
+    """The same, served one after the other: the burner's for 80 ms each, the others' at once."""
+    end_ns = now.epoch_ns - 250 * 10**6
+    for row in rows:
+        end_ns += 80 * 10**6 if row["user"] == BURNING else 10**6
+        row["start_ns"] = end_ns - row["duration_ns"]
+    return rows
+
+
 class TestPlainSums(DetectorSuite):
     """The second implementation: it shares nothing with those of the collector."""
 
@@ -27,7 +72,7 @@ class TestPlainSums(DetectorSuite):
         return PlainSums(sources.capacity)
 
 
-SUITES = (TestHotUser, TestHeavyUser, TestPlainSums)
+SUITES = (TestHarmfulUser, TestHotUser, TestHeavyUser, TestPlainSums)
 
 
 def test_every_detector_of_the_collector_is_judged_here():

@@ -158,7 +158,7 @@ class HarmfulUser:
             yield Finding(
                 klass=HARMFUL,
                 key=key,
-                cost="backend" if case.kind == "backend" else "busy",
+                cost="busy",
                 window="1s",
                 load=spent_s / self._rule.window_s,
                 baseline=seen.usual_load or 0.0,
