@@ -19,7 +19,7 @@ from heatshield.clock import Instant
 from heatshield_collector.detect.findings import Action, Finding
 from heatshield_collector.detect.harm.contention import Case, Contention, Crowded
 from heatshield_collector.detect.harm.reason import overload_sentence, sentence, victims
-from heatshield_collector.detect.harm.rule import RULE, HarmRule, harmed, judge
+from heatshield_collector.detect.harm.rule import RULE, HarmRule, Seen, harmed, judge
 from heatshield_collector.detect.harm.work import Work
 from heatshield_collector.detect.protocol import Sources
 from heatshield_collector.detect.windows import PANE_S
@@ -36,6 +36,9 @@ LASTING: Final = 7
 
 STANDS: Final = 4
 """Evaluations for which a finding stands after it held last: one second."""
+
+DIGITS: Final = 6
+"""Of figures: no clock tells less than a microsecond."""
 
 CALL_PART: Final = 0.25
 """Part of the user's service time on a resource from which on a call is named."""
@@ -160,24 +163,14 @@ class HarmfulUser:
                 key=key,
                 cost="busy",
                 window="1s",
-                load=spent_s / self._rule.window_s,
-                baseline=seen.usual_load or 0.0,
+                load=round(spent_s / self._rule.window_s, DIGITS),
+                baseline=round(seen.usual_load or 0.0, DIGITS),
                 reason=sentence(case, key, (held.low, held.high), elements, usual_elements,
                                 held.since),
                 trace_ids=self._sources.evidence.of(key.text),
                 action=action,
                 resource=case.resource,
-                figures={
-                    "busy_low": held.low,
-                    "busy_high": held.high,
-                    "share": seen.share,
-                    "cost_times": min(seen.cost_times, 1e9),
-                    "elements_per_call": elements,
-                    "usual_elements_per_call": usual_elements,
-                    "usual_share": seen.usual_share or 0.0,
-                    "others": float(seen.others),
-                    "harmed": float(seen.harmed),
-                },
+                figures=self._figures(held, seen, elements, usual_elements),
                 thresholds={
                     "share": self._rule.share,
                     "ratio": self._rule.ratio,

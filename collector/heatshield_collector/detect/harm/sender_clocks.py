@@ -9,6 +9,8 @@ the clocks' difference and the shortest way here (Cristian, "Probabilistic clock
 from dataclasses import dataclass
 from typing import Final
 
+from heatshield.clock import Instant
+
 __all__ = ["SenderClocks"]
 
 GENERATION_S: Final = 30.0
@@ -32,13 +34,23 @@ class SenderClocks:
 
     def __init__(self) -> None:
         self._offsets: dict[int, _Offset] = {}
+        self._base_ns: int | None = None
+
+    def base_ns(self, now: Instant) -> int:
+        """What all stamps are told from, nanoseconds since the Unix epoch.
+
+        Seconds since the epoch as a float are exact to a quarter of a microsecond only.
+        """
+        if self._base_ns is None:
+            self._base_ns = now.epoch_ns
+        return self._base_ns
 
     def offset_s(self, instance: int, latest_s: float, now_s: float) -> float:
         """Seconds to add to the times of a process.
 
         Args:
             instance: the process.
-            latest_s: the latest time that its message names, seconds by its clock.
+            latest_s: the latest time that its message names, seconds after :meth:`base_ns`.
             now_s: when the message arrived, monotonic seconds.
         """
         seen_s = now_s - latest_s

@@ -39,7 +39,7 @@ class SpanColumns:
         named = _joined(charges, "backend", "address", " ")
         self.backend = _numbers(pc.if_else(backend.is_valid(), named, None), numbers.backends)
         self.blocking = _blocking(charges.column("operation"), self.backend >= 0)
-        start_ns = charges.column("start_ns").to_numpy()
+        start_ns = charges.column("start_ns").to_numpy() - clocks.base_ns(instant)
         duration_ns = charges.column("duration_ns").to_numpy()
         offsets = _offsets(self.process, start_ns + duration_ns, instant, clocks)
         self.start_s = start_ns / 1e9 + offsets

@@ -124,8 +124,8 @@ class Work:
         """Take in a charge report that has not come before."""
         now_s = instant.monotonic_s
         process = self.numbers.processes.of(f"{report.service}{SEPARATOR}{report.instance}")
-        offset_s = self._clocks.offset_s(process, report.at_ns / 1e9, now_s)
-        at_s = min(now_s, report.at_ns / 1e9 + offset_s)
+        told_s = (report.at_ns - self._clocks.base_ns(instant)) / 1e9
+        at_s = min(now_s, told_s + self._clocks.offset_s(process, told_s, now_s))
         state = report.process
         seconds = max(report.seconds, 1e-3)
         told = Process(
