@@ -180,6 +180,21 @@ class HarmfulUser:
                 victims=who,
             )  # fmt: skip
 
+    @staticmethod
+    def _figures(held: _Held, seen: Seen, elements: float, usual: float) -> dict[str, float]:
+        figures = {
+            "busy_low": held.low,
+            "busy_high": held.high,
+            "share": seen.share,
+            "usual_share": seen.usual_share or 0.0,
+            "cost_times": min(seen.cost_times, 1e9),
+            "elements_per_call": elements,
+            "usual_elements_per_call": usual,
+            "others": seen.others,
+            "harmed": seen.harmed,
+        }
+        return {name: round(float(figure), DIGITS) for name, figure in figures.items()}
+
     def _overloads(self, crowded: Sequence[Crowded], slot: int, now_s: float) -> Iterator[Finding]:
         """Resources where others have been harmed for two seconds, and no user is the cause."""
         if self._held:
