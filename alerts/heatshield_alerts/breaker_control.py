@@ -252,7 +252,7 @@ class BreakerControl:
             if seen.rules is None or held.rule in seen.rules:
                 held.rule_s = now
             level = held.demand.observe(seen.loads.get(held.key, 0.0), now)
-            event = held.due(level, now, hot=seen.burns(held.key))
+            event = held.due(level, now, lasting=seen.insists(held.key))
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
                 event = None  # the probing goes on
             if event is not None:

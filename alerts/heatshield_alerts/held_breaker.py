@@ -134,13 +134,13 @@ class HeldBreaker:
         """
         return self.draft.heat if self.state is BreakerState.OPEN else 0.0
 
-    def due(self, level: float, now: float, *, hot: bool = False) -> BreakerEvent | None:
+    def due(self, level: float, now: float, *, lasting: bool = False) -> BreakerEvent | None:
         """What the time and a demand of ``level`` say; ``None``: stay.
 
         Args:
             level: of the demand.
             now: the time.
-            hot: detection finds its user hot, in this round.
+            lasting: the harm that its user does lasts, though it was acted on.
         """
         if self.is_over(now):
             return BreakerEvent.LAPSED
@@ -150,7 +150,7 @@ class HeldBreaker:
             self.high_since_s = now
         if self.draft.by_human:
             return None  # the person who tripped it has a reason that load may not show
-        if hot and self.insists(now):
+        if lasting and self.insists(now):
             return BreakerEvent.ESCALATED
         low_s = self.demand.low_for_s(now)
         if self.state is BreakerState.OPEN:

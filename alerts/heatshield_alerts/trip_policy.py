@@ -58,6 +58,7 @@ class Evidence:
             it.
         trace_ids: requests that show it, the costliest first.
         figures: whatever else is worth keeping.
+        reason: why, in one sentence; empty: the alert's summary stands for it.
     """
 
     baseline_age_s: float
@@ -69,6 +70,7 @@ class Evidence:
     load: float | None = None
     trace_ids: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _draft(alert: Alert, evidence: Evidence, policy: Policy) -> Draft:
     return Draft(
         key=key_of(alert),
         issuer=f"rule:{alert.rule}",
-        reason=alert.annotations.get("summary", alert.rule),
+        reason=evidence.reason or alert.annotations.get("summary", alert.rule),
         evidence={
             **evidence.figures,
             # JSON has no other numbers; a ratio to nothing is infinite

@@ -61,7 +61,7 @@ __all__ = [
 CostName = Literal["busy", "calls", "elements"]
 WindowName = Literal["1s", "10s", "1m", "5m"]
 GroupName = Literal["call", "user"]
-UserClass = Literal["hot", "heavy"]
+UserClass = Literal["harmful", "budget", "hot", "heavy"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,6 @@ from heatshield.names import COLLECTOR_SERVICE
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.control.held_entries import entries_about
 from heatshield_collector.detect import Detection, Durations, Finding, Load
-from heatshield_collector.detect.heavy_user import HEAVY
-from heatshield_collector.detect.hot_user import HOT
 from heatshield_collector.ports import (
     CallLoad,
     CostName,
@@ -22,6 +20,8 @@ from heatshield_collector.ports import (
 )
 
 __all__ = ["LoadAnswers"]
+
+GRAVEST_FIRST: Final[tuple[UserClass, ...]] = ("harmful", "budget", "hot", "heavy")
 
 OWN_MOST: Final = 100
 """Rows that the collector's own calls may have: it has some 20 routes."""
@@ -117,9 +117,9 @@ class LoadAnswers:
         )
 
     def _class(self, matches: Callable[[CallKey], bool]) -> UserClass | None:
-        """What the last round found of a user; hot goes over heavy."""
+        """What the last round found of a user; the gravest."""
         classes = {one.klass for one in self._findings() if matches(one.key)}
-        return HOT if HOT in classes else HEAVY if HEAVY in classes else None
+        return next((klass for klass in GRAVEST_FIRST if klass in classes), None)
 
     def calls(self, window: WindowName, limit: int) -> Sequence[CallLoad]:
         """The ``limit`` calls with the highest busy load."""

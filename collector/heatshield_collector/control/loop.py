@@ -39,7 +39,7 @@ from heatshield_collector.control.series import (
     user_load_samples,
 )
 from heatshield_collector.detect import PANE_S, Detection, Finding
-from heatshield_collector.detect.hot_user import HOT
+from heatshield_collector.detect.harm.harmful_user import HARMFUL
 
 __all__ = ["ALERT_KIND", "EARLY_GAP_S", "ControlLoop"]
 
@@ -269,21 +269,27 @@ class ControlLoop:
                 key: loads.load_of(key, "1s", now.monotonic_s).load
                 for key, _, _ in self._breakers.held()
             },
-            hot=self._hot(now),
+            harming=self._harming(),
+            lasting=self._harming(lasting=True),
             rules=self._runner.working,
             active_users=active_users,
         )
         self._breakers.tick(seen, now)
 
-    def _hot(self, now: Instant) -> set[CallKey]:
-        """Whom detection finds hot: on a call, or, where that is held, on a whole service."""
-        hot = {finding.key for finding in self._findings if finding.klass == HOT}
-        for key, _, _ in self._breakers.held():
-            if key.user is not None and not key.call:
-                load = self._detection.loads.load_of(key, "10s", now.monotonic_s).lower
-                if load >= self._detection.floor_of(key.service):
-                    hot.add(key)
-        return hot
+    def _harming(self, *, lasting: bool = False) -> set[CallKey]:
+        """Who harms others: on a call, or, where that is held, on a whole service.
+
+        Args:
+            lasting: only where the harm lasts, though it was acted on.
+        """
+        found = [
+            one.key
+            for one in self._findings
+            if one.klass == HARMFUL and (one.action == "reject" or not lasting)
+        ]
+        whole = {(key.tenant, key.user, key.service) for key in found}
+        services = (key for key, _, _ in self._breakers.held() if not key.call)
+        return {*found, *(key for key in services if key[:3] in whole)}
 
     @contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
@@ -310,6 +316,7 @@ class ControlLoop:
             ),
             trace_ids=tuple(known.trace_ids),
             figures={"baseline": known.baseline},
+            reason=next((one.reason for one in self._findings if one.key == key), ""),
         )
         return decide(alert, evidence, self._breakers.policy())
 

@@ -6,7 +6,7 @@ from heatshield import names
 from heatshield.contract import BreakerMode
 from heatshield_alerts.breaker_states import BreakerState
 from heatshield_alerts.rules import KnownSeries
-from heatshield_collector.detect import COSTS, WINDOWS_S
+from heatshield_collector.detect import CLASSES, COSTS, WINDOWS_S
 
 __all__ = ["ELSEWHERE", "RULE_SERIES"]
 
@@ -25,11 +25,13 @@ RULE_SERIES: Final[KnownSeries] = {
     names.USER_LOAD: {"user": ANY, **_CALL, "cost": tuple(COSTS), **_WINDOWS},
     names.CALL_LOAD: {**_CALL, "cost": (*COSTS, "errors"), **_WINDOWS},
     names.FINDING: {
-        "class": ("hot", "heavy"),
+        "class": CLASSES,
         "user": ANY,
         **_CALL,
         "cost": tuple(COSTS),
         **_WINDOWS,
+        "action": ("none", "pace", "reject"),
+        "resource": ANY,
     },
     names.SERVICE_CAPACITY: {"service": ANY},
     names.ALERTS: {"alertname": ANY, "alertstate": ("pending", "firing")},

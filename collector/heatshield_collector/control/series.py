@@ -86,6 +86,8 @@ def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
             "call": one.key.call,
             "cost": one.cost,
             "window": one.window,
+            "action": one.action,
+            "resource": one.resource,
         }
         yield Sample.of(names.FINDING, labels, one.load)
 

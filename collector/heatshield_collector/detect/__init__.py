@@ -2,13 +2,14 @@
 
 from heatshield_collector.detect.detectors import Detection, Profile, all_detectors
 from heatshield_collector.detect.durations import Durations
-from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.findings import CLASSES, Finding, Victims
 from heatshield_collector.detect.hot_user import HotRules
 from heatshield_collector.detect.loads import COSTS, Load, LoadedCall, Loads
 from heatshield_collector.detect.protocol import Capacity, Detector, Sources
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [
+    "CLASSES",
     "COSTS",
     "PANE_S",
     "WINDOWS_S",
@@ -23,6 +24,7 @@ __all__ = [
     "Loads",
     "Profile",
     "Sources",
+    "Victims",
     "WindowName",
     "all_detectors",
 ]

@@ -47,7 +47,12 @@ BREAKER_COLUMNS: Final = (
     Column("reason", drops=1, beneath=True),
 )
 
-CLASS_STYLES: Final = {"hot": "bold red", "heavy": "yellow"}
+CLASS_STYLES: Final = {
+    "harmful": "bold red",
+    "budget": "red",
+    "hot": "bold yellow",
+    "heavy": "yellow",
+}
 
 
 def hot_table(answer: HotUsers) -> Group:
@@ -71,7 +76,7 @@ def hot_table(answer: HotUsers) -> Group:
 
 def _evidence(users: Iterable[HotUser]) -> Iterator[Text]:
     """The commands that show hot users' costliest requests, with ids in full for copying."""
-    shown = (user for user in users if user["class"] == "hot" and user["trace_id"])
+    shown = (user for user in users if user["class"] in {"harmful", "hot"} and user["trace_id"])
     for user in itertools.islice(shown, EVIDENCE_SHOWN):
         yield Text("heatshield request ", "dim", no_wrap=True).append_text(
             text(f"{user['trace_id']}  # {user['user']}")
