@@ -37,6 +37,9 @@ BEHIND: Final = 0.25
 LAG_S: Final = 0.05
 """An event loop that is so late is contended, however little the processor shows."""
 
+LEAST_COST_US: Final = 1_000.0
+"""What a request costs at least, where the wait is guessed: a guess is not exact."""
+
 RESOURCES_MOST: Final = 2_000
 
 
@@ -196,6 +199,7 @@ class Contention:
             told = ~own & ((rows.running == 0) | waited)
             slow = told & waited
             mine = part.of(user)
+            lately = rows.end_s > now_s - self._rule.window_s / 2
             yield Case(
                 resource=name,
                 kind="backend",
@@ -205,8 +209,8 @@ class Contention:
                     name, user, busy_s, mine,
                     pieces=int(rows.operations[own].sum()),
                     other_pieces=int(rows.operations[~own].sum()),
-                    others=int(rows.operations[told].sum()),
-                    slow=int(rows.operations[slow].sum()),
+                    others=(rows.operations, told, lately),
+                    slow=slow,
                     now_s=now_s,
                 ),
                 who=_most(rows.user[slow], rows.operations[slow]),
@@ -279,9 +283,12 @@ class Contention:
                 service, user, float(service_s.sum()), mine,
                 pieces=pieces,
                 other_pieces=max(_pieces(rows, ~own), int(requests.calls[others].sum())),
-                others=int(requests.calls[told].sum()),
-                slow=int(requests.calls[slow].sum()),
+                others=(requests.calls, told, requests.at_s > now_s - self._rule.window_s / 2),
+                slow=slow,
                 now_s=now_s,
+                cost_times=None if (own & ~by_span).any() else self._cost_times(
+                    requests, ~others, now_s
+                ),
                 # Reports tell the sum of a user's requests, and how many these are.
                 clipped=lambda most_s: min(
                     spans.clipped(most_s) + float(service_s[own & ~by_span].sum()), pieces * most_s
@@ -339,15 +346,43 @@ class Contention:
 
     def _seen(  # noqa: PLR0913 - what the rule looks at
         self, resource: str, user: int, busy_s: float, mine: _Part, *, pieces: int,
-        other_pieces: int, others: int, slow: int, now_s: float,
-        clipped: Callable[[float], float] | None = None,
+        other_pieces: int, others: tuple[Floats, np.ndarray, np.ndarray], slow: np.ndarray,
+        now_s: float, clipped: Callable[[float], float] | None = None,
+        cost_times: float | None = None,
     ) -> Seen:  # fmt: skip
         piece_s = self._rule.share * busy_s / self._rule.pieces
         clipped_s = (clipped or mine.clipped)(piece_s)
         own_s = float(mine.service_s.sum())
         usual = self._usual[resource].usual(user, now_s) if resource in self._usual else None
         share, load = usual if usual is not None else (None, None)
-        return Seen(busy_s, own_s, clipped_s, pieces, other_pieces, share, load, others, slow)
+        weights, told, lately = others
+        return Seen(
+            busy_s, own_s, clipped_s, pieces, other_pieces, share, load,
+            others=int(weights[told].sum()),
+            harmed=int(weights[slow].sum()),
+            others_lately=int(weights[told & lately].sum()),
+            harmed_lately=int(weights[slow & lately].sum()),
+            told_cost_times=cost_times,
+        )  # fmt: skip
+
+    def _cost_times(self, requests: Requests, own: np.ndarray, now_s: float) -> float | None:
+        """How many times as much a request of the user's costs, by spans alone.
+
+        A span does not tell the wait for a worker from the work. But all wait alike: what even
+        the quickest quarter of the others' requests takes more than usual is the wait, and what
+        is left of each is the work.
+        """
+        others = ~own & (requests.judged > 0)
+        if not own.any() or not others.any():
+            return None
+        usual = self._work.by_call.quantiles(now_s).p25_us
+        more = requests.us[others] - usual[requests.call[others].astype(int)]
+        wait_us = max(0.0, float(np.quantile(more, 0.25)))
+        own_us, others_us = (
+            max(LEAST_COST_US, float(requests.us[which].mean()) - wait_us)
+            for which in (own, others)
+        )
+        return own_us / others_us
 
 
 def _pieces(rows: Computing, which: np.ndarray) -> int:

@@ -75,6 +75,10 @@ class Seen:
         usual_load: upper bound of the user's usual load, seconds a second; ``None``: not known.
         others: requests of others.
         harmed: those that are slow.
+        others_lately: requests of others in the second half of the window.
+        harmed_lately: those that are slow.
+        told_cost_times: how many times as much a piece of the user's costs, where that is known
+            better than from service time and pieces.
     """
 
     busy_s: float
@@ -86,6 +90,9 @@ class Seen:
     usual_load: float | None
     others: int
     harmed: int
+    others_lately: int = 0
+    harmed_lately: int = 0
+    told_cost_times: float | None = None
 
     @property
     def share(self) -> float:
@@ -95,6 +102,8 @@ class Seen:
     @property
     def cost_times(self) -> float:
         """How many times as much one of the user's pieces costs as one of the others'."""
+        if self.told_cost_times is not None:
+            return self.told_cost_times
         others_s = max(self.busy_s - self.own_s, 0.0) / max(1, self.other_pieces)
         own_s = self.own_s / max(1, self.pieces)
         return own_s / others_s if others_s > 0 else float("inf")
@@ -119,7 +128,8 @@ def judge(rule: HarmRule, seen: Seen) -> Verdict:
         return Verdict(False, "that is usual for the user")
     if seen.cost_times < rule.cost_times and not (is_known and _hammers(rule, seen)):
         return Verdict(False, f"each piece costs {seen.cost_times:.1f} times the others'")
-    if not harmed(rule, seen.harmed, seen.others):
+    is_harm = harmed(rule, seen.harmed, seen.others)
+    if not is_harm and not harmed(rule, seen.harmed_lately, seen.others_lately):
         return Verdict(False, f"{seen.harmed} of {seen.others} requests of others are slow")
     return Verdict(True)
 
@@ -135,10 +145,8 @@ def harmed(rule: HarmRule, slow: int, requests: int) -> bool:
 
 def _unusual(rule: HarmRule, seen: Seen) -> bool:
     load = seen.own_s / rule.window_s
-    return (
-        seen.share >= rule.ratio * (seen.usual_share or 0.0)
-        and load >= rule.ratio * (seen.usual_load or 0.0)
-    ) or False
+    is_share = seen.share >= rule.ratio * (seen.usual_share or 0.0)
+    return is_share and load >= rule.ratio * (seen.usual_load or 0.0)
 
 
 def _hammers(rule: HarmRule, seen: Seen) -> bool:

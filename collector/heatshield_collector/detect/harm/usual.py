@@ -13,8 +13,9 @@ minute.
 """
 
 import math
+from collections import deque
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,6 @@ LEAST_SAMPLES: Final = 40
 IDS_MOST: Final = 2_000
 """Calls and backends whose durations are kept: 2,000 take 16 MiB. Others are not judged."""
 
-QUANTILE: Final = 0.95
-
 Integers = npt.NDArray[np.int64]
 
 _BUCKETS: Final = MAX_BUCKET + 1
@@ -53,6 +52,17 @@ def buckets_of(us: npt.NDArray[np.float64]) -> Integers:
     return np.minimum(at.astype(np.int64), MAX_BUCKET)
 
 
+class Quantiles(NamedTuple):
+    """Usual quantiles by number, microseconds."""
+
+    p25_us: npt.NDArray[np.float64]
+    p95_us: npt.NDArray[np.float64]
+
+
+OF: Final = (0.25, 0.95)
+"""Of :class:`Quantiles`, in its order."""
+
+
 class UsualDurations:
     """The usual 95th percentile of durations, and share of errors, by number (of a call)."""
 
@@ -61,7 +71,7 @@ class UsualDurations:
         self._errors = np.zeros((16, PANES + 1), dtype=np.uint32)
         self._pane = -1
         self._first_s: float | None = None
-        self._asked: tuple[float, npt.NDArray[np.float64]] | None = None
+        self._asked: tuple[float, Quantiles] | None = None
 
     def add(
         self, numbers: Integers, buckets: Integers, counts: Integers, errors: Integers, now_s: float
@@ -96,6 +106,10 @@ class UsualDurations:
 
         Numbers beyond the end of the answer are not known.
         """
+        return self.quantiles(now_s).p95_us
+
+    def quantiles(self, now_s: float) -> "Quantiles":
+        """What is usual of each number; infinite where it is not known."""
         self._advance(now_s)
         every_s = PANE_S if self.age_s(now_s) >= YOUNG_S else 2.0
         if self._asked is None or now_s - self._asked[0] >= every_s:
@@ -116,13 +130,16 @@ class UsualDurations:
         newest = self._pane - lag
         return [pane % (PANES + 1) for pane in range(self._pane - PANES, newest + 1) if pane >= 0]
 
-    def _quantiles(self, now_s: float) -> npt.NDArray[np.float64]:
+    def _quantiles(self, now_s: float) -> "Quantiles":
         counts = self._counts[:, self._slots(now_s)].sum(axis=1, dtype=np.int64)
         sums = np.cumsum(counts, axis=1)
         totals = sums[:, -1]
-        at = (sums < QUANTILE * totals[:, None]).sum(axis=1)
-        p95 = _UPPER_US[np.minimum(at, _BUCKETS - 1)]
-        return np.where(totals >= LEAST_SAMPLES, p95, np.inf)
+        found = []
+        for quantile in OF:
+            at = (sums < quantile * totals[:, None]).sum(axis=1)
+            upper = _UPPER_US[np.minimum(at, _BUCKETS - 1)]
+            found.append(np.where(totals >= LEAST_SAMPLES, upper, np.inf))
+        return Quantiles(*found)
 
     def _advance(self, now_s: float) -> None:
         pane = int(now_s // PANE_S)
@@ -164,11 +181,20 @@ RECORDED: Final = 0.05
 part, which is more than it was."""
 
 
+SHARE_PANE_S: Final = 5.0
+SHARE_LAG: Final = 12
+SHARE_PANES: Final = 72
+"""Of shares: panes of five seconds, sixty seconds too new, six minutes in all."""
+
+LEAST_S: Final = 10.0
+"""Seconds of history without which nothing is known of a user's share."""
+
+
 class UsualShares:
     """How much of one resource each user usually has."""
 
     def __init__(self) -> None:
-        self._panes: list[_Pane] = []
+        self._panes: deque[_Pane] = deque(maxlen=SHARE_PANES)
 
     def add(
         self, users: dict[int, float], seconds: float, now_s: float, frozen: Collection[int] = ()
@@ -181,11 +207,10 @@ class UsualShares:
             now_s: monotonic seconds.
             frozen: users who burn; theirs is left out.
         """
-        number = int(now_s // PANE_S)
+        number = int(now_s // SHARE_PANE_S)
         if not self._panes or self._panes[-1].number < number:
             if self._panes:
                 _close(self._panes[-1])
-            self._panes = [pane for pane in self._panes if pane.number >= number - PANES]
             self._panes.append(_Pane(number))
         pane = self._panes[-1]
         pane.seconds += seconds
@@ -201,18 +226,17 @@ class UsualShares:
     def usual(self, user: int, now_s: float) -> tuple[float, float] | None:
         """The usual share (0 to 1) and load (seconds a second) of a user; upper bounds.
 
-        ``None`` while there is less than a minute of history that is old enough.
+        ``None`` while there is no history that is old enough.
         """
-        newest = int(now_s // PANE_S) - LAG
-        panes = [pane for pane in self._panes if newest - PANES + LAG <= pane.number <= newest]
-        seconds = math.fsum(pane.seconds for pane in panes)
-        if seconds < LAG * PANE_S * 0.9:
+        now = int(now_s // SHARE_PANE_S)
+        old = [pane for pane in self._panes if now - SHARE_PANES <= pane.number <= now - SHARE_LAG]
+        if math.fsum(pane.seconds for pane in old) < YOUNG_S - SHARE_LAG * SHARE_PANE_S:
+            old = [pane for pane in self._panes if pane.number < now]
+        seconds = math.fsum(pane.seconds for pane in old)
+        if seconds < LEAST_S:
             return None
-        total = math.fsum(pane.total for pane in panes)
-        own = math.fsum(
-            pane.users.get(user, RECORDED * pane.total if len(pane.users) else 0.0)
-            for pane in panes
-        )
+        total = math.fsum(pane.total for pane in old)
+        own = math.fsum(pane.users.get(user, RECORDED * pane.total) for pane in old)
         return (own / total if total else 0.0, own / seconds)
 
 
