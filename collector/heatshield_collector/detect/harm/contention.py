@@ -40,6 +40,10 @@ LAG_S: Final = 0.05
 LEAST_COST_US: Final = 1_000.0
 """What a request costs at least, where the wait is guessed: a guess is not exact."""
 
+LONGER: Final = 2.5
+"""For each time that the user's requests take as long as the others': twice as long is as good as
+five times the cost."""
+
 RESOURCES_MOST: Final = 2_000
 
 
@@ -370,19 +374,24 @@ class Contention:
 
         A span does not tell the wait for a worker from the work. But all wait alike: what even
         the quickest quarter of the others' requests takes more than usual is the wait, and what
-        is left of each is the work.
+        is left of each is the work. Where they do not wait alike, it is enough that the user's
+        requests take far longer than is usual for the call, and twice as long as the others' now.
         """
         others = ~own & (requests.judged > 0)
         if not own.any() or not others.any():
             return None
-        usual = self._work.by_call.quantiles(now_s).p25_us
-        more = requests.us[others] - usual[requests.call[others].astype(int)]
+        usual = self._work.by_call.quantiles(now_s)
+        more = requests.us[others] - usual.p25_us[requests.call[others].astype(int)]
         wait_us = max(0.0, float(np.quantile(more, 0.25)))
         own_us, others_us = (
             max(LEAST_COST_US, float(requests.us[which].mean()) - wait_us)
             for which in (own, others)
         )
-        return own_us / others_us
+        known = own & (requests.judged > 0)
+        times = requests.us[known] / usual.p95_us[requests.call[known].astype(int)]
+        longer = float(requests.us[own].mean() / max(1.0, requests.us[others].mean()))
+        far = float(times.mean()) if known.any() else 0.0
+        return max(own_us / others_us, min(far, LONGER * longer))
 
 
 def _pieces(rows: Computing, which: np.ndarray) -> int:

@@ -141,8 +141,9 @@ class HarmfulUser:
             if (held := self._crowded.get(one.resource)) is not None
             and (culprits or instant.monotonic_s - held.since.monotonic_s < FROZEN_S)
         ]
-        self.work.frozen_calls = {call for one in frozen for call in one.where}
-        self.work.frozen_backends = {one.number for one in frozen if one.kind == "backend"}
+        now_s = instant.monotonic_s
+        self.work.by_call.freeze({call for one in frozen for call in one.where}, now_s)
+        self.work.by_backend.freeze({one.number for one in frozen if one.kind == "backend"}, now_s)
 
     def _findings(self, held: _Held, slot: int, instant: Instant) -> Iterator[Finding]:
         case = held.case

@@ -4,8 +4,9 @@ A user may be slowed when three things hold together, over the last second:
 
 1. **Others are harmed.** Of the others' requests there (on a backend: operations), ended or still
    waiting, at least a quarter are slow: longer than twice the usual 95th percentile, and ten
-   milliseconds more than it. Were nothing wrong, one in twenty would be above the 95th percentile;
-   that so many are is no chance (binomial tail under 1e-5).
+   milliseconds more than it. Were nothing wrong, one in fifty would take so long (that is the part
+   of a lognormal distribution with sigma 1.5 above twice its 95th percentile; of a narrower one it
+   is less); that so many do is no chance (binomial tail under 1e-5).
 2. **The user dominates.** At least 30 % of the *service time* is the user's, where each request
    counts at most a quarter of that, so that at least four are needed.
 3. **It is the user's doing, and unusual.** The share and the load are at least three times the
@@ -38,7 +39,7 @@ class HarmRule:
         busy_s: least service time in the window, of all; with less nobody can harm.
         harmed: least part of the others' requests that is slow.
         requests: fewest requests of others that can tell.
-        chance: part that is above the 95th percentile if nothing is wrong.
+        chance: part that is slow if nothing is wrong.
         tail: probability under which it is no chance.
         young_share: least part where nothing is known of what is usual.
         utilisation: least part of a process's processor time that is used, in its contention.
@@ -52,7 +53,7 @@ class HarmRule:
     busy_s: float = 0.15
     harmed: float = 0.25
     requests: int = 8
-    chance: float = 0.05
+    chance: float = 0.02
     tail: float = 1e-5
     young_share: float = 0.5
     utilisation: float = 0.5

@@ -1,9 +1,9 @@
 r"""What is usual: how long calls take, and how much of a resource each user has.
 
 Both lag behind what they judge: they speak of the time from one to six minutes ago, so that a
-burst of this minute is not in what it is compared with. And both freeze: while something is found
-to be harmed, or to burn, what it does is not taken in, or a burner would become the usual after a
-minute.
+burst of this minute is not in what it is compared with. In the first two minutes there is no such
+time; then they speak of all but the last seconds. And both freeze: while something is found to be
+harmed, or to burn, what it does is not taken in, or a burner would become the usual after a minute.
 
 ::
 
@@ -33,6 +33,10 @@ PANES: Final = 12
 
 YOUNG_S: Final = 120.0
 """With less than so many seconds of history what is known is young: whatever is there is asked."""
+
+WAIT_S: Final = 5.0
+"""How long durations wait before they are taken in: harm is found within less, and what was harmed
+is not usual."""
 
 LEAST_SAMPLES: Final = 40
 """Fewer tell no 95th percentile: two of them would be above it."""
@@ -69,6 +73,8 @@ class UsualDurations:
     def __init__(self) -> None:
         self._counts = np.zeros((16, PANES + 1, _BUCKETS), dtype=np.uint32)
         self._errors = np.zeros((16, PANES + 1), dtype=np.uint32)
+        self._waiting: deque[tuple[float, Integers, Integers, Integers, Integers]] = deque()
+        self._frozen_s: dict[int, float] = {}
         self._pane = -1
         self._first_s: float | None = None
         self._asked: tuple[float, Quantiles] | None = None
@@ -90,12 +96,31 @@ class UsualDurations:
         if not known.all():
             numbers, buckets = numbers[known], buckets[known]
             counts, errors = counts[known], errors[known]
-        if not len(numbers):
-            return
-        self._grow(int(numbers.max()) + 1)
-        slots = np.full(len(numbers), self._pane % (PANES + 1))
-        np.add.at(self._counts, (numbers, slots, buckets), counts.astype(np.uint32))
-        np.add.at(self._errors, (numbers, slots), errors.astype(np.uint32))
+        if len(numbers):
+            self._waiting.append((now_s, numbers, buckets, counts, errors))
+
+    def freeze(self, numbers: Collection[int], now_s: float) -> None:
+        """Take in nothing of these, from a little before now until it is not said any more."""
+        for number in numbers:
+            self._frozen_s[number] = now_s
+
+    def _settle(self, now_s: float) -> None:
+        """Take in what has waited for long enough to know that nothing was wrong."""
+        for number in [one for one, at_s in self._frozen_s.items() if now_s - at_s > 2 * WAIT_S]:
+            del self._frozen_s[number]
+        frozen = np.fromiter(self._frozen_s, dtype=np.int64, count=len(self._frozen_s))
+        while self._waiting and self._waiting[0][0] <= now_s - WAIT_S:
+            _, numbers, buckets, counts, errors = self._waiting.popleft()
+            if len(frozen):
+                fresh = ~np.isin(numbers, frozen)
+                numbers, buckets = numbers[fresh], buckets[fresh]
+                counts, errors = counts[fresh], errors[fresh]
+            if not len(numbers):
+                continue
+            self._grow(int(numbers.max()) + 1)
+            slots = np.full(len(numbers), self._pane % (PANES + 1))
+            np.add.at(self._counts, (numbers, slots, buckets), counts.astype(np.uint32))
+            np.add.at(self._errors, (numbers, slots), errors.astype(np.uint32))
 
     def age_s(self, now_s: float) -> float:
         """Seconds of history there are."""
@@ -149,6 +174,7 @@ class UsualDurations:
             self._counts[:, passed % (PANES + 1)] = 0
             self._errors[:, passed % (PANES + 1)] = 0
         self._pane = max(pane, self._pane)
+        self._settle(now_s)
 
     def _grow(self, numbers: int) -> None:
         if numbers <= len(self._counts):

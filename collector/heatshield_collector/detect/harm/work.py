@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
 from heatshield.call_key import DEFAULT_TENANT, SEPARATOR, CallKey
@@ -68,16 +67,12 @@ class Work:
         numbers: of users, calls, processes and backends.
         by_call: usual durations of calls.
         by_backend: usual durations of operations, by backend.
-        frozen_calls: calls that are being harmed, whose durations are not usual.
-        frozen_backends: the same of backends.
         states: what processes said last.
     """
 
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.by_call, self.by_backend = UsualDurations(), UsualDurations()
-        self.frozen_calls: set[int] = set()
-        self.frozen_backends: set[int] = set()
         self.states: dict[int, Process] = {}
         self._clocks = SenderClocks()
         self._requests = Recent(len(Requests._fields))
@@ -225,9 +220,8 @@ class Work:
                 (at_s, at_s, user, call, number, self._number, count, 0.0, 1.0, 0.0), now_s
             )
         usual = [
-            (number, bucket, count)
+            (self.numbers.backends.of(backend), bucket, count)
             for backend, bucket, count in report.backend_durations
-            if (number := self.numbers.backends.of(backend)) not in self.frozen_backends
         ]
         if usual:
             numbers, buckets, counts = np.array(usual, dtype=np.int64).T
@@ -241,10 +235,9 @@ class Work:
             return
         slow, judged = slow_of(self.by_call.p95_us(now_s), call, us)
         self._requests.add((now_s, user, call, process, us, calls, slow, judged, failed), now_s)
-        fresh = _not_among(call, self.frozen_calls)
         self.by_call.add(
-            call[fresh].astype(np.int64), buckets_of(us[fresh]), calls[fresh].astype(np.int64),
-            failed[fresh].astype(np.int64), now_s,
+            call.astype(np.int64), buckets_of(us), calls.astype(np.int64), failed.astype(np.int64),
+            now_s,
         )  # fmt: skip
 
     def _end_operations(
@@ -259,10 +252,8 @@ class Work:
             (start_s, end_s, user, call, backend, request, 1.0, slow, judged, 0.0), now_s
         )
         if usual:
-            fresh = _not_among(backend, self.frozen_backends)
-            ones = np.ones(int(fresh.sum()), dtype=np.int64)
-            numbers = backend[fresh].astype(np.int64)
-            self.by_backend.add(numbers, buckets_of(us[fresh]), ones, 0 * ones, now_s)
+            ones = np.ones(len(us), dtype=np.int64)
+            self.by_backend.add(backend.astype(np.int64), buckets_of(us), ones, 0 * ones, now_s)
 
     # -- out ---------------------------------------------------------------------------------------
 
@@ -329,9 +320,3 @@ class Work:
 
 def _call_text(service: str, call: str) -> str:
     return f"{service.replace(SEPARATOR, '')}{SEPARATOR}{call.replace(SEPARATOR, '')}"
-
-
-def _not_among(numbers: Floats, some: set[int]) -> npt.NDArray[np.bool_]:
-    if not some:
-        return np.ones(len(numbers), dtype=bool)
-    return ~np.isin(numbers, np.fromiter(some, dtype=np.float64, count=len(some)))
