@@ -10,7 +10,13 @@ from heatshield_alerts.rules import RuleGroup, RuleRunner
 from heatshield_collector.analysis import Analysis
 from heatshield_collector.control import Breakers, ControlLoop, Outlets
 from heatshield_collector.control.platform_mode import FIRST_MODE, Keeps
-from heatshield_collector.detect import Detection, Durations, HotRules
+from heatshield_collector.detect import (
+    Detection,
+    Durations,
+    HotRules,
+    MakesDetectors,
+    all_detectors,
+)
 from heatshield_collector.link import Linker
 from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.settings import CollectorSettings
@@ -37,6 +43,7 @@ class Core:
         wake: called when a batch should be evaluated at once; by default it wakes the thread of
             ``control``.
         keep_mode: told of each mode that a person sets.
+        detectors: makes the detectors.
 
     Attributes:
         metrics: what all of it counts.
@@ -47,7 +54,7 @@ class Core:
         analysis: takes in batches of spans.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - it puts all together
         self,
         settings: CollectorSettings,
         rules: Iterable[RuleGroup],
@@ -58,6 +65,7 @@ class Core:
         seed: int,
         wake: Callable[[], None] | None = None,
         keep_mode: Keeps | None = None,
+        detectors: MakesDetectors = all_detectors,
     ) -> None:
         self.metrics = SelfMetrics()
         self.breakers = Breakers(
@@ -74,6 +82,7 @@ class Core:
             HotRules.tuned(
                 share=settings.hot_share, ratio=settings.hot_ratio, least=settings.hot_floor
             ),
+            detectors=detectors,
             seed=seed,
         )
         self.durations = Durations()

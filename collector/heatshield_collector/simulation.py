@@ -29,7 +29,7 @@ from heatshield_collector.control import Outlets
 from heatshield_collector.control.loop import EARLY_GAP_S
 from heatshield_collector.core import Core
 from heatshield_collector.decode import decode_traces
-from heatshield_collector.detect import PANE_S
+from heatshield_collector.detect import PANE_S, MakesDetectors, all_detectors
 from heatshield_collector.pipeline.gather import IDLE_S
 from heatshield_collector.settings import CollectorSettings
 
@@ -82,6 +82,7 @@ class Simulation:
         clock: where the time starts.
         epoch: of the breaker state; ids begin with it.
         seed: of the hashes of detectors.
+        detectors: in place of those of a collector.
 
     Attributes:
         clock: moved by :meth:`advance` alone.
@@ -99,6 +100,7 @@ class Simulation:
         clock: ManualClock | None = None,
         epoch: int = 1,
         seed: int = 0,
+        detectors: MakesDetectors = all_detectors,
     ) -> None:
         self.clock = clock or ManualClock()
         told = _Told()
@@ -111,6 +113,7 @@ class Simulation:
             clock=self.clock,
             seed=seed,
             wake=self._wake,
+            detectors=detectors,
         )
         self.breakers = core.breakers
         self._control, self._analysis = core.control, core.analysis

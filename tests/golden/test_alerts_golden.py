@@ -19,7 +19,7 @@ from heatshield_alerts import SHIPPED_RULES, InstantSamples, RuleRunner, Sample,
 PROMTOOL = shutil.which("promtool")
 STEP_S = 1
 
-HOT = {"class": "hot", "user": "u-1", "service": "shop", "call": "POST /p", "cost": "busy"}
+HOT = {"class": "harmful", "user": "u-1", "service": "shop", "call": "POST /p", "cost": "busy"}
 
 
 def _rules(**fields) -> str:

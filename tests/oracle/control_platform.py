@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from charge_rows import Traffic, charge, linked
+from heat_harms import heat_harms
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import ManualClock
@@ -84,7 +85,9 @@ class Platform:
                 key, self.clock.monotonic()
             ),
         )
-        self.detection = Detection(lambda service: self.breakers.workers_of(service) or 1.0)
+        self.detection = Detection(
+            lambda service: self.breakers.workers_of(service) or 1.0, detectors=heat_harms
+        )
         self.loop = ControlLoop(
             self.detection,
             RuleRunner(rules or load_file(Path(str(SHIPPED_RULES)))),

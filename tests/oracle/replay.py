@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from heat_harms import heat_harms
 from recording import EPOCH_NS, LASTS_S, Sent, recording
 
 from heatshield.clock import ManualClock
@@ -40,7 +41,9 @@ class Replay:
         self.clock = ManualClock(epoch_ns=EPOCH_NS)
         settings = CollectorSettings(mode="protect", cold_start_s=COLD_START_S)
         rules = [*load_file(Path(str(SHIPPED_RULES))), *load_text(BUSY)]
-        self.simulation = Simulation(settings, rules, clock=self.clock, epoch=7, seed=5)
+        self.simulation = Simulation(
+            settings, rules, clock=self.clock, epoch=7, seed=5, detectors=heat_harms
+        )
         self.states: list[Any] = []
         self._at = self.simulation.breakers.at()
         for number in range(2):

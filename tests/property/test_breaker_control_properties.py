@@ -151,7 +151,9 @@ class Registry(RuleBasedStateMachine):
     def pass_time(self, seconds: float, load: float, rules: Collection[str] | None):
         self.now += seconds
         keys = [row.key for row in self.control.held]
-        seen = Seen(dict.fromkeys(keys, load), hot=keys if load else (), rules=rules)
+        seen = Seen(
+            dict.fromkeys(keys, load), harming=keys if load else (), lasting=keys, rules=rules
+        )
         for change in self.control.tick(self.now, seen):
             self.note(change, is_last=False)
 

@@ -127,7 +127,9 @@ class Protocol(RuleBasedStateMachine):
         if works:
             self.ledger = self.ledger.works(now.monotonic_s)
         loads = {KEYS[k]: 2.0 for k in hot}
-        breakers.tick(Seen(loads, hot=set(loads), rules=None if works else ()), now)
+        hot = set(loads)
+        seen = Seen(loads, harming=hot, lasting=hot, rules=None if works else ())
+        breakers.tick(seen, now)
         self.is_round = True
 
     @rule(k=keys, mode=st.sampled_from([BreakerMode.REJECT, BreakerMode.FLAG]))

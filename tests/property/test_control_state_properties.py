@@ -101,7 +101,8 @@ class Restarts(RuleBasedStateMachine):
     def pass_time(self, seconds: float, load: float, hot: int):
         self.clock.advance(seconds)
         keys = [row.key for row in self.control.held]
-        seen = Seen(dict.fromkeys(keys, load), hot=set(keys) if hot else set())
+        burning = set(keys) if hot else set()
+        seen = Seen(dict.fromkeys(keys, load), harming=burning, lasting=burning)
         self.control.tick(self.now_s, seen)
 
     @rule(count=st.integers(0, 50))

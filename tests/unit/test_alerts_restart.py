@@ -26,7 +26,7 @@ def after(seconds, monotonic_s=1_000.0):
     return Instant(monotonic_s, START.epoch_ns + round(seconds * S))
 
 
-def draft(user="u-1", issuer="rule:HotUser", **more):
+def draft(user="u-1", issuer="rule:HarmfulUser", **more):
     figures = {"threshold": 0.1, "cost_per_call": 0.2}
     more = {"evidence": figures, **figures, **more}
     return Draft(CallKey(DEFAULT_TENANT, user, "shop", "POST /p"), issuer, **more)
@@ -141,7 +141,7 @@ def test_an_entry_that_paces_keeps_its_budget_and_the_next_step_of_its_ladder():
     assert (entry.mode, entry.budget) == (BreakerMode.PACE, 0.25)
     changes = []
     for step in range(20):
-        seen = Seen({asked.key: 4.0}, hot={asked.key})
+        seen = Seen({asked.key: 4.0}, harming={asked.key}, lasting={asked.key})
         changes += again.tick(1_000.0 + step / 4, seen)
     assert [change.kind.value for change in changes] == ["escalated"]
     assert again.snapshot().entries[0].id == entry.id
@@ -235,7 +235,7 @@ def test_what_a_later_format_says_is_not_guessed_at():
 # -- what older versions kept -------------------------------------------------------------------
 
 
-def older(user="u-1", issuer="rule:HotUser", at_s=0, **more):
+def older(user="u-1", issuer="rule:HarmfulUser", at_s=0, **more):
     """A row of the table that older versions had."""
     entry = {
         "id": f"b-{user}", "user": user, "service": "shop", "call": "POST /p", "mode": "reject",

@@ -9,7 +9,7 @@ from heatshield_alerts.seen import Seen
 USERS = 1_000
 
 
-def draft(user: str, *, issuer: str = "rule:HotUser", call: str = "POST /p", **more):
+def draft(user: str, *, issuer: str = "rule:HarmfulUser", call: str = "POST /p", **more):
     key = CallKey(DEFAULT_TENANT, user, "shop", call)
     return Draft(key, issuer, threshold=0.9, cost_per_call=0.1, **more)
 

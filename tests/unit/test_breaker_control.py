@@ -36,7 +36,7 @@ KEY = CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
 USERS = 10_000
 
 
-def draft(user: str = "u-1", issuer: str = "rule:HotUser", **fields) -> Draft:
+def draft(user: str = "u-1", issuer: str = "rule:HarmfulUser", **fields) -> Draft:
     given = {
         "threshold": 0.9,
         "cost_per_call": 0.1,

@@ -6,10 +6,10 @@ from heatshield.contract import BreakerEntry, BreakerMode, PlatformMode, Snapsho
 
 def holding(service):
     paced = BreakerEntry(
-        "b-1", "u-1", "shop", "buy", BreakerMode.PACE, issuer="rule:HotUser", budget=0.1
+        "b-1", "u-1", "shop", "buy", BreakerMode.PACE, issuer="rule:HarmfulUser", budget=0.1
     )
     table = BreakerTable(service)
-    other = BreakerEntry("b-2", "u-2", "talk", "say", issuer="rule:HotUser")
+    other = BreakerEntry("b-2", "u-2", "talk", "say", issuer="rule:HarmfulUser")
     table.apply(Snapshot(StateVersion(1, 1), PlatformMode.PROTECT, (paced, other)), 0.0)
     return table
 

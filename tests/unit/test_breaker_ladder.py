@@ -21,7 +21,7 @@ KEY = CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
 USERS = 10_000
 
 
-def draft(user: str | None = "u-1", issuer: str = "rule:HotUser", **fields) -> Draft:
+def draft(user: str | None = "u-1", issuer: str = "rule:HarmfulUser", **fields) -> Draft:
     given = {"threshold": 0.9, "cost_per_call": 0.1, **fields}
     call = given.pop("call", KEY.call)
     return Draft(KEY._replace(user=user, call=call), issuer, **given)
@@ -48,7 +48,7 @@ def pushed(control: BreakerControl, start: float, seconds: float, *, count: int 
     for n in range(1, round(seconds * 4) + 1):
         now = start + n / 4
         rejected(control, count, now)
-        changes += control.tick(now, Seen({KEY: 0.1}, hot=hot))
+        changes += control.tick(now, Seen({KEY: 0.1}, harming=hot, lasting=hot))
     return changes
 
 
@@ -96,7 +96,9 @@ def flagged(control: BreakerControl, user: str = "u-1", now: float = 0.0):
 def test_a_flag_that_did_not_end_it_refuses_after_two_seconds():
     control = BreakerControl(epoch=1)
     flagged(control)
-    ticks = [control.tick(n / 4, Seen({KEY: 5.0}, hot=(KEY,))) for n in range(1, 21)]
+    ticks = [
+        control.tick(n / 4, Seen({KEY: 5.0}, harming=(KEY,), lasting=(KEY,))) for n in range(1, 21)
+    ]
     (escalated,) = [change for changes in ticks for change in changes]
     assert escalated.kind is ChangeKind.ESCALATED
     assert ESCALATE_S <= escalated.at_s <= ESCALATE_S + 0.5
@@ -140,7 +142,7 @@ def test_an_entry_ends_within_a_lease_of_its_rules_last_evaluation_and_says_so()
         changes += control.tick(n / 4, Seen({KEY: 5.0}, rules={"Another"}))
     (closed,) = changes
     assert (closed.event, closed.at_s) == ("lapsed", lease_s)
-    assert "rule:HotUser fails, is gone" in closed.text
+    assert "rule:HarmfulUser fails, is gone" in closed.text
 
 
 def test_a_persons_entry_and_one_whose_rule_works_are_held_on():
@@ -149,7 +151,7 @@ def test_a_persons_entry_and_one_whose_rule_works_are_held_on():
     control.trip(draft("u-2", "human:ann"), 0.0, USERS)
     for n in range(400):
         rejected(control, 10, n / 4)
-        assert control.tick(n / 4, Seen({KEY: 5.0}, rules={"HotUser"})) == []
+        assert control.tick(n / 4, Seen({KEY: 5.0}, rules={"HarmfulUser"})) == []
 
 
 # -- scopes ----------------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ def test_the_json_of_a_change_is_what_the_event_stream_tells():
     assert told["change"] == "opened"
     assert told["version"] == "1.1"
     assert told["entry"]["id"] == "b-1-1"
-    assert told["by"] == "rule:HotUser"
+    assert told["by"] == "rule:HarmfulUser"
 
 
 def test_a_cost_stands_while_no_call_runs_and_demand_counts_with_what_is_known_last():
@@ -250,8 +252,8 @@ def test_nobody_is_refused_as_one_of_a_crowd_that_is_hot_on_one_call(active_user
     users = [KEY._replace(user=f"v-{n}") for n in range(most)]
     elsewhere = [one._replace(call="GET /q") for one in users]
     for hot, culprit in (([KEY, *users[1:], *elsewhere], True), ([KEY, *users], False)):
-        assert Seen(hot=hot, active_users=active_users).burns(KEY) is culprit
-    assert not Seen(hot=users, active_users=active_users).burns(KEY)
+        assert Seen(harming=hot, lasting=hot, active_users=active_users).insists(KEY) is culprit
+    assert not Seen(harming=[KEY], lasting=users, active_users=active_users).insists(KEY)
 
 
 def test_a_crowd_stays_paced():

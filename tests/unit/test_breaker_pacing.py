@@ -23,7 +23,7 @@ def paced(**more) -> BreakerEntry:
     """A tenth of a second of budget a second, for calls that cost as much: one a second."""
     fields = {"budget": 0.1, "cost_per_call": 0.1, **more}
     return BreakerEntry(
-        "b-1", "u-1", "shop", CALL, BreakerMode.PACE, issuer="rule:HotUser", **fields
+        "b-1", "u-1", "shop", CALL, BreakerMode.PACE, issuer="rule:HarmfulUser", **fields
     )
 
 
@@ -170,7 +170,7 @@ def test_after_the_lease_nobody_waits():
 
 def test_only_the_instance_that_is_named_probes():
     entry = BreakerEntry(
-        "b-1", "u-1", "shop", CALL, issuer="rule:HotUser", prober="i-2", probe_per_s=2.0
+        "b-1", "u-1", "shop", CALL, issuer="rule:HarmfulUser", prober="i-2", probe_per_s=2.0
     )
     others = table(entry, instance=lambda: "i-1")
     assert not any(others.decide("u-1", CALL, n / 10).allowed for n in range(50))
@@ -234,7 +234,7 @@ def test_the_longest_wait_of_entries_that_pace_counts():
 
 def test_a_service_may_ask_and_nothing_is_counted():
     held = table(
-        BreakerEntry("b-1", "u-1", "shop", "refresh", BreakerMode.FLAG, issuer="rule:HotUser")
+        BreakerEntry("b-1", "u-1", "shop", "refresh", BreakerMode.FLAG, issuer="rule:HarmfulUser")
     )
     assert held.flags("u-1", "refresh", 1.0)
     assert not held.flags("u-2", "refresh", 1.0)

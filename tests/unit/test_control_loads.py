@@ -19,12 +19,12 @@ def test_hot_users_are_shown_with_class_share_baseline_breaker_and_request():
     view = loads.hot_users("busy", "1s", 1, "call")
     assert view.capacity == 8.0
     (row,) = view.users
-    assert (row.user, row.service, row.call, row.klass) == (*HOT[1:], "hot")
+    assert (row.user, row.service, row.call, row.klass) == (*HOT[1:], "harmful")
     assert row.share == pytest.approx(row.lower / 8)
     assert row.breaker == platform.breakers.snapshot().entries[0].id
     assert int(row.trace_id, 16) > 10**6
     (by_user,) = loads.hot_users("calls", "1s", 1, "user").users
-    assert (by_user.user, by_user.service, by_user.klass) == ("hot", "", "hot")
+    assert (by_user.user, by_user.service, by_user.klass) == ("hot", "", "harmful")
     assert by_user.load == pytest.approx(40.0, rel=0.3)
     (call,) = loads.calls("10s", 5)
     assert (call.service, call.call) == ("shop", "POST /p")

@@ -20,6 +20,8 @@ from heatshield_alerts.seen import Seen
 from heatshield_alerts.series import METRIC_NAME
 from heatshield_collector.detect import PANE_S
 
+RULES = {"HarmfulUser", "HotUser", "Overload", "RuleFailing"}
+
 
 def test_a_hot_user_is_found_alerted_on_and_cut_within_a_second():
     platform = Platform().warm()
@@ -27,9 +29,9 @@ def test_a_hot_user_is_found_alerted_on_and_cut_within_a_second():
     assert platform.held() == [(HOT, "open")]
     (entry,) = platform.breakers.snapshot().entries
     assert entry.key == HOT
-    assert (entry.mode, entry.issuer) == (BreakerMode.PACE, "rule:HotUser")
+    assert (entry.mode, entry.issuer) == (BreakerMode.PACE, "rule:HarmfulUser")
     assert 0 < entry.budget < platform.detection.floor_of("shop")
-    assert entry.reason == "hot is burning shop with POST /p"
+    assert entry.reason.startswith("keeps at least "), "what the detector says"
     delta = platform.breakers.delta_since(BASE)
     assert delta.upsert == (entry,)
     assert platform.breakers.at() > BASE
@@ -51,10 +53,10 @@ def test_the_entry_says_on_what_evidence_it_stands():
 def test_everybody_hears_of_it_once():
     platform = Platform().warm()
     platform.burn(1.5)
-    (finding,) = [one for one in platform.events.of("finding") if one["class"] == "hot"]
+    (finding,) = [one for one in platform.events.of("finding") if one["class"] == "harmful"]
     assert (finding["user"], finding["service"], finding["call"]) == HOT[1:]
     pending, alert = platform.events.of("alert")
-    assert (pending["state"], alert["name"], alert["state"]) == ("pending", "HotUser", "firing")
+    assert (pending["state"], alert["name"], alert["state"]) == ("pending", "HarmfulUser", "firing")
     assert alert["fired_at_ns"] <= alert["at_ns"] <= platform.clock.time_ns()
     (opened,) = platform.events.of("breaker")
     assert (opened["change"], opened["entry"]["user"]) == ("opened", "hot")
@@ -66,7 +68,7 @@ def test_everybody_hears_of_it_once():
     journal = platform.journal
     assert [row["change"] for row in journal.of("audit")] == ["opened"]
     assert [row["state"] for row in journal.of("alerts")] == ["pending", "firing"]
-    assert len([row for row in journal.of("findings") if row["class"] == "hot"]) == 1
+    assert len([row for row in journal.of("findings") if row["class"] == "harmful"]) == 1
 
 
 def test_ordinary_users_are_left_alone_while_one_is_cut():
@@ -145,7 +147,7 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     now = platform.clock.now()
     load = platform.detection.loads.load_of(HOT, "1s", now.monotonic_s).load
     users = platform.detection.loads.active_users()
-    assert told == [(Seen({HOT: load}, {HOT}, {"HotUser", "RuleFailing"}, users), now)]
+    assert told == [(Seen({HOT: load}, {HOT}, {HOT}, RULES, users), now)]
     assert load > 1.0
 
 
@@ -155,7 +157,7 @@ def test_a_finding_that_pauses_for_a_moment_is_the_same_and_later_a_new_one():
     for pause_s, findings in ((5.0, 1), (30.0, 2)):
         platform.burn(pause_s, workers=0.0)
         platform.burn(1.5, workers=4.0)
-        found = [one for one in platform.events.of("finding") if one["class"] == "hot"]
+        found = [one for one in platform.events.of("finding") if one["class"] == "harmful"]
         assert len(found) == findings
 
 
@@ -231,12 +233,12 @@ def test_a_rule_that_fails_is_not_held_for_working_by_another_of_its_name():
     broken = """
 groups:
   - name: mine
-    rules: [{alert: HotUser, expr: "heatshield_user_load + on (user) heatshield_user_load"}]
+    rules: [{alert: HarmfulUser, expr: "heatshield_user_load + on (user) heatshield_user_load"}]
 """
     rules = [*load_text(broken), *load_file(Path(str(SHIPPED_RULES)))]
     platform = Platform(rules=rules).warm()
     platform.burn(1.0)
-    assert platform.loop._runner.working == {"RuleFailing"}
+    assert platform.loop._runner.working == RULES - {"HarmfulUser"}
     assert platform.held() == [(HOT, "open")], "as long as the other asks for it"
 
 
@@ -279,7 +281,7 @@ def test_rules_see_every_series_and_only_those_asked_for_are_made(monkeypatch):
     assert {one["user"] for one in series[names.FINDING]} >= {"hot"}
     assert series[names.SERVICE_CAPACITY] == [{"service": "shop"}]
     assert series[names.BREAKERS] == [{"state": "open", "mode": "pace"}]
-    assert series[names.ALERTS] == [{"alertname": "HotUser", "alertstate": "firing"}]
+    assert series[names.ALERTS] == [{"alertname": "HarmfulUser", "alertstate": "firing"}]
 
     def dear(*_):
         raise AssertionError("made without being asked for")

@@ -56,7 +56,7 @@ def test_resolved_is_told_once_the_user_is_no_longer_refused(mode):
     platform.burn(2.0)
     title = render(Notice.of(platform.notifier.submitted[-1])).title
     word = "paced" if mode is PlatformMode.PROTECT else "shadow"
-    assert title == f"[FIRING: {word}] HotUser: hot shop POST /p"
+    assert title == f"[FIRING: {word}] HarmfulUser: hot shop POST /p"
     for _ in range(round(120 / PANE_S)):
         platform.step()
         ended = any(one["state"] == "resolved" for one in platform.events.of("alert"))

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from heatshield import names
+from heatshield_alerts.action_labels import ACTION_LABEL
 from heatshield_alerts.duration import parse_duration_s
 from heatshield_alerts.rules import SHIPPED_RULES, RuleError, load_file, load_text
 from heatshield_collector.api.stream import encode_event
@@ -144,10 +145,13 @@ def test_a_file_that_is_not_there_is_a_rule_error(tmp_path):
 
 def test_the_shipped_rules_load_and_read_the_findings():
     group, itself = load_file(SHIPPED_RULES)
-    (hot,), (failing,) = group.rules, itself.rules
+    (harmful, *told), (failing,) = group.rules, itself.rules
     assert failing.name == "RuleFailing"
-    assert (hot.name, group.interval_s, hot.for_s) == ("HotUser", 0.25, 0.0)
-    assert names.FINDING in hot.text
+    assert (harmful.name, group.interval_s, harmful.for_s) == ("HarmfulUser", 0.25, 0.0)
+    assert [rule.name for rule in told] == ["HotUser", "Overload"]
+    assert all(names.FINDING in rule.text for rule in group.rules)
+    acting = [rule.name for rule in group.rules if ACTION_LABEL in rule.labels]
+    assert acting == ["HarmfulUser"], "who harms nobody is told of, and left alone"
 
 
 @pytest.mark.skipif(

@@ -1,6 +1,11 @@
 """Loads, baselines and detectors -> findings."""
 
-from heatshield_collector.detect.detectors import Detection, Profile, all_detectors
+from heatshield_collector.detect.detectors import (
+    Detection,
+    MakesDetectors,
+    Profile,
+    all_detectors,
+)
 from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import CLASSES, Finding, Victims
 from heatshield_collector.detect.hot_user import HotRules
@@ -22,6 +27,7 @@ __all__ = [
     "Load",
     "LoadedCall",
     "Loads",
+    "MakesDetectors",
     "Profile",
     "Sources",
     "Victims",

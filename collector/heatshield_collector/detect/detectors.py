@@ -16,7 +16,10 @@ from heatshield_collector.detect.loads import Loads
 from heatshield_collector.detect.protocol import Capacity, Detector, Sources
 from heatshield_collector.link import Linked
 
-__all__ = ["Detection", "Profile", "all_detectors"]
+__all__ = ["Detection", "MakesDetectors", "Profile", "all_detectors"]
+
+MakesDetectors = Callable[[Sources, HotRules], Sequence[Detector]]
+"""Makes the detectors, in the order of their findings."""
 
 
 def all_detectors(sources: Sources, rules: HotRules) -> list[Detector]:
@@ -63,7 +66,7 @@ class Detection:
         self,
         capacity: Capacity,
         rules: HotRules | None = None,
-        detectors: Callable[[Sources, HotRules], Sequence[Detector]] = all_detectors,
+        detectors: MakesDetectors = all_detectors,
         seed: int = 0,
     ) -> None:
         self.loads = Loads()

@@ -222,7 +222,12 @@ class World:
             self.ask(k)
         loads = {KEYS[k]: 2.0 * THRESHOLD for k in self.hot}
         rules = None if self.rules_work else ("Flag",)
-        seen = Seen(loads, hot={KEYS[k] for k in self.hot}, rules=rules)
+        seen = Seen(
+            loads,
+            harming={KEYS[k] for k in self.hot},
+            lasting={KEYS[k] for k in self.hot},
+            rules=rules,
+        )
         if self.rules_work:
             self.ledger = self.ledger.works(self.now)
         self.note(*control.tick(self.now, seen))

@@ -40,9 +40,9 @@ LAG_S: Final = 0.05
 LEAST_COST_US: Final = 1_000.0
 """What a request costs at least, where the wait is guessed: a guess is not exact."""
 
-LONGER: Final = 2.5
-"""For each time that the user's requests take as long as the others': twice as long is as good as
-five times the cost."""
+LONGER: Final = 3.0
+"""For each time that the user's requests take as long as the others': five thirds of it are as
+good as five times the cost."""
 
 RESOURCES_MOST: Final = 2_000
 
@@ -375,7 +375,7 @@ class Contention:
         A span does not tell the wait for a worker from the work. But all wait alike: what even
         the quickest quarter of the others' requests takes more than usual is the wait, and what
         is left of each is the work. Where they do not wait alike, it is enough that the user's
-        requests take far longer than is usual for the call, and twice as long as the others' now.
+        requests take far longer than is usual for the call, and well longer than the others' now.
         """
         others = ~own & (requests.judged > 0)
         if not own.any() or not others.any():

@@ -40,6 +40,10 @@ STANDS: Final = 4
 DIGITS: Final = 6
 """Of figures: no clock tells less than a microsecond."""
 
+BURNT_S: Final = 60.0
+"""For so long after harm what the user does is not taken for usual: a user who is slowed goes on,
+and is not so for good."""
+
 CALL_PART: Final = 0.25
 """Part of the user's service time on a resource from which on a call is named."""
 
@@ -91,6 +95,7 @@ class HarmfulUser:
         self._contention = Contention(self.work, rule)
         self._held: dict[tuple[str, int], _Held] = {}
         self._crowded: dict[str, _Held] = {}
+        self._burnt_s: dict[tuple[str, int], float] = {}
 
     def observe(self, linked: Linked, instant: Instant) -> bool:
         """Take in charges of spans. Not urgent by itself."""
@@ -111,10 +116,7 @@ class HarmfulUser:
             if judge(self._rule, case.seen).harmful:
                 self._hold(case, slot, instant)
         self._held = {key: held for key, held in self._held.items() if _is_recent(held, slot)}
-        burning: dict[str, set[int]] = {}
-        for resource, user in self._held:
-            burning.setdefault(resource, set()).add(user)
-        self._contention.learn(now_s, burning)
+        self._contention.learn(now_s, self._burning(now_s))
         self._freeze(crowded, slot, instant)
         found = [one for held in self._held.values() for one in self._findings(held, slot, instant)]
         return [*_heaviest(found), *self._overloads(crowded, slot, now_s)]
@@ -124,6 +126,16 @@ class HarmfulUser:
         held.note(slot)
         busy = min(1.0, case.seen.own_s / self._rule.window_s)
         held.low, held.high, held.case = min(held.low, busy), max(held.high, busy), case
+
+    def _burning(self, now_s: float) -> dict[str, set[int]]:
+        """By resource the users whose part is not usual: they burn, or did a little ago."""
+        for key in self._held:
+            self._burnt_s[key] = now_s
+        self._burnt_s = {key: at_s for key, at_s in self._burnt_s.items() if now_s - at_s < BURNT_S}
+        burning: dict[str, set[int]] = {}
+        for resource, user in self._burnt_s:
+            burning.setdefault(resource, set()).add(user)
+        return burning
 
     def _freeze(self, crowded: Sequence[Crowded], slot: int, instant: Instant) -> None:
         """Keep what harmed calls and backends do from becoming the usual."""

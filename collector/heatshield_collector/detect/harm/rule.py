@@ -41,6 +41,7 @@ class HarmRule:
         requests: fewest requests of others that can tell.
         chance: part that is slow if nothing is wrong.
         tail: probability under which it is no chance.
+        number_tail: the same of the number of the user's pieces.
         young_share: least part where nothing is known of what is usual.
         utilisation: least part of a process's processor time that is used, in its contention.
     """
@@ -52,9 +53,10 @@ class HarmRule:
     cost_times: float = 5.0
     busy_s: float = 0.15
     harmed: float = 0.25
-    requests: int = 8
+    requests: int = 5
     chance: float = 0.02
     tail: float = 1e-5
+    number_tail: float = 1e-4
     young_share: float = 0.5
     utilisation: float = 0.5
 
@@ -153,4 +155,4 @@ def _unusual(rule: HarmRule, seen: Seen) -> bool:
 def _hammers(rule: HarmRule, seen: Seen) -> bool:
     """Whether there are more pieces than three times the usual share can explain."""
     chance = min(0.9, max(0.1, rule.ratio * (seen.usual_share or 0.0)))
-    return binomial_tail(seen.pieces, seen.pieces + seen.other_pieces, chance) < rule.tail
+    return binomial_tail(seen.pieces, seen.pieces + seen.other_pieces, chance) < rule.number_tail
