@@ -3,17 +3,21 @@
 Detection is fed here, on the decode thread, before the disk has the spans.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linked, Linker
 from heatshield_collector.link.grouping import pairs_of
+from heatshield_collector.link.report_numbers import ReportNumbers
+from heatshield_collector.link.reported import reported_charges
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
 
@@ -47,6 +51,8 @@ class Analysis:
         self._breakers = breakers
         self._metrics = metrics
         self._may_be_hot = may_be_hot
+        self._numbers = ReportNumbers()
+        self._reporting = threading.Lock()
 
     def charge(self, spans: pa.Table, now: Instant) -> pa.Table:
         """Charge and measure a batch that came at this moment.
@@ -70,6 +76,21 @@ class Analysis:
         if self._detection.observe(linked, now):
             self._may_be_hot()
         return linked
+
+    def report(self, reports: Sequence[ChargeReport], now: Instant) -> list[bool]:
+        """Take in charge reports that came at this moment. From any thread.
+
+        Returns:
+            Of each whether it was counted; one that came before is not counted again.
+        """
+        with self._reporting:
+            counted = [self._numbers.is_new(one) for one in reports]
+        fresh = [one for one, is_new in zip(reports, counted, strict=True) if is_new]
+        if fresh:
+            linked = Linked.of_charges(reported_charges(fresh))
+            if self._detection.report(fresh, linked, now):
+                self._may_be_hot()
+        return counted
 
     def settle(self, now: Instant) -> None:
         """Charge to no user what has waited for one until this moment."""

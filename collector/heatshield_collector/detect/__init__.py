@@ -5,7 +5,7 @@ from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.hot_user import HotRules
 from heatshield_collector.detect.loads import COSTS, Load, LoadedCall, Loads
-from heatshield_collector.detect.protocol import Capacity, Detector, Sources
+from heatshield_collector.detect.protocol import Capacity, Detector, ReportReader, Sources
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LoadedCall",
     "Loads",
     "Profile",
+    "ReportReader",
     "Sources",
     "WindowName",
     "all_detectors",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from heatshield.call_key import CallKey
+from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.fair_share import fair_share
@@ -13,7 +14,7 @@ from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
 from heatshield_collector.detect.loads import Loads
-from heatshield_collector.detect.protocol import Capacity, Detector, Sources
+from heatshield_collector.detect.protocol import Capacity, Detector, ReportReader, Sources
 from heatshield_collector.link import Linked
 
 __all__ = ["Detection", "Profile", "all_detectors"]
@@ -84,6 +85,29 @@ class Detection:
             self.loads.observe(linked, instant.monotonic_s)
             urgent = [detector.observe(linked, instant) for detector in self._detectors]
         return any(urgent)
+
+    def report(self, reports: Sequence[ChargeReport], linked: Linked, instant: Instant) -> bool:
+        """Take in charge reports that have not come before.
+
+        Args:
+            reports: for detectors that read them.
+            linked: what they charge, for loads and for all other detectors.
+            instant: when they were received.
+
+        Returns:
+            Whether a detector wants to be asked at once.
+        """
+        urgent = False
+        with self._lock:
+            if linked.charges.num_rows:
+                self.loads.observe(linked, instant.monotonic_s)
+            for detector in self._detectors:
+                if isinstance(detector, ReportReader):
+                    for one in reports:
+                        urgent |= detector.report(one, instant)
+                elif linked.charges.num_rows:
+                    urgent |= detector.observe(linked, instant)
+        return urgent
 
     def evaluate(self, instant: Instant) -> list[Finding]:
         """What stands out now, one finding a key and class."""

@@ -10,15 +10,16 @@ A new detector is one file beside this one and one row in ``detection.py``.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.loads import Loads
 from heatshield_collector.link import Linked
 
-__all__ = ["Capacity", "Detector", "Sources"]
+__all__ = ["Capacity", "Detector", "ReportReader", "Sources"]
 
 Capacity = Callable[[str], float]
 """The workers of a service, from its live instances that send spans."""
@@ -62,5 +63,20 @@ class Detector(Protocol):
         """What stands out at this moment; at most one finding a key.
 
         Asked twice at one moment it says the same, in the same order.
+        """
+        ...
+
+
+@runtime_checkable
+class ReportReader(Protocol):
+    """A detector that reads charge reports themselves; others are handed the charges of reports
+    by :meth:`Detector.observe`, with one row for many requests.
+    """
+
+    def report(self, report: ChargeReport, instant: Instant) -> bool:
+        """Take in a report that has not come before; the shared loads have it already.
+
+        Returns:
+            As :meth:`Detector.observe`.
         """
         ...
