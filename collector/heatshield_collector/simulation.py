@@ -87,6 +87,7 @@ class Simulation:
     Attributes:
         clock: moved by :meth:`advance` alone.
         breakers: the breaker state, as clients ask for it and report to it.
+        detection: loads, as the API shows them.
         rows: what a collector would have stored, by table: ``findings``, ``alerts``, ``audit``.
         events: what it would have told listeners, as (name, data).
         notices: the alerts that it would have told people of, each with its trace ids.
@@ -113,7 +114,7 @@ class Simulation:
             seed=seed,
             wake=self._wake,
         )
-        self.breakers = core.breakers
+        self.breakers, self.detection = core.breakers, core.detection
         self._control, self._analysis = core.control, core.analysis
         self._began_s = self.clock.monotonic()
         self._listens_s = self._began_s

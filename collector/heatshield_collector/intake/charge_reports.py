@@ -165,7 +165,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
 
 async def _refuse(send: Send, error: IntakeError | AccessError) -> None:
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
-    extra = ()
+    extra: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, OverloadedError):
         seconds = max(1, math.ceil(error.retry_after_s))
         extra = ((b"retry-after", b"%d" % seconds),)
