@@ -12,6 +12,7 @@ from heatshield_collector.control import Breakers, ControlLoop, Outlets
 from heatshield_collector.control.platform_mode import FIRST_MODE, Keeps
 from heatshield_collector.detect import Detection, Durations, HotRules
 from heatshield_collector.link import Linker
+from heatshield_collector.link.reporting import Reporting
 from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.settings import CollectorSettings
 
@@ -85,8 +86,10 @@ class Core:
             clock,
             settings.cold_start_s,
         )
+        reporting = Reporting()
         self.analysis = Analysis(
-            Linker(),
+            Linker(reporting.reports),
+            reporting,
             self.detection,
             self.durations,
             self.breakers,

@@ -3,7 +3,7 @@
 from report_bodies import body, report
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield.charge_report import Pair
+from heatshield.charge_report import Pair, ProcessState
 from heatshield_collector.simulation import Simulation
 
 STEP_S = 0.2
@@ -60,3 +60,13 @@ def test_users_that_nobody_knows_and_the_rest_count_in_totals_and_are_never_hot(
         simulation.advance(STEP_S)
     assert loads(simulation) == {key(None): 18.0}
     assert simulation.rows["findings"] == []
+
+
+def test_a_user_who_burns_by_reports_alone_is_found_within_a_second():
+    simulation = Simulation()
+    state = ProcessState(cpu_us=180_000, processors=2.0, workers=2)
+    for number in range(1, 6):
+        pair = Pair("u-1", "POST /p", cpu_us=180_000, calls=8)
+        simulation.report(body(report(pair, number=number, process=state)))
+        simulation.advance(STEP_S)
+    assert {row["user"] for row in simulation.rows["findings"]} == {"u-1"}

@@ -5,7 +5,13 @@ from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.hot_user import HotRules
 from heatshield_collector.detect.loads import COSTS, Load, LoadedCall, Loads
-from heatshield_collector.detect.protocol import Capacity, Detector, ReportReader, Sources
+from heatshield_collector.detect.protocol import (
+    Capacity,
+    Detector,
+    PairReader,
+    ReportReader,
+    Sources,
+)
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [
@@ -21,6 +27,7 @@ __all__ = [
     "Load",
     "LoadedCall",
     "Loads",
+    "PairReader",
     "Profile",
     "ReportReader",
     "Sources",

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from heatshield.call_key import CallKey
-from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.fair_share import fair_share
@@ -14,8 +13,15 @@ from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
 from heatshield_collector.detect.loads import Loads
-from heatshield_collector.detect.protocol import Capacity, Detector, ReportReader, Sources
+from heatshield_collector.detect.protocol import (
+    Capacity,
+    Detector,
+    PairReader,
+    ReportReader,
+    Sources,
+)
 from heatshield_collector.link import Linked
+from heatshield_collector.link.reported import Reported
 
 __all__ = ["Detection", "Profile", "all_detectors"]
 
@@ -86,27 +92,21 @@ class Detection:
             urgent = [detector.observe(linked, instant) for detector in self._detectors]
         return any(urgent)
 
-    def report(self, reports: Sequence[ChargeReport], linked: Linked, instant: Instant) -> bool:
-        """Take in charge reports that have not come before.
-
-        Args:
-            reports: for detectors that read them.
-            linked: what they charge, for loads and for all other detectors.
-            instant: when they were received.
+    def report(self, reported: Reported, instant: Instant) -> bool:
+        """Take in charge reports that have not come before, received at ``instant``.
 
         Returns:
             Whether a detector wants to be asked at once.
         """
         urgent = False
         with self._lock:
-            if linked.charges.num_rows:
-                self.loads.observe(linked, instant.monotonic_s)
+            self.loads.report(reported, instant.monotonic_s)
             for detector in self._detectors:
+                if isinstance(detector, PairReader):
+                    urgent |= detector.pairs(reported, instant)
                 if isinstance(detector, ReportReader):
-                    for one in reports:
-                        urgent |= detector.report(one, instant)
-                elif linked.charges.num_rows:
-                    urgent |= detector.observe(linked, instant)
+                    for report, _ in reported.reports:
+                        urgent |= detector.report(report, instant)
         return urgent
 
     def evaluate(self, instant: Instant) -> list[Finding]:
