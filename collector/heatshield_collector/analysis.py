@@ -3,17 +3,22 @@
 Detection is fed here, on the decode thread, before the disk has the spans.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield.contract import RENEW_S
 from heatshield_collector.control.breakers import Breakers
 from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linked, Linker
 from heatshield_collector.link.grouping import pairs_of
+from heatshield_collector.link.report_numbers import ReportNumbers
+from heatshield_collector.link.reported import Reported, plain
+from heatshield_collector.link.reporting import Reporting
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
 
@@ -25,6 +30,7 @@ class Analysis:
 
     Args:
         linker: owned by the thread that calls :meth:`charge`.
+        reporting: knows which processes send charge reports; the linker asks it, too.
         detection: told of what was linked.
         durations: told of calls' durations.
         breakers: told which instances live, where a service does not say so itself.
@@ -35,6 +41,7 @@ class Analysis:
     def __init__(
         self,
         linker: Linker,
+        reporting: Reporting,
         detection: Detection,
         durations: Durations,
         breakers: Breakers,
@@ -42,11 +49,14 @@ class Analysis:
         may_be_hot: Callable[[], None],
     ) -> None:
         self._linker = linker
+        self._reporting = reporting
         self._detection = detection
         self._durations = durations
         self._breakers = breakers
         self._metrics = metrics
         self._may_be_hot = may_be_hot
+        self._numbers = ReportNumbers()
+        self._counting = threading.Lock()
 
     def charge(self, spans: pa.Table, now: Instant) -> pa.Table:
         """Charge and measure a batch that came at this moment.
@@ -67,13 +77,33 @@ class Analysis:
         self._attend(spans, now)
         self._breakers.count_workers(now)
         linked = self._linker.link(spans, now)
-        if self._detection.observe(linked, now):
+        charges = self._reporting.charged(linked.charges, now.monotonic_s)
+        # As it is where no process reports: what is summed up of it is kept.
+        told = linked if charges is linked.charges else Linked.of_charges(charges)
+        if self._detection.observe(told, now):
             self._may_be_hot()
         return linked
 
+    def report(self, reports: Sequence[ChargeReport], now: Instant) -> list[bool]:
+        """Take in charge reports that came at this moment. From any thread.
+
+        Returns:
+            Of each whether it was counted; one that came before is not counted again.
+        """
+        with self._counting:
+            plainly = [plain(one) for one in reports]
+            counted = [self._numbers.is_new(one) for one in plainly]
+            fresh = [one for one, is_new in zip(plainly, counted, strict=True) if is_new]
+            covered = [self._reporting.covers(one, now.monotonic_s) for one in fresh]
+        if covered and self._detection.report(Reported(covered), now):
+            self._may_be_hot()
+        return counted
+
     def settle(self, now: Instant) -> None:
         """Charge to no user what has waited for one until this moment."""
-        self._detection.observe(self._linker.overdue(now), now)
+        overdue = self._linker.overdue(now).charges
+        charges = self._reporting.charged(overdue, now.monotonic_s)
+        self._detection.observe(Linked.of_charges(charges), now)
 
     def committed(self, rows: Mapping[str, int], seconds: float) -> None:
         """A group is durable."""
@@ -99,6 +129,10 @@ class Analysis:
             "duplicate": linker.seen.duplicates,
             "users_forgotten_early": linker.users.shortened,
             "seen_forgotten_early": linker.seen.shortened,
+            "report_duplicate": self._numbers.duplicates,
+            "report_too_old": self._numbers.forgotten,
+            "waiting_for_report": self._reporting.dropped["waiting"],
+            "report_credit": self._reporting.dropped["remembered"],
         }
 
     def _attend(self, spans: pa.Table, now: Instant) -> None:

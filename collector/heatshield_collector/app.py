@@ -43,11 +43,12 @@ from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.events import EventHub
 from heatshield_collector.gateways import Checks, Shortcut, rate_limit_handler
 from heatshield_collector.gateways import routes as check_routes
+from heatshield_collector.intake.charge_reports import charge_routes
 from heatshield_collector.intake.formats import FORMATS
 from heatshield_collector.intake.grpc import GrpcCaller, GrpcListener
 from heatshield_collector.intake.http import routes
 from heatshield_collector.local_token import leave_token
-from heatshield_collector.pipeline import Pipeline
+from heatshield_collector.pipeline import Pipeline, ReportPipeline
 from heatshield_collector.ports import Ports
 from heatshield_collector.settings import CollectorSettings
 from heatshield_collector.signer import Signer, read_key
@@ -145,7 +146,14 @@ class Collector:
         if self._state_keeper.is_written:
             with contextlib.suppress(StoreError):  # it is done at the next start
                 self._store.forget_held()
-        for part in (self._journal, self._pipeline, self._core.control, self._checks, self._policy):
+        for part in (
+            self._journal,
+            self._pipeline,
+            self._reports,
+            self._core.control,
+            self._checks,
+            self._policy,
+        ):
             part.start()
         self._retention.start()
 
@@ -179,6 +187,7 @@ class Collector:
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
         )
+        self._reports = ReportPipeline(core.analysis, clock)
         self._retention = threading.Thread(
             target=self._expire, name="heatshield-retention", daemon=True
         )
@@ -234,6 +243,7 @@ class Collector:
             ),
             [
                 *checks,
+                *charge_routes(self._reports, self._core.metrics, authenticator),
                 *routes(self._pipeline, limit_bytes, self._core.metrics, authenticator),
             ],
         )
@@ -309,6 +319,7 @@ class Collector:
     def _stop_threads(self) -> None:
         # In the order in which they feed each other.
         self._checks.stop()
+        self._reports.stop()
         self._pipeline.stop()
         self._policy.stop()
         self._core.control.stop()
@@ -348,6 +359,8 @@ class Collector:
         reasons = []
         if not self._pipeline.alive:
             reasons.append("the pipeline has ended: nothing is taken in")
+        if not self._reports.alive:
+            reasons.append("the thread of charge reports has ended: none is counted")
         if not self._core.control.alive:
             reasons.append("the control loop has ended")
         if not self._journal.alive:

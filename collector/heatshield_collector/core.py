@@ -18,6 +18,7 @@ from heatshield_collector.detect import (
     all_detectors,
 )
 from heatshield_collector.link import Linker
+from heatshield_collector.link.reporting import Reporting
 from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.settings import CollectorSettings
 
@@ -94,8 +95,10 @@ class Core:
             clock,
             settings.cold_start_s,
         )
+        reporting = Reporting()
         self.analysis = Analysis(
-            Linker(),
+            Linker(reporting.reports),
+            reporting,
             self.detection,
             self.durations,
             self.breakers,

@@ -30,6 +30,7 @@ from heatshield_collector.control.loop import EARLY_GAP_S
 from heatshield_collector.core import Core
 from heatshield_collector.decode import decode_traces
 from heatshield_collector.detect import PANE_S, MakesDetectors, all_detectors
+from heatshield_collector.intake.charge_reports import report_of
 from heatshield_collector.pipeline.gather import IDLE_S
 from heatshield_collector.settings import CollectorSettings
 
@@ -87,6 +88,7 @@ class Simulation:
     Attributes:
         clock: moved by :meth:`advance` alone.
         breakers: the breaker state, as clients ask for it and report to it.
+        detection: loads, as the API shows them.
         rows: what a collector would have stored, by table: ``findings``, ``alerts``, ``audit``.
         events: what it would have told listeners, as (name, data).
         notices: the alerts that it would have told people of, each with its trace ids.
@@ -115,7 +117,7 @@ class Simulation:
             wake=self._wake,
             detectors=detectors,
         )
-        self.breakers = core.breakers
+        self.breakers, self.detection = core.breakers, core.detection
         self._control, self._analysis = core.control, core.analysis
         self._began_s = self.clock.monotonic()
         self._listens_s = self._began_s
@@ -173,6 +175,19 @@ class Simulation:
         spans = decode_traces(payloads, self.clock.time_ns()).table
         self.charge(spans)
         return int(spans.num_rows)
+
+    def report(self, *bodies: bytes) -> list[bool]:
+        """Take in charge reports (JSON, as ``POST /v1/charges`` has them) at this moment.
+
+        Returns:
+            Of each whether it was counted; one that came before is not counted again.
+
+        Raises:
+            MalformedError: if one is none; then nothing was taken in.
+        """
+        counted = self._analysis.report([report_of(body) for body in bodies], self.clock.now())
+        self.advance(0.0)
+        return counted
 
     def charge(self, spans: pa.Table) -> None:
         """Take in decoded spans (``model.SPANS``) at this moment."""

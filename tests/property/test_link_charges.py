@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_collector.link import charge_sums
-from heatshield_collector.link.charge_sums import by_call, by_request, by_user, key_texts, sums
+from heatshield_collector.link.charge_sums import by_call, by_request, key_texts, sums
 
 names = st.text(st.sampled_from("ab\x1f\x1eü"), max_size=5)
 users = st.none() | names | st.just("unknown")
@@ -55,14 +55,15 @@ def test_every_sum_has_the_whole_cost_and_the_key_of_its_rows(rows):
         key = CallKey(DEFAULT_TENANT, row["user"], row["service"], row["call"])
         assert row["key"] == key.text
         assert is_read_back(row["key"], row["user"])
-    for summed in (requests, by_user(requests)):
-        truth = Counter()
-        for row in rows:
-            truth[row["user"]] += row["busy_us"]
-        found = Counter()
-        for row in summed.to_pylist():
-            found[CallKey.parse(row["key"]).user] += row["busy_us"]
-        assert found == truth
+    truth = Counter()
+    for row in rows:
+        truth[row["user"], "busy"] += row["busy_us"]
+        truth[row["user"], "cpu" if row["backend"] is None else "backend"] += row["busy_us"]
+    found = Counter()
+    for row in requests.to_pylist():
+        for cost in ("busy", "cpu", "backend"):
+            found[CallKey.parse(row["key"]).user, cost] += row[f"{cost}_us"]
+    assert found == truth
 
 
 @given(charges)

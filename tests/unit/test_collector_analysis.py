@@ -12,6 +12,7 @@ from heatshield_collector.control import Breakers, Outlets
 from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
 from heatshield_collector.link.pending import PATIENCE_NS
+from heatshield_collector.link.reporting import Reporting
 from heatshield_collector.self_metrics import SelfMetrics
 
 
@@ -36,8 +37,10 @@ class Rig:
         )
         self.detection = Detection(lambda _: 4.0)
         self.durations, self.woken = Durations(), []
+        reporting = Reporting()
         self.analysis = Analysis(
-            Linker(),
+            Linker(reporting.reports),
+            reporting,
             self.detection,
             self.durations,
             self.breakers,

@@ -10,7 +10,13 @@ from heatshield_collector.detect.durations import Durations
 from heatshield_collector.detect.findings import CLASSES, Finding, Victims
 from heatshield_collector.detect.hot_user import HotRules
 from heatshield_collector.detect.loads import COSTS, Load, LoadedCall, Loads
-from heatshield_collector.detect.protocol import Capacity, Detector, Sources
+from heatshield_collector.detect.protocol import (
+    Capacity,
+    Detector,
+    PairReader,
+    ReportReader,
+    Sources,
+)
 from heatshield_collector.detect.windows import PANE_S, WINDOWS_S, WindowName
 
 __all__ = [
@@ -28,7 +34,9 @@ __all__ = [
     "LoadedCall",
     "Loads",
     "MakesDetectors",
+    "PairReader",
     "Profile",
+    "ReportReader",
     "Sources",
     "Victims",
     "WindowName",

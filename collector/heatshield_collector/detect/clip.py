@@ -20,7 +20,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Clip", "counters_of"]
+__all__ = ["Clip", "counters_of", "hashes_of"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -44,13 +44,21 @@ def counters_of(
         of_row: which of them each request is counted for.
         seed: 64 bits.
     """
-    named = np.fromiter((crc32(key.encode()) for key in keys), dtype=np.uint64, count=len(keys))
-    named = named[of_row]
-    mixed = traces ^ np.uint64(seed) ^ (named << np.uint64(32) | named)
-    for shift, factor in zip((30, 27), _MIX, strict=True):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
+    mixed = hashes_of(traces, keys, of_row, seed)
     counters: Integers = (mixed >> np.uint64(64 - LOG2_COUNTERS)).astype(np.int64)
     return counters
+
+
+def hashes_of(
+    traces: npt.NDArray[np.uint64], keys: Sequence[str], of_row: npt.NDArray[np.integer], seed: int
+) -> npt.NDArray[np.uint64]:
+    """64 bits for each request on each key, of which the counter has the first."""
+    named = np.fromiter((crc32(key.encode()) for key in keys), dtype=np.uint64, count=len(keys))
+    named = named[of_row]
+    mixed: npt.NDArray[np.uint64] = traces ^ np.uint64(seed) ^ (named << np.uint64(32) | named)
+    for shift, factor in zip((30, 27), _MIX, strict=True):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
+    return mixed
 
 
 class Clip:

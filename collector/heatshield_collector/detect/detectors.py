@@ -13,8 +13,15 @@ from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
 from heatshield_collector.detect.loads import Loads
-from heatshield_collector.detect.protocol import Capacity, Detector, Sources
+from heatshield_collector.detect.protocol import (
+    Capacity,
+    Detector,
+    PairReader,
+    ReportReader,
+    Sources,
+)
 from heatshield_collector.link import Linked
+from heatshield_collector.link.reported import Reported
 
 __all__ = ["Detection", "MakesDetectors", "Profile", "all_detectors"]
 
@@ -87,6 +94,23 @@ class Detection:
             self.loads.observe(linked, instant.monotonic_s)
             urgent = [detector.observe(linked, instant) for detector in self._detectors]
         return any(urgent)
+
+    def report(self, reported: Reported, instant: Instant) -> bool:
+        """Take in charge reports that have not come before, received at ``instant``.
+
+        Returns:
+            Whether a detector wants to be asked at once.
+        """
+        urgent = False
+        with self._lock:
+            self.loads.report(reported, instant.monotonic_s)
+            for detector in self._detectors:
+                if isinstance(detector, PairReader):
+                    urgent |= detector.pairs(reported, instant)
+                if isinstance(detector, ReportReader):
+                    for report, _ in reported.reports:
+                        urgent |= detector.report(report, instant)
+        return urgent
 
     def evaluate(self, instant: Instant) -> list[Finding]:
         """What stands out now, one finding a key and class."""

@@ -20,11 +20,14 @@ import pyarrow as pa
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
-from heatshield_collector.detect.clip import Clip, counters_of
+from heatshield_collector.detect.clip import Clip, counters_of, hashes_of
+from heatshield_collector.detect.cost_windows import CostWindows
 from heatshield_collector.detect.findings import Finding
+from heatshield_collector.detect.pair_clip import PairClip
 from heatshield_collector.detect.protocol import Sources
-from heatshield_collector.detect.windows import WindowName, Windows
+from heatshield_collector.detect.windows import WindowName
 from heatshield_collector.link import Linked
+from heatshield_collector.link.reported import Reported
 
 __all__ = [
     "FAST",
@@ -142,14 +145,15 @@ def judge(rule: HotRule, seen: Observation) -> Verdict:
 
 @dataclass(slots=True)
 class _Trip:
-    """A rule with the clipped loads it is judged on, by the text of the key."""
+    """A rule with what it counts of requests that are told one by one, and of reported pairs."""
 
     rule: HotRule
     clip: Clip = field(init=False)
-    windows: Windows = field(default_factory=Windows)
+    pair_clip: PairClip = field(init=False)
 
     def __post_init__(self) -> None:
         self.clip = Clip(self.rule.window_s)
+        self.pair_clip = PairClip(self.rule.window_s)
 
 
 class HotUser:
@@ -163,7 +167,8 @@ class HotUser:
     def __init__(self, sources: Sources, rules: HotRules) -> None:
         self._sources = sources
         # The slow rule last: where both find a user, its finding stands.
-        self._trips = [_Trip(rules.fast), _Trip(rules.slow)]
+        self._trips = {"fast": _Trip(rules.fast), "slow": _Trip(rules.slow)}
+        self._clipped = CostWindows(self._trips)  # by the text of the key
 
     def observe(self, linked: Linked, instant: Instant) -> bool:
         """Count each request up to its clip; urgent if one reached it."""
@@ -177,6 +182,29 @@ class HotUser:
         self._keep_evidence(eligible, costly.tolist(), instant.monotonic_s)
         return bool((busy[costly] >= fast[costly]).any())
 
+    def pairs(self, reported: Reported, instant: Instant) -> bool:
+        """Count each reported pair up to what its requests may count; urgent as with spans."""
+        rows = np.flatnonzero(reported.eligible & (reported.costs["busy_us"] > 0))
+        if not len(rows):
+            return False
+        busy = reported.costs["busy_us"][rows]
+        keys = [reported.keys[row] for row in rows.tolist()]
+        limits = self._limits(pa.chunked_array([[reported.services[row] for row in rows.tolist()]]))
+        hashes = hashes_of(reported.process[rows], keys, np.arange(len(keys)), self._sources.seed)
+        ended, running = reported.ended[rows], reported.open[rows]
+        counted = {
+            name: trip.pair_clip.counts(hashes, busy, limit, ended, running, instant.monotonic_s)
+            for (name, trip), limit in zip(self._trips.items(), limits, strict=True)
+        }
+        self._clipped.add(keys, counted, instant.monotonic_s)
+        fast = limits[0]
+        costly = np.flatnonzero(busy >= -(-fast // EVIDENCE_PIECE))
+        for at in costly.tolist():
+            for trace_id in reversed(reported.trace_ids(int(rows[at]))):
+                cost = int(busy[at])
+                self._sources.evidence.offer(keys[at], cost, trace_id, instant.monotonic_s)
+        return bool((counted["fast"][costly] >= fast[costly]).any())
+
     def _count(
         self, eligible: pa.Table, busy: Integers, limits: list[Integers], now_s: float
     ) -> None:
@@ -184,10 +212,11 @@ class HotUser:
         keys, of_row = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
         traces = eligible.column("trace").to_numpy()
         counters = counters_of(traces, keys, of_row, self._sources.seed)
-        for trip, limit in zip(self._trips, limits, strict=True):
-            counted = np.zeros(len(keys), dtype=np.int64)
-            np.add.at(counted, of_row, trip.clip.counts(counters, busy, limit, now_s))
-            trip.windows.add(keys, counted.tolist(), now_s)
+        counted = {}
+        for (name, trip), limit in zip(self._trips.items(), limits, strict=True):
+            counted[name] = np.zeros(len(keys), dtype=np.int64)
+            np.add.at(counted[name], of_row, trip.clip.counts(counters, busy, limit, now_s))
+        self._clipped.add(keys, counted, now_s)
 
     def _keep_evidence(self, eligible: pa.Table, rows: list[int], now_s: float) -> None:
         keys, costs, trace_ids = (eligible.column(name) for name in ("key", "busy_us", "trace_id"))
@@ -206,22 +235,27 @@ class HotUser:
     def _limits_us(self, service: str) -> list[int]:
         """What a request to this service may count, by trip."""
         capacity = self._sources.capacity(service)
-        return [round(trip.rule.clip_s(capacity) * 1e6) for trip in self._trips]
+        return [round(trip.rule.clip_s(capacity) * 1e6) for trip in self._trips.values()]
 
     def evaluate(self, instant: Instant) -> list[Finding]:
         """The hot users of this moment: one finding a key."""
         now_s = instant.monotonic_s
-        found = {finding.key: finding for trip in self._trips for finding in self._hot(trip, now_s)}
+        found = {
+            finding.key: finding
+            for name, trip in self._trips.items()
+            for finding in self._hot(name, trip, now_s)
+        }
         return list(found.values())
 
-    def _hot(self, trip: _Trip, now_s: float) -> list[Finding]:
+    def _hot(self, name: str, trip: _Trip, now_s: float) -> list[Finding]:
         found: list[Finding] = []
         rule, loads = trip.rule, self._sources.loads
         # The smallest floor there is: most users are under it, and need no further look.
         least_us = round(rule.least * rule.window_s * 1e6)
-        if trip.windows.most(rule.window, now_s) < least_us:
+        windows = self._clipped.of(name)
+        if windows.most(rule.window, now_s) < least_us:
             return found
-        for hitter in trip.windows.window(rule.window, now_s).surely_over(max(1, least_us - 1)):
+        for hitter in windows.window(rule.window, now_s).surely_over(max(1, least_us - 1)):
             key = CallKey.parse(hitter.key)
             if key.user is None:
                 continue

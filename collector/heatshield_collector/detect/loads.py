@@ -7,25 +7,49 @@ most, because threads that observe and threads that ask differ.
 """
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from heatshield.call_key import CallKey
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_collector.detect.active_users import ActiveUsers
+from heatshield_collector.detect.cost_windows import CostWindows
 from heatshield_collector.detect.sketch import HeavyHitters, Hitter
-from heatshield_collector.detect.windows import WINDOWS_S, WindowName, Windows
+from heatshield_collector.detect.windows import WINDOWS_S, WindowName
 from heatshield_collector.link import Linked
-from heatshield_collector.link.charge_sums import by_call, by_user, sums
+from heatshield_collector.link.charge_sums import by_call
+from heatshield_collector.link.reported import Reported
 
 __all__ = ["COSTS", "Load", "LoadedCall", "Loads"]
 
-COSTS: Final = {"busy": ("busy_us", 1e-6), "calls": ("calls", 1.0), "elements": ("elements", 1.0)}
-"""Cost to the charges' column and to the size of its unit, in seconds or pieces."""
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+COSTS: Final = {
+    "busy": ("busy_us", 1e-6),
+    "calls": ("calls", 1.0),
+    "elements": ("elements", 1.0),
+    "cpu": ("cpu_us", 1e-6),
+    "backend": ("backend_us", 1e-6),
+    "wait": ("wait_us", 1e-6),
+}
+"""Cost to the charges' column and to the size of its unit, in seconds or pieces. Busy is processor
+time and time in backends. Spans do not tell waiting: their processor time has it in, and ``wait``
+is of charge reports alone."""
 
 _CALL_COSTS: Final = {**COSTS, "errors": ("errors", 1.0)}
 """What is known of a call: the costs, and its failures."""
 
-_ADMITTED: Final = {cost: COSTS[cost] for cost in ("busy", "calls")}
+_ADMITTED: Final = {"admitted busy": "busy", "admitted calls": "calls"}
 """What is known of the calls that were let through."""
+
+
+_NO_USER: Final = CallKey(DEFAULT_TENANT, None, "", "").text
+_USER: Final = CallKey(DEFAULT_TENANT, "", "", "").text
+"""The text of a user's key over all calls, as it begins."""
 
 
 class Load(NamedTuple):
@@ -38,7 +62,7 @@ class Load(NamedTuple):
 
 
 class LoadedCall(NamedTuple):
-    """The load of a call by cost (``busy``, ``calls``, ``elements``, ``errors``), per second."""
+    """The load of a call by cost (:data:`COSTS`, and ``errors``), per second."""
 
     service: str
     call: str
@@ -49,40 +73,56 @@ class Loads:
     """Keeps the loads. Thread-safe."""
 
     def __init__(self) -> None:
-        self._by_user_call = {cost: Windows() for cost in COSTS}
-        self._admitted = {cost: Windows() for cost in _ADMITTED}
-        self._by_user = {cost: Windows() for cost in COSTS}
-        self._by_call = {cost: Windows() for cost in _CALL_COSTS}
+        self._by_user_call = CostWindows([*COSTS, *_ADMITTED])
+        self._by_user = CostWindows(COSTS)
+        self._by_call = CostWindows(_CALL_COSTS)
         self._active = ActiveUsers()
         self._lock = threading.Lock()
 
     def observe(self, linked: Linked, now_s: float) -> None:
         """Take in a batch that was received at ``now_s``, monotonic seconds."""
-        requests = linked.requests
-        users, admitted = by_user(requests), requests.column("eligible")
-        named = [user for user in users.column("user").to_pylist() if user is not None]
-        parts = (
-            (self._by_user_call, COSTS, sums(requests, ["key"])),
-            (self._admitted, _ADMITTED, sums(requests.filter(admitted), ["key"])),
-            (self._by_user, COSTS, users),
-            (self._by_call, _CALL_COSTS, by_call(linked.charges)),
-        )
+        requests, calls = linked.requests, by_call(linked.charges)
+        users = requests.column("user").to_pylist()
+        eligible = requests.column("eligible").to_numpy()
+        keys = requests.column("key").to_pylist()
+        self._add_users(keys, users, eligible, _columns(requests, COSTS), now_s)
+        call_costs = _columns(calls, _CALL_COSTS)
         with self._lock:
-            for windows, costs, rows in parts:
-                keys = rows.column("key").to_pylist()
-                for cost, (column, _) in costs.items():
-                    windows[cost].add(keys, rows.column(column).to_pylist(), now_s)
-            self._active.add(named, now_s)
+            self._by_call.add(calls.column("key").to_pylist(), call_costs, now_s)
+
+    def report(self, reported: Reported, now_s: float) -> None:
+        """Take in charge reports that were received at ``now_s``, monotonic seconds."""
+        costs = _named(reported.costs, COSTS)
+        self._add_users(reported.keys, reported.users, reported.eligible, costs, now_s)
+        call_costs = _named(reported.call_costs, _CALL_COSTS)
+        with self._lock:
+            self._by_call.add(reported.call_keys, call_costs, now_s)
+
+    def _add_users(
+        self,
+        keys: Sequence[str],
+        users: Sequence[str | None],
+        eligible: Booleans,
+        costs: Mapping[str, Integers],
+        now_s: float,
+    ) -> None:
+        admitted = {name: np.where(eligible, costs[of], 0) for name, of in _ADMITTED.items()}
+        # A user without a service is the user's over all; of no user there is one.
+        texts = [_NO_USER if user is None else _USER + user for user in users]
+        with self._lock:
+            self._by_user_call.add(keys, {**costs, **admitted}, now_s)
+            fresh = self._by_user.add(texts, costs, now_s)
+            self._active.add((text[len(_USER) :] for text in fresh if text != _NO_USER), now_s)
 
     def busy(self, window: WindowName, now_s: float) -> HeavyHitters:
         """Busy microseconds by the text of a user's key on a call; not to be changed."""
         with self._lock:
-            return self._by_user_call["busy"].window(window, now_s)
+            return self._by_user_call.of("busy").window(window, now_s)
 
     def busy_most(self, window: WindowName, now_s: float) -> int:
         """No user has more busy microseconds than this on a call. Costs less than :meth:`busy`."""
         with self._lock:
-            return self._by_user_call["busy"].most(window, now_s)
+            return self._by_user_call.of("busy").most(window, now_s)
 
     def load_of(self, key: CallKey, window: WindowName, now_s: float) -> Load:
         """The busy load of one user on one call, or on all calls of a service."""
@@ -91,7 +131,7 @@ class Loads:
     def baseline_of(self, key: CallKey, now_s: float) -> float:
         """Upper bound of a user's busy load on a call over the five minutes before."""
         with self._lock:
-            sketch, covered_s = self._by_user_call["busy"].baseline(now_s)
+            sketch, covered_s = self._by_user_call.of("busy").baseline(now_s)
         return _bounds(sketch, key).upper / 1e6 / covered_s if covered_s else 0.0
 
     def cost_per_call_of(self, key: CallKey, now_s: float) -> float:
@@ -103,7 +143,7 @@ class Loads:
         """
         with self._lock:
             busy, calls = (
-                _bounds(self._admitted[cost].window("10s", now_s), key) for cost in _ADMITTED
+                _bounds(self._by_user_call.of(cost).window("10s", now_s), key) for cost in _ADMITTED
             )
         return busy.estimate / 1e6 / max(1, calls.estimate)
 
@@ -111,8 +151,8 @@ class Loads:
         """A user's part of the calls of an operation, or service, 0 to 1, over ten seconds."""
         whole = key._replace(user=None)
         with self._lock:
-            own = _bounds(self._by_user_call["calls"].window("10s", now_s), key).lower
-            all_calls = _bounds(self._by_call["calls"].window("10s", now_s), whole).upper
+            own = _bounds(self._by_user_call.of("calls").window("10s", now_s), key).lower
+            all_calls = _bounds(self._by_call.of("calls").window("10s", now_s), whole).upper
         return min(1.0, own / max(1, all_calls))
 
     def active_users(self) -> int:
@@ -131,7 +171,7 @@ class Loads:
         """The heaviest users by a cost over a window.
 
         Args:
-            cost: ``busy``, ``calls`` or ``elements``.
+            cost: one of :data:`COSTS`.
             window: over how long.
             limit: most rows.
             now_s: monotonic seconds.
@@ -140,19 +180,19 @@ class Loads:
         """
         windows = self._by_user_call if by == "call" else self._by_user
         with self._lock:
-            hitters = windows[cost].window(window, now_s).top(limit)
+            hitters = windows.of(cost).window(window, now_s).top(limit)
         return [_load(hitter, cost, window) for hitter in hitters]
 
     def total(self, cost: str, window: WindowName, now_s: float) -> float:
         """The load of all users together, and of what no user is known of."""
         with self._lock:
-            total = self._by_user_call[cost].window(window, now_s).total
+            total = self._by_user_call.of(cost).window(window, now_s).total
         return total * COSTS[cost][1] / WINDOWS_S[window]
 
     def calls(self, window: WindowName, limit: int, now_s: float) -> list[LoadedCall]:
         """The busiest calls; backends' operations among them."""
         with self._lock:
-            by_cost = {cost: one.window(window, now_s) for cost, one in self._by_call.items()}
+            by_cost = {cost: self._by_call.of(cost).window(window, now_s) for cost in _CALL_COSTS}
         seconds = WINDOWS_S[window]
         found = []
         for hitter in by_cost["busy"].top(limit):
@@ -163,6 +203,16 @@ class Loads:
             }
             found.append(LoadedCall(key.service, key.call, loads))
         return found
+
+
+def _columns(rows: pa.Table, costs: Mapping[str, tuple[str, float]]) -> dict[str, Integers]:
+    return {cost: rows.column(name).to_numpy() for cost, (name, _) in costs.items()}
+
+
+def _named(
+    columns: Mapping[str, Integers], costs: Mapping[str, tuple[str, float]]
+) -> dict[str, Integers]:
+    return {cost: columns[name] for cost, (name, _) in costs.items()}
 
 
 def _bounds(sketch: HeavyHitters, key: CallKey) -> Hitter:

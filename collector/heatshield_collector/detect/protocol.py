@@ -3,22 +3,25 @@
 A detector takes in linked batches as they arrive and says, when asked, what it finds: four times a
 second, or at once after a batch that it called urgent. It decides from what it was handed alone; it
 looks at no clock, draws nothing at random and does no I/O. Loads, baselines and evidence are kept
-once for all detectors; what one detector alone needs it keeps itself, in bounded memory.
+once for all detectors; what one detector alone needs it keeps itself, in bounded memory. One that
+reads charge reports is a :class:`ReportReader` or a :class:`PairReader`, too.
 
 A new detector is one file beside this one and one row in ``detection.py``.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.loads import Loads
 from heatshield_collector.link import Linked
+from heatshield_collector.link.reported import Reported
 
-__all__ = ["Capacity", "Detector", "Sources"]
+__all__ = ["Capacity", "Detector", "PairReader", "ReportReader", "Sources"]
 
 Capacity = Callable[[str], float]
 """The workers of a service, from its live instances that send spans."""
@@ -62,5 +65,31 @@ class Detector(Protocol):
         """What stands out at this moment; at most one finding a key.
 
         Asked twice at one moment it says the same, in the same order.
+        """
+        ...
+
+
+@runtime_checkable
+class ReportReader(Protocol):
+    """A detector that reads charge reports one by one."""
+
+    def report(self, report: ChargeReport, instant: Instant) -> bool:
+        """Take in a report that has not come before; the shared loads have it already.
+
+        Returns:
+            As :meth:`Detector.observe`.
+        """
+        ...
+
+
+@runtime_checkable
+class PairReader(Protocol):
+    """A detector that reads the pairs of charge reports, of all that came together."""
+
+    def pairs(self, reported: Reported, instant: Instant) -> bool:
+        """Take in pairs of reports that have not come before; the shared loads have them already.
+
+        Returns:
+            As :meth:`Detector.observe`.
         """
         ...

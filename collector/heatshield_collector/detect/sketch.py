@@ -16,6 +16,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
 from datasketches import frequent_items_error_type, frequent_strings_sketch
 
 __all__ = ["LG_SLOTS", "HeavyHitters", "Hitter"]
@@ -23,6 +25,11 @@ __all__ = ["LG_SLOTS", "HeavyHitters", "Hitter"]
 LG_SLOTS: Final = 12
 """4,096 slots: an error of at most 0.085 % of the total load, where a service's floor is 3 % of its
 capacity; at most 3,072 keys, some 200 KiB, a sketch."""
+
+Integers = npt.NDArray[np.int64]
+
+_KEYS: Final = 3
+"""Fourths of the slots that may hold a key."""
 
 WEIGHT_MOST: Final = 2**48
 """Weights are clamped here (nine years of microseconds): one absurd number must not wrap a sum."""
@@ -80,6 +87,26 @@ class HeavyHitters:
         for key, weight in zip(keys, weights, strict=True):
             if weight > 0:
                 update(key, weight if weight < WEIGHT_MOST else WEIGHT_MOST)  # noqa: FURB136 - twice as fast
+
+    def update_heaviest(self, keys: Sequence[str], weights: Integers) -> None:
+        """Add weights of so many keys as a sketch can hold, and remember the weight of the others.
+
+        The heaviest key that is left out bounds what any of them weighs: the error is no greater
+        than that of an update with each, and the time is bounded.
+
+        Args:
+            keys: each once.
+            weights: int64[n], positive, one a key.
+        """
+        most = _KEYS * 2**self._lg_slots // 4
+        at = np.arange(len(keys))
+        if len(keys) > most:
+            order = np.argpartition(weights, -most)
+            at, left = order[-most:], weights[order[:-most]]
+            self._forgotten += int(left.sum())
+            self._error += int(left.max())
+        kept = [keys[one] for one in at.tolist()] if len(at) < len(keys) else keys
+        self.update(kept, weights[at].tolist(), each_once=True)
 
     def merge(self, other: "HeavyHitters") -> None:
         """Add everything another sketch has seen."""

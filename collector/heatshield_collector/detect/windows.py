@@ -17,9 +17,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from heatshield_collector.detect.sketch import LG_SLOTS, HeavyHitters
 
 __all__ = ["PANE_S", "WINDOWS_S", "WindowName", "Windows"]
+
+Integers = npt.NDArray[np.int64]
 
 PANE_S: Final = 0.25
 """Length of a pane: the resolution of the 1 s window, and how often rules are evaluated."""
@@ -80,6 +85,16 @@ class Windows:
         if self._open is None:
             self._open = HeavyHitters(self._lg_slots)
         self._open.update(keys, weights, each_once=True)
+        self._merged.pop("1s", None)
+
+    def add_sums(self, keys: list[str], weights: Integers, now_s: float) -> None:
+        """Add many positive weights at once: :meth:`HeavyHitters.update_heaviest`."""
+        self._advance(now_s)
+        if not keys:
+            return
+        if self._open is None:
+            self._open = HeavyHitters(self._lg_slots)
+        self._open.update_heaviest(keys, weights)
         self._merged.pop("1s", None)
 
     def window(self, name: WindowName, now_s: float) -> HeavyHitters:

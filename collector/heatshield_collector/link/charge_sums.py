@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 
 from heatshield.call_key import DEFAULT_TENANT, SEPARATOR
 
-__all__ = ["by_call", "by_request", "by_user", "key_texts", "sums"]
+__all__ = ["by_call", "by_request", "key_texts", "sums"]
 
-_SUMMED: Final = ("busy_us", "elements", "calls", "errors")
+_SUMMED: Final = ("busy_us", "backend_us", "elements", "calls", "errors")
 
 FEW: Final = 32
 """Rows that Python sums up sooner than Arrow, whose grouping takes 0.1 ms however few they are."""
@@ -18,6 +18,7 @@ FEW: Final = 32
 _JOINT: Final = pa.scalar(SEPARATOR, pa.string())
 _TENANT: Final = pa.scalar(DEFAULT_TENANT, pa.string())
 _NOTHING: Final = pa.scalar("", pa.string())
+_NO_TIME: Final = pa.scalar(0, pa.int64())
 _NO_USER: Final = pa.scalar(None, pa.string())
 
 
@@ -40,15 +41,9 @@ def _without_separator(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def by_request(charges: pa.Table) -> pa.Table:
     """One row a (trace, user, service, call), with the text of its key in ``key``."""
     keys = ["trace", "user", "service", "call", "eligible"]
-    rows = sums(charges, keys, ["trace_id"])
+    spent = pc.if_else(pc.is_valid(charges.column("backend")), charges.column("busy_us"), _NO_TIME)
+    rows = _parted(sums(charges.append_column("backend_us", spent), keys, ["trace_id"]))
     texts = key_texts(_TENANT, *(rows.column(name) for name in ("user", "service", "call")))
-    return rows.append_column("key", texts)
-
-
-def by_user(requests: pa.Table) -> pa.Table:
-    """Rows of :func:`by_request` summed up by user, with the text of the user's key in ``key``."""
-    rows = sums(requests, ["user"])
-    texts = key_texts(_TENANT, rows.column("user"), _NOTHING, _NOTHING)
     return rows.append_column("key", texts)
 
 
@@ -68,10 +63,20 @@ def by_call(charges: pa.Table) -> pa.Table:
             pc.is_valid(backend), charges.column("operation"), charges.column("call")
         ),
     }
-    costs = {name: charges.column(name) for name in _SUMMED}
-    rows = sums(pa.table(spent | costs), ["service", "call"])
+    costs = {name: charges.column(name) for name in _SUMMED if name != "backend_us"}
+    in_backend = pc.if_else(pc.is_valid(backend), costs["busy_us"], _NO_TIME)
+    table = pa.table(spent | costs | {"backend_us": in_backend})
+    rows = _parted(sums(table, ["service", "call"]))
     texts = key_texts(_TENANT, _NO_USER, rows.column("service"), rows.column("call"))
     return rows.append_column("key", texts)
+
+
+def _parted(rows: pa.Table) -> pa.Table:
+    """With what was not spent in a backend as processor time; spans don't tell what was waiting."""
+    rows = rows.append_column(
+        "cpu_us", pc.subtract(rows.column("busy_us"), rows.column("backend_us"))
+    )
+    return rows.append_column("wait_us", pa.repeat(_NO_TIME, rows.num_rows))
 
 
 def sums(rows: pa.Table, keys: list[str], firsts: Sequence[str] = ()) -> pa.Table:
@@ -82,16 +87,19 @@ def sums(rows: pa.Table, keys: list[str], firsts: Sequence[str] = ()) -> pa.Tabl
         keys: the columns to group by.
         firsts: further columns, of which each group has its first row's value.
     """
+    summed = [name for name in _SUMMED if name in rows.column_names]
     if rows.num_rows <= FEW:
-        return _sums_of_few(rows, keys, firsts)
+        return _sums_of_few(rows, keys, summed, firsts)
     # "first" is defined for one thread only, and so is the order of the groups.
-    summed = rows.group_by(keys, use_threads=False).aggregate(
-        [(name, "sum") for name in _SUMMED] + [(name, "first") for name in firsts]
+    groups = rows.group_by(keys, use_threads=False).aggregate(
+        [(name, "sum") for name in summed] + [(name, "first") for name in firsts]
     )
-    return summed.rename_columns([*keys, *_SUMMED, *firsts])
+    return groups.rename_columns([*keys, *summed, *firsts])
 
 
-def _sums_of_few(rows: pa.Table, keys: list[str], firsts: Sequence[str]) -> pa.Table:
+def _sums_of_few(
+    rows: pa.Table, keys: list[str], summed: list[str], firsts: Sequence[str]
+) -> pa.Table:
     slots: dict[tuple[object, ...], int] = {}
     first: list[int] = []
     of_row = []
@@ -102,10 +110,10 @@ def _sums_of_few(rows: pa.Table, keys: list[str], firsts: Sequence[str]) -> pa.T
         of_row.append(slot)
     columns = [rows.column(name).take(pa.array(first, pa.int32())) for name in (*keys, *firsts)]
     costs = []
-    for name in _SUMMED:
+    for name in summed:
         totals = [0] * rows.num_rows
         for slot, cost in zip(of_row, rows.column(name).to_pylist(), strict=True):
             totals[slot] += cost
         costs.append(pa.array([totals[slot] for slot in first], pa.int64()))
     split = len(keys)
-    return pa.table([*columns[:split], *costs, *columns[split:]], names=[*keys, *_SUMMED, *firsts])
+    return pa.table([*columns[:split], *costs, *columns[split:]], names=[*keys, *summed, *firsts])

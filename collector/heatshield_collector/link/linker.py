@@ -9,6 +9,7 @@ Columns are NumPy and Arrow arrays throughout: a batch may be eight spans of an 
 twenty thousand of a busy one, and a data frame's fixed cost would be most of the former.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 from zlib import crc32
@@ -75,9 +76,15 @@ _NO_CHARGES: Final = CHARGES.empty_table()
 
 
 class Linker:
-    """Links spans of many batches. Not thread-safe: one thread owns it."""
+    """Links spans of many batches. Not thread-safe: one thread owns it.
 
-    def __init__(self) -> None:
+    Args:
+        reports: tells which charges, rows of ``link.CHARGES``, are of processes that send charge
+            reports, at monotonic seconds: those wait for no user, for reports say whose they are.
+    """
+
+    def __init__(self, reports: Callable[[pa.Table, float], Booleans] | None = None) -> None:
+        self._reports = reports
         self.tree = Tree()
         self.seen = SeenSpans()
         self._unstored = UnstoredSpans()
@@ -233,6 +240,9 @@ class Linker:
     def _hold(self, charges: pa.Table, now_ns: int) -> pa.Table:
         """Put by charges without a user; those that there is no room for are charged to no user."""
         nameless = pc.is_null(charges.column("user"))
+        if self._reports is not None:
+            reported = self._reports(charges, now_ns / 1e9)
+            nameless = pc.and_not(nameless, pa.chunked_array([reported]))
         unnamed = charges.filter(nameless).drop_columns(["user", "eligible", "transferred"])
         settled = self.pending.hold(map(Charge.of_row, unnamed.to_pylist()), now_ns)
         named = charges.filter(pc.invert(nameless))

@@ -7,7 +7,8 @@
                            (detection does not wait for the disk)
 """
 
+from heatshield_collector.pipeline.charge_reports import ReportPipeline
 from heatshield_collector.pipeline.group import Charges
 from heatshield_collector.pipeline.threads import Pipeline
 
-__all__ = ["Charges", "Pipeline"]
+__all__ = ["Charges", "Pipeline", "ReportPipeline"]

@@ -1,0 +1,185 @@
+"""Charge reports to costs: what processes say that their users cost, as detection takes it in.
+
+A row is a pair of a user and a call of one process, and stands for many requests. It names none of
+them; the ids of the costliest are evidence. Time in a backend is the user's, and the backend's.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate, chain, repeat
+from typing import Any, Final, TypeVar
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from heatshield.call_key import DEFAULT_TENANT, LONGEST, SEPARATOR, CallKey
+from heatshield.charge_report import ChargeReport, Pair
+from heatshield.identity.wire_id import wire_id
+
+__all__ = ["Reported", "plain"]
+
+Integers = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+COST_MOST: Final = 2**48
+"""Costs are clamped here, as sketches do it: sums of many rows must not wrap around."""
+
+_TRACE_ID: Final = re.compile("[0-9a-f]{32}")
+
+
+def plain(report: ChargeReport) -> ChargeReport:
+    """The report with names as spans have them: none is long or unprintable, and each can be cut.
+
+    Instances and backends are cut, as they are in charges of spans.
+    """
+    backends = {row.backend for row in report.backend_us}
+    backends |= {row.backend for row in report.backend_durations}
+    backends |= {row.backend for row in report.operations}
+    names = {report.service, *(pair.call for pair in report.pairs)}
+    names |= {pair.user for pair in report.pairs if pair.user}
+    longest = max(map(len, chain(backends, (report.instance,))))
+    if longest <= LONGEST and all(wire_id(name) == name for name in names):
+        return report
+
+    def cut(rows: Sequence[Any]) -> list[Any]:
+        return [row._replace(backend=row.backend[:LONGEST]) for row in rows]
+
+    return replace(
+        report,
+        service=wire_id(report.service),
+        instance=report.instance[:LONGEST],
+        pairs=[
+            pair._replace(user=pair.user and wire_id(pair.user), call=wire_id(pair.call))
+            for pair in report.pairs
+        ],
+        backend_us=cut(report.backend_us),
+        backend_durations=cut(report.backend_durations),
+        operations=cut(report.operations),
+    )
+
+
+class Reported:
+    """Reports that came together, by pair and by call.
+
+    Columns have one entry a pair, in the order of the reports.
+
+    Args:
+        reports: that have not come before, with plain names, and whether each is late: late ones
+            count, but not towards a trip.
+
+    Attributes:
+        reports: as they were given.
+        users: ``None`` where no user is known, and for the rest.
+        services: of each pair.
+        keys: texts of :class:`~heatshield.call_key.CallKey`.
+        eligible: bool[n], whether it may count towards a trip.
+        process: uint64[n], a number for the process.
+        costs: int64[n] by name: ``cpu_us``, ``backend_us``, ``busy_us`` (both), ``wait_us``,
+            ``elements``, ``calls``, ``errors``.
+        ended: int64[n], calls that ended since the last report.
+        open: int64[n], calls that run.
+        traces: of each the ids of the costliest requests, as they were sent.
+    """
+
+    def __init__(self, reports: Sequence[tuple[ChargeReport, bool]]) -> None:
+        self.reports = reports
+        counts = [len(report.pairs) for report, _ in reports]
+        pairs = list(chain.from_iterable(report.pairs for report, _ in reports))
+        columns = list(zip(*pairs, strict=True)) or [()] * len(Pair._fields)
+        by_name = dict(zip(Pair._fields, columns, strict=True))
+        self.users = [user or None for user in by_name["user"]]
+        self.services = _each((report.service for report, _ in reports), counts)
+        self.traces: Sequence[tuple[str, ...]] = by_name["traces"]
+        heads = _heads(self.services, by_name["call"])
+        self.keys = [
+            head if user is None else f"{head}{SEPARATOR}{user}"
+            for head, user in zip(heads, self.users, strict=True)
+        ]
+        late = _each((is_late for _, is_late in reports), counts)
+        self.eligible = np.array([user is not None for user in self.users], dtype=bool)
+        self.eligible &= ~np.array(late, dtype=bool)
+        processes = (_number(report) for report, _ in reports)
+        self.process = np.array(_each(processes, counts), dtype=np.uint64)
+        firsts = [0, *accumulate(counts)]
+        spent = _Rows(zip(firsts, (report.backend_us for report, _ in reports), strict=False))
+        own = ("cpu_us", "wait_us", "elements", "calls", "errors")
+        self.costs = {name: _costs(by_name[name]) for name in own}
+        self.costs["backend_us"] = _sums(spent.pair, _costs(spent.column(2)), len(pairs))
+        self.costs["busy_us"] = self.costs["cpu_us"] + self.costs["backend_us"]
+        lasted = _Rows(zip(firsts, (report.durations for report, _ in reports), strict=False))
+        numbers, is_open = _costs(lasted.column(2)), np.array(lasted.column(3), dtype=bool)
+        self.ended = _sums(lasted.pair[~is_open], numbers[~is_open], len(pairs))
+        self.open = _sums(lasted.pair[is_open], numbers[is_open], len(pairs))
+        self.call_keys = [*heads, *map(_backend_key, spent.column(1))]
+        self._spent_us = _costs(spent.column(2))
+
+    @property
+    def call_costs(self) -> dict[str, Integers]:
+        """int64[m] by name: costs by call and by backend, for each of ``call_keys``."""
+        nothing = np.zeros(len(self._spent_us), dtype=np.int64)
+        costs = {
+            name: np.concatenate([self.costs[name], nothing])
+            for name in ("cpu_us", "wait_us", "elements", "calls", "errors")
+        }
+        costs["backend_us"] = np.concatenate([np.zeros_like(self.costs["cpu_us"]), self._spent_us])
+        costs["busy_us"] = costs["cpu_us"] + costs["backend_us"]
+        return costs
+
+    def trace_ids(self, pair: int) -> list[str]:
+        """The ids of the costliest requests of a pair, hexadecimal; what is no id is left out."""
+        return [one for one in self.traces[pair] if _TRACE_ID.fullmatch(one)]
+
+
+class _Rows:
+    """Rows of one table of several reports, with the places of their pairs among all pairs."""
+
+    def __init__(self, tables: Iterable[tuple[int, Sequence[Any]]]) -> None:
+        pair: list[int] = []
+        rows: list[Any] = []
+        for first, table in tables:
+            pair += [first + row[0] for row in table]
+            rows += table
+        self.pair = np.array(pair, dtype=np.int64)
+        self._columns = list(zip(*rows, strict=True))
+
+    def column(self, at: int) -> Sequence[Any]:
+        return self._columns[at] if self._columns else ()
+
+
+def _each(values: Iterable[T], counts: Sequence[int]) -> list[T]:
+    """Each value as often as its report has pairs."""
+    return list(chain.from_iterable(map(repeat, values, counts)))
+
+
+def _heads(services: Sequence[str], calls: Sequence[str]) -> list[str]:
+    """Texts of the keys without a user; calls are few."""
+    known = {
+        one: CallKey(DEFAULT_TENANT, None, *one).text
+        for one in set(zip(services, calls, strict=True))
+    }
+    return [known[one] for one in zip(services, calls, strict=True)]
+
+
+@lru_cache(maxsize=1_024)
+def _backend_key(backend: str) -> str:
+    """The key that a backend has among calls: ``redis cart:6379`` is the system and its address."""
+    system, _, address = backend.partition(" ")
+    return CallKey(DEFAULT_TENANT, None, system, address or system).text
+
+
+def _number(report: ChargeReport) -> int:
+    """64 bits for a process."""
+    return crc32(report.service.encode()) << 32 | crc32(report.instance.encode())
+
+
+def _costs(column: Sequence[int]) -> Integers:
+    return np.minimum(np.array(column, dtype=np.int64), COST_MOST)
+
+
+def _sums(places: Integers, costs: Integers, count: int) -> Integers:
+    sums = np.zeros(count, dtype=np.int64)
+    np.add.at(sums, places, costs)
+    return np.minimum(sums, COST_MOST)
