@@ -7,12 +7,12 @@ processes that they dominate, together.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from heatshield.call_key import SEPARATOR
+from heatshield_collector.detect.harm.cases import Case, Crowded, Part, most_of
 from heatshield_collector.detect.harm.recent import Floats
 from heatshield_collector.detect.harm.rule import HarmRule, Seen
 from heatshield_collector.detect.harm.service_time import in_line, in_parallel, waited_behind
@@ -20,7 +20,7 @@ from heatshield_collector.detect.harm.tables import Computing, Operations, Reque
 from heatshield_collector.detect.harm.usual import UsualShares
 from heatshield_collector.detect.harm.work import Process, Work
 
-__all__ = ["Case", "Contention", "Crowded"]
+__all__ = ["Contention"]
 
 IN_LINE: Final = ("redis", "valkey", "keydb")
 """Backends that serve one operation after the other."""
@@ -45,79 +45,6 @@ LONGER: Final = 3.0
 good as five times the cost."""
 
 RESOURCES_MOST: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One user on one resource.
-
-    Attributes:
-        resource: what it is, for people.
-        kind: ``backend`` or ``process``.
-        user: the user's number.
-        calls: the user's service seconds by number of the call.
-        seen: for the rule.
-        who: numbers of the harmed users, the most harmed first.
-        where: numbers of the harmed calls, the most harmed first.
-    """
-
-    resource: str
-    kind: str
-    user: int
-    calls: dict[int, float]
-    seen: Seen
-    who: tuple[int, ...] = ()
-    where: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Crowded:
-    """A resource on which so many fare badly, whoever is the cause.
-
-    Attributes:
-        resource: what it is, for people.
-        kind: ``backend`` or ``process``.
-        number: of the backend; -1 for a service.
-        requests: in the window, of all users.
-        harmed: those that are slow.
-        where: numbers of the harmed calls, the most harmed first.
-    """
-
-    resource: str
-    kind: str
-    number: int
-    requests: int
-    harmed: int
-    where: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What users have of a resource: a row a request of a user."""
-
-    user: Floats
-    call: Floats
-    request: Floats
-    service_s: Floats
-
-    def by_user(self) -> dict[int, float]:
-        users, of_row = np.unique(self.user, return_inverse=True)
-        spent = np.bincount(of_row, weights=self.service_s)
-        return {int(user): float(one) for user, one in zip(users, spent, strict=True)}
-
-    def of(self, user: int) -> "_Part":
-        here = self.user == user
-        return _Part(self.user[here], self.call[here], self.request[here], self.service_s[here])
-
-    def calls(self) -> dict[int, float]:
-        calls, of_row = np.unique(self.call, return_inverse=True)
-        spent = np.bincount(of_row, weights=self.service_s)
-        return {int(call): float(one) for call, one in zip(calls, spent, strict=True)}
-
-    def clipped(self, most_s: float) -> float:
-        """Their service seconds, no request counting more than ``most_s``."""
-        _, of_row = np.unique(self.request, return_inverse=True)
-        return float(np.minimum(np.bincount(of_row, weights=self.service_s), most_s).sum())
 
 
 class Contention:
@@ -184,7 +111,7 @@ class Contention:
         begin_s = served.begin_s if is_line else rows.start_s
         inside = np.clip((rows.end_s - from_s) / np.maximum(rows.end_s - begin_s, 1e-9), 0.0, 1.0)
         service_s = served.service_s * inside
-        part = _Part(rows.user, rows.call, rows.request, service_s)
+        part = Part(rows.user, rows.call, rows.request, service_s)
         by_user = part.by_user()
         self._seconds[name] = by_user
         busy_s = float(service_s.sum())
@@ -217,8 +144,8 @@ class Contention:
                     slow=slow,
                     now_s=now_s,
                 ),
-                who=_most(rows.user[slow], rows.operations[slow]),
-                where=_most(rows.call[slow], rows.operations[slow]),
+                who=most_of(rows.user[slow], rows.operations[slow]),
+                where=most_of(rows.call[slow], rows.operations[slow]),
             )  # fmt: skip
 
     def _crowded_backend(self, number: int, rows: Operations) -> Crowded:
@@ -230,7 +157,7 @@ class Contention:
             number,
             int(rows.operations[told].sum()),
             int(rows.operations[slow].sum()),
-            _most(rows.call[slow], rows.operations[slow]),
+            most_of(rows.call[slow], rows.operations[slow]),
         )
 
     # -- processes ---------------------------------------------------------------------------------
@@ -246,7 +173,7 @@ class Contention:
         self, service: str, rows: Computing, requests: Requests, now_s: float
     ) -> Iterator[Case]:
         service_s = self._computed(rows, now_s)
-        part = _Part(rows.user, rows.call, rows.request, service_s)
+        part = Part(rows.user, rows.call, rows.request, service_s)
         self._seconds[service] = part.by_user()
         dominated: dict[int, list[float]] = defaultdict(list)
         for process in np.unique(rows.process).tolist():
@@ -254,7 +181,7 @@ class Contention:
             busy_s = float(service_s[here].sum())
             if not self._is_contended(int(process), busy_s, rows, here):
                 continue
-            local = _Part(rows.user[here], rows.call[here], rows.request[here], service_s[here])
+            local = Part(rows.user[here], rows.call[here], rows.request[here], service_s[here])
             for user in self._candidates(local.by_user(), busy_s):
                 dominated[user].append(process)
         for user, processes in dominated.items():
@@ -269,9 +196,9 @@ class Contention:
         now_s: float,
     ) -> Case:  # fmt: skip
         own = rows.user == user
-        mine = _Part(rows.user[own], rows.call[own], rows.request[own], service_s[own])
+        mine = Part(rows.user[own], rows.call[own], rows.request[own], service_s[own])
         by_span = own & (rows.is_cpu == 0)
-        spans = _Part(
+        spans = Part(
             rows.user[by_span], rows.call[by_span], rows.request[by_span], service_s[by_span]
         )
         told = (requests.user != user) & (requests.judged > 0)
@@ -298,8 +225,8 @@ class Contention:
                     spans.clipped(most_s) + float(service_s[own & ~by_span].sum()), pieces * most_s
                 ),
             ),
-            who=_most(requests.user[slow], requests.calls[slow]),
-            where=_most(requests.call[slow], requests.calls[slow]),
+            who=most_of(requests.user[slow], requests.calls[slow]),
+            where=most_of(requests.call[slow], requests.calls[slow]),
         )  # fmt: skip
 
     def _computed(self, rows: Computing, now_s: float) -> Floats:
@@ -336,7 +263,7 @@ class Contention:
             -1,
             int(requests.calls[told].sum()),
             int(requests.calls[slow].sum()),
-            _most(requests.call[slow], requests.calls[slow]),
+            most_of(requests.call[slow], requests.calls[slow]),
         )
 
     # -- both --------------------------------------------------------------------------------------
@@ -349,7 +276,7 @@ class Contention:
         return [user for spent, user in heaviest if spent >= self._rule.share * busy_s]
 
     def _seen(  # noqa: PLR0913 - what the rule looks at
-        self, resource: str, user: int, busy_s: float, mine: _Part, *, pieces: int,
+        self, resource: str, user: int, busy_s: float, mine: Part, *, pieces: int,
         other_pieces: int, others: tuple[Floats, np.ndarray, np.ndarray], slow: np.ndarray,
         now_s: float, clipped: Callable[[float], float] | None = None,
         cost_times: float | None = None,
@@ -401,13 +328,3 @@ def _pieces(rows: Computing, which: np.ndarray) -> int:
     if not by_clock.any():
         return spans
     return spans + int(max(rows.began[by_clock].sum(), rows.open[by_clock].max()))
-
-
-def _most(numbers: Floats, weights: Floats, most: int = 10) -> tuple[int, ...]:
-    """The numbers with the largest sums of weights, the largest first."""
-    if not len(numbers):
-        return ()
-    unique, of_row = np.unique(numbers, return_inverse=True)
-    sums = np.bincount(of_row, weights=weights)
-    order = np.lexsort((unique, -sums))[:most]
-    return tuple(int(unique[at]) for at in order if unique[at] >= 0)

@@ -17,7 +17,8 @@ from heatshield.call_key import DEFAULT_TENANT, SEPARATOR, CallKey
 from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield_collector.detect.findings import Action, Finding
-from heatshield_collector.detect.harm.contention import Case, Contention, Crowded
+from heatshield_collector.detect.harm.cases import Case, Crowded
+from heatshield_collector.detect.harm.contention import Contention
 from heatshield_collector.detect.harm.reason import overload_sentence, sentence, victims
 from heatshield_collector.detect.harm.rule import RULE, HarmRule, Seen, harmed, judge
 from heatshield_collector.detect.harm.work import Work

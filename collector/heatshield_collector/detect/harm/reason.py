@@ -8,7 +8,7 @@ import numpy as np
 from heatshield.call_key import SEPARATOR, CallKey
 from heatshield.clock import Instant
 from heatshield_collector.detect.findings import Victims
-from heatshield_collector.detect.harm.contention import Case, Crowded
+from heatshield_collector.detect.harm.cases import Case, Crowded
 from heatshield_collector.detect.harm.work import Work
 
 __all__ = ["overload_sentence", "sentence", "victims"]

@@ -106,21 +106,20 @@ class UsualDurations:
 
     def _settle(self, now_s: float) -> None:
         """Take in what has waited for long enough to know that nothing was wrong."""
-        for number in [one for one, at_s in self._frozen_s.items() if now_s - at_s > 2 * WAIT_S]:
-            del self._frozen_s[number]
         frozen = np.fromiter(self._frozen_s, dtype=np.int64, count=len(self._frozen_s))
         while self._waiting and self._waiting[0][0] <= now_s - WAIT_S:
-            _, numbers, buckets, counts, errors = self._waiting.popleft()
-            if len(frozen):
-                fresh = ~np.isin(numbers, frozen)
-                numbers, buckets = numbers[fresh], buckets[fresh]
-                counts, errors = counts[fresh], errors[fresh]
-            if not len(numbers):
+            at_s, numbers, buckets, counts, errors = self._waiting.popleft()
+            pane = int(at_s // PANE_S)
+            fresh = ~np.isin(numbers, frozen) if len(frozen) else np.ones(len(numbers), dtype=bool)
+            if pane < self._pane - PANES or not fresh.any():
                 continue
+            numbers, buckets = numbers[fresh], buckets[fresh]
             self._grow(int(numbers.max()) + 1)
-            slots = np.full(len(numbers), self._pane % (PANES + 1))
-            np.add.at(self._counts, (numbers, slots, buckets), counts.astype(np.uint32))
-            np.add.at(self._errors, (numbers, slots), errors.astype(np.uint32))
+            slots = np.full(len(numbers), pane % (PANES + 1))
+            np.add.at(self._counts, (numbers, slots, buckets), counts[fresh].astype(np.uint32))
+            np.add.at(self._errors, (numbers, slots), errors[fresh].astype(np.uint32))
+        for number in [one for one, at_s in self._frozen_s.items() if now_s - at_s > 2 * WAIT_S]:
+            del self._frozen_s[number]
 
     def age_s(self, now_s: float) -> float:
         """Seconds of history there are."""
