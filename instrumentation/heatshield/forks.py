@@ -40,6 +40,7 @@ def after_in_child(runtime: Runtime | None) -> None:
         runtime.metrics.after_fork()
         runtime.kill_switch.after_fork()
         runtime.watch.after_fork()
+        runtime.reporter.after_fork()
         runtime.table.forget_rejections()
         _leave_spans_to_parent(runtime)
 

@@ -1,5 +1,6 @@
 """Everything that runs in an instrumented service, put together: one :class:`Runtime` a process."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -14,8 +15,11 @@ from heatshield.breakers.kill_switch import KillSwitch
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.signature import Unverifiable, verifier
 from heatshield.breakers.watch import Watch
+from heatshield.charges.meter import METER
+from heatshield.charges.reporter import Reporter
 from heatshield.clock import Clock
 from heatshield.context.deadline import TIME
+from heatshield.context.handed_on import MEASURED
 from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.export.attributes import forget
@@ -33,7 +37,7 @@ from heatshield.resilience.downstream import DOWNSTREAM
 from heatshield.sanitize.sanitizer import SANITIZER
 from heatshield.settings import ServiceSettings
 from heatshield.tracing.provider import PROVIDER
-from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, EndedSpan
+from heatshield.tracing.span import ENTRY_KINDS, RESOURCE, EndedSpan, Span
 
 __all__ = ["Runtime"]
 
@@ -97,6 +101,16 @@ class Runtime:
             token=settings.token,
             checks=checks,
         )
+        self.reporter = Reporter(
+            settings.endpoint,
+            METER,
+            clock,
+            service=settings.service,
+            instance=lambda: self.instance.id,
+            workers=settings.workers,
+            token=settings.token,
+            perf_ns=time.perf_counter_ns,
+        )
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
         )
@@ -122,6 +136,9 @@ class Runtime:
         PROVIDER.outlet = self.finished
         RESOURCE.attributes = lambda: self.instance.attributes
         PROVIDER.entered = self.metrics.begin_request
+        if self.settings.charge_reports:
+            PROVIDER.began = METER.begin
+            MEASURED.begin, MEASURED.end = METER.begin_work, METER.end_work
         TIME.install(self.clock.monotonic)
         GATE.install(self.table, self.clock)
         CALLER_GATE.install(self.table, self.clock)
@@ -134,6 +151,8 @@ class Runtime:
         if not SAME_PROCESS[0]:
             FORK_HOOKS.notice()
             return  # it began before the fork, or its begin would have been noticed
+        if METER.is_on and type(span) is Span:
+            METER.end(span)
         self.exporter.on_end(span)
         count(span)
         note_costs(span)
@@ -159,6 +178,8 @@ class Runtime:
         FORK_HOOKS.notice()
         if self.kill_switch.start():  # also where it runs: the service may have set its handler
             self.watch.start()
+        if self.settings.charge_reports:
+            self.reporter.start()
 
     def _serve(self) -> None:
         self._follow()
@@ -212,7 +233,9 @@ class Runtime:
         self.watch.end()
         self.metrics.finish()
         self.shutdown_budget.spend(lambda: self.exporter.shutdown(self.shutdown_budget.left_s))
-        PROVIDER.outlet = PROVIDER.entered = None
+        self.shutdown_budget.spend(lambda: self.reporter.stop(self.shutdown_budget.left_s))
+        PROVIDER.outlet = PROVIDER.entered = PROVIDER.began = None
+        MEASURED.begin = MEASURED.end = None
         self.shutdown_budget.spend(lambda: self.watch.report(self.shutdown_budget.left_s))
         self.shutdown_budget.spend(lambda: self.metrics.stop(self.shutdown_budget.left_s))
         self.kill_switch.stop()

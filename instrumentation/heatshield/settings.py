@@ -170,6 +170,9 @@ class ServiceSettings:
     export_timeout_s: float = setting(
         5.0, "seconds to wait for the collector's answer", least=0.01, most=600
     )
+    charge_reports: bool = setting(
+        True, "false: tell no costs of users in reports; the collector charges spans instead"
+    )
     metrics_interval_s: float = setting(
         10.0,
         "seconds between snapshots of the metrics sent to the collector; 0: none are sent",

@@ -14,7 +14,7 @@ from heatshield.context.attachment import attach, detach
 from heatshield.context.deadline import TIME
 from heatshield.context.request import REQUEST_KEY, Request, forget
 
-__all__ = ["DAEMON_S", "WORK_S", "HandedOn", "Work", "handed_on"]
+__all__ = ["DAEMON_S", "MEASURED", "WORK_S", "HandedOn", "Work", "handed_on"]
 
 WORK_S: Final = 600.0
 """For how long work that goes on after the answer is still the request's, from its handing on. What
@@ -27,6 +27,22 @@ cut for a loop that only happened to begin with one of that user's requests."""
 _UNTIL_KEY: Final = create_key("heatshield-handed-on-until")
 
 T = TypeVar("T")
+
+
+class Measured:
+    """What measures work that another thread does for a request; nothing until it is set.
+
+    Attributes:
+        begin: called in that thread before the work, with its request.
+        end: called after it, with what ``begin`` gave.
+    """
+
+    def __init__(self) -> None:
+        self.begin: Callable[[Request], object | None] | None = None
+        self.end: Callable[[object], object] | None = None
+
+
+MEASURED: Final = Measured()
 
 
 class HandedOn(Context):
@@ -97,15 +113,19 @@ class Work:
         if context is None:
             return self._function(*args, **kwargs)
         token = attach(context)
+        request = cast("Request | None", context.get(REQUEST_KEY))
+        begin, end = MEASURED.begin, MEASURED.end
+        measured = begin(request) if begin is not None and request is not None else None
         try:
             return self._function(*args, **kwargs)
         finally:
+            if measured is not None and end is not None:
+                end(measured)
             detach(token)
-            request = cast("Request | None", context.get(REQUEST_KEY))
             if request is not None:
                 forget(request)
             # An exception that is kept holds this frame, and must not hold the request.
-            context = request = None
+            context = request = measured = None
 
 
 def handed_on(seconds: float) -> HandedOn | None:

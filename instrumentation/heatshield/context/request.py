@@ -39,6 +39,7 @@ class Request(ActingUser):
             if it just failed. An answer that only passes it on is no failure of this service.
         counted: the entries and declared limits that have counted it, by their keys; ``None``:
             none has. Routers, mounts and guards ask for one request more than once.
+        open_call: what it costs here, as :mod:`heatshield.charges` notes it.
     """
 
     call: str = ""
@@ -47,6 +48,7 @@ class Request(ActingUser):
     caller: SpanContext | None = None
     refused_below: BreakerOpen | None = None
     counted: set[str] | None = None
+    open_call: object | None = None
 
     def enter(self, call: str, span: Span) -> None:
         """Set the call and the server span with which the request enters this process."""

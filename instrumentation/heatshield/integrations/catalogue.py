@@ -35,6 +35,7 @@ CATALOGUE: Final = (
     Integration("processes.multiprocessing", ("multiprocessing.util",), None),
     Integration("processes.threading", ("threading",), None),
     Integration("processes.concurrent_futures", ("concurrent.futures.thread",), None),
+    Integration("processes.anyio_threads", ("anyio.to_thread",), "anyio"),
     Integration("processes.billiard", ("billiard.pool",), "billiard"),
     Integration("processes.gunicorn", ("gunicorn.workers.base",), "gunicorn"),
     Integration("processes.uvicorn", ("uvicorn.server",), "uvicorn"),

@@ -60,12 +60,14 @@ class Provider(trace.TracerProvider):
 
     Attributes:
         entered: called when work enters the process with a span.
+        began: called with each span that begins.
         outlet: takes each span that ended; ``None`` drops them.
         successor: the service's own provider, where it set one after us.
     """
 
     def __init__(self) -> None:
         self.entered: Callable[[], object] | None = None
+        self.began: Callable[[Span], object] | None = None
         self.outlet: Callable[[Span], object] | None = None
         self.successor: trace.TracerProvider | None = None
         self._processors: tuple[Processor, ...] = ()
@@ -230,6 +232,8 @@ class Tracer(trace.Tracer):
             span.sampled = is_sampled(parent)
         if kind in ENTRY_KINDS and self._provider.entered is not None:
             self._provider.entered()
+        if self._provider.began is not None:
+            self._provider.began(span)
         if self._provider.watched:
             self._provider.started(span, context)
         return span
