@@ -4,8 +4,8 @@ A process that sends charge reports is charged by them, and its spans are not; o
 is charged by its spans. The two kinds of message travel apart, so for a moment it may be open by
 which a piece of work is charged::
 
-    spans come first     they are charged, and remembered for ten seconds; the report that covers
-                         them charges only what it has beyond them
+    spans come first     they are charged, and remembered for ten seconds; the reports that cover
+                         them charge only what they have beyond them
     reports come first   spans of covered work are let go
     no report yet        spans of a process that reports wait; the next report lets them go
     no report comes      after ten seconds they are charged late, which never counts towards a trip
@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 from heatshield.charge_report import ChargeReport
 from heatshield_collector.link.charges import CHARGES
 from heatshield_collector.link.coverage import Coverage
-from heatshield_collector.link.credit import credited
+from heatshield_collector.link.credit import Credit, credited
 from heatshield_collector.link.grouping import pairs_of
 
 __all__ = ["SILENT_S", "Reporting"]
@@ -108,6 +108,7 @@ class Reporting:
         self._first_s: dict[_Key, float] = {}
         self._waiting: deque[_Batch] = deque()
         self._charged: deque[_Batch] = deque()
+        self._credit: dict[_Key, list[Credit]] = {}
         self._rows = {"waiting": 0, "remembered": 0}
         self._lock = threading.Lock()
 
@@ -127,12 +128,8 @@ class Reporting:
             is_late = known.told(report.seconds, now_s)
             self.late += is_late
             known.coverage.add(begin_ns, report.at_ns)
-            taken = [
-                self._take_charged(batch, key, begin_ns, report.at_ns)
-                for batch in self._charged
-                if key in batch.spans
-            ]
-        return (credited(report, pa.concat_tables(taken)) if taken else report), is_late
+            credit = self._credit_of(key, now_s)
+            return (credited(report, credit) if credit else report), is_late
 
     def reports(self, charges: pa.Table, now_s: float) -> Booleans:
         """Which rows are of processes that report."""
@@ -202,27 +199,26 @@ class Reporting:
         some = charges if rows.all() else charges.filter(pa.array(rows))
         batches.append(_Batch(now_s, some, _spans(some, group[rows], pairs)))
         self._rows[name] += some.num_rows
+        if batches is self._waiting and self._rows[name] > ROWS_MOST:
+            self._let_go_covered()
         while self._rows[name] > ROWS_MOST:
             gone = batches.popleft().charges.num_rows
             self._rows[name] -= gone
             self.dropped[name] += gone
 
-    def _take_charged(self, batch: _Batch, key: _Key, begin_ns: int, end_ns: int) -> pa.Table:
-        """The rows of a process that ended in a stretch; they are subtracted once."""
-        charges = batch.charges
-        _, end = _times(charges)
-        own = np.asarray(pc.equal(charges.column("service"), key[0])) & np.asarray(
-            pc.equal(charges.column("instance"), key[1])
-        )
-        taken = own & (end > begin_ns) & (end <= end_ns)
-        batch.charges = charges.filter(pa.array(~taken))
-        self._rows["remembered"] -= int(taken.sum())
-        left = end[own & ~taken]
-        if len(left):
-            batch.spans[key] = (int(left.min()), int(left.max()))
-        else:
-            del batch.spans[key]
-        return charges.filter(pa.array(taken))
+    def _credit_of(self, key: _Key, now_s: float) -> list[Credit]:
+        """What was charged from spans of a process in the last seconds."""
+        credit = [one for one in self._credit.pop(key, ()) if now_s - one.at_s <= SILENT_S]
+        for batch in self._charged:
+            if batch.spans.pop(key, None) is not None:
+                own = pc.and_(
+                    pc.equal(batch.charges.column("service"), key[0]),
+                    pc.equal(batch.charges.column("instance"), key[1]),
+                )
+                credit += Credit.of(batch.charges.filter(own), batch.at_s)
+        if credit:
+            self._credit[key] = credit
+        return credit
 
     def _overdue(self, now_s: float) -> Iterable[pa.Table]:
         """What has waited for a report in vain: charged late, so not towards a trip."""
@@ -235,8 +231,19 @@ class Reporting:
             self._waiting.popleft()
             self._rows["waiting"] -= batch.charges.num_rows
             if is_old and not self._is_covered(batch):
-                found.append(self._uncovered(batch))
+                late = self._uncovered(batch)
+                group, pairs = pairs_of(late.column("service"), late.column("instance"))
+                every = np.ones(len(group), dtype=bool)
+                self._put(self._charged, "remembered", late, group, pairs, every, now_s)
+                found.append(late)
         return [one for one in found if one.num_rows]
+
+    def _let_go_covered(self) -> None:
+        """Where one process does not report any more, its spans hold up those of all others."""
+        kept = [one for one in self._waiting if not self._is_covered(one)]
+        self._waiting.clear()
+        self._waiting.extend(kept)
+        self._rows["waiting"] = sum(one.charges.num_rows for one in self._waiting)
 
     def _is_covered(self, batch: _Batch) -> bool:
         for key, (first, last) in batch.spans.items():
@@ -266,11 +273,18 @@ class Reporting:
     def _forget(self, now_s: float) -> None:
         while self._charged and now_s - self._charged[0].at_s > SILENT_S:
             self._rows["remembered"] -= self._charged.popleft().charges.num_rows
+        # By silence, as each report takes its own out and puts it in again.
+        while self._credit:
+            key, credit = next(iter(self._credit.items()))
+            if now_s - credit[-1].at_s <= SILENT_S:
+                break
+            del self._credit[key]
 
 
 def _times(charges: pa.Table) -> tuple[Integers, Integers]:
     start = charges.column("start_ns").to_numpy()
-    return start, start + charges.column("duration_ns").to_numpy()
+    duration = charges.column("duration_ns").to_numpy()
+    return start, start + np.minimum(duration, np.iinfo(np.int64).max - np.maximum(start, 0))
 
 
 def _spans(charges: pa.Table, group: Integers, pairs: list[_Key]) -> dict[_Key, tuple[int, int]]:
@@ -286,12 +300,15 @@ def _spans(charges: pa.Table, group: Integers, pairs: list[_Key]) -> dict[_Key, 
 
 
 def _after(charges: pa.Table, start: Integers, end: Integers, cut_ns: Integers) -> pa.Table:
-    """The part of each charge after a moment within its span: the rest is charged already."""
+    """The part of each charge after a moment within its span: the rest is charged already.
+
+    When within its span a call computed is not known; its elements count when it has ended.
+    """
     part = np.flatnonzero((start < cut_ns) & (cut_ns < end))
     if not len(part):
         return charges
     share = (end[part] - cut_ns[part]) / (end[part] - start[part])
-    for name, factor in (("busy_us", share), ("elements", share), ("calls", 0.0)):
+    for name, factor in (("busy_us", share), ("calls", 0.0)):
         column = charges.column(name).to_numpy().copy()
         column[part] = np.round(column[part] * factor).astype(np.int64)
         at = CHARGES.get_field_index(name)
