@@ -1,12 +1,13 @@
 """Which instances of which service are alive, how much they can compute, what they enforce.
 
 Capacity decides who is hot, so what one sender says of itself must not move it far: only instances
-that send spans count, each as the median of the workers that these have reported. Reading the
-breaker state says nothing at all: an image on a web page can do it.
+that send spans or charges count, each as the median of the workers that these have reported, and of
+no instance more is believed than one of its service has shown to be busy with. Reading the breaker
+state says nothing at all: an image on a web page can do it.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Final
@@ -17,6 +18,13 @@ __all__ = ["LIVE_S", "MAX_INSTANCES", "Instance", "Instances"]
 
 LIVE_S: Final = 30.0
 """Seconds without a word after which an instance no longer counts: three renewals were lost."""
+
+BELIEVED_WORKERS: Final = 8.0
+"""Workers that an instance may have without having shown them, where it does not say how many
+processors it has: as many threads are usual."""
+
+BELIEVED_PROCESSORS: Final = 16.0
+"""Processors that an instance may have without having shown them to be busy."""
 
 MAX_INSTANCES: Final = 20_000
 """Instances remembered, as (service, instance); the one that was silent longest goes first."""
@@ -33,10 +41,11 @@ class Instance:
         service: its service.
         instance: its id.
         workers: requests it can compute at once; ``None`` until it has reported.
-        sends_spans: whether spans have come from it since it is alive.
+        sends_spans: whether spans or charges have come from it since it is alive.
         seen_s: when it last spoke.
         applied: the breaker state it last said it enforces.
         enforcing: whether it refuses what is granted; not while its kill switch is thrown.
+        processors: how many it may use; ``None`` until it has reported charges.
     """
 
     service: str
@@ -46,6 +55,16 @@ class Instance:
     seen_s: float
     applied: StateVersion | None = None
     enforcing: bool = True
+    processors: float | None = None
+
+    def believed(self, shown: float) -> float | None:
+        """The workers that are believed of it where its service has shown so many to be busy."""
+        if self.workers is None:
+            return None
+        start = BELIEVED_WORKERS
+        if self.processors is not None:
+            start = min(self.processors, BELIEVED_PROCESSORS)
+        return max(1.0, min(self.workers, max(shown, start)))
 
 
 class Instances:
@@ -66,6 +85,7 @@ class Instances:
         applied: StateVersion | None = None,
         enforcing: bool | None = None,
         sends_spans: bool = False,
+        processors: float | None = None,
     ) -> bool:
         """An instance spoke; what it left out stays as it said before.
 
@@ -85,6 +105,7 @@ class Instances:
             seen_s=now,
             applied=known.applied if applied is None else applied,
             enforcing=known.enforcing if enforcing is None else enforcing,
+            processors=known.processors if processors is None else processors,
         )
         if applied is not None and known.applied is None:
             self._followers_s = float("-inf")
@@ -112,17 +133,24 @@ class Instances:
         """Those that are alive, the one that was silent longest first."""
         return tuple(row for row in self._known.values() if _alive(row, now))
 
-    def capacities(self, now: float) -> dict[str, float]:
+    def capacities(
+        self, now: float, shown: Callable[[str], float] = lambda _service: 0.0
+    ) -> dict[str, float]:
         """Workers, that is, capacity for busy load, of services whose live instances send spans.
 
-        Each such instance counts as the median (the lower of two) of those that have reported, and
-        as one worker where none has. The order is that of names, not that in which threads brought
-        instances.
+        Each such instance counts as the median (the lower of two) of what is believed of those that
+        have reported, and as one worker where none has. The order is that of names, not that in
+        which threads brought instances.
+
+        Args:
+            now: seconds.
+            shown: the most workers that an instance of a service has been busy with at once.
         """
-        senders: dict[str, list[int | None]] = {}
+        senders: dict[str, list[float | None]] = {}
         for row in self.live(now):
             if row.sends_spans:
-                senders.setdefault(row.service, []).append(row.workers)
+                believed = row.believed(shown(row.service))
+                senders.setdefault(row.service, []).append(believed)
         return {service: _capacity(senders[service]) for service in sorted(senders)}
 
     def count(self, service: str, now: float) -> int:
@@ -164,9 +192,9 @@ class Instances:
         return dead
 
 
-def _capacity(workers: list[int | None]) -> float:
+def _capacity(workers: list[float | None]) -> float:
     reported = [count for count in workers if count is not None]
-    return float(len(workers) * max(1, median_low(reported))) if reported else float(len(workers))
+    return len(workers) * (median_low(reported) if reported else 1.0)
 
 
 def _alive(row: Instance, now: float) -> bool:

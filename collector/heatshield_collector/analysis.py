@@ -19,6 +19,7 @@ from heatshield_collector.link.grouping import pairs_of
 from heatshield_collector.link.report_numbers import ReportNumbers
 from heatshield_collector.link.reported import Reported, plain
 from heatshield_collector.link.reporting import Reporting
+from heatshield_collector.link.shown_workers import ShownWorkers
 from heatshield_collector.red import groups_of
 from heatshield_collector.self_metrics import SelfMetrics
 
@@ -31,6 +32,7 @@ class Analysis:
     Args:
         linker: owned by the thread that calls :meth:`charge`.
         reporting: knows which processes send charge reports; the linker asks it, too.
+        shown: told how much instances compute at once.
         detection: told of what was linked.
         durations: told of calls' durations.
         breakers: told which instances live, where a service does not say so itself.
@@ -42,6 +44,7 @@ class Analysis:
         self,
         linker: Linker,
         reporting: Reporting,
+        shown: ShownWorkers,
         detection: Detection,
         durations: Durations,
         breakers: Breakers,
@@ -50,6 +53,7 @@ class Analysis:
     ) -> None:
         self._linker = linker
         self._reporting = reporting
+        self._shown = shown
         self._detection = detection
         self._durations = durations
         self._breakers = breakers
@@ -77,6 +81,7 @@ class Analysis:
         self._attend(spans, now)
         self._breakers.count_workers(now)
         linked = self._linker.link(spans, now)
+        self._shown.charges(linked.charges, now.monotonic_s)
         charges = self._reporting.charged(linked.charges, now.monotonic_s)
         # As it is where no process reports: what is summed up of it is kept.
         told = linked if charges is linked.charges else Linked.of_charges(charges)
@@ -95,6 +100,10 @@ class Analysis:
             counted = [self._numbers.is_new(one) for one in plainly]
             fresh = [one for one, is_new in zip(plainly, counted, strict=True) if is_new]
             covered = [self._reporting.covers(one, now.monotonic_s) for one in fresh]
+        for one in fresh:
+            self._shown.report(one, now.monotonic_s)
+            self._attend_reporter(one, now)
+        self._breakers.count_workers(now)
         if covered and self._detection.report(Reported(covered), now):
             self._may_be_hot()
         return counted
@@ -144,3 +153,17 @@ class Analysis:
             one = self._breakers.instance(service, instance, now)
             if one is None or not one.sends_spans or now.monotonic_s - one.seen_s >= RENEW_S:
                 self._breakers.attend(service, instance, now=now)
+
+    def _attend_reporter(self, report: ChargeReport, now: Instant) -> None:
+        """An instance that reports lives; what it says of itself is taken in once in a while."""
+        state = report.process
+        one = self._breakers.instance(report.service, report.instance, now)
+        if (
+            one is None
+            or not one.sends_spans
+            or (one.workers, one.processors) != (state.workers, state.processors)
+            or now.monotonic_s - one.seen_s >= RENEW_S
+        ):
+            self._breakers.attend(
+                report.service, report.instance, state.workers, now, state.processors
+            )

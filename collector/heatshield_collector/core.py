@@ -19,6 +19,7 @@ from heatshield_collector.detect import (
 )
 from heatshield_collector.link import Linker
 from heatshield_collector.link.reporting import Reporting
+from heatshield_collector.link.shown_workers import ShownWorkers
 from heatshield_collector.self_metrics import SelfMetrics
 from heatshield_collector.settings import CollectorSettings
 
@@ -69,6 +70,7 @@ class Core:
         detectors: MakesDetectors = all_detectors,
     ) -> None:
         self.metrics = SelfMetrics()
+        shown, reporting = ShownWorkers(), Reporting()
         self.breakers = Breakers(
             BreakerControl(epoch, PlatformMode(settings.mode or FIRST_MODE)),
             outlets,
@@ -77,6 +79,7 @@ class Core:
             keep_mode,
             lambda service: self.detection.fair_share_of(service),  # noqa: PLW0108 - made later
             lambda key: self.detection.loads.cost_per_call_of(key, clock.monotonic()),
+            shown.of,
         )
         self.detection = Detection(
             self._capacity,
@@ -95,10 +98,10 @@ class Core:
             clock,
             settings.cold_start_s,
         )
-        reporting = Reporting()
         self.analysis = Analysis(
             Linker(reporting.reports),
             reporting,
+            shown,
             self.detection,
             self.durations,
             self.breakers,

@@ -28,7 +28,7 @@ from heatshield_alerts import (
 from heatshield_alerts.breaker_changes import HISTORY
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.held_breaker import COOL_S, HALF_OPEN_S
-from heatshield_alerts.instances import LIVE_S, Instances
+from heatshield_alerts.instances import BELIEVED_PROCESSORS, BELIEVED_WORKERS, LIVE_S, Instances
 from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
 from heatshield_alerts.seen import Seen
 
@@ -357,6 +357,28 @@ def test_no_claim_of_one_moves_the_capacity_far_and_what_sends_no_spans_has_none
     assert instances.capacities(1.0) == {"shop": 6}
     instances.attend("shop", "a", 2.0, workers=MAX_WORKERS)
     assert instances.capacities(2.0) == {"shop": 6}
+
+
+def test_of_a_claim_no_more_is_believed_than_was_shown_or_is_usual():
+    """One that is alone may say what it likes: nobody would be hot on 4,096 workers."""
+    instances, shown = Instances(), {}
+
+    def capacity():
+        return instances.capacities(1.0, lambda service: shown.get(service, 0.0))["shop"]
+
+    instances.attend("shop", "a", 0.0, workers=MAX_WORKERS, sends_spans=True)
+    assert capacity() == BELIEVED_WORKERS
+    shown["shop"] = 11.5
+    assert capacity() == 11.5
+    shown["shop"] = 2.0 * MAX_WORKERS
+    assert capacity() == MAX_WORKERS
+    shown["shop"] = 0.5
+    instances.attend("shop", "a", 0.0, workers=64, processors=2.0)
+    assert capacity() == 2.0
+    instances.attend("shop", "a", 0.0, processors=1e300)
+    assert capacity() == BELIEVED_PROCESSORS
+    instances.attend("shop", "a", 0.0, processors=0.1)
+    assert capacity() == 1.0
 
 
 def test_instances_that_report_no_workers_count_as_the_others_do_or_as_one():

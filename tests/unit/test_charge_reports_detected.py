@@ -1,5 +1,6 @@
 """What charge reports lead to, from their bytes to loads and findings, on virtual time."""
 
+import pytest
 from report_bodies import body, report
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
@@ -70,3 +71,26 @@ def test_a_user_who_burns_by_reports_alone_is_found_within_a_second():
         simulation.report(body(report(pair, number=number, process=state)))
         simulation.advance(STEP_S)
     assert {row["user"] for row in simulation.rows["findings"]} == {"u-1"}
+
+
+@pytest.mark.parametrize("workers", [2, 4_096])
+def test_a_claim_of_workers_hides_nobody_who_burns(workers: int):
+    simulation = Simulation()
+    state = ProcessState(cpu_us=180_000, processors=float(workers), workers=workers)
+    for number in range(1, 8):
+        pair = Pair("u-1", "POST /p", cpu_us=180_000, calls=8)
+        simulation.report(body(report(pair, number=number, process=state)))
+        simulation.advance(STEP_S)
+    assert "u-1" in {row["user"] for row in simulation.rows["findings"]}
+
+
+def test_a_process_that_reports_lives_and_has_the_workers_that_it_says():
+    simulation = Simulation()
+    state = ProcessState(processors=2.0, workers=3)
+    simulation.report(body(report(process=state)))
+    (one,) = simulation.breakers.live(simulation.clock.now())
+    assert (one.service, one.instance, one.workers, one.processors) == ("shop", "i-1", 3, 2.0)
+    simulation.advance(1.0)
+    assert simulation.breakers.capacities() == {"shop": 2.0}
+    simulation.advance(40.0)
+    assert simulation.breakers.capacities() == {}

@@ -13,6 +13,7 @@ from heatshield_collector.detect import Detection, Durations
 from heatshield_collector.link import Linker
 from heatshield_collector.link.pending import PATIENCE_NS
 from heatshield_collector.link.reporting import Reporting
+from heatshield_collector.link.shown_workers import ShownWorkers
 from heatshield_collector.self_metrics import SelfMetrics
 
 
@@ -41,6 +42,7 @@ class Rig:
         self.analysis = Analysis(
             Linker(reporting.reports),
             reporting,
+            ShownWorkers(),
             self.detection,
             self.durations,
             self.breakers,

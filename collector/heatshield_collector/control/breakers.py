@@ -82,6 +82,7 @@ class Breakers:
         keep_mode: told of each mode that a person sets, also of one that is so already.
         fair_share: busy seconds each second that one user may go on using of a service.
         cost_per_call: busy seconds of one call of a user; 0: not known.
+        shown: the most workers that an instance of a service has been busy with at once.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class Breakers:
         keep_mode: Keeps | None = None,
         fair_share: Callable[[str], float] = lambda _: 0.0,
         cost_per_call: Callable[[CallKey], float] = lambda _: 0.0,
+        shown: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self._fair_share = fair_share
         self._cost_per_call = cost_per_call
+        self._shown = shown
         self._control = control
         self._events = outlets.events
         self._journal = outlets.journal
@@ -297,20 +300,31 @@ class Breakers:
             self._rejected(row.service, row.call, row.count)
 
     def attend(
-        self, service: str, instance: str, workers: int | None = None, now: Instant | None = None
+        self,
+        service: str,
+        instance: str,
+        workers: int | None = None,
+        now: Instant | None = None,
+        processors: float | None = None,
     ) -> None:
-        """An instance sends spans.
+        """An instance sends spans, or charges.
 
         Args:
             service: its service.
             instance: its id.
             workers: how many it has; ``None`` where it does not say.
             now: the moment of the batch.
+            processors: how many it may use; ``None`` where it does not say.
         """
         now = now or self._clock.now()
         with self._lock:
             arrived = self._control.instances.attend(
-                service, instance, now.monotonic_s, workers=workers, sends_spans=True
+                service,
+                instance,
+                now.monotonic_s,
+                workers=workers,
+                sends_spans=True,
+                processors=processors,
             )
         if arrived:
             self._arrived(service, instance, workers, now)
@@ -329,7 +343,7 @@ class Breakers:
         """Workers of each service whose instances send spans; up to a quarter of a second old."""
         if now.monotonic_s - self._counted_s >= CAPACITY_AGE_S:
             with self._lock:
-                workers = self._control.instances.capacities(now.monotonic_s)
+                workers = self._control.instances.capacities(now.monotonic_s, self._shown)
             self._capacities, self._counted_s = workers, now.monotonic_s
         return self._capacities
 
