@@ -58,7 +58,10 @@ __all__ = [
     "WindowName",
 ]
 
-CostName = Literal["busy", "calls", "elements"]
+CostName = Literal["busy", "calls", "elements", "cpu", "backend", "wait"]
+"""What a load counts: ``busy`` is ``cpu`` and ``backend`` together; ``wait`` is of services that
+report charges."""
+
 WindowName = Literal["1s", "10s", "1m", "5m"]
 GroupName = Literal["call", "user"]
 UserClass = Literal["harmful", "budget", "hot", "heavy"]

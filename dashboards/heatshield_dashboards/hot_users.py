@@ -30,7 +30,7 @@ __all__ = ["UID", "hot_users"]
 UID: Final = "heatshield-hot-users"
 """Part of the dashboard's address; a push replaces the dashboard that has this uid."""
 
-COSTS: Final = ("busy", "calls", "elements")
+COSTS: Final = ("busy", "calls", "elements", "cpu", "backend", "wait")
 WINDOWS: Final = ("1s", "10s", "1m", "5m")
 DEFAULT_WINDOW: Final = "10s"
 """Long enough for steady lines, short enough to show a user turn hot."""

@@ -28,9 +28,16 @@ room for: each report has the costliest :data:`MAX_PAIRS` pairs, and one rest a 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from heatshield.json_columns import MAX_ROWS, MOST, Places, place_in, rows_of
+from heatshield.json_columns import (
+    MAX_ROWS,
+    MOST,
+    Places,
+    check_places,
+    columns_of,
+    in_places,
+)
 from heatshield.json_fields import ContractError, integer_in, object_of, rate_in, text_in, within
 
 __all__ = [
@@ -267,7 +274,6 @@ class ChargeReport:
         users, calls, backends = (_names(fields, name) for name in ("users", "calls", "backends"))
         state = object_of(fields.get("process", {}), "process")
         pairs = _pairs(fields, users, calls)
-        count = len(pairs)
         return cls(
             service=_name(fields.get("service"), "service"),
             instance=_name(fields.get("instance"), "instance"),
@@ -280,36 +286,37 @@ class ChargeReport:
                 **{name: within(integer_in(state, name, 0), MOST) for name in _STATE},
             ),
             pairs=pairs,
-            backend_us=[
-                BackendTime(
-                    place_in(pair, count), backends[place_in(backend, len(backends))], us, many
-                )
-                for pair, backend, us, many in rows_of(fields, "backend_us", BackendTime._fields)
-            ],
-            backend_durations=[
-                BackendDurationCount(
-                    backends[place_in(backend, len(backends))], min(bucket, MAX_BUCKET), many
-                )
-                for backend, bucket, many in rows_of(
-                    fields, "backend_durations", BackendDurationCount._fields
-                )
-            ],
-            durations=[
-                DurationCount(place_in(pair, count), min(bucket, MAX_BUCKET), number, bool(is_open))
-                for pair, bucket, number, is_open in rows_of(
-                    fields, "durations", ("pair", "bucket", "calls", "open")
-                )
-            ],
-            operations=[
-                Operation(
-                    place_in(pair, count), backends[place_in(backend, len(backends))], ago, duration
-                )
-                for pair, backend, ago, duration in rows_of(
-                    fields, "operations", ("pair", "backend", "ago_us", "duration_us"),
-                    may_be_null=("duration_us",),
-                )
-            ],
-        )  # fmt: skip
+            backend_us=_rows(fields, "backend_us", BackendTime, len(pairs), backends),
+            backend_durations=_rows(
+                fields, "backend_durations", BackendDurationCount, len(pairs), backends
+            ),
+            durations=_rows(fields, "durations", DurationCount, len(pairs), backends),
+            operations=_rows(fields, "operations", Operation, len(pairs), backends),
+        )
+
+
+_Row = TypeVar("_Row", BackendTime, BackendDurationCount, DurationCount, Operation)
+
+
+def _rows(
+    fields: Mapping[str, Any], table: str, kind: type[_Row], pairs: int, backends: list[str]
+) -> list[_Row]:
+    columns = dict(
+        zip(
+            kind._fields,
+            columns_of(fields, table, kind._fields, may_be_null=("duration_us",)),
+            strict=True,
+        )
+    )
+    if "pair" in columns:
+        check_places(columns["pair"], pairs)
+    if "backend" in columns:
+        columns["backend"] = in_places(columns["backend"], backends)
+    if "bucket" in columns and max(columns["bucket"], default=0) > MAX_BUCKET:
+        columns["bucket"] = [min(bucket, MAX_BUCKET) for bucket in columns["bucket"]]
+    if "open" in columns:
+        columns["open"] = list(map(bool, columns["open"]))
+    return list(map(kind._make, zip(*columns.values(), strict=True)))
 
 
 def _columns(
@@ -327,40 +334,45 @@ def _columns(
 
 def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> list[Pair]:
     table = object_of(fields.get("pairs", {}), "pairs")
+    of_user, of_call, *costs = columns_of(fields, "pairs", ("user", "call", *_COSTS), least=REST)
+    # Places -1 and -2 are the last two of these.
+    named: list[str | None] = [*users, "", None]
+    check_places([place for place in of_user if place >= 0], len(users))
     traces = table.get("traces")
-    rows = rows_of(fields, "pairs", ("user", "call", *_COSTS), least=REST)
     if traces is None:
-        traces = [()] * len(rows)
-    if not isinstance(traces, list) or len(traces) < len(rows):
+        traces = [()] * len(of_user)
+    elif not isinstance(traces, list) or len(traces) < len(of_user):
         raise ContractError("pairs.traces has not a list for each pair")
-    return [
-        Pair._make(
-            (
-                None
-                if user == NO_USER
-                else ""
-                if user == REST
-                else users[place_in(user, len(users))],
-                calls[place_in(call, len(calls))],
-                *(max(0, cost) for cost in costs),
-                _traces(ids),
-            )
-        )
-        for (user, call, *costs), ids in zip(rows, traces, strict=False)
-    ]
+    else:
+        traces = list(map(_traces, traces[: len(of_user)]))
+    for at, column in enumerate(costs):
+        if min(column, default=0) < 0:
+            costs[at] = [max(0, cost) for cost in column]
+    rows = zip([named[user] for user in of_user], in_places(of_call, calls), *costs, traces,
+               strict=True)  # fmt: skip
+    return list(map(Pair._make, rows))
 
 
 def _traces(ids: object) -> tuple[str, ...]:
     if not isinstance(ids, list | tuple):
         raise ContractError("pairs.traces has a row that is no list")
-    return tuple(_name(one, "pairs.traces") for one in ids[:MAX_TRACES])
+    return tuple(_texts(ids[:MAX_TRACES], "pairs.traces"))
 
 
 def _names(fields: Mapping[str, Any], name: str) -> list[str]:
     found = fields.get(name, [])
     if not isinstance(found, list) or len(found) > MAX_ROWS:
         raise ContractError(f"{name} is no list of at most {MAX_ROWS} names")
-    return [_name(one, name) for one in found]
+    return _texts(found, name)
+
+
+def _texts(texts: Sequence[Any], what: str) -> list[str]:
+    """The texts, looked at together where all are ordinary."""
+    if set(map(type, texts)) == {str} and all(texts):
+        joined = "".join(texts)
+        if joined.isascii() and max(map(len, texts)) <= LONGEST_NAME:
+            return list(texts)
+    return [_name(one, what) for one in texts]
 
 
 def _name(value: object, what: str) -> str:

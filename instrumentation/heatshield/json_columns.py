@@ -3,17 +3,22 @@ names. They are read strictly: what is not as it should be raises.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from heatshield.json_fields import ContractError, object_of
 
-__all__ = ["MAX_ROWS", "MOST", "Places", "place_in", "rows_of"]
+__all__ = ["MAX_ROWS", "MOST", "Places", "check_places", "columns_of", "in_places"]
+
+T = TypeVar("T")
 
 MAX_ROWS: Final = 2_048
 """Rows of a table that are read at most."""
 
 MOST: Final = 1 << 50
 """The largest number of a table: of microseconds, thirty-five years."""
+
+_WHOLE: Final = frozenset({int, bool})
+_WHOLE_OR_NULL: Final = _WHOLE | {type(None)}
 
 
 class Places:
@@ -32,20 +37,22 @@ class Places:
         return list(self._places)
 
 
-def rows_of(
+def columns_of(
     fields: Mapping[str, Any],
     table: str,
     names: Sequence[str],
     *,
     least: int = 0,
     may_be_null: Sequence[str] = (),
-) -> list[tuple[Any, ...]]:
-    """The rows of a table; a column that is left out is all zeros.
+) -> list[list[Any]]:
+    """The columns of a table, of one length; one that is left out is all zeros.
+
+    Each is looked at as a whole, as a collector reads thousands of rows a second.
 
     Args:
         fields: the object that has the table.
         table: its name.
-        names: of the columns, in the order of the rows' values.
+        names: of the columns, in the order of the answer.
         least: smaller numbers become this one.
         may_be_null: columns in which a value may be lacking.
 
@@ -64,19 +71,32 @@ def rows_of(
     read = []
     for name in names:
         column = columns.get(name) or [0] * length
-        may_lack = name in may_be_null
-        if not all(isinstance(one, int) or (may_lack and one is None) for one in column):
+        kinds = set(map(type, column))
+        if not kinds <= (_WHOLE_OR_NULL if name in may_be_null else _WHOLE):
             raise ContractError(f"{table}.{name} has a value that is no integer")
-        read.append([one if one is None else min(max(least, one), MOST) for one in column])
-    return list(zip(*read, strict=True))
+        numbers = [one for one in column if one is not None] if type(None) in kinds else column
+        if numbers and not (least <= min(numbers) and max(numbers) <= MOST):
+            column = [one if one is None else min(max(least, one), MOST) for one in column]
+        read.append(column)
+    return read
 
 
-def place_in(place: int, count: int) -> int:
-    """The place of a name in a list of ``count``.
+def in_places(places: Sequence[int], values: Sequence[T]) -> list[T]:
+    """The value at each place.
 
     Raises:
-        ContractError: if the list has no such place.
+        ContractError: if one is no place of ``values``.
     """
-    if not 0 <= place < count:
-        raise ContractError(f"a table names place {place} of {count}")
-    return place
+    check_places(places, len(values))
+    return [values[place] for place in places]
+
+
+def check_places(places: Sequence[int], count: int) -> None:
+    """Check places in a list of ``count``.
+
+    Raises:
+        ContractError: if the list has not all of them.
+    """
+    if places and not (min(places) >= 0 and max(places) < count):
+        wrong = next(place for place in places if not 0 <= place < count)
+        raise ContractError(f"a table names place {wrong} of {count}")

@@ -18,6 +18,9 @@ class CostName(StrEnum):
     BUSY = "busy"
     CALLS = "calls"
     ELEMENTS = "elements"
+    CPU = "cpu"
+    BACKEND = "backend"
+    WAIT = "wait"
 
 
 class Group(StrEnum):
@@ -39,7 +42,9 @@ class Window(StrEnum):
 def hot(  # noqa: PLR0913, PLR0917  each is a flag
     once: Annotated[bool, typer.Option("--once", help="Print the table once and exit.")] = False,
     as_json: AsJson = False,
-    cost: Annotated[CostName, typer.Option(help="Cost to rank by.")] = CostName.BUSY,
+    cost: Annotated[
+        CostName, typer.Option(help="Cost to rank by; busy is cpu + backend.")
+    ] = CostName.BUSY,
     window: Annotated[
         Window, typer.Option(help="Time to average loads over.")
     ] = Window.TEN_SECONDS,
