@@ -61,6 +61,7 @@ class Analysis:
         self._may_be_hot = may_be_hot
         self._numbers = ReportNumbers()
         self._counting = threading.Lock()
+        self._counted = 0
 
     def charge(self, spans: pa.Table, now: Instant) -> pa.Table:
         """Charge and measure a batch that came at this moment.
@@ -99,6 +100,7 @@ class Analysis:
             plainly = [plain(one) for one in reports]
             counted = [self._numbers.is_new(one) for one in plainly]
             fresh = [one for one, is_new in zip(plainly, counted, strict=True) if is_new]
+            self._counted += len(fresh)
             covered = [self._reporting.covers(one, now.monotonic_s) for one in fresh]
         for one in fresh:
             self._shown.report(one, now.monotonic_s)
@@ -138,10 +140,18 @@ class Analysis:
             "duplicate": linker.seen.duplicates,
             "users_forgotten_early": linker.users.shortened,
             "seen_forgotten_early": linker.seen.shortened,
-            "report_duplicate": self._numbers.duplicates,
-            "report_too_old": self._numbers.forgotten,
             "waiting_for_report": self._reporting.dropped["waiting"],
             "report_credit": self._reporting.dropped["remembered"],
+        }
+
+    def reports(self) -> dict[str, float]:
+        """Charge reports by what became of them."""
+        late = self._reporting.late
+        return {
+            "counted": self._counted - late,
+            "late": late,
+            "duplicate": self._numbers.duplicates,
+            "too_old": self._numbers.forgotten,
         }
 
     def _attend(self, spans: pa.Table, now: Instant) -> None:

@@ -256,6 +256,12 @@ class Collector:
         metrics.gauge(names.STORE_BYTES, self._store.used_bytes)
         metrics.gauge(names.STREAM_SUBSCRIBERS, lambda: self.events.subscribers)
         metrics.causes(names.CHARGES_DROPPED, "Charges let go.", self._core.analysis.dropped)
+        metrics.counts(
+            names.CHARGE_REPORTS,
+            "Charge reports by what became of them.",
+            self._core.analysis.reports,
+            label="outcome",
+        )
         metrics.causes(
             names.STREAMS_CUT_OFF,
             "Listeners of /api/events that fell behind.",

@@ -31,7 +31,7 @@ HELP: Final = {
     names.USER_LOAD: "Lower bound of cost per second by user and call, the top ones.",
     names.CALL_LOAD: "Cost per second by call, the top ones.",
     names.FINDING: "Load of a user and call that a detector names.",
-    names.SERVICE_CAPACITY: "Workers of a service's live instances that send spans.",
+    names.SERVICE_CAPACITY: "Workers believed of a service's live instances.",
     names.ALERTS: "Alerts by name and state.",
     names.RULE_FAILING: "Rules that failed the last time they were due.",
     names.BREAKERS: "Breaker entries by state and mode.",

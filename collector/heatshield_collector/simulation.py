@@ -138,6 +138,10 @@ class Simulation:
         """Charges that linking let go of, by cause."""
         return self._analysis.dropped()
 
+    def reports(self) -> dict[str, float]:
+        """Charge reports by what became of them."""
+        return self._analysis.reports()
+
     def samples(self) -> Iterator[Sample]:
         """The series of this moment, as ``/metrics`` has them."""
         return self._control.samples()

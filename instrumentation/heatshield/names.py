@@ -71,7 +71,8 @@ SERVICE_INSTANCE_ID: Final = "service.instance.id"
 
 WORKERS: Final = "heatshield.workers"
 """How many requests an instance can run at once on its processors: 1 for an asyncio process.
-A service's capacity is the number of its live instances that send spans, times their median."""
+A service's capacity is the number of its live instances that send spans or charges, times their
+median; no more is believed than an instance has shown to be busy with."""
 
 # -- headers (HTTP) and metadata (gRPC) -------------------------------------------------------
 
@@ -138,7 +139,8 @@ ADMIN_PORT_FILE: Final = "admin-port"
 
 USER_LOAD: Final = "heatshield_user_load"
 """Gauge, top-k: lower bound of cost per second by (user, service, call), labels ``cost`` (busy,
-calls, elements) and ``window`` (1s, 10s, 1m, 5m). Busy load is dimensionless."""
+calls, elements, cpu, backend, wait) and ``window`` (1s, 10s, 1m, 5m). Busy load is dimensionless:
+cpu and backend together."""
 
 CALL_LOAD: Final = "heatshield_call_load"
 """Gauge, top-k: cost per second by (service, call), labels ``cost`` and ``window``."""
@@ -148,7 +150,8 @@ FINDING: Final = "heatshield_finding"
 (hot, heavy), ``user``, ``service``, ``call``, ``cost``, ``window``."""
 
 SERVICE_CAPACITY: Final = "heatshield_service_capacity"
-"""Gauge by ``service``: the workers of its live instances that send spans."""
+"""Gauge by ``service``: the workers of its live instances that send spans or charges, as far as
+they are believed."""
 
 ALERTS: Final = "heatshield_alerts"
 """Gauge by ``alertname`` and ``alertstate`` (pending, firing): how many alerts."""
@@ -178,7 +181,12 @@ SAMPLES_RECEIVED: Final = "heatshield_samples_received_total"
 """Counters: spans, log records and samples of metrics acknowledged, that is, durable."""
 
 CHARGES_DROPPED: Final = "heatshield_charges_dropped_total"
-"""Counter by ``cause``: charges that the linker or a sketch dropped."""
+"""Counter by ``cause``: charges that the linker dropped."""
+
+CHARGE_REPORTS: Final = "heatshield_charge_reports_total"
+"""Counter by ``outcome``: charge reports that were ``counted``; that came ``late``, so that they
+count but not towards a trip; that came again (``duplicate``); that came so long after others of
+their process that it is not known any more whether they came before (``too_old``)."""
 
 PAYLOADS_REFUSED: Final = "heatshield_payloads_refused_total"
 """Counter by ``cause`` (overload, malformed, too_large, unsupported, internal): payloads answered

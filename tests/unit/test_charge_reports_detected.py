@@ -31,6 +31,7 @@ def test_a_report_counts_once_whenever_and_however_often_it_comes():
     assert simulation.report(first, second) == [False, False]
     assert loads(simulation) == {key("u-1"): 0.08}
     assert loads(simulation, "calls") == {key("u-1"): 2.0}
+    assert simulation.reports() == {"counted": 2, "late": 0, "duplicate": 3, "too_old": 0}
 
 
 def test_time_in_a_backend_is_the_users_and_the_backends():

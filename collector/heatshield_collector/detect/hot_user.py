@@ -11,6 +11,7 @@ always has a large share.
 the clipped loads that it judges.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -189,7 +190,7 @@ class HotUser:
             return False
         busy = reported.costs["busy_us"][rows]
         keys = [reported.keys[row] for row in rows.tolist()]
-        limits = self._limits(pa.chunked_array([[reported.services[row] for row in rows.tolist()]]))
+        limits = self._limits_of(reported.services, reported.service[rows])
         hashes = hashes_of(reported.process[rows], keys, np.arange(len(keys)), self._sources.seed)
         ended, running = reported.ended[rows], reported.open[rows]
         counted = {
@@ -227,8 +228,12 @@ class HotUser:
     def _limits(self, services: pa.ChunkedArray) -> list[Integers]:
         """For each trip, what each request may count, in microseconds."""
         encoded = services.combine_chunks().dictionary_encode()
-        of_row = encoded.indices.to_numpy()
-        limits = [self._limits_us(service) for service in encoded.dictionary.to_pylist()]
+        return self._limits_of(encoded.dictionary.to_pylist(), encoded.indices.to_numpy())
+
+    def _limits_of(
+        self, services: Sequence[str], of_row: npt.NDArray[np.integer]
+    ) -> list[Integers]:
+        limits = [self._limits_us(service) for service in services]
         by_trip = np.array(limits, dtype=np.int64).reshape(-1, len(self._trips)).T
         return [limit[of_row] for limit in by_trip]
 

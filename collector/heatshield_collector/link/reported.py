@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate, chain, repeat
-from typing import Any, Final, TypeVar
+from itertools import accumulate, chain
+from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
@@ -22,7 +22,6 @@ from heatshield.identity.wire_id import wire_id
 __all__ = ["Reported", "plain"]
 
 Integers = npt.NDArray[np.int64]
-T = TypeVar("T")
 
 COST_MOST: Final = 2**48
 """Costs are clamped here, as sketches do it: sums of many rows must not wrap around."""
@@ -35,13 +34,13 @@ def plain(report: ChargeReport) -> ChargeReport:
 
     Instances and backends are cut, as they are in charges of spans.
     """
-    backends = {row.backend for row in report.backend_us}
-    backends |= {row.backend for row in report.backend_durations}
-    backends |= {row.backend for row in report.operations}
-    names = {report.service, *(pair.call for pair in report.pairs)}
-    names |= {pair.user for pair in report.pairs if pair.user}
-    longest = max(map(len, chain(backends, (report.instance,))))
-    if longest <= LONGEST and all(wire_id(name) == name for name in names):
+    texts = [report.service, *(pair.call for pair in report.pairs)]
+    texts += [pair.user for pair in report.pairs if pair.user]
+    cut_texts = [report.instance, *(row.backend for row in report.backend_us)]
+    cut_texts += [row.backend for row in report.backend_durations]
+    cut_texts += [row.backend for row in report.operations]
+    longest = max(map(len, chain(texts, cut_texts)))
+    if longest <= LONGEST and "".join(texts).isprintable():
         return report
 
     def cut(rows: Sequence[Any]) -> list[Any]:
@@ -73,7 +72,7 @@ class Reported:
     Attributes:
         reports: as they were given.
         users: ``None`` where no user is known, and for the rest.
-        services: of each pair.
+        services: the distinct ones, and ``service``, int64[n], the place of each pair's.
         keys: texts of :class:`~heatshield.call_key.CallKey`.
         eligible: bool[n], whether it may count towards a trip.
         process: uint64[n], a number for the process.
@@ -82,51 +81,58 @@ class Reported:
         ended: int64[n], calls that ended since the last report.
         open: int64[n], calls that run.
         traces: of each the ids of the costliest requests, as they were sent.
+        call_keys: texts of the keys of calls, and of backends as calls.
+        call_costs: int64[m] by name: costs of each of these; a backend's are not its callers'.
     """
 
     def __init__(self, reports: Sequence[tuple[ChargeReport, bool]]) -> None:
         self.reports = reports
         counts = [len(report.pairs) for report, _ in reports]
-        pairs = list(chain.from_iterable(report.pairs for report, _ in reports))
+        pairs = list(chain.from_iterable([report.pairs for report, _ in reports]))
         columns = list(zip(*pairs, strict=True)) or [()] * len(Pair._fields)
         by_name = dict(zip(Pair._fields, columns, strict=True))
         self.users = [user or None for user in by_name["user"]]
-        self.services = _each((report.service for report, _ in reports), counts)
         self.traces: Sequence[tuple[str, ...]] = by_name["traces"]
-        heads = _heads(self.services, by_name["call"])
+        self.services, numbers = _numbered([report.service for report, _ in reports])
+        self.service = np.repeat(numbers, counts)
+        heads = _heads([report for report, _ in reports])
         self.keys = [
             head if user is None else f"{head}{SEPARATOR}{user}"
             for head, user in zip(heads, self.users, strict=True)
         ]
-        late = _each((is_late for _, is_late in reports), counts)
-        self.eligible = np.array([user is not None for user in self.users], dtype=bool)
-        self.eligible &= ~np.array(late, dtype=bool)
-        processes = (_number(report) for report, _ in reports)
-        self.process = np.array(_each(processes, counts), dtype=np.uint64)
+        known = np.array([user is not None for user in self.users], dtype=bool)
+        self.eligible = known & np.repeat(np.array([not late for _, late in reports]), counts)
+        processes = np.array([_number(report) for report, _ in reports], dtype=np.uint64)
+        self.process = np.repeat(processes, counts)
         firsts = [0, *accumulate(counts)]
         spent = _Rows(zip(firsts, (report.backend_us for report, _ in reports), strict=False))
+        spent_us = _costs(spent.column(2))
         own = ("cpu_us", "wait_us", "elements", "calls", "errors")
         self.costs = {name: _costs(by_name[name]) for name in own}
-        self.costs["backend_us"] = _sums(spent.pair, _costs(spent.column(2)), len(pairs))
+        self.costs["backend_us"] = _sums(spent.pair, spent_us, len(pairs))
         self.costs["busy_us"] = self.costs["cpu_us"] + self.costs["backend_us"]
         lasted = _Rows(zip(firsts, (report.durations for report, _ in reports), strict=False))
-        numbers, is_open = _costs(lasted.column(2)), np.array(lasted.column(3), dtype=bool)
-        self.ended = _sums(lasted.pair[~is_open], numbers[~is_open], len(pairs))
-        self.open = _sums(lasted.pair[is_open], numbers[is_open], len(pairs))
-        self.call_keys = [*heads, *map(_backend_key, spent.column(1))]
-        self._spent_us = _costs(spent.column(2))
+        calls, is_open = _costs(lasted.column(2)), np.array(lasted.column(3), dtype=bool)
+        self.ended = _sums(lasted.pair[~is_open], calls[~is_open], len(pairs))
+        self.open = _sums(lasted.pair[is_open], calls[is_open], len(pairs))
+        self.call_keys, self.call_costs = self._by_call(heads, spent.column(1), spent_us)
 
-    @property
-    def call_costs(self) -> dict[str, Integers]:
-        """int64[m] by name: costs by call and by backend, for each of ``call_keys``."""
-        nothing = np.zeros(len(self._spent_us), dtype=np.int64)
+    def _by_call(
+        self, heads: Sequence[str], backends: Sequence[str], spent_us: Integers
+    ) -> tuple[list[str], dict[str, Integers]]:
+        """Costs by call without what was in backends, and by backend."""
+        names, of_row = _numbered(heads)
         costs = {
-            name: np.concatenate([self.costs[name], nothing])
+            name: _sums(of_row, self.costs[name], len(names))
             for name in ("cpu_us", "wait_us", "elements", "calls", "errors")
         }
-        costs["backend_us"] = np.concatenate([np.zeros_like(self.costs["cpu_us"]), self._spent_us])
-        costs["busy_us"] = costs["cpu_us"] + costs["backend_us"]
-        return costs
+        there, of_spent = _numbered(backends)
+        in_backend = _sums(of_spent, spent_us, len(there))
+        nothing = np.zeros(len(there), dtype=np.int64)
+        found = {name: np.concatenate([column, nothing]) for name, column in costs.items()}
+        found["backend_us"] = np.concatenate([np.zeros(len(names), dtype=np.int64), in_backend])
+        found["busy_us"] = found["cpu_us"] + found["backend_us"]
+        return [*names, *map(_backend_key, there)], found
 
     def trace_ids(self, pair: int) -> list[str]:
         """The ids of the costliest requests of a pair, hexadecimal; what is no id is left out."""
@@ -149,18 +155,22 @@ class _Rows:
         return self._columns[at] if self._columns else ()
 
 
-def _each(values: Iterable[T], counts: Sequence[int]) -> list[T]:
-    """Each value as often as its report has pairs."""
-    return list(chain.from_iterable(map(repeat, values, counts)))
+def _numbered(names: Sequence[str]) -> tuple[list[str], Integers]:
+    """The distinct names, and the place of each among them."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return list(places), np.fromiter(map(places.__getitem__, names), np.int64, len(names))
 
 
-def _heads(services: Sequence[str], calls: Sequence[str]) -> list[str]:
-    """Texts of the keys without a user; calls are few."""
-    known = {
-        one: CallKey(DEFAULT_TENANT, None, *one).text
-        for one in set(zip(services, calls, strict=True))
-    }
-    return [known[one] for one in zip(services, calls, strict=True)]
+def _heads(reports: Iterable[ChargeReport]) -> list[str]:
+    """Texts of the pairs' keys without a user; a process has few calls."""
+    found: list[str] = []
+    for report in reports:
+        calls = [pair[1] for pair in report.pairs]
+        texts = {
+            call: CallKey(DEFAULT_TENANT, None, report.service, call).text for call in set(calls)
+        }
+        found += map(texts.__getitem__, calls)
+    return found
 
 
 @lru_cache(maxsize=1_024)
