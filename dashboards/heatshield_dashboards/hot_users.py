@@ -186,8 +186,9 @@ def _services() -> Iterator[Panel]:
 def _collector() -> Iterator[Panel]:
     yield lines(
         "Telemetry received",
-        "Records per second that are acknowledged, and so on disk.",
-        [queries.SPANS, queries.LOGS, queries.SAMPLES],
+        "Records per second that are acknowledged, and so on disk; charge reports, which are not "
+        "stored.",
+        [queries.SPANS, queries.LOGS, queries.SAMPLES, queries.REPORTS],
         unit="cps",
         width=8,
     )

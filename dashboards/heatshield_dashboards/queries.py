@@ -81,6 +81,9 @@ DURATION_P99: Final = Query(
 SPANS: Final = Query(f"sum(rate({names.SPANS_RECEIVED}{RATE}))", "spans")
 LOGS: Final = Query(f"sum(rate({names.LOGS_RECEIVED}{RATE}))", "logs")
 SAMPLES: Final = Query(f"sum(rate({names.SAMPLES_RECEIVED}{RATE}))", "samples of metrics")
+REPORTS: Final = Query(
+    f"sum by (outcome) (rate({names.CHARGE_REPORTS}{RATE}))", "charge reports {{outcome}}"
+)
 REFUSED: Final = Query(
     f"sum by (cause) (rate({names.PAYLOADS_REFUSED}{RATE}))", "payloads refused: {{cause}}"
 )
