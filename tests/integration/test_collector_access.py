@@ -23,6 +23,7 @@ ROUTES = [
     ("GET", "/v1/check"),
     ("POST", "/v1/check/users/7"),
     ("POST", "/v1/traces"),
+    ("POST", "/v1/charges"),
     ("PUT", "/api/mode"),
     ("GET", "/metrics"),
     ("GET", "/healthz"),
