@@ -19,7 +19,7 @@ from heatshield.call_key import DEFAULT_TENANT, LONGEST, SEPARATOR, CallKey
 from heatshield.charge_report import ChargeReport, Pair
 from heatshield.identity.wire_id import wire_id
 
-__all__ = ["Reported", "plain"]
+__all__ = ["Reported", "Rows", "plain"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -34,11 +34,11 @@ def plain(report: ChargeReport) -> ChargeReport:
 
     Instances and backends are cut, as they are in charges of spans.
     """
-    texts = [report.service, *(pair.call for pair in report.pairs)]
-    texts += [pair.user for pair in report.pairs if pair.user]
-    cut_texts = [report.instance, *(row.backend for row in report.backend_us)]
-    cut_texts += [row.backend for row in report.backend_durations]
-    cut_texts += [row.backend for row in report.operations]
+    texts = {report.service} | {pair.call for pair in report.pairs}
+    texts |= {pair.user for pair in report.pairs if pair.user}
+    cut_texts = {row.backend for row in report.backend_us}
+    cut_texts |= {row.backend for row in report.operations}
+    cut_texts |= {row.backend for row in report.backend_durations} | {report.instance}
     longest = max(map(len, chain(texts, cut_texts)))
     if longest <= LONGEST and "".join(texts).isprintable():
         return report
@@ -74,6 +74,7 @@ class Reported:
         users: ``None`` where no user is known, and for the rest.
         services: the distinct ones, and ``service``, int64[n], the place of each pair's.
         keys: texts of :class:`~heatshield.call_key.CallKey`.
+        heads: the distinct ones of them without a user, and ``head``, int64[n], the place of each.
         eligible: bool[n], whether it may count towards a trip.
         process: uint64[n], a number for the process.
         costs: int64[n] by name: ``cpu_us``, ``backend_us``, ``busy_us`` (both), ``wait_us``,
@@ -81,6 +82,7 @@ class Reported:
         ended: int64[n], calls that ended since the last report.
         open: int64[n], calls that run.
         traces: of each the ids of the costliest requests, as they were sent.
+        spent, durations: rows of these tables.
         call_keys: texts of the keys of calls, and of backends as calls.
         call_costs: int64[m] by name: costs of each of these; a backend's are not its callers'.
     """
@@ -96,6 +98,7 @@ class Reported:
         self.services, numbers = _numbered([report.service for report, _ in reports])
         self.service = np.repeat(numbers, counts)
         heads = _heads([report for report, _ in reports])
+        self.heads, self.head = _numbered(heads)
         self.keys = [
             head if user is None else f"{head}{SEPARATOR}{user}"
             for head, user in zip(heads, self.users, strict=True)
@@ -104,26 +107,32 @@ class Reported:
         self.eligible = known & np.repeat(np.array([not late for _, late in reports]), counts)
         processes = np.array([_number(report) for report, _ in reports], dtype=np.uint64)
         self.process = np.repeat(processes, counts)
-        firsts = [0, *accumulate(counts)]
-        spent = _Rows(zip(firsts, (report.backend_us for report, _ in reports), strict=False))
-        spent_us = _costs(spent.column(2))
+        self._firsts = [0, *accumulate(counts)]
+        self.spent = self.rows("backend_us")
+        spent_us = _costs(self.spent.column(2))
         own = ("cpu_us", "wait_us", "elements", "calls", "errors")
         self.costs = {name: _costs(by_name[name]) for name in own}
-        self.costs["backend_us"] = _sums(spent.pair, spent_us, len(pairs))
+        self.costs["backend_us"] = _sums(self.spent.pair, spent_us, len(pairs))
         self.costs["busy_us"] = self.costs["cpu_us"] + self.costs["backend_us"]
-        lasted = _Rows(zip(firsts, (report.durations for report, _ in reports), strict=False))
-        calls, is_open = _costs(lasted.column(2)), np.array(lasted.column(3), dtype=bool)
-        self.ended = _sums(lasted.pair[~is_open], calls[~is_open], len(pairs))
-        self.open = _sums(lasted.pair[is_open], calls[is_open], len(pairs))
-        self.call_keys, self.call_costs = self._by_call(heads, spent.column(1), spent_us)
+        self.durations = self.rows("durations")
+        of_call, calls = self.durations.pair, _costs(self.durations.column(2))
+        is_open = np.array(self.durations.column(3), dtype=bool)
+        self.ended = _sums(of_call[~is_open], calls[~is_open], len(pairs))
+        self.open = _sums(of_call[is_open], calls[is_open], len(pairs))
+        self.call_keys, self.call_costs = self._by_call(self.spent.column(1), spent_us)
+
+    def rows(self, table: str) -> "Rows":
+        """The rows of one table of all reports."""
+        tables = (getattr(report, table) for report, _ in self.reports)
+        return Rows(zip(self._firsts, tables, strict=False))
 
     def _by_call(
-        self, heads: Sequence[str], backends: Sequence[str], spent_us: Integers
+        self, backends: Sequence[str], spent_us: Integers
     ) -> tuple[list[str], dict[str, Integers]]:
         """Costs by call without what was in backends, and by backend."""
-        names, of_row = _numbered(heads)
+        names = self.heads
         costs = {
-            name: _sums(of_row, self.costs[name], len(names))
+            name: _sums(self.head, self.costs[name], len(names))
             for name in ("cpu_us", "wait_us", "elements", "calls", "errors")
         }
         there, of_spent = _numbered(backends)
@@ -139,8 +148,12 @@ class Reported:
         return [one for one in self.traces[pair] if _TRACE_ID.fullmatch(one)]
 
 
-class _Rows:
-    """Rows of one table of several reports, with the places of their pairs among all pairs."""
+class Rows:
+    """Rows of one table of several reports, whose first column is the pair.
+
+    Attributes:
+        pair: int64[n], the place among the pairs of all reports.
+    """
 
     def __init__(self, tables: Iterable[tuple[int, Sequence[Any]]]) -> None:
         pair: list[int] = []
@@ -152,6 +165,7 @@ class _Rows:
         self._columns = list(zip(*rows, strict=True))
 
     def column(self, at: int) -> Sequence[Any]:
+        """A column as it was sent."""
         return self._columns[at] if self._columns else ()
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from heatshield.call_key import DEFAULT_TENANT, SEPARATOR, CallKey
-from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
 from heatshield_collector.detect.findings import Action, Finding
 from heatshield_collector.detect.harm.cases import Case, Crowded
@@ -25,6 +24,7 @@ from heatshield_collector.detect.harm.work import Work
 from heatshield_collector.detect.protocol import Sources
 from heatshield_collector.detect.windows import PANE_S
 from heatshield_collector.link import Linked
+from heatshield_collector.link.reported import Reported
 
 __all__ = ["HARMFUL", "OVERLOAD", "HarmfulUser"]
 
@@ -103,9 +103,9 @@ class HarmfulUser:
         self.work.take_spans(linked, instant)
         return False
 
-    def report(self, report: ChargeReport, instant: Instant) -> bool:
-        """Take in a charge report that has not come before. Not urgent by itself."""
-        self.work.take_report(report, instant)
+    def pairs(self, reported: Reported, instant: Instant) -> bool:
+        """Take in charge reports that have not come before. Not urgent by themselves."""
+        self.work.take_reports(reported, instant)
         return False
 
     def evaluate(self, instant: Instant) -> Sequence[Finding]:

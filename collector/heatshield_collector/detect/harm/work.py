@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from heatshield.call_key import DEFAULT_TENANT, SEPARATOR, CallKey
-from heatshield.charge_report import ChargeReport, bucket_us
+from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
-from heatshield_collector.detect.harm.ids import NOBODY, REST_USERS, Numbers
+from heatshield_collector.detect.harm.ids import Numbers
 from heatshield_collector.detect.harm.recent import Floats, Recent
+from heatshield_collector.detect.harm.report_columns import ReportColumns
 from heatshield_collector.detect.harm.sender_clocks import SenderClocks
 from heatshield_collector.detect.harm.span_columns import SpanColumns
 from heatshield_collector.detect.harm.tables import (
@@ -29,8 +31,11 @@ from heatshield_collector.detect.harm.tables import (
 )
 from heatshield_collector.detect.harm.usual import UsualDurations, buckets_of
 from heatshield_collector.link import Linked
+from heatshield_collector.link.reported import Reported
 
 __all__ = ["Process", "Work"]
+
+Integers = npt.NDArray[np.int64]
 
 KEPT_S: Final = 2.5
 """How long work is kept; windows are at most two seconds."""
@@ -115,17 +120,23 @@ class Work:
             instant.monotonic_s,
         )
 
-    def take_report(self, report: ChargeReport, instant: Instant) -> None:
-        """Take in a charge report that has not come before."""
-        now_s = instant.monotonic_s
-        process = self.numbers.processes.of(f"{report.service}{SEPARATOR}{report.instance}")
-        told_s = (report.at_ns - self._clocks.base_ns(instant)) / 1e9
-        at_s = min(now_s, told_s + self._clocks.offset_s(process, told_s, now_s))
+    def take_reports(self, reported: Reported, instant: Instant) -> None:
+        """Take in charge reports that have not come before."""
+        rows = ReportColumns(self.numbers, reported, instant, self._clocks)
+        states = [
+            self._note(process, report, instant.monotonic_s)
+            for process, (report, _) in zip(rows.process, reported.reports, strict=True)
+        ]
+        self._take_durations(rows, states, instant.monotonic_s)
+        self._take_costs(rows, reported, instant.monotonic_s)
+        self._take_operations(rows, states, instant.monotonic_s)
+
+    def _note(self, process: int, report: ChargeReport, now_s: float) -> Process:
+        """Remember how a process is."""
         state = report.process
-        seconds = max(report.seconds, 1e-3)
         told = Process(
             at_s=now_s,
-            busy=state.cpu_us / 1e6 / seconds,
+            busy=state.cpu_us / 1e6 / max(report.seconds, 1e-3),
             processors=max(0.1, min(state.processors, 4_096.0)),
             loop_lag_s=state.loop_lag_us / 1e6,
             queued=state.queued,
@@ -134,98 +145,79 @@ class Work:
         self.states[process] = told
         if len(self.states) > 10_000:  # noqa: PLR2004 - the processes that are remembered
             del self.states[next(iter(self.states))]
-        users = [self._user(pair.user) for pair in report.pairs]
-        calls = [
-            self.numbers.calls.of(_call_text(report.service, pair.call)) for pair in report.pairs
-        ]
-        self._take_durations(report, users, calls, process, told, now_s)
-        self._take_costs(report, users, calls, process, at_s, seconds, now_s)
-        self._take_operations(report, users, calls, told, at_s, now_s)
+        return told
 
-    def _user(self, user: str | None) -> int:
-        return NOBODY if user is None else self.numbers.users.of(user) if user else REST_USERS
+    def _take_durations(self, rows: ReportColumns, states: list[Process], now_s: float) -> None:
+        pair, us, calls, runs = rows.durations()
+        process = np.array(rows.process, dtype=np.float64)[rows.report[pair]]
+        columns = (rows.user[pair], rows.call[pair], process, us, calls)
+        some = calls > 0
+        user, call, of, took_us, count = (column[some & ~runs] for column in columns)
+        self._end_requests(user, call, of, took_us, count, np.zeros_like(count), now_s)
+        some &= runs
+        open_ = zip(*(column[some].tolist() for column in columns), strict=True)
+        for report, row in zip(rows.report[pair][some].tolist(), open_, strict=True):
+            states[report].open.append(row)
 
-    def _take_durations(
-        self, report: ChargeReport, users: list[int], calls: list[int], process: int,
-        told: Process, now_s: float,
-    ) -> None:  # fmt: skip
-        ended = [
-            (users[pair], calls[pair], bucket_us(bucket), count)
-            for pair, bucket, count, is_open in report.durations
-            if not is_open and count
-        ]
-        told.open = [
-            (users[pair], calls[pair], process, bucket_us(bucket), count)
-            for pair, bucket, count, is_open in report.durations
-            if is_open and count
-        ]
-        if ended:
-            user, call, us, count = np.array(ended, dtype=np.float64).T
-            self._end_requests(user, call, process, us, count, np.zeros_like(us), now_s)
-
-    def _take_costs(
-        self, report: ChargeReport, users: list[int], calls: list[int], process: int,
-        at_s: float, seconds: float, now_s: float,
-    ) -> None:  # fmt: skip
-        running = np.zeros(len(report.pairs))
-        for pair, _, count, is_open in report.durations:
-            running[pair] += count if is_open else 0
-        rows = [
-            (user, call, pair.cpu_us, user * 1e6 + call, pair.calls, open_calls)
-            for user, call, pair, open_calls in zip(
-                users, calls, report.pairs, running.tolist(), strict=True
-            )
-            if pair.cpu_us
-        ]
-        if rows:
-            user, call, us, request, began, opened = np.array(rows, dtype=np.float64).T
+    def _take_costs(self, rows: ReportColumns, reported: Reported, now_s: float) -> None:
+        cpu = np.flatnonzero(reported.costs["cpu_us"] > 0)
+        if len(cpu):
+            of, us = rows.report[cpu], reported.costs["cpu_us"][cpu]
+            at_s, user, call = rows.at_s[of], rows.user[cpu], rows.call[cpu]
+            process = np.array(rows.process, dtype=np.float64)[of]
             self._computing.add(
-                (at_s - seconds, at_s, user, call, process, us, request, began, opened, 1.0), now_s
-            )
-        costs = [
-            (user, call, pair.elements, pair.calls)
-            for user, call, pair in zip(users, calls, report.pairs, strict=True)
-            if pair.elements or pair.calls
-        ]
-        if costs:
-            self._costs.add(list(np.array(costs, dtype=np.float64).T), now_s)
+                (
+                    at_s - rows.seconds[of], at_s, user, call, process, us,
+                    user * 1e6 + call, reported.costs["calls"][cpu], reported.open[cpu], 1.0,
+                ),
+                now_s,
+            )  # fmt: skip
+        elements, calls = reported.costs["elements"], reported.costs["calls"]
+        some = np.flatnonzero((elements > 0) | (calls > 0))
+        self._costs.add((rows.user[some], rows.call[some], elements[some], calls[some]), now_s)
 
-    def _take_operations(
-        self, report: ChargeReport, users: list[int], calls: list[int], told: Process,
-        at_s: float, now_s: float,
-    ) -> None:  # fmt: skip
-        rows: list[tuple[float, ...]] = []
-        listed: dict[tuple[int, str], int] = {}
-        for pair, backend, ago_us, duration_us in report.operations:
-            self._number -= 1
-            number, start_s = self.numbers.backends.of(backend), at_s - ago_us / 1e6
-            at = (users[pair], calls[pair], number, self._number)
-            if duration_us is None:
-                told.running.append((start_s, *at))
-            else:
-                listed[pair, backend] = listed.get((pair, backend), 0) + 1
-                rows.append((start_s, start_s + duration_us / 1e6, *at))
-        if rows:
-            start, end, user, call, number, request = np.array(rows, dtype=np.float64).T
-            self._end_operations(start, end, user, call, number, request, now_s, usual=False)
-        rest = [
-            (users[pair], calls[pair], self.numbers.backends.of(backend), count)
-            for pair, backend, _, many in report.backend_us
-            if (count := many - listed.get((pair, backend), 0)) > 0
-        ]
-        if rest:
-            user, call, number, count = np.array(rest, dtype=np.float64).T
-            # Too short to be listed: known by their number alone, and not slow.
-            self._operations.add(
-                (at_s, at_s, user, call, number, self._number, count, 0.0, 1.0, 0.0), now_s
-            )
-        usual = [
-            (self.numbers.backends.of(backend), bucket, count)
-            for backend, bucket, count in report.backend_durations
-        ]
-        if usual:
-            numbers, buckets, counts = np.array(usual, dtype=np.int64).T
-            self.by_backend.add(numbers, buckets, counts, np.zeros_like(counts), now_s)
+    def _take_operations(self, rows: ReportColumns, states: list[Process], now_s: float) -> None:
+        pair, backend, start, end, runs = rows.operations()
+        numbers = np.arange(self._number - 1, self._number - 1 - len(pair), -1)
+        self._number -= len(pair)
+        user, call = rows.user[pair], rows.call[pair]
+        running = zip(
+            *(one[runs].tolist() for one in (start, user, call, backend, numbers)), strict=True
+        )
+        for report, row in zip(rows.report[pair][runs].tolist(), running, strict=True):
+            states[report].running.append(row)
+        ended = ~runs
+        self._end_operations(
+            start[ended], end[ended], user[ended], call[ended], backend[ended].astype(np.float64),
+            numbers[ended].astype(np.float64), now_s, usual=False,
+        )  # fmt: skip
+        self._take_unlisted(rows, pair[ended], backend[ended], now_s)
+        usual = rows.backend_durations()
+        if len(usual[0]):
+            self.by_backend.add(*usual, np.zeros_like(usual[2]), now_s)
+
+    def _take_unlisted(
+        self, rows: ReportColumns, listed_pair: Integers, listed_backend: Integers, now_s: float
+    ) -> None:
+        """Operations too short to be listed: known by their number alone, and not slow."""
+        pair, backend, operations = rows.backends()
+        both = 1 + max(backend.max(initial=0), listed_backend.max(initial=0))
+        where, listed = np.unique(listed_pair * both + listed_backend, return_counts=True)
+        if len(where):
+            key = pair * both + backend
+            at = np.minimum(np.searchsorted(where, key), len(where) - 1)
+            operations -= np.where(where[at] == key, listed[at], 0)
+        rest = np.flatnonzero(operations > 0)
+        of = pair[rest]
+        at_s = rows.at_s[rows.report[of]]
+        self._number -= 1
+        self._operations.add(
+            (
+                at_s, at_s, rows.user[of], rows.call[of], backend[rest], self._number,
+                operations[rest], 0.0, 1.0, 0.0,
+            ),
+            now_s,
+        )  # fmt: skip
 
     def _end_requests(
         self, user: Floats, call: Floats, process: Floats | int, us: Floats, calls: Floats,
@@ -316,7 +308,3 @@ class Work:
 
     def _alive(self, now_s: float) -> list[Process]:
         return [state for state in self.states.values() if now_s - state.at_s <= SILENT_S]
-
-
-def _call_text(service: str, call: str) -> str:
-    return f"{service.replace(SEPARATOR, '')}{SEPARATOR}{call.replace(SEPARATOR, '')}"
