@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 import figures
-from figures import Report, quantile
+from figures import Report, Target, quantile
 from heatshield.charge_report import (
     MAX_OPERATIONS,
     MAX_PAIRS,
@@ -81,7 +81,8 @@ def _spans(report: Report, groups: int) -> None:
         table = decode_traces([one.payload() for one in templates], clock.time_ns()).table
         _timed(lambda table=table: core.analysis.detect(table, clock.now()), taken_s)
         clock.advance(0.15)
-    report.add("link + detect", quantile(taken_s, 0.5) / spans * 1e6, "µs/span")
+    figure = quantile(taken_s, 0.5) / spans * 1e6
+    report.add("a span: link + detect", figure, "µs/span", Target("at most", 2.0))
 
 
 def _report(process: int, number: int, users: list[int], clock: ManualClock) -> ChargeReport:
@@ -107,11 +108,11 @@ def _report(process: int, number: int, users: list[int], clock: ManualClock) -> 
         ProcessState(cpu_us=100_000, processors=2.0, workers=8, running=2),
         pairs,
         [BackendTime(at, "redis cart:6379", 200, 2) for at in places],
-        [BackendDurationCount("redis cart:6379", bucket, 9) for bucket in range(28, 36)],
+        [BackendDurationCount("redis cart:6379", bucket, 9) for bucket in range(28, 36) if pairs],
         [DurationCount(at, 36, pairs[at].calls) for at in places],
         [
             Operation(at % len(pairs), "redis cart:6379", 1_000 * at, 200)
-            for at in range(MAX_OPERATIONS)
+            for at in range(MAX_OPERATIONS if pairs else 0)
         ],
     )
 
@@ -142,7 +143,8 @@ def _reports(report: Report, batches: int) -> None:
         made += len(reports)
         clock.advance(0.02)
     each = pairs / batches
-    report.add("a reported pair: link + detect", quantile(taken_s, 0.5) / each * 1e6, "µs/pair")
+    figure = quantile(taken_s, 0.5) / each * 1e6
+    report.add("a reported pair: link + detect", figure, "µs/pair", Target("at most", 1.0))
     report.add("a reported pair: reading JSON", quantile(read_s, 0.5) / each * 1e6, "µs/pair")
     report.notes.append(
         f"Reports of {pairs / made:.0f} pairs and {size / made / 1e3:.1f} kB, "
@@ -150,11 +152,32 @@ def _reports(report: Report, batches: int) -> None:
     )
 
 
+def _idle(report: Report, batches: int) -> None:
+    """What a process costs that has nothing to report."""
+    clock = ManualClock()
+    core, taken_s = _core(clock), list[float]()
+    for number in range(1, batches + 1):
+        texts = [
+            orjson.dumps(_report(process, number, [], clock).to_json())
+            for process in range(BATCH_REPORTS)
+        ]
+        _timed(
+            lambda texts=texts: core.analysis.report(
+                [ChargeReport.from_json(orjson.loads(one)) for one in texts], clock.now()
+            ),
+            taken_s,
+        )
+        clock.advance(0.2)
+    figure = quantile(taken_s, 0.5) / BATCH_REPORTS * 1e6
+    report.add("a report of no pairs: all of it", figure, "µs/report")
+
+
 def run(*, quick: bool = False) -> Report:
     """Measure both."""
     report = Report("detect", "Processor time of a span and of a reported pair")
     _spans(report, QUICK_GROUPS if quick else GROUPS)
     _reports(report, QUICK_BATCHES if quick else BATCHES)
+    _idle(report, QUICK_BATCHES if quick else BATCHES)
     return report
 
 

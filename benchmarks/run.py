@@ -10,6 +10,7 @@ from typing import Final
 
 import blackhole
 import checks
+import detect
 import enforcement
 import ingest
 import instrumentation
@@ -30,6 +31,7 @@ BENCHMARKS: Final = {
     "instrumentation": instrumentation.run,
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,
+    "detect": detect.run,
     "stations": stations.run,
 }
 PART_OF_ANOTHER: Final = "stations"

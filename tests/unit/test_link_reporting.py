@@ -52,11 +52,17 @@ class Platform:
         }
 
     def eligible_s(self, user: str) -> float:
-        """Busy seconds that may count towards a trip, as breakers are told what a call costs."""
+        """Busy seconds that may count towards a trip."""
         loads = self.simulation.detection.loads
-        windows = loads._by_user_call.of("admitted busy")
-        sketch = windows.window("1m", self.simulation.clock.monotonic())
-        return sum(row.estimate / 1e6 for row in sketch.top(99) if row.key.endswith(f"\x1f{user}"))
+        busy, late = (
+            loads._by_user_call.of(cost).window("1m", self.simulation.clock.monotonic())
+            for cost in ("busy", "refused busy")
+        )
+        return sum(
+            (row.estimate - late.bounds(row.key).estimate) / 1e6
+            for row in busy.top(99)
+            if row.key.endswith(f"\x1f{user}")
+        )
 
 
 def test_spans_of_a_process_that_reports_are_charged_by_its_reports_alone():

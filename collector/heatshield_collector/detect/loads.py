@@ -12,12 +12,11 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.cost_windows import CostWindows
-from heatshield_collector.detect.sketch import HeavyHitters, Hitter
+from heatshield_collector.detect.sketch import LG_SLOTS, HeavyHitters, Hitter
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName
 from heatshield_collector.link import Linked
 from heatshield_collector.link.charge_sums import by_call
@@ -40,11 +39,17 @@ COSTS: Final = {
 time and time in backends. Spans do not tell waiting: their processor time has it in, and ``wait``
 is of charge reports alone."""
 
-_CALL_COSTS: Final = {**COSTS, "errors": ("errors", 1.0)}
+KEYS_MOST: Final = 2**LG_SLOTS
+"""No sketch has more keys."""
+
+_KEPT: Final = tuple(cost for cost in COSTS if cost != "cpu")
+"""Costs that sketches are kept of; processor time is what of busy time was not in backends."""
+
+_OF_CALLS: Final = (*_KEPT, "errors")
 """What is known of a call: the costs, and its failures."""
 
-_ADMITTED: Final = {"admitted busy": "busy", "admitted calls": "calls"}
-"""What is known of the calls that were let through."""
+_REFUSED: Final = {"refused busy": "busy", "refused calls": "calls"}
+"""What is known of what does not count towards a trip: mostly calls that were refused."""
 
 
 _NO_USER: Final = CallKey(DEFAULT_TENANT, None, "", "").text
@@ -73,9 +78,9 @@ class Loads:
     """Keeps the loads. Thread-safe."""
 
     def __init__(self) -> None:
-        self._by_user_call = CostWindows([*COSTS, *_ADMITTED])
-        self._by_user = CostWindows(COSTS)
-        self._by_call = CostWindows(_CALL_COSTS)
+        self._by_user_call = CostWindows([*_KEPT, *_REFUSED])
+        self._by_user = CostWindows(_KEPT)
+        self._by_call = CostWindows(_OF_CALLS)
         self._active = ActiveUsers()
         self._lock = threading.Lock()
 
@@ -85,18 +90,19 @@ class Loads:
         users = requests.column("user").to_pylist()
         eligible = requests.column("eligible").to_numpy()
         keys = requests.column("key").to_pylist()
-        self._add_users(keys, users, eligible, _columns(requests, COSTS), now_s)
-        call_costs = _columns(calls, _CALL_COSTS)
+        costs = {cost: requests.column(_column(cost)).to_numpy() for cost in _KEPT}
+        self._add_users(keys, users, eligible, costs, now_s)
+        costs = {cost: calls.column(_column(cost)).to_numpy() for cost in _OF_CALLS}
         with self._lock:
-            self._by_call.add(calls.column("key").to_pylist(), call_costs, now_s)
+            self._by_call.add(calls.column("key").to_pylist(), costs, now_s)
 
     def report(self, reported: Reported, now_s: float) -> None:
         """Take in charge reports that were received at ``now_s``, monotonic seconds."""
-        costs = _named(reported.costs, COSTS)
+        costs = {cost: reported.costs[_column(cost)] for cost in _KEPT}
         self._add_users(reported.keys, reported.users, reported.eligible, costs, now_s)
-        call_costs = _named(reported.call_costs, _CALL_COSTS)
+        costs = {cost: reported.call_costs[_column(cost)] for cost in _OF_CALLS}
         with self._lock:
-            self._by_call.add(reported.call_keys, call_costs, now_s)
+            self._by_call.add(reported.call_keys, costs, now_s)
 
     def _add_users(
         self,
@@ -106,11 +112,11 @@ class Loads:
         costs: Mapping[str, Integers],
         now_s: float,
     ) -> None:
-        admitted = {name: np.where(eligible, costs[of], 0) for name, of in _ADMITTED.items()}
+        refused = {name: np.where(eligible, 0, costs[of]) for name, of in _REFUSED.items()}
         # A user without a service is the user's over all; of no user there is one.
         texts = [_NO_USER if user is None else _USER + user for user in users]
         with self._lock:
-            self._by_user_call.add(keys, {**costs, **admitted}, now_s)
+            self._by_user_call.add(keys, {**costs, **refused}, now_s)
             fresh = self._by_user.add(texts, costs, now_s)
             self._active.add((text[len(_USER) :] for text in fresh if text != _NO_USER), now_s)
 
@@ -142,10 +148,11 @@ class Loads:
         demand would fall though just as much comes.
         """
         with self._lock:
-            busy, calls = (
-                _bounds(self._by_user_call.of(cost).window("10s", now_s), key) for cost in _ADMITTED
+            busy, calls, refused_busy, refused_calls = (
+                _bounds(self._by_user_call.of(cost).window("10s", now_s), key).estimate
+                for cost in ("busy", "calls", *_REFUSED)
             )
-        return busy.estimate / 1e6 / max(1, calls.estimate)
+        return max(0, busy - refused_busy) / 1e6 / max(1, calls - refused_calls)
 
     def traffic_of(self, key: CallKey, now_s: float) -> float:
         """A user's part of the calls of an operation, or service, 0 to 1, over ten seconds."""
@@ -180,39 +187,66 @@ class Loads:
         """
         windows = self._by_user_call if by == "call" else self._by_user
         with self._lock:
-            hitters = windows.of(cost).window(window, now_s).top(limit)
+            if cost == "cpu":
+                hitters = _computing(
+                    windows.of("busy").window(window, now_s),
+                    windows.of("backend").window(window, now_s),
+                )[:limit]
+            else:
+                hitters = windows.of(cost).window(window, now_s).top(limit)
         return [_load(hitter, cost, window) for hitter in hitters]
 
     def total(self, cost: str, window: WindowName, now_s: float) -> float:
         """The load of all users together, and of what no user is known of."""
         with self._lock:
-            total = self._by_user_call.of(cost).window(window, now_s).total
+            if cost == "cpu":
+                busy, backend = (
+                    self._by_user_call.of(one).window(window, now_s) for one in ("busy", "backend")
+                )
+                total = max(0, busy.total - backend.total)
+            else:
+                total = self._by_user_call.of(cost).window(window, now_s).total
         return total * COSTS[cost][1] / WINDOWS_S[window]
 
     def calls(self, window: WindowName, limit: int, now_s: float) -> list[LoadedCall]:
         """The busiest calls; backends' operations among them."""
         with self._lock:
-            by_cost = {cost: self._by_call.of(cost).window(window, now_s) for cost in _CALL_COSTS}
+            by_cost = {cost: self._by_call.of(cost).window(window, now_s) for cost in _OF_CALLS}
         seconds = WINDOWS_S[window]
         found = []
         for hitter in by_cost["busy"].top(limit):
             key = CallKey.parse(hitter.key)
             loads = {
-                cost: one.bounds(hitter.key).estimate * _CALL_COSTS[cost][1] / seconds
+                cost: one.bounds(hitter.key).estimate * _unit(cost) / seconds
                 for cost, one in by_cost.items()
             }
+            loads["cpu"] = max(0.0, loads["busy"] - loads["backend"])
             found.append(LoadedCall(key.service, key.call, loads))
         return found
 
 
-def _columns(rows: pa.Table, costs: Mapping[str, tuple[str, float]]) -> dict[str, Integers]:
-    return {cost: rows.column(name).to_numpy() for cost, (name, _) in costs.items()}
+def _column(cost: str) -> str:
+    return COSTS[cost][0] if cost in COSTS else cost
 
 
-def _named(
-    columns: Mapping[str, Integers], costs: Mapping[str, tuple[str, float]]
-) -> dict[str, Integers]:
-    return {cost: columns[name] for cost, (name, _) in costs.items()}
+def _unit(cost: str) -> float:
+    return COSTS[cost][1] if cost in COSTS else 1.0
+
+
+def _computing(busy: HeavyHitters, backend: HeavyHitters) -> list[Hitter]:
+    """Busy time less that in backends, the heaviest first; bounds hold what either may err by."""
+    rows = []
+    for key, estimate, lower, upper in busy.top(KEYS_MOST):
+        there = backend.bounds(key)
+        rows.append(
+            Hitter(
+                key,
+                max(0, estimate - there.estimate),
+                max(0, lower - there.upper),
+                max(0, upper - there.lower),
+            )
+        )
+    return sorted((row for row in rows if row.upper), key=lambda row: (-row.estimate, row.key))
 
 
 def _bounds(sketch: HeavyHitters, key: CallKey) -> Hitter:
