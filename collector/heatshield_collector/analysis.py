@@ -101,7 +101,7 @@ class Analysis:
             counted = [self._numbers.is_new(one) for one in plainly]
             fresh = [one for one, is_new in zip(plainly, counted, strict=True) if is_new]
             self._counted += len(fresh)
-            covered = [self._reporting.covers(one, now.monotonic_s) for one in fresh]
+            covered = [self._reporting.covers(one, now) for one in fresh]
         for one in fresh:
             self._shown.report(one, now.monotonic_s)
             self._attend_reporter(one, now)

@@ -191,6 +191,7 @@ def _instrument(address: str, token: str) -> None:
             names.OTLP_TRACES_PATH,
             names.OTLP_LOGS_PATH,
             names.OTLP_METRICS_PATH,
+            names.CHARGES_PATH,
             names.BREAKERS_PATH,
             names.CHECK_PATH,
             f"/{RATE_LIMIT_SERVICE}/",

@@ -4,6 +4,7 @@ Told on virtual time, with the messages of a process whose work is known.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from charge_rows import charge, charge_table
@@ -11,6 +12,7 @@ from report_bodies import START_NS, body
 from span_rows import table
 from told_work import Call, reports_of, spans_of, truth
 
+from heatshield.clock import Instant
 from heatshield_collector.link import reporting
 from heatshield_collector.link.reporting import SILENT_S, Reporting
 from heatshield_collector.simulation import Simulation
@@ -188,13 +190,36 @@ def test_a_backlog_of_reports_counts_but_not_towards_a_trip():
     calls = [Call(number, "ann", 1_000 * number, 500) for number in range(30)]
     platform = Platform()
     reports = list(reports_of(calls, 30_000))
-    for one in reports[:5]:
-        platform.reports(one)
+    for one in reports[:10]:
         platform.pass_s(0.2)
-    platform.reports(*reports[5:])
+        platform.reports(one)
+    platform.pass_s(28.0)
+    platform.reports(*reports[10:])
     assert platform.charged() == truth(calls)
-    assert platform.eligible_s("ann") <= 0.5 + 1.0
-    assert platform.simulation._analysis._reporting.late > 100
+    assert platform.eligible_s("ann") == pytest.approx(2 * 0.5 + 2 * 0.5)
+    assert 129 <= platform.simulation.reports()["late"] <= 130  # one is late by two seconds
+
+
+@pytest.mark.parametrize("skew_s", [-3_600.0, -5.0, 5.0, 3_600.0])
+def test_a_process_whose_clock_is_off_is_known_to_be_after_a_second(skew_s: float):
+    calls = [Call(number, "ann", 200 * number, 100) for number in range(25)]
+    platform = Platform()
+    for one in reports_of(calls, 5_000):
+        platform.pass_s(0.2)
+        platform.reports(replace(one, at_ns=one.at_ns + round(skew_s * 1e9)))
+    assert platform.charged() == truth(calls)
+    assert platform.eligible_s("ann") >= 2.0
+    assert platform.simulation.reports()["late"] == (5 if skew_s < 0 else 0)
+
+
+def test_a_clock_that_is_set_back_is_followed():
+    calls = [Call(number, "ann", 200 * number, 100) for number in range(200)]
+    platform = Platform()
+    for one in reports_of(calls, 40_000):
+        platform.pass_s(0.2)
+        back_ns = 60 * 10**9 if one.number > 50 else 0
+        platform.reports(replace(one, at_ns=one.at_ns - back_ns))
+    assert 50 <= platform.simulation.reports()["late"] <= 100
 
 
 def test_what_waits_and_what_is_remembered_is_bounded(monkeypatch):
@@ -209,7 +234,7 @@ def test_what_waits_and_what_is_remembered_is_bounded(monkeypatch):
     for batch in range(10):
         assert keeper.charged(rows(range(20 * batch, 20 * batch + 20), "s-1"), 1.0).num_rows == 20
     assert keeper.dropped == {"waiting": 0, "remembered": 160}
-    keeper.covers(next(reports_of([], 200, instance="i-1")), 1.0)
+    keeper.covers(next(reports_of([], 200, instance="i-1")), Instant(1.0, START_NS))
     for batch in range(10):
         assert keeper.charged(rows(range(20 * batch, 20 * batch + 20), "i-1"), 1.0).num_rows == 0
     assert keeper.dropped["waiting"] == 160

@@ -209,15 +209,18 @@ class Loads:
         return total * COSTS[cost][1] / WINDOWS_S[window]
 
     def calls(self, window: WindowName, limit: int, now_s: float) -> list[LoadedCall]:
-        """The busiest calls; backends' operations among them."""
+        """The busiest calls, and where these are few those that are called most often; backends'
+        operations among them.
+        """
         with self._lock:
             by_cost = {cost: self._by_call.of(cost).window(window, now_s) for cost in _OF_CALLS}
         seconds = WINDOWS_S[window]
         found = []
-        for hitter in by_cost["busy"].top(limit):
-            key = CallKey.parse(hitter.key)
+        top = [*by_cost["busy"].top(limit), *by_cost["calls"].top(limit)]
+        for text in list(dict.fromkeys(hitter.key for hitter in top))[:limit]:
+            key = CallKey.parse(text)
             loads = {
-                cost: one.bounds(hitter.key).estimate * _unit(cost) / seconds
+                cost: one.bounds(text).estimate * _unit(cost) / seconds
                 for cost, one in by_cost.items()
             }
             loads["cpu"] = max(0.0, loads["busy"] - loads["backend"])

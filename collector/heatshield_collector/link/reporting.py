@@ -15,6 +15,7 @@ A call that was in flight when the last report was made is in it with what it ha
 of its span only the part after that is charged.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from heatshield.charge_report import ChargeReport
+from heatshield.clock import Instant
 from heatshield_collector.link.charges import CHARGES
 from heatshield_collector.link.coverage import Coverage
 from heatshield_collector.link.credit import Credit, credited
@@ -49,9 +51,17 @@ ROWS_MOST: Final = 100_000
 """Charges of spans that wait, and that are remembered, each: some 20 MiB. Beyond it the oldest are
 let go, and counted."""
 
-AT_ONCE_S: Final = 1.0
-"""Work that took longer, told at once by one process, is late: a backlog of thirty seconds would
-look like a load thirty times as high. It counts, but not towards a trip."""
+LATE_S: Final = 2.0
+"""A report that came so much later than its process's reports do is of a backlog: thirty seconds of
+work that are told at once would look like a load thirty times as high. It counts, but not towards a
+trip."""
+
+KNOWN_S: Final = 1.0
+"""So long after its first report it is known how late a process's reports come; until then clocks
+are taken to agree."""
+
+DELAYS_S: Final = 10.0
+"""Two generations of the least delay are kept, so that a clock that was set is followed."""
 
 _NEVER: Final = np.iinfo(np.int64).max
 
@@ -61,20 +71,30 @@ class _Reporter:
     """A process that reports.
 
     Attributes:
-        seen_s: when its last report came, monotonic seconds.
+        first_s: when its first report came, monotonic seconds.
+        seen_s: when its last one did.
         coverage: what its reports cover.
-        ahead_s: seconds of work that it told beyond those that went by meanwhile.
+        young_s, old_s, born_s: the least delay of reports, in two generations, and since when. A
+            delay is of its clock and the collector's monotonic one, so only differences count.
     """
 
+    first_s: float
     seen_s: float
     coverage: Coverage = field(default_factory=Coverage)
-    ahead_s: float = 0.0
+    young_s: float = math.inf
+    old_s: float = math.inf
+    born_s: float = -math.inf
 
-    def told(self, seconds: float, now_s: float) -> bool:
-        """Note a report about so many seconds; whether it is late."""
-        ahead_s = max(0.0, self.ahead_s - (now_s - self.seen_s)) + seconds
-        self.seen_s, self.ahead_s = now_s, min(ahead_s, 2 * AT_ONCE_S)
-        return ahead_s > AT_ONCE_S
+    def is_late(self, at_ns: int, now: Instant) -> bool:
+        """Note a report that was made at ``at_ns``; whether it is late."""
+        delay_s = now.monotonic_s - at_ns / 1e9
+        if now.monotonic_s - self.born_s >= DELAYS_S:
+            self.old_s, self.young_s, self.born_s = self.young_s, math.inf, now.monotonic_s
+        self.seen_s = now.monotonic_s
+        self.young_s = min(self.young_s, delay_s)
+        if now.monotonic_s - self.first_s < KNOWN_S:
+            return now.epoch_ns - at_ns > LATE_S * 1e9
+        return delay_s - min(self.young_s, self.old_s) > LATE_S
 
 
 @dataclass(slots=True)
@@ -112,7 +132,7 @@ class Reporting:
         self._rows = {"waiting": 0, "remembered": 0}
         self._lock = threading.Lock()
 
-    def covers(self, report: ChargeReport, now_s: float) -> tuple[ChargeReport, bool]:
+    def covers(self, report: ChargeReport, now: Instant) -> tuple[ChargeReport, bool]:
         """Note a report that has not come before.
 
         Returns:
@@ -120,12 +140,13 @@ class Reporting:
         """
         key = (report.service, report.instance)
         begin_ns = report.at_ns - round(report.seconds * 1e9)
+        now_s = now.monotonic_s
         with self._lock:
-            known = self._reporters.pop(key, None) or _Reporter(now_s)
+            known = self._reporters.pop(key, None) or _Reporter(now_s, now_s)
             self._reporters[key] = known  # and in again: the dict is by silence
             if len(self._reporters) > INSTANCES_MOST:
                 del self._reporters[next(iter(self._reporters))]
-            is_late = known.told(report.seconds, now_s)
+            is_late = known.is_late(report.at_ns, now)
             self.late += is_late
             known.coverage.add(begin_ns, report.at_ns)
             credit = self._credit_of(key, now_s)
