@@ -9,12 +9,14 @@ import pyarrow as pa
 import pytest
 from report_bodies import body, report
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 
 from heatshield.charge_report import Pair
 from heatshield.clock import SystemClock
 from heatshield_collector.authenticator import AdminTokenAuthenticator
 from heatshield_collector.intake import charge_reports
 from heatshield_collector.intake.charge_reports import charge_routes
+from heatshield_collector.intake.payload import OverloadedError
 from heatshield_collector.pipeline import ReportPipeline
 from heatshield_collector.pipeline import charge_reports as pipeline
 
@@ -169,7 +171,7 @@ def test_beyond_the_bound_reports_are_refused_until_there_is_room(monkeypatch):
         await asyncio.to_thread(counting.entered.wait, 30)
         waiting = asyncio.create_task(taker.submit(60, lambda: SENT))
         await asyncio.sleep(0)
-        with pytest.raises(charge_reports.OverloadedError) as refused:
+        with pytest.raises(OverloadedError) as refused:
             await taker.submit(60, lambda: SENT)
         counting.gate.set()
         answers = await held, await waiting
@@ -177,3 +179,31 @@ def test_beyond_the_bound_reports_are_refused_until_there_is_room(monkeypatch):
         return refused.value.retry_after_s, answers
 
     assert asyncio.run(play()) == (1.0, (True, False))
+
+
+def test_slow_bodies_hold_no_more_together_than_their_bound():
+    """And what one held is free again when it is complete, or its sender leaves."""
+    room = charge_reports._Room(100)
+    sent = [{"type": "http.request", "body": bytes(60), "more_body": True}]
+    end = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    def receiving(messages):
+        left = list(messages)
+
+        async def receive():
+            return left.pop(0)
+
+        return receive
+
+    async def read(*messages):
+        return await charge_reports._body(Headers(), receiving(messages), room)
+
+    async def play():
+        assert len(await read(*sent, *end)) == 60
+        with pytest.raises(OverloadedError):
+            await read(*sent, *sent, *end)
+        with pytest.raises(charge_reports._DisconnectedError):
+            await read(*sent, {"type": "http.disconnect"})
+        return room.free_bytes
+
+    assert asyncio.run(play()) == 100

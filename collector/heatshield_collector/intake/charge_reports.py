@@ -41,6 +41,12 @@ __all__ = ["LIMIT_BYTES", "ReportTaker", "charge_routes", "report_of"]
 LIMIT_BYTES: Final = 512 * 1024
 """Largest report, as sent and once inflated. One of 64 pairs has some 20 kB."""
 
+UNFINISHED_BYTES: Final = 16 * 2**20
+"""Most bytes that bodies may hold together while they come in; beyond it, 503. Otherwise many slow
+senders fill the memory before the bounded queue ever sees them."""
+
+_FULL_RETRY_S: Final = 1.0
+
 _STATUS: Final[dict[type[Exception], int]] = {
     UnauthenticatedError: 401,
     AccessError: 403,
@@ -82,7 +88,7 @@ def charge_routes(
         counters: told of every report that is answered with 4xx or 5xx.
         authenticator: asked before a body is read.
     """
-    endpoint = _Endpoint(taker, counters, authenticator)
+    endpoint = _Endpoint(taker, counters, authenticator, _Room())
     return [Route(names.CHARGES_PATH, endpoint, name="charges", include_in_schema=False)]
 
 
@@ -106,11 +112,19 @@ class _DisconnectedError(Exception):
     """The sender went away before its body was complete."""
 
 
+@dataclass(slots=True)
+class _Room:
+    """What all requests share: the bytes that unfinished bodies may still hold."""
+
+    free_bytes: int = UNFINISHED_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
     taker: ReportTaker
     counters: Counters
     authenticator: Authenticator
+    room: _Room
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -121,7 +135,7 @@ class _Endpoint:
         try:
             self.authenticator.authenticate(HttpCaller(scope), Scope.INGEST)
             _check_media(headers)
-            body = await _body(headers, receive)
+            body = await _body(headers, receive, self.room)
             read = partial(report_of, body, headers.get("content-encoding"))
             counted = await self.taker.submit(len(body), read)
         except _DisconnectedError:
@@ -143,24 +157,33 @@ def _check_media(headers: Headers) -> None:
         raise UnsupportedError("a charge report is application/json")
 
 
-async def _body(headers: Headers, receive: Receive) -> bytes:
+async def _body(headers: Headers, receive: Receive, room: _Room) -> bytes:
     """The whole body, its size checked before and while it comes in."""
     declared = headers.get("content-length", "")
-    size = int(declared) if declared.isascii() and declared.isdigit() else 0
+    _check_size(int(declared) if declared.isascii() and declared.isdigit() else 0)
     chunks: list[bytes] = []
-    more = True
-    while more:
-        if size > LIMIT_BYTES:
-            raise TooLargeError(f"the report is over {LIMIT_BYTES} bytes")
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _DisconnectedError
-        chunks.append(message.get("body", b""))
-        more = message.get("more_body", False)
-        size = sum(map(len, chunks))
+    size, more = 0, True
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _DisconnectedError
+            chunk = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(chunk)
+            room.free_bytes -= len(chunk)
+            _check_size(size)
+            if room.free_bytes < 0:
+                raise OverloadedError(_FULL_RETRY_S, "too many unfinished reports at once")
+            chunks.append(chunk)
+    finally:
+        room.free_bytes += size
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_size(size: int) -> None:
     if size > LIMIT_BYTES:
         raise TooLargeError(f"the report is over {LIMIT_BYTES} bytes")
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _refuse(send: Send, error: IntakeError | AccessError) -> None:
