@@ -76,7 +76,11 @@ def test_search_without_parameters_asks_for_the_last_hour_of_anything(face):
         ("/api/requests?errors=perhaps", "errors", "boolean"),
         ("/api/requests?since_s=-1", "since_s", "greater than 0"),
         ("/api/requests?min_duration_ms=nan", "min_duration_ms", "finite"),
-        ("/api/users/hot?cost=money", "cost", "'busy', 'calls' or 'elements'"),
+        (
+            "/api/users/hot?cost=money",
+            "cost",
+            "'busy', 'calls', 'elements', 'cpu', 'backend' or 'wait'",
+        ),
         ("/api/users/hot?window=2h", "window", "'1s', '10s', '1m' or '5m'"),
         ("/api/requests/xyz", "trace_id", "pattern"),
         ("/v1/breakers?wait=3600", "wait", "less than or equal to 60"),
