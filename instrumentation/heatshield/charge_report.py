@@ -34,6 +34,7 @@ from heatshield.json_columns import (
     MAX_ROWS,
     MOST,
     Places,
+    Table,
     check_places,
     columns_of,
     in_places,
@@ -300,7 +301,7 @@ _Row = TypeVar("_Row", BackendTime, BackendDurationCount, DurationCount, Operati
 
 def _rows(
     fields: Mapping[str, Any], table: str, kind: type[_Row], pairs: int, backends: list[str]
-) -> list[_Row]:
+) -> Table[_Row]:
     columns = dict(
         zip(
             kind._fields,
@@ -316,7 +317,7 @@ def _rows(
         columns["bucket"] = [min(bucket, MAX_BUCKET) for bucket in columns["bucket"]]
     if "open" in columns:
         columns["open"] = list(map(bool, columns["open"]))
-    return list(map(kind._make, zip(*columns.values(), strict=True)))
+    return Table(kind, list(columns.values()))
 
 
 def _columns(
@@ -332,7 +333,7 @@ def _columns(
     return columns
 
 
-def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> list[Pair]:
+def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> Table[Pair]:
     table = object_of(fields.get("pairs", {}), "pairs")
     of_user, of_call, *costs = columns_of(fields, "pairs", ("user", "call", *_COSTS), least=REST)
     # Places -1 and -2 are the last two of these.
@@ -348,9 +349,8 @@ def _pairs(fields: Mapping[str, Any], users: list[str], calls: list[str]) -> lis
     for at, column in enumerate(costs):
         if min(column, default=0) < 0:
             costs[at] = [max(0, cost) for cost in column]
-    rows = zip([named[user] for user in of_user], in_places(of_call, calls), *costs, traces,
-               strict=True)  # fmt: skip
-    return list(map(Pair._make, rows))
+    named_users = [named[user] for user in of_user]
+    return Table(Pair, [named_users, in_places(of_call, calls), *costs, traces])
 
 
 def _traces(ids: object) -> tuple[str, ...]:

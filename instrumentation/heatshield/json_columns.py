@@ -2,14 +2,24 @@
 names. They are read strictly: what is not as it should be raises.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar, overload
 
 from heatshield.json_fields import ContractError, object_of
 
-__all__ = ["MAX_ROWS", "MOST", "Places", "check_places", "columns_of", "in_places"]
+__all__ = [
+    "MAX_ROWS",
+    "MOST",
+    "Places",
+    "Table",
+    "check_places",
+    "columns_of",
+    "in_places",
+    "transposed",
+]
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
 MAX_ROWS: Final = 2_048
 """Rows of a table that are read at most."""
@@ -35,6 +45,50 @@ class Places:
     def names(self) -> list[str]:
         """The names by their places."""
         return list(self._places)
+
+
+class Table(Sequence[Row]):
+    """Rows that are kept as columns, as they travel: each is made when it is asked for.
+
+    Args:
+        kind: makes a row of its values.
+        columns: of one length.
+    """
+
+    __slots__ = ("_kind", "columns")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, kind: Callable[..., Row], columns: Sequence[Sequence[Any]]) -> None:
+        self._kind = kind
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            return list(self)[at]
+        return self._kind(*(column[at] for column in self.columns))
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._kind, *self.columns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
+def transposed(rows: Sequence[Any], width: int) -> Sequence[Sequence[Any]]:
+    """The columns of rows, ``width`` of them also where there is no row."""
+    if isinstance(rows, Table):
+        return rows.columns
+    return list(zip(*rows, strict=True)) or [()] * width
 
 
 def columns_of(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from heatshield.call_key import DEFAULT_TENANT, LONGEST, SEPARATOR, CallKey
 from heatshield.charge_report import ChargeReport, Pair
 from heatshield.identity.wire_id import wire_id
+from heatshield.json_columns import transposed
 
 __all__ = ["Reported", "Rows", "plain"]
 
@@ -34,11 +35,11 @@ def plain(report: ChargeReport) -> ChargeReport:
 
     Instances and backends are cut, as they are in charges of spans.
     """
-    texts = {report.service} | {pair.call for pair in report.pairs}
-    texts |= {pair.user for pair in report.pairs if pair.user}
-    cut_texts = {row.backend for row in report.backend_us}
-    cut_texts |= {row.backend for row in report.operations}
-    cut_texts |= {row.backend for row in report.backend_durations} | {report.instance}
+    users, calls, *_ = transposed(report.pairs, len(Pair._fields))
+    texts = {report.service, *calls, *filter(None, users)}
+    cut_texts = {report.instance, *transposed(report.backend_us, 4)[1]}
+    cut_texts.update(transposed(report.operations, 4)[1])
+    cut_texts.update(transposed(report.backend_durations, 3)[0])
     longest = max(map(len, chain(texts, cut_texts)))
     if longest <= LONGEST and "".join(texts).isprintable():
         return report
@@ -71,6 +72,7 @@ class Reported:
 
     Attributes:
         reports: as they were given.
+        named: users as they were sent: ``None`` where none is known, empty for the rest.
         users: ``None`` where no user is known, and for the rest.
         services: the distinct ones, and ``service``, int64[n], the place of each pair's.
         keys: texts of :class:`~heatshield.call_key.CallKey`.
@@ -90,14 +92,19 @@ class Reported:
     def __init__(self, reports: Sequence[tuple[ChargeReport, bool]]) -> None:
         self.reports = reports
         counts = [len(report.pairs) for report, _ in reports]
-        pairs = list(chain.from_iterable([report.pairs for report, _ in reports]))
-        columns = list(zip(*pairs, strict=True)) or [()] * len(Pair._fields)
-        by_name = dict(zip(Pair._fields, columns, strict=True))
-        self.users = [user or None for user in by_name["user"]]
+        tables = [transposed(report.pairs, len(Pair._fields)) for report, _ in reports]
+        by_name = {
+            name: list(chain.from_iterable([table[at] for table in tables]))
+            for at, name in enumerate(Pair._fields)
+        }
+        self.named: Sequence[str | None] = by_name["user"]
+        self.users = [user or None for user in self.named]
         self.traces: Sequence[tuple[str, ...]] = by_name["traces"]
         self.services, numbers = _numbered([report.service for report, _ in reports])
         self.service = np.repeat(numbers, counts)
-        heads = _heads([report for report, _ in reports])
+        heads = _heads(
+            (report.service, table[1]) for (report, _), table in zip(reports, tables, strict=True)
+        )
         self.heads, self.head = _numbered(heads)
         self.keys = [
             head if user is None else f"{head}{SEPARATOR}{user}"
@@ -112,13 +119,13 @@ class Reported:
         spent_us = _costs(self.spent.column(2))
         own = ("cpu_us", "wait_us", "elements", "calls", "errors")
         self.costs = {name: _costs(by_name[name]) for name in own}
-        self.costs["backend_us"] = _sums(self.spent.pair, spent_us, len(pairs))
+        self.costs["backend_us"] = _sums(self.spent.pair, spent_us, len(self.users))
         self.costs["busy_us"] = self.costs["cpu_us"] + self.costs["backend_us"]
         self.durations = self.rows("durations")
         of_call, calls = self.durations.pair, _costs(self.durations.column(2))
         is_open = np.array(self.durations.column(3), dtype=bool)
-        self.ended = _sums(of_call[~is_open], calls[~is_open], len(pairs))
-        self.open = _sums(of_call[is_open], calls[is_open], len(pairs))
+        self.ended = _sums(of_call[~is_open], calls[~is_open], len(self.users))
+        self.open = _sums(of_call[is_open], calls[is_open], len(self.users))
         self.call_keys, self.call_costs = self._by_call(self.spent.column(1), spent_us)
 
     def rows(self, table: str) -> "Rows":
@@ -156,17 +163,14 @@ class Rows:
     """
 
     def __init__(self, tables: Iterable[tuple[int, Sequence[Any]]]) -> None:
-        pair: list[int] = []
-        rows: list[Any] = []
-        for first, table in tables:
-            pair += [first + row[0] for row in table]
-            rows += table
-        self.pair = np.array(pair, dtype=np.int64)
-        self._columns = list(zip(*rows, strict=True))
+        columns = [(first, transposed(table, 4)) for first, table in tables if len(table)]
+        places = [np.array(one[0], dtype=np.int64) + first for first, one in columns]
+        self.pair = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+        self._columns = [one for _, one in columns]
 
     def column(self, at: int) -> Sequence[Any]:
         """A column as it was sent."""
-        return self._columns[at] if self._columns else ()
+        return list(chain.from_iterable([one[at] for one in self._columns]))
 
 
 def _numbered(names: Sequence[str]) -> tuple[list[str], Integers]:
@@ -175,14 +179,11 @@ def _numbered(names: Sequence[str]) -> tuple[list[str], Integers]:
     return list(places), np.fromiter(map(places.__getitem__, names), np.int64, len(names))
 
 
-def _heads(reports: Iterable[ChargeReport]) -> list[str]:
+def _heads(processes: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Texts of the pairs' keys without a user; a process has few calls."""
     found: list[str] = []
-    for report in reports:
-        calls = [pair[1] for pair in report.pairs]
-        texts = {
-            call: CallKey(DEFAULT_TENANT, None, report.service, call).text for call in set(calls)
-        }
+    for service, calls in processes:
+        texts = {call: CallKey(DEFAULT_TENANT, None, service, call).text for call in set(calls)}
         found += map(texts.__getitem__, calls)
     return found
 

@@ -6,12 +6,14 @@ second, for some hours; a claim beyond that counts for nothing.
 """
 
 import threading
+from itertools import compress
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from heatshield.charge_report import ChargeReport
+from heatshield.charge_report import ChargeReport, Pair
+from heatshield.json_columns import transposed
 from heatshield_collector.link.grouping import pairs_of
 
 __all__ = ["ShownWorkers"]
@@ -26,6 +28,8 @@ INSTANCES_MOST: Final = 20_000
 """Instances whose seconds are summed up; the one that was silent longest goes first."""
 
 SERVICES_MOST: Final = 10_000
+
+_CPU: Final = Pair._fields.index("cpu_us")
 
 _SECOND_NS: Final = 10**9
 _SECOND_US: Final = 10**6
@@ -73,10 +77,11 @@ class ShownWorkers:
     def report(self, report: ChargeReport, now_s: float) -> None:
         """Note what a process was busy with, and the requests that it says run and names."""
         key = (report.service, report.instance)
-        busy_us = sum(pair.cpu_us for pair in report.pairs)
-        busy_us += sum(row.us for row in report.backend_us)
+        busy_us = sum(transposed(report.pairs, len(Pair._fields))[_CPU])
+        busy_us += sum(transposed(report.backend_us, 4)[2])
         share = 1 / max(1.0, report.seconds)
-        running = sum(row.calls for row in report.durations if row.open)
+        _, _, calls, is_open = transposed(report.durations, 4)
+        running = sum(compress(calls, is_open))
         with self._lock:
             self._add(key, report.at_ns // _SECOND_NS, busy_us / _SECOND_US * share, now_s)
             self._show(report.service, float(min(running, report.process.running)), now_s)

@@ -1,6 +1,7 @@
 """Charge reports as numbers: their pairs, durations and operations, of all that came together."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from heatshield.call_key import SEPARATOR
 from heatshield.charge_report import MAX_BUCKET, bucket_us
 from heatshield.clock import Instant
+from heatshield.json_columns import transposed
 from heatshield_collector.detect.harm.ids import NOBODY, REST_USERS, Ids, Numbers
 from heatshield_collector.detect.harm.recent import Floats
 from heatshield_collector.detect.harm.sender_clocks import SenderClocks
@@ -58,8 +60,7 @@ class ReportColumns:
         self.user = np.array(
             [
                 NOBODY if user is None else of_user(user) if user else REST_USERS
-                for report, _ in reported.reports
-                for user, *_ in report.pairs
+                for user in reported.named
             ],
             dtype=np.float64,
         )
@@ -89,8 +90,10 @@ class ReportColumns:
 
     def backend_durations(self) -> tuple[Integers, Integers, Integers]:
         """Of operations of all users by duration: number of the backend, bucket, operations."""
-        rows = [row for report, _ in self._reported.reports for row in report.backend_durations]
-        names, buckets, counts = zip(*rows, strict=True) if rows else ((), (), ())
+        tables = [transposed(one.backend_durations, 3) for one, _ in self._reported.reports]
+        names, buckets, counts = (
+            list(chain.from_iterable([table[at] for table in tables])) for at in range(3)
+        )
         return (
             self._numbers_of(names),
             np.array(buckets, dtype=np.int64),
