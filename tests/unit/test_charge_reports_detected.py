@@ -1,11 +1,17 @@
 """What charge reports lead to, from their bytes to loads and findings, on virtual time."""
 
+from typing import get_args
+
 import pytest
 from report_bodies import body, report
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.charge_report import Pair, ProcessState
+from heatshield.cli import hot
+from heatshield_collector.detect import COSTS
+from heatshield_collector.ports import CostName
 from heatshield_collector.simulation import Simulation
+from heatshield_dashboards import hot_users
 
 STEP_S = 0.2
 
@@ -95,3 +101,16 @@ def test_a_process_that_reports_lives_and_has_the_workers_that_it_says():
     assert simulation.breakers.capacities() == {"shop": 2.0}
     simulation.advance(40.0)
     assert simulation.breakers.capacities() == {}
+
+
+def test_users_are_ranked_by_every_cost_wherever_there_is_a_choice():
+    assert {one.value for one in hot.CostName} == set(get_args(CostName)) == set(COSTS)
+    assert set(hot_users.COSTS) == set(COSTS)
+    simulation = Simulation()
+    pair = Pair("u-1", "POST /p", cpu_us=10_000, wait_us=30_000, elements=7, calls=1)
+    simulation.report(body(report(pair, backend_us=[(0, "redis", 20_000)])))
+    expected = {"busy": 0.03, "cpu": 0.01, "backend": 0.02, "wait": 0.03, "elements": 7, "calls": 1}
+    for cost in COSTS:
+        assert loads(simulation, cost) == {key("u-1"): expected[cost]}
+        total = simulation.detection.loads.total(cost, "10s", simulation.clock.monotonic())
+        assert round(total * 10, 6) == expected[cost]
