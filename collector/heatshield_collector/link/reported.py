@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any, Final
 from zlib import crc32
 
@@ -91,7 +91,7 @@ class Reported:
 
     def __init__(self, reports: Sequence[tuple[ChargeReport, bool]]) -> None:
         self.reports = reports
-        counts = [len(report.pairs) for report, _ in reports]
+        counts = np.array([len(report.pairs) for report, _ in reports], dtype=np.int64)
         tables = [transposed(report.pairs, len(Pair._fields)) for report, _ in reports]
         by_name = {
             name: list(chain.from_iterable([table[at] for table in tables]))
@@ -111,10 +111,12 @@ class Reported:
             for head, user in zip(heads, self.users, strict=True)
         ]
         known = np.array([user is not None for user in self.users], dtype=bool)
-        self.eligible = known & np.repeat(np.array([not late for _, late in reports]), counts)
+        self.eligible = known & np.repeat(
+            np.array([not late for _, late in reports], dtype=bool), counts
+        )
         processes = np.array([_number(report) for report, _ in reports], dtype=np.uint64)
         self.process = np.repeat(processes, counts)
-        self._firsts = [0, *accumulate(counts)]
+        self._firsts = [0, *np.cumsum(counts).tolist()]
         self.spent = self.rows("backend_us")
         spent_us = _costs(self.spent.column(2))
         own = ("cpu_us", "wait_us", "elements", "calls", "errors")
