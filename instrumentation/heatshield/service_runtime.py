@@ -15,7 +15,9 @@ from heatshield.breakers.kill_switch import KillSwitch
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.signature import Unverifiable, verifier
 from heatshield.breakers.watch import Watch
+from heatshield.charges.machine import ProcessReadings
 from heatshield.charges.meter import METER
+from heatshield.charges.pools import POOLS
 from heatshield.charges.reporter import Reporter
 from heatshield.clock import Clock
 from heatshield.context.deadline import TIME
@@ -30,6 +32,7 @@ from heatshield.integrations.limit_costs import note_costs
 from heatshield.integrations.registry import Registry
 from heatshield.integrations.services import Services
 from heatshield.metrics.calls import count
+from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
 from heatshield.process.shutdown import ShutdownBudget
@@ -107,9 +110,12 @@ class Runtime:
             clock,
             service=settings.service,
             instance=lambda: self.instance.id,
-            workers=settings.workers,
-            token=settings.token,
             perf_ns=time.perf_counter_ns,
+            state=ProcessReadings(
+                METER, settings.workers, LOOP_LAG.take_longest_s, POOLS.queued
+            ).read,
+            token=settings.token,
+            is_ours=lambda: PROVIDER.successor is None,
         )
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
@@ -153,7 +159,8 @@ class Runtime:
             return  # it began before the fork, or its begin would have been noticed
         if METER.is_on and type(span) is Span:
             METER.end(span)
-        self.exporter.on_end(span)
+        if self.exporter.on_end(span):
+            self.reporter.hurry()
         count(span)
         note_costs(span)
         if not self.watch.started:
@@ -195,7 +202,8 @@ class Runtime:
         self.shutdown_budget.send()
 
     def _send(self, most_s: float) -> None:
-        """Send what is queued and a snapshot of the metrics, side by side, then what was refused.
+        """Send what is queued and a snapshot of the metrics, side by side, then what calls have
+        cost, and what was refused.
 
         Args:
             most_s: seconds for all of it.
@@ -203,6 +211,7 @@ class Runtime:
         ends_at = self.clock.monotonic() + most_s
         sent = self.metrics.send_now()
         self.exporter.drain(most_s)
+        self.reporter.flush(ends_at - self.clock.monotonic())
         self.watch.report(ends_at - self.clock.monotonic())
         self.clock.wait(sent, max(0.0, ends_at - self.clock.monotonic()))
 

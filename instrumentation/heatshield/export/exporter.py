@@ -91,15 +91,18 @@ class Exporter:
 
     # -- what request threads call ---------------------------------------------------------------
 
-    def on_end(self, span: EndedSpan) -> None:
-        """Queue a span, ours or the SDK's; never blocks, never raises."""
+    def on_end(self, span: EndedSpan) -> bool:
+        """Queue a span, ours or the SDK's; whether it can't wait. Never blocks, never raises."""
         try:
             if self._is_over:
                 COUNTERS.drop("after_shutdown")
-                return
-            self._wake(self._records.add_span(span))
+                return False
+            at_once = self._records.add_span(span)
+            self._wake(at_once)
         except Exception:  # noqa: BLE001  # telemetry must not fail the service
             COUNTERS.error("export")
+            return False
+        return at_once
 
     @fail_open("export", None)
     def log(self, event: LogEvent) -> None:

@@ -9,6 +9,7 @@ by then, so no route is looked for twice.
 
 from typing import Any, Final
 
+from heatshield.charges.steps import stepped
 from heatshield.context.attachment import attach, detach
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
@@ -78,7 +79,8 @@ class ServerMiddleware:
             return
         token = attach(served.context)
         try:
-            await app(scope, receive, _watching(lifecycle, served, send))
+            work = app(scope, receive, _watching(lifecycle, served, send))
+            await stepped(work, served.request)
         except Exception as error:
             lifecycle.failed(served, error)
             raise
