@@ -26,6 +26,7 @@ from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
+from heatshield.export.sampling import TraceSampling
 from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS
 from heatshield.identity.identify import Identity
 from heatshield.integrations.limit_costs import note_costs
@@ -81,7 +82,11 @@ class Runtime:
             enforce=settings.enforce,
         )
         self.exporter = Exporter(
-            settings, clock, lambda: self.instance.attributes, begin=begin_export
+            settings,
+            clock,
+            lambda: self.instance.attributes,
+            begin=begin_export,
+            is_charged=lambda: self.reporter.is_heard,
         )
         self.metrics = ServiceMetrics(
             settings,
@@ -115,6 +120,7 @@ class Runtime:
                 METER, settings.workers, LOOP_LAG.take_longest_s, POOLS.queued
             ).read,
             token=settings.token,
+            keeps=TraceSampling(settings.trace_ratio, bool).keeps,
             is_ours=lambda: PROVIDER.successor is None,
         )
         self.propagator = RequestPropagator(

@@ -68,6 +68,7 @@ class Reporter:
         token: that the collector requires, if it does.
         perf_ns: the clock of the meter.
         state: how the process is, asked for each report.
+        keeps: whether the spans of a trace are sent; evidence should be there to look at.
         is_ours: whether spans of this process are heatshield's, so that calls are noted. Else there
             are no reports, and the collector charges spans.
     """
@@ -82,12 +83,14 @@ class Reporter:
         instance: Callable[[], str],
         perf_ns: Callable[[], int],
         state: Callable[[], ProcessState],
+        keeps: Callable[[int], bool] = bool,
         is_ours: Callable[[], bool] = lambda: True,
         token: str = "",
     ) -> None:
         self._clock, self._meter = clock, meter
         self._service, self._instance = service, instance
         self._perf_ns, self._state, self._is_ours = perf_ns, state, is_ours
+        self._keeps = keeps
         self._connect = partial(Connection, endpoint, TIMEOUT_S, clock, token)
         self._lock = lock()
         self._start_at = float("-inf")
@@ -99,7 +102,7 @@ class Reporter:
         self._flushes: deque[Completion] = deque()
         self._looks = False
         self._connection = self._connect()
-        self._tally = Tally(self._meter)
+        self._tally = Tally(self._meter, keeps=self._keeps)
         self._waiting: deque[bytes] = deque()
         self._number = 0
         self._told_s = self._clock.monotonic()

@@ -46,7 +46,7 @@ class _Costs:
     bytes: int = 0
     calls: int = 0
     errors: int = 0
-    traces: list[tuple[int, int]] = field(default_factory=list)
+    traces: list[tuple[bool, int, int]] = field(default_factory=list)
     backend_ns: Counter[str] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
     ended: Counter[int] = field(default_factory=Counter)
@@ -65,8 +65,8 @@ class _Costs:
         self.open += other.open
 
     def evidence(self) -> tuple[str, ...]:
-        """Trace ids, the costliest first."""
-        ids = dict.fromkeys(trace for _, trace in sorted(self.traces, reverse=True))
+        """Trace ids, the costliest first of those that are kept, then the others."""
+        ids = dict.fromkeys(trace for _, _, trace in sorted(self.traces, reverse=True))
         return tuple(f"{trace:032x}" for trace in list(ids)[:MAX_TRACES])
 
 
@@ -95,12 +95,16 @@ class Tally:
         meter: notes calls and operations.
         thread_clock: processor time of a thread of this process by its ident, nanoseconds; ``None``
             where it is gone.
+        keeps: whether a trace's spans are sent.
     """
 
     def __init__(
-        self, meter: Meter, thread_clock: Callable[[int], int | None] | None = None
+        self,
+        meter: Meter,
+        thread_clock: Callable[[int], int | None] | None = None,
+        keeps: Callable[[int], bool] = bool,
     ) -> None:
-        self._meter = meter
+        self._meter, self._keeps = meter, keeps
         self._thread_clock = thread_clock or _thread_clock
         self._costs: defaultdict[PairKey, _Costs] = defaultdict(_Costs)
         self._listed: list[tuple[int, PairKey, Operation]] = []
@@ -159,7 +163,7 @@ class Tally:
         self._charge(
             call, costs, cpu_ns - call.guarded_cpu_ns, wall_ns - call.guarded_wall_ns, counts=True
         )
-        costs.traces.append((cpu_ns + call.backend_ns, call.trace_id))
+        self._note_trace(call, costs, cpu_ns)
         if call.is_closed:
             return
         call.is_closed = True
@@ -181,7 +185,11 @@ class Tally:
         self._charge(call, costs, cpu_ns - guarded_cpu_ns, wall_ns - guarded_wall_ns, counts=counts)
         if counts:
             costs.open[bucket_of(wall_ns / 1e3)] += 1
-        costs.traces.append((cpu_ns + call.backend_ns, call.trace_id))
+        self._note_trace(call, costs, cpu_ns)
+
+    def _note_trace(self, call: OpenCall, costs: _Costs, cpu_ns: int) -> None:
+        is_kept = self._keeps(call.trace_id)
+        costs.traces.append((is_kept, cpu_ns + call.backend_ns, call.trace_id))
 
     @staticmethod
     def _charge(call: OpenCall, costs: _Costs, cpu_ns: int, wall_ns: int, *, counts: bool) -> None:
