@@ -81,13 +81,7 @@ class Runtime:
             signal=settings.kill_switch_signal,
             enforce=settings.enforce,
         )
-        self.exporter = Exporter(
-            settings,
-            clock,
-            lambda: self.instance.attributes,
-            begin=begin_export,
-            is_charged=lambda: self.reporter.is_heard,
-        )
+        self.exporter = self._new_exporter(begin_export)
         self.metrics = ServiceMetrics(
             settings,
             clock,
@@ -109,20 +103,7 @@ class Runtime:
             token=settings.token,
             checks=checks,
         )
-        self.reporter = Reporter(
-            settings.endpoint,
-            METER,
-            clock,
-            service=settings.service,
-            instance=lambda: self.instance.id,
-            perf_ns=time.perf_counter_ns,
-            state=ProcessReadings(
-                METER, settings.workers, LOOP_LAG.take_longest_s, POOLS.queued
-            ).read,
-            token=settings.token,
-            keeps=TraceSampling(settings.trace_ratio, bool).keeps,
-            is_ours=lambda: PROVIDER.successor is None,
-        )
+        self.reporter = self._new_reporter()
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
         )
@@ -138,6 +119,31 @@ class Runtime:
                 flush=self._flush_at_end,
                 page=self.metrics.page,
             )
+        )
+
+    def _new_exporter(self, begin: Callable[[], object]) -> Exporter:
+        return Exporter(
+            self.settings,
+            self.clock,
+            lambda: self.instance.attributes,
+            begin=begin,
+            is_charged=lambda: self.reporter.is_heard,
+        )
+
+    def _new_reporter(self) -> Reporter:
+        return Reporter(
+            self.settings.endpoint,
+            METER,
+            self.clock,
+            service=self.settings.service,
+            instance=lambda: self.instance.id,
+            perf_ns=time.perf_counter_ns,
+            state=ProcessReadings(
+                METER, self.settings.workers, LOOP_LAG.take_longest_s, POOLS.queued
+            ).read,
+            token=self.settings.token,
+            keeps=TraceSampling(self.settings.trace_ratio, bool).keeps,
+            is_ours=lambda: PROVIDER.successor is None,
         )
 
     def install(self) -> None:
