@@ -2,9 +2,11 @@
 
 import sys
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from heapq import nlargest
+from operator import itemgetter
 from typing import Final, TypeVar
 
 from heatshield.charge_report import (
@@ -28,6 +30,7 @@ __all__ = ["OTHER_CALLS", "Spent", "Tally", "Told"]
 OTHER_CALLS: Final = "(other calls)"
 """Stands for calls of the rest that there was no room for: more than :data:`MAX_PAIRS`."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 PairKey = tuple[str | None, str]
@@ -35,22 +38,22 @@ PairKey = tuple[str | None, str]
 whom there was no room for."""
 
 
-@dataclass(slots=True)
 class _Costs:
-    """What a pair has cost since the last report."""
+    """What a pair has cost since the last report. Hundreds are made a second, so it is plain."""
 
-    cpu_ns: int = 0
-    wait_ns: int = 0
-    elements: int = 0
-    rows: int = 0
-    bytes: int = 0
-    calls: int = 0
-    errors: int = 0
-    traces: list[tuple[bool, int, int]] = field(default_factory=list)
-    backend_ns: Counter[str] = field(default_factory=Counter)
-    operations: Counter[str] = field(default_factory=Counter)
-    ended: Counter[int] = field(default_factory=Counter)
-    open: Counter[int] = field(default_factory=Counter)
+    __slots__ = (
+        "backend_ns", "bytes", "calls", "cpu_ns", "elements", "ended", "errors", "open",
+        "operations", "rows", "traces", "wait_ns",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.cpu_ns = self.wait_ns = self.elements = self.rows = self.bytes = 0
+        self.calls = self.errors = 0
+        self.traces: list[tuple[bool, int, int]] = []  # is kept, cost, id
+        self.backend_ns: dict[str, int] = {}
+        self.operations: dict[str, int] = {}
+        self.ended: dict[int, int] = {}  # by bucket
+        self.open: dict[int, int] = {}
 
     @property
     def busy_ns(self) -> int:
@@ -59,15 +62,21 @@ class _Costs:
     def add(self, other: "_Costs") -> None:
         for name in ("cpu_ns", "wait_ns", "elements", "rows", "bytes", "calls", "errors"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.backend_ns += other.backend_ns
-        self.operations += other.operations
-        self.ended += other.ended
-        self.open += other.open
+        for name in ("backend_ns", "operations", "ended", "open"):
+            sums = getattr(self, name)
+            for key, value in getattr(other, name).items():
+                _add(sums, key, value)
 
     def evidence(self) -> tuple[str, ...]:
         """Trace ids, the costliest first of those that are kept, then the others."""
+        if len(self.traces) == 1:
+            return (f"{self.traces[0][2]:032x}",)
         ids = dict.fromkeys(trace for _, _, trace in sorted(self.traces, reverse=True))
         return tuple(f"{trace:032x}" for trace in list(ids)[:MAX_TRACES])
+
+
+def _add(sums: dict[K, int], key: K, value: int) -> None:
+    sums[key] = sums.get(key, 0) + value
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ class Tally:
         self._thread_clock = thread_clock or _thread_clock
         self._costs: defaultdict[PairKey, _Costs] = defaultdict(_Costs)
         self._listed: list[tuple[int, PairKey, Operation]] = []
-        self._durations: Counter[tuple[str, int]] = Counter()
+        self._durations: dict[tuple[str, int], int] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -120,7 +129,7 @@ class Tally:
         """What has been noted since the last report."""
         meter = self._meter
         self._costs.clear()
-        self._listed, self._durations = [], Counter()
+        self._listed, self._durations = [], {}
         for operation in (*_drained(meter.ended_operations), *meter.operations.values()):
             self._take_operation(operation, told.now_ns)
         ended = dict.fromkeys(_drained(meter.ended_calls))
@@ -146,15 +155,15 @@ class Tally:
         user = one.request.user if one.request is not None else None
         key = (user, one.call or (owner.name if owner is not None else ""))
         costs = self._costs[key]
-        costs.backend_ns[one.backend] += spent_ns
+        _add(costs.backend_ns, one.backend, spent_ns)
         if owner is not None:
             owner.backend_ns += spent_ns
         if one.ended_ns:
-            costs.operations[one.backend] += 1
+            _add(costs.operations, one.backend, 1)
             costs.elements += one.elements
             costs.rows += one.rows
             costs.bytes += one.bytes
-            self._durations[one.backend, bucket_of(took_ns / 1e3)] += 1
+            _add(self._durations, (one.backend, bucket_of(took_ns / 1e3)), 1)
         self._listed.append((took_ns, key, one))
 
     def _take_ended(self, call: OpenCall, cpu_ns: int, now_ns: int) -> None:
@@ -171,7 +180,7 @@ class Tally:
         costs.elements += call.elements
         costs.rows += call.rows
         costs.bytes += call.bytes
-        costs.ended[bucket_of(wall_ns / 1e3)] += 1
+        _add(costs.ended, bucket_of(wall_ns / 1e3), 1)
         if call.request is not None and call.request.open_call is call:
             call.request.open_call = None  # else only a full garbage collection would free them
 
@@ -184,7 +193,7 @@ class Tally:
         counts = call.is_let_in
         self._charge(call, costs, cpu_ns - guarded_cpu_ns, wall_ns - guarded_wall_ns, counts=counts)
         if counts:
-            costs.open[bucket_of(wall_ns / 1e3)] += 1
+            _add(costs.open, bucket_of(wall_ns / 1e3), 1)
         self._note_trace(call, costs, cpu_ns)
 
     def _note_trace(self, call: OpenCall, costs: _Costs, cpu_ns: int) -> None:
@@ -226,7 +235,7 @@ class Tally:
             told.process,
             pairs=[_pair(key, costs) for key, costs in rows],
             backend_us=[
-                BackendTime(place, backend, spent // 1_000, costs.operations[backend])
+                BackendTime(place, backend, spent // 1_000, costs.operations.get(backend, 0))
                 for place, (_, costs) in enumerate(rows)
                 for backend, spent in costs.backend_ns.items()
             ],
@@ -242,15 +251,15 @@ class Tally:
             ],
             operations=[
                 _operation_row(one, places[key], told.now_ns)
-                for _, key, one in sorted(self._listed, key=lambda row: -row[0])[:MAX_OPERATIONS]
+                for _, key, one in nlargest(MAX_OPERATIONS, self._listed, key=itemgetter(0))
             ],
         )
 
     def _rows(self) -> tuple[list[tuple[PairKey, _Costs]], dict[PairKey, int]]:
         """The costliest pairs and the rest, and the place of each pair among them."""
-        costliest = sorted(
-            self._costs.items(), key=lambda one: (-one[1].busy_ns, -one[1].calls, str(one[0]))
-        )
+        costliest = list(self._costs.items())
+        if len(costliest) > MAX_PAIRS:
+            costliest.sort(key=lambda one: (-one[1].busy_ns, -one[1].calls, str(one[0])))
         rows, others = costliest[:MAX_PAIRS], costliest[MAX_PAIRS:]
         places = {key: place for place, (key, _) in enumerate(rows)}
         rest: dict[str, int] = {}
