@@ -37,20 +37,20 @@ class _Loop:
         clock: of its thread.
         seen_ns: processor time of its thread at the last look,
         stepped_ns: and what of that was measured.
+        measured_ns: processor time of steps that were measured and have ended.
     """
 
     def __init__(self, loop: AbstractEventLoop, thread: int) -> None:
         self.loop, self.thread = loop, thread
         self.clock = time.pthread_getcpuclockid(thread)
         self.seen_ns = time.clock_gettime_ns(self.clock)
-        self.stepped_ns = 0
+        self.stepped_ns = self.measured_ns = 0
 
 
 class LoopClock:
     """Measures tasks of requests beside their own.
 
     Attributes:
-        stepped_ns: processor time of threads that was measured, by their idents.
         beside_ns: processor time of loops beside measured steps.
         nobody_ns: what of that no call was found for.
     """
@@ -60,7 +60,6 @@ class LoopClock:
 
     def reset(self) -> None:
         """Follow no loop any more."""
-        self.stepped_ns: dict[int, int] = {}
         self.beside_ns = self.nobody_ns = 0
         self._loops: dict[int, _Loop] = {}
 
@@ -73,6 +72,12 @@ class LoopClock:
         if known is None and len(self._loops) >= LOOPS_MOST:
             return
         self._loops[thread] = _Loop(loop, thread)
+
+    def add(self, thread: int, spent_ns: int) -> None:
+        """A measured step has ended in the loop of this thread."""
+        known = self._loops.get(thread)
+        if known is not None:
+            known.measured_ns += spent_ns
 
     def look(self, calls: Iterable[OpenCall]) -> None:
         """Charge what loops have computed since the last look; by the thread that reports.
@@ -93,7 +98,7 @@ class LoopClock:
             self._charge(known, running.get(thread), now_ns)
 
     def _charge(self, known: _Loop, running: OpenCall | None, now_ns: int) -> None:
-        stepped_ns = self.stepped_ns.get(known.thread, 0)
+        stepped_ns = known.measured_ns
         began_ns = running.thread_began_ns if running is not None else -1
         if began_ns >= 0:
             stepped_ns += max(0, now_ns - began_ns)

@@ -7,6 +7,7 @@ other tasks has steps of its own; :mod:`~heatshield.charges.loop_clock` finds wh
 """
 
 import time
+import types
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar, cast
 
@@ -30,48 +31,39 @@ def stepped(work: Awaitable[T], request: Request | None) -> Awaitable[T]:
             is given back as it is, too.
         request: that it is part of.
     """
-    call = request.open_call if request is not None else None
-    if not METER.is_on or not isinstance(call, OpenCall):
+    if request is None or not METER.is_on or not isinstance(call := request.open_call, OpenCall):
         return work
-    call = call.outermost
+    if call.parent is not None:
+        call = call.outermost
     if call.thread_began_ns >= 0 or call.ended_ns or not hasattr(work, "send"):
         return work
-    return _Stepped(cast("Coroutine[Any, Any, T]", work), call)
+    return _measured(cast("Coroutine[Any, Any, T]", work), call)
 
 
-class _Stepped(Awaitable[T]):
-    __slots__ = ("_call", "_work")
-
-    def __init__(self, work: Coroutine[Any, Any, T], call: OpenCall) -> None:
-        self._work, self._call = work, call
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        clock, call = time.thread_time_ns, self._call
-        send, throw = self._work.send, self._work.throw
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            call.thread, call.thread_began_ns = get_ident(), clock()
-            try:
-                waits_for = send(value) if error is None else throw(error)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            finally:
-                _stop(call, clock())
-            value = error = None
-            try:
-                value = yield waits_for
-            except GeneratorExit:
-                self._work.close()
-                raise
-            except BaseException as thrown:  # noqa: BLE001 - it is the coroutine's to handle
-                error = thrown
-
-
-def _stop(call: OpenCall, now_ns: int) -> None:
-    spent_ns = now_ns - call.thread_began_ns
-    if call.thread_began_ns >= 0:  # else it has ended within the step
-        call.thread_began_ns = -1
-        call.cpu_ns += spent_ns
-        METER.loops.stepped_ns[call.thread] = METER.loops.stepped_ns.get(call.thread, 0) + spent_ns
+@types.coroutine
+def _measured(work: Coroutine[Any, Any, T], call: OpenCall) -> Generator[Any, Any, T]:
+    send, clock, loops = work.send, time.thread_time_ns, METER.loops
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        call.thread = thread = get_ident()
+        call.thread_began_ns = began_ns = clock()
+        try:
+            waits_for = send(value) if error is None else work.throw(error)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            spent_ns = clock() - began_ns
+            if call.thread_began_ns >= 0:  # else it has ended within the step
+                call.thread_began_ns = -1
+                call.cpu_ns += spent_ns
+            loops.add(thread, spent_ns)
+            error = None
+        try:
+            value = yield waits_for
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as thrown:  # noqa: BLE001 - it is the coroutine's to handle
+            error = thrown

@@ -207,6 +207,12 @@ class RouteGuard:
         if served is not None:
             served.prefix += template
 
+    @staticmethod
+    def request_of(scope: Scope) -> Request | None:
+        """The request that was admitted."""
+        served: ServerRequest | None = scope.get(KEY)
+        return None if served is None else served.request
+
     async def admit(
         self, scope: Scope, template: str, *, final: bool = True, static: bool = False
     ) -> Refusal | None:

@@ -11,7 +11,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from heatshield.charges.steps import stepped
-from heatshield.context.request import request_in
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Original, Patches, Wrapper
 from heatshield.integrations.servers.asgi import ASGI, RouteGuard, ServerMiddleware
 from heatshield.integrations.servers.asgi_refusal import Refusals, send_refusal
@@ -121,7 +120,7 @@ def handling(guard: RouteGuard, template_of: Callable[[Any, Scope], str]) -> Asy
                 await send_refusal(refusal, scope, send)
                 return
             # A middleware of the service may run this in a task of its own.
-            await stepped(original(route, scope, receive, send), request_in())
+            await stepped(original(route, scope, receive, send), guard.request_of(scope))
 
         return handle
 
