@@ -118,6 +118,65 @@ app.router.add_get("/nap/{user}/{ms}", nap)
 web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
 """
 
+GEVENT = (
+    "from gevent import monkey; monkey.patch_all()\n"
+    + FLASK.partition("class Quiet")[0]
+    + """
+from gevent.pywsgi import WSGIServer
+WSGIServer(("127.0.0.1", int(sys.argv[1])), app, log=None).serve_forever()
+"""
+)
+
+GRPC = """
+import asyncio, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import heatshield, grpc
+heatshield.instrument(user_header="x-user-id")
+
+def burn(ms):
+    until = time.thread_time() + ms / 1e3
+    while time.thread_time() < until:
+        sum(range(100))
+
+def handler(body, context):
+    burn(float(body))
+    return b"done"
+
+async def aio_handler(body, context):
+    for _ in range(2):
+        burn(float(body) / 2)
+        await asyncio.sleep(0.001)
+    return b"done"
+
+def shop(method):
+    methods = {"Burn": grpc.unary_unary_rpc_method_handler(method)}
+    return [grpc.method_handlers_generic_handler("Shop", methods)]
+
+def ask(port):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, ThreadPoolExecutor(2) as pool:
+        burns = channel.unary_unary("/Shop/Burn")
+        jobs = [("heavy", b"80")] * 5 + [("light", b"2")] * 20
+        for _ in pool.map(lambda job: burns(job[1], metadata=[("x-user-id", job[0])]), jobs):
+            pass
+
+async def aio():
+    server = grpc.aio.server(handlers=shop(aio_handler))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    await asyncio.get_running_loop().run_in_executor(None, ask, port)
+    await server.stop(1)
+
+def threads():
+    server = grpc.server(ThreadPoolExecutor(4), handlers=shop(handler))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    ask(port)
+    server.stop(1).wait()
+
+asyncio.run(aio()) if sys.argv[2] == "aio" else threads()
+time.sleep(60)
+"""
+
 UVICORN, UVLOOP = FASTAPI.replace("LOOP", "asyncio"), FASTAPI.replace("LOOP", "uvloop")
 
 
@@ -158,7 +217,7 @@ def serve(collector, until, tmp_path):
     """Call it with a program that takes a port as its first argument."""
     running = []
 
-    def start(program, *arguments):
+    def start(program, *arguments, is_http=True):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -174,12 +233,15 @@ def serve(collector, until, tmp_path):
         )
         running.append(process)
 
+        served = Served(process, port, collector)
+        if not is_http:
+            return served
+
         def listens():
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
         until(listens)
-        served = Served(process, port, collector)
         served.get("/nap/nobody/1.0")
         until(lambda: served.sums("calls")["nobody"] == 1)
         return served
@@ -219,6 +281,24 @@ def test_each_user_is_charged_what_was_computed_for_that_user(serve, until, prog
     assert served.sums("calls")["light"] == 20
     told = sum(report["process"].get("cpu_us", 0) for report in served.reports)
     assert told >= cpu.total()
+
+
+@pytest.mark.parametrize("kind", ["aio", "threads"])
+def test_users_of_grpc_are_charged_alike(serve, until, kind):
+    served = serve(GRPC, kind, is_http=False)
+    until(lambda: served.sums("calls")["light"] == 20 and served.has_told_all)
+    cpu = served.sums("cpu_us")
+    assert 400_000 <= cpu["heavy"] < 480_000
+    assert 40_000 <= cpu["light"] < 100_000
+    assert served.sums("calls")["heavy"] == 5
+
+
+def test_greenlets_are_charged_no_processor_time_of_others(serve, until):
+    served = serve(GEVENT)
+    together(lambda: served.get("/burn/heavy/80.0"), lambda: served.get("/nap/sleeper/300.0"))
+    until(lambda: served.sums("calls")["sleeper"] == 1 and served.has_told_all)
+    assert served.sums("cpu_us").total() == 0
+    assert served.sums("wait_us")["sleeper"] > 250_000
 
 
 @pytest.mark.parametrize("path", ["burn", "thread", "gathered"])
