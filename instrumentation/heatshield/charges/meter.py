@@ -21,7 +21,7 @@ from heatshield.charges.backend import backend_of
 from heatshield.charges.loop_clock import LoopClock
 from heatshield.charges.open_call import OpenCall, Operation, ThreadWork
 from heatshield.context.request import Request
-from heatshield.names import COST_BYTES, COST_ELEMENTS, COST_ROWS, GUARD, REJECTED, WAITED_US
+from heatshield.names import COST_BYTES, COST_ELEMENTS, COST_ROWS, GUARD, REJECTED
 from heatshield.native import are_threads_green, get_ident
 from heatshield.tracing.span import ENTRY_KINDS, Span
 
@@ -180,8 +180,6 @@ class Meter:
         attributes = span.raw_attributes
         call.is_failed = span.status_code is StatusCode.ERROR
         call.is_refused = REJECTED in attributes
-        waited_us = attributes.get(WAITED_US, 0)
-        call.waited_ns = int(waited_us) * 1_000 if isinstance(waited_us, int) else 0
         _add_costs(call, attributes)
         if call.thread_began_ns >= 0:
             here = call.thread == get_ident()  # else it is not known what it cost since

@@ -31,7 +31,6 @@ class OpenCall:
         is_apart: a guard in a task beside its request's, which is the one that waits.
         is_failed: it ended with an error.
         is_refused: a breaker refused it, so it has cost nothing.
-        waited_ns: that it waited in line, as its user is paced.
         elements: of collections.
         rows: of databases.
         bytes: moved.
@@ -53,7 +52,6 @@ class OpenCall:
     is_apart = False
     is_failed = False
     is_refused = False
-    waited_ns = 0
     elements = 0
     rows = 0
     bytes = 0
@@ -80,6 +78,11 @@ class OpenCall:
         return self.call or (self.request.call if self.request is not None else "")
 
     @property
+    def waited_ns(self) -> int:
+        """How long it has waited in line; a guard never does."""
+        return 0 if self.parent or self.request is None else int(self.request.waited_s * 1e9)
+
+    @property
     def outermost(self) -> "OpenCall":
         """The call that is measured: this one, or the one around this guard."""
         return self if self.parent is None else self.parent.outermost
@@ -87,7 +90,8 @@ class OpenCall:
     @property
     def is_let_in(self) -> bool:
         """Whether it is known by now that it is not refused."""
-        return bool(self.call or self.ended_ns or self.request is None or self.request.entered)
+        request = self.request
+        return bool(self.call or request is None or (request.entered and not request.in_line))
 
 
 class Operation:

@@ -188,7 +188,7 @@ class Tally:
         self, call: OpenCall, cpu_ns: int, within: tuple[int, int], now_ns: int
     ) -> None:
         costs = self._costs[call.user, call.name]
-        wall_ns = now_ns - call.began_ns
+        wall_ns = max(0, now_ns - call.began_ns - call.waited_ns)
         guarded_cpu_ns, guarded_wall_ns = within
         counts = call.is_let_in
         self._charge(call, costs, cpu_ns - guarded_cpu_ns, wall_ns - guarded_wall_ns, counts=counts)

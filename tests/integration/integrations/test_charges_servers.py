@@ -339,8 +339,9 @@ def test_time_in_redis_is_the_backends_and_no_wait(serve, until, port):
     assert names == {f"redis localhost:{port}"}
 
 
-def test_what_was_charged_last_arrives_when_the_server_ends(serve, until):
-    served = serve(UVICORN)
+@pytest.mark.parametrize("program", [UVICORN, FLASK], ids=["uvicorn", "flask"])
+def test_what_was_charged_last_arrives_when_the_server_ends(serve, until, program):
+    served = serve(program)
     served.get("/burn/last/20.0")
     served.process.send_signal(signal.SIGTERM)
     served.process.wait(10)

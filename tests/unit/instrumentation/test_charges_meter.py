@@ -17,6 +17,7 @@ import heatshield
 from heatshield.charge_report import ProcessState
 from heatshield.charges.meter import METER
 from heatshield.charges.tally import Tally, Told
+from heatshield.contract import BreakerMode
 
 MS = 1_000_000
 BURN_US = 20_000
@@ -32,7 +33,7 @@ def burn(us=BURN_US):
 @pytest.fixture
 def costs(service):
     """Call it for the costs by user and call since it was called last."""
-    service()
+    service(user_header="X-User-Id")
     METER.reset()
     METER.is_on = True
     tally = Tally(METER)
@@ -243,7 +244,6 @@ def test_a_guard_is_a_call_of_its_own(costs, kind):
 
 def test_a_refused_call_costs_nothing_and_is_none(costs, service):
     service().trip("u-1", "GET /export")
-    METER.is_on = True
 
     def view():
         heatshield.user("u-1")
@@ -271,3 +271,35 @@ def test_an_operation_is_its_callers_and_its_backends(costs):
     assert (spent.backend, spent.operations) == ("redis cart:6379", 1)
     assert operation.backend == "redis cart:6379"
     assert operation.duration_us >= spent.us
+
+
+def test_a_call_in_line_is_no_call_yet_and_its_wait_no_cost(costs, service):
+    paced = service()
+    paced.trip("u-1", "GET /export", mode=BreakerMode.PACE, budget=0.1, cost_per_call=0.1)
+    shop = FastAPI()
+
+    @shop.get("/export")
+    async def export():
+        pass
+
+    async def ask():
+        transport = httpx.ASGITransport(app=shop)
+        headers = {"x-user-id": "u-1"}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://shop", headers=headers
+        ) as client:
+            asked = [asyncio.ensure_future(client.get("/export")) for _ in range(2)]
+            for _ in range(1_000):
+                if any(call.request.in_line for call in METER.calls.values()):
+                    break
+                await asyncio.sleep(0)
+            found.append(costs()["u-1", "GET /export"])
+            paced.clock.advance(10)
+            assert [(await one).status_code for one in asked] == [200, 200]
+            found.append(costs()["u-1", "GET /export"])
+
+    found = []
+    asyncio.run(ask())
+    in_line, after = found
+    assert [in_line.calls, after.calls] == [1, 1]
+    assert after.wait_us == 0
