@@ -175,7 +175,7 @@ class Runtime:
             self.reporter.hurry()
         count(span)
         note_costs(span)
-        if not self.watch.started:
+        if not self._follows:
             self._note(span.kind)
 
     def seen(self, span: trace.Span) -> None:
@@ -187,10 +187,16 @@ class Runtime:
 
     def _note(self, kind: SpanKind) -> None:
         """Follow the breakers from now on if this span shows that the process serves."""
-        if not self.watch.started and kind not in _CALLING:
+        if not self._follows and kind not in _CALLING:
             self._follow()
         elif self.settings.local_breakers and not self.kill_switch.started:
             self.kill_switch.start()
+
+    @property
+    def _follows(self) -> bool:
+        """Whether all threads run that a process has which serves; one that failed starts again."""
+        reports = self.reporter.started or not self.settings.charge_reports
+        return self.watch.started and reports
 
     def _follow(self) -> None:
         """Follow the breakers; never without the thread by which a person can end that here."""

@@ -109,6 +109,11 @@ class Reporter:
         self._silent_until_s = self._heard_s = float("-inf")
         self.dropped = 0
 
+    @property
+    def started(self) -> bool:
+        """Whether the thread was started in this process."""
+        return self._thread is not None
+
     def start(self) -> None:
         """Start the thread; once is enough, more does nothing. Never raises."""
         if self._thread is not None:
