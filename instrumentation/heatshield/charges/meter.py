@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import SpanKind, StatusCode
 
-from heatshield.charges.backend import backend_of
+from heatshield.charges.backend import backend_of, is_blocking
 from heatshield.charges.loop_clock import LoopClock
 from heatshield.charges.open_call import OpenCall, Operation, ThreadWork
 from heatshield.context.request import Request
@@ -92,7 +92,9 @@ class Meter:
         owner = span.request.open_call if span.request is not None else None
         if not isinstance(owner, OpenCall):
             owner = None
-        return Operation(span.request, owner, span.call, backend, began_ns)
+        made = Operation(span.request, owner, span.call, backend, began_ns)
+        made.is_blocking = is_blocking(span.name)
+        return made
 
     def _begin_call(self, span: Span) -> None:
         call = OpenCall(span.request, span.trace_id, self._perf_ns(), get_ident())

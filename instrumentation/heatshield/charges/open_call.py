@@ -105,6 +105,7 @@ class Operation:
         began_ns: by :func:`time.perf_counter_ns`.
         ended_ns: 0 while it runs.
         told_ns: what was reported of its duration.
+        is_blocking: it waits in the backend and uses nothing of it: its time is its call's wait.
         elements: of collections.
         rows: of databases.
         bytes: moved.
@@ -112,6 +113,7 @@ class Operation:
 
     ended_ns = 0
     told_ns = 0
+    is_blocking = False
     elements = 0
     rows = 0
     bytes = 0

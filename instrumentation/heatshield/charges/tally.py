@@ -155,14 +155,17 @@ class Tally:
         user = one.request.user if one.request is not None else None
         key = (user, one.call or (owner.name if owner is not None else ""))
         costs = self._costs[key]
+        if one.ended_ns:
+            costs.elements += one.elements
+            costs.rows += one.rows
+            costs.bytes += one.bytes
+        if one.is_blocking:
+            return
         _add(costs.backend_ns, one.backend, spent_ns)
         if owner is not None:
             owner.backend_ns += spent_ns
         if one.ended_ns:
             _add(costs.operations, one.backend, 1)
-            costs.elements += one.elements
-            costs.rows += one.rows
-            costs.bytes += one.bytes
             _add(self._durations, (one.backend, bucket_of(took_ns / 1e3)), 1)
         self._listed.append((took_ns, key, one))
 

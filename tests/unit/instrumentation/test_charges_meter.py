@@ -15,9 +15,11 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 import heatshield
 from heatshield.charge_report import ProcessState
+from heatshield.charges.backend import BLOCKING, backend_of
 from heatshield.charges.meter import METER
 from heatshield.charges.tally import Tally, Told
 from heatshield.contract import BreakerMode
+from heatshield_collector.detect.harm import span_columns
 
 MS = 1_000_000
 BURN_US = 20_000
@@ -303,3 +305,21 @@ def test_a_call_in_line_is_no_call_yet_and_its_wait_no_cost(costs, service):
     in_line, after = found
     assert [in_line.calls, after.calls] == [1, 1]
     assert after.wait_us == 0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ({"db.system.name": "redis", "server.address": "cart", "server.port": 1}, "redis cart:1"),
+        ({"db.system": "mysql", "net.peer.name": "db", "net.peer.port": 3306}, "mysql db:3306"),
+        ({"db.system": "redis", "network.peer.address": "::1"}, "redis ::1"),
+        ({"db.system": "sqlite", "db.namespace": "a"}, "sqlite "),
+        ({"server.address": "other-service"}, ""),
+    ],
+)
+def test_a_backend_is_named_as_the_collector_names_it(attributes, name):
+    assert backend_of(attributes) == name
+
+
+def test_commands_that_wait_are_those_that_the_collector_takes_for_waiting():
+    assert BLOCKING == span_columns.BLOCKING
