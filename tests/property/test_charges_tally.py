@@ -8,7 +8,7 @@ from opentelemetry.trace import SpanKind
 
 from heatshield.charge_report import MAX_PAIRS, ChargeReport, ProcessState
 from heatshield.charges.meter import Meter
-from heatshield.charges.tally import Tally, Told
+from heatshield.charges.tally import RUNNING_MOST, Tally, Told
 from heatshield.context.request import Request
 from heatshield.names import COST_ELEMENTS, GUARD
 from heatshield.tracing.span import Span
@@ -147,3 +147,24 @@ def test_a_report_is_bounded_and_the_rest_adds_up(calls):
     assert sum(pair.calls for pair in report.pairs) == len(calls) + 1
     assert sum(pair.cpu_us for pair in report.pairs) == sum(ms + 1 for _, ms in calls) * 1_000
     assert ChargeReport.from_json(report.to_json()) == report
+
+
+def test_of_very_many_open_calls_every_nth_report_tells_and_nothing_is_lost():
+    world = World()
+    world.end()
+    spans = []
+    for number in range(2 * RUNNING_MOST + 1):
+        world.request = Request(user=f"u-{number % 7}", entered=True)
+        spans.append(world.span("GET /", SpanKind.SERVER))
+    world.now_ns += MS
+    for _ in range(6):
+        world.report()
+    told = [sum(row.calls for row in report.durations if row.open) for report in world.reports]
+    assert told == [0, 0, len(spans), 0, 0, len(spans)]
+    for span in spans:
+        span.end()
+    world.report()
+    calls = sum(pair.calls for report in world.reports for pair in report.pairs)
+    assert calls == len(spans) + 1
+    waits = sum(pair.wait_us for report in world.reports for pair in report.pairs)
+    assert waits == 1_000 * len(spans)

@@ -12,7 +12,6 @@ import gc
 import sys
 import time
 from asyncio import AbstractEventLoop, Task, _get_running_loop
-from collections.abc import Iterable
 from contextvars import Context
 from typing import Any, Final, cast
 
@@ -38,6 +37,7 @@ class _Loop:
         seen_ns: processor time of its thread at the last look,
         stepped_ns: and what of that was measured.
         measured_ns: processor time of steps that were measured and have ended.
+        running: the call that a step runs for now.
     """
 
     def __init__(self, loop: AbstractEventLoop, thread: int) -> None:
@@ -45,6 +45,7 @@ class _Loop:
         self.clock = time.pthread_getcpuclockid(thread)
         self.seen_ns = time.clock_gettime_ns(self.clock)
         self.stepped_ns = self.measured_ns = 0
+        self.running: OpenCall | None = None
 
 
 class LoopClock:
@@ -53,6 +54,7 @@ class LoopClock:
     Attributes:
         beside_ns: processor time of loops beside measured steps.
         nobody_ns: what of that no call was found for.
+        by_thread: the loops, by the idents of their threads.
     """
 
     def __init__(self) -> None:
@@ -61,41 +63,30 @@ class LoopClock:
     def reset(self) -> None:
         """Follow no loop any more."""
         self.beside_ns = self.nobody_ns = 0
-        self._loops: dict[int, _Loop] = {}
+        self.by_thread: dict[int, _Loop] = {}
 
     def follow(self) -> None:
         """Look at the loop that runs here from now on."""
         loop, thread = _get_running_loop(), get_ident()
-        known = self._loops.get(thread)
+        known = self.by_thread.get(thread)
         if loop is None or (known is not None and known.loop is loop):
             return
-        if known is None and len(self._loops) >= LOOPS_MOST:
+        if known is None and len(self.by_thread) >= LOOPS_MOST:
             return
-        self._loops[thread] = _Loop(loop, thread)
+        self.by_thread[thread] = _Loop(loop, thread)
 
-    def add(self, thread: int, spent_ns: int) -> None:
-        """A measured step has ended in the loop of this thread."""
-        known = self._loops.get(thread)
-        if known is not None:
-            known.measured_ns += spent_ns
-
-    def look(self, calls: Iterable[OpenCall]) -> None:
-        """Charge what loops have computed since the last look; by the thread that reports.
-
-        Args:
-            calls: that run.
-        """
-        running = {one.thread: one for one in calls if one.thread_began_ns >= 0}
-        for thread, known in tuple(self._loops.items()):
+    def look(self) -> None:
+        """Charge what loops have computed since the last look; by the thread that reports."""
+        for thread, known in tuple(self.by_thread.items()):
             try:
                 now_ns = time.clock_gettime_ns(known.clock)
             except OSError:  # the thread has ended
-                self._loops.pop(thread, None)
+                self.by_thread.pop(thread, None)
                 continue
             if known.loop.is_closed():
-                self._loops.pop(thread, None)
+                self.by_thread.pop(thread, None)
                 continue
-            self._charge(known, running.get(thread), now_ns)
+            self._charge(known, known.running, now_ns)
 
     def _charge(self, known: _Loop, running: OpenCall | None, now_ns: int) -> None:
         stepped_ns = known.measured_ns

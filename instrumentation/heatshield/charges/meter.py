@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["METER", "Meter"]
 
 KEPT: Final = 50_000
-"""Calls that have ended and wait for the next report; more is more than a process can serve."""
+"""Calls that have ended and wait for the next report, and that run; more is more than a process can
+serve."""
 
 
 class Meter:
@@ -72,7 +73,7 @@ class Meter:
 
     def begin(self, span: Span) -> None:
         """A span of ours begins."""
-        if not self.is_on:
+        if not self.is_on or len(self.calls) >= KEPT:
             return
         kind = span.kind
         if kind is SpanKind.CLIENT:

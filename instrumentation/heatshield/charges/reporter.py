@@ -185,7 +185,7 @@ class Reporter:
         while not stopping.is_set() and not self._flushes:
             looks = self._looks and bool(self._meter.calls)
             if looks:
-                self._look()
+                self._meter.loops.look()
             every_s = IDLE_S if self._tally.is_idle else EARLY_S if is_hurried else REPORT_S
             left_s = self._told_s + every_s - self._clock.monotonic()
             if left_s <= 0:
@@ -194,9 +194,6 @@ class Reporter:
             if self._clock.wait(self._bell, min(left_s, LOOK_S if looks else REPORT_S)):
                 self._bell.clear()
                 is_hurried = True
-
-    def _look(self) -> None:
-        self._meter.loops.look(list(self._meter.calls.values()))
 
     @fail_open("charges", None)
     def _tell_safely(self) -> None:
@@ -222,7 +219,7 @@ class Reporter:
         self._number += 1
         loops = self._meter.loops
         beside_ns = loops.beside_ns
-        self._look()
+        loops.look()
         self._looks = loops.beside_ns - beside_ns > LOOKS_FROM * seconds * 1e9
         return self._tally.report(
             Told(

@@ -42,12 +42,16 @@ def stepped(work: Awaitable[T], request: Request | None) -> Awaitable[T]:
 
 @types.coroutine
 def _measured(work: Coroutine[Any, Any, T], call: OpenCall) -> Generator[Any, Any, T]:
-    send, clock, loops = work.send, time.thread_time_ns, METER.loops
+    send, clock, loops = work.send, time.thread_time_ns, METER.loops.by_thread
     value: Any = None
     error: BaseException | None = None
     while True:
         call.thread = thread = get_ident()
         call.thread_began_ns = began_ns = clock()
+        loop = loops.get(thread)
+        around = None if loop is None else loop.running  # one may ask another in one process
+        if loop is not None:
+            loop.running = call
         try:
             waits_for = send(value) if error is None else work.throw(error)
         except StopIteration as done:
@@ -58,7 +62,9 @@ def _measured(work: Coroutine[Any, Any, T], call: OpenCall) -> Generator[Any, An
             if call.thread_began_ns >= 0:  # else it has ended within the step
                 call.thread_began_ns = -1
                 call.cpu_ns += spent_ns
-            loops.add(thread, spent_ns)
+            if loop is not None:
+                loop.running = around
+                loop.measured_ns += spent_ns
             error = None
         try:
             value = yield waits_for

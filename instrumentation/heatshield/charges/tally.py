@@ -30,6 +30,9 @@ __all__ = ["OTHER_CALLS", "Spent", "Tally", "Told"]
 OTHER_CALLS: Final = "(other calls)"
 """Stands for calls of the rest that there was no room for: more than :data:`MAX_PAIRS`."""
 
+RUNNING_MOST: Final = 500
+"""Calls that run and are told of by each report: 2 ms of processor time."""
+
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -114,6 +117,7 @@ class Tally:
         keeps: Callable[[int], bool] = bool,
     ) -> None:
         self._meter, self._keeps = meter, keeps
+        self._reports = 0
         self._thread_clock = thread_clock or _thread_clock
         self._costs: defaultdict[PairKey, _Costs] = defaultdict(_Costs)
         self._listed: list[tuple[int, PairKey, Operation]] = []
@@ -133,7 +137,7 @@ class Tally:
         for operation in (*_drained(meter.ended_operations), *meter.operations.values()):
             self._take_operation(operation, told.now_ns)
         ended = dict.fromkeys(_drained(meter.ended_calls))
-        running = list(meter.calls.values())
+        running = self._running_now()
         work: defaultdict[OpenCall, list[ThreadWork]] = defaultdict(list)
         for one in list(meter.work.values()):
             work[one.call].append(one)
@@ -147,6 +151,14 @@ class Tally:
         for call in running:
             self._take_running(call, spent.by(call), within[call], told.now_ns)
         return self._made(told)
+
+    def _running_now(self) -> list[OpenCall]:
+        """Calls that run. Of very many, such as sockets that are open for hours, only every n-th
+        report tells, and then of all.
+        """
+        self._reports += 1
+        calls = self._meter.calls
+        return [] if self._reports % (1 + len(calls) // RUNNING_MOST) else list(calls.values())
 
     def _take_operation(self, one: Operation, now_ns: int) -> None:
         took_ns = (one.ended_ns or now_ns) - one.began_ns

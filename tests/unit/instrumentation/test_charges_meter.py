@@ -41,7 +41,7 @@ def costs(service):
     tally = Tally(METER)
 
     def told():
-        METER.loops.look(list(METER.calls.values()))
+        METER.loops.look()
         now_ns = time.perf_counter_ns()
         report = tally.report(Told("shop", "c0ffee", 1, now_ns, 0, 0.2, ProcessState()))
         told.report = report
@@ -133,14 +133,14 @@ def test_a_task_beside_the_handlers_is_found_by_looks_at_the_loop(costs):
     async def aside():
         burn()
         looks = threading.Thread(
-            target=lambda: METER.loops.look(list(METER.calls.values())),
+            target=METER.loops.look,
         )
         contextvars.Context().run(looks.start)
         looks.join()
 
     async def handler():
         heatshield.user("u-1")
-        METER.loops.look(list(METER.calls.values()))
+        METER.loops.look()
         await asyncio.gather(aside(), asyncio.sleep(0))
 
     of_fastapi(handler)
