@@ -153,7 +153,7 @@ class Runtime:
         set_global_textmap(self.propagator)
         PROVIDER.outlet = self.finished
         RESOURCE.attributes = lambda: self.instance.attributes
-        PROVIDER.entered = self.metrics.begin_request
+        PROVIDER.entered = self._enter
         if self.settings.charge_reports:
             PROVIDER.began = METER.begin
             MEASURED.begin, MEASURED.end = METER.begin_work, METER.end_work
@@ -163,6 +163,12 @@ class Runtime:
         self.metrics.install()
         self.kill_switch.signal.arm()
         self.integrations.install_all()
+
+    def _enter(self) -> None:
+        """A request begins; its cost is noted from the first one on, which shows that we serve."""
+        if not METER.is_on:
+            METER.is_on = self.settings.charge_reports
+        self.metrics.begin_request()
 
     def finished(self, span: EndedSpan) -> None:
         """Export and count a span that ended; never blocks."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METER", "Meter"]
 
-KEPT: Final = 50_000
+KEPT: Final = 20_000
 """Calls that have ended and wait for the next report, and that run; more is more than a process can
 serve."""
 

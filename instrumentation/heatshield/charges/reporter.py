@@ -159,6 +159,8 @@ class Reporter:
         thread = self._thread
         if thread is not None and self._clock.wait(self._gone, most_s):
             thread.join()
+        if thread is None or self._gone.is_set():
+            self._meter.reset()
 
     def after_fork(self) -> None:
         """In a child process, which is another instance; it reports nothing until it serves."""

@@ -183,6 +183,35 @@ asyncio.run(aio()) if sys.argv[2] == "aio" else threads()
 time.sleep(60)
 """
 
+CELERY = """
+import os, sys, time
+import heatshield
+heatshield.instrument()
+from celery import Celery
+
+for name in ("messages", "control"):
+    os.makedirs(name, exist_ok=True)
+app = Celery("jobs", broker="filesystem://")
+app.conf.broker_transport_options = {
+    "data_folder_in": "messages", "data_folder_out": "messages", "control_folder": "control",
+    "polling_interval": 0.02,
+}
+
+def burn(ms):
+    until = time.thread_time() + ms / 1e3
+    while time.thread_time() < until:
+        sum(range(100))
+
+@app.task(name="job")
+def job(user, ms):
+    heatshield.user(user)
+    burn(ms)
+
+for user, ms in [("heavy", 80)] * 5 + [("light", 2)] * 20:
+    job.delay(user, ms)
+app.worker_main(["worker", "-P", sys.argv[2], "-c", "1", "-l", "CRITICAL"])
+"""
+
 UVICORN, UVLOOP = FASTAPI.replace("LOOP", "asyncio"), FASTAPI.replace("LOOP", "uvloop")
 
 
@@ -297,6 +326,15 @@ def test_users_of_grpc_are_charged_alike(serve, until, kind):
     assert 400_000 <= cpu["heavy"] < 480_000
     assert 40_000 <= cpu["light"] < 100_000
     assert served.sums("calls")["heavy"] == 5
+
+
+@pytest.mark.parametrize("pool", ["solo", "prefork"])
+def test_users_of_jobs_are_charged_alike(serve, until, pool):
+    served = serve(CELERY, pool, is_http=False)
+    until(lambda: served.sums("calls")["light"] == 20 and served.has_told_all, 30)
+    cpu = served.sums("cpu_us")
+    assert 400_000 <= cpu["heavy"] < 480_000
+    assert 40_000 <= cpu["light"] < 120_000
 
 
 def test_greenlets_are_charged_no_processor_time_of_others(serve, until):
