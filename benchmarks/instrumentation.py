@@ -47,7 +47,7 @@ from heatshield_stickershop.processes import free_port
 from heatshield_stickershop.redis_server import redis_server_path
 from variant import KEY, OWNED, PATHS, VARIANTS, Round
 
-__all__ = ["run"]
+__all__ = ["Sink", "Variant", "interleave", "run", "start_redis"]
 
 ALLOW: Final = Target("at most", 1.0)
 LIMITED: Final = Target("at most", 5.0)
@@ -75,7 +75,7 @@ ENTRIES: Final = 100
 
 
 @dataclass(slots=True)
-class _Variant:
+class Variant:
     """One process, with what its rounds took by path."""
 
     name: str
@@ -84,6 +84,7 @@ class _Variant:
 
     @classmethod
     def start(cls, name: str, collector: str, sink: str, redis_url: str) -> Self:
+        """Start the process."""
         program = str(Path(__file__).with_name("variant.py"))
         child = subprocess.Popen(
             [sys.executable, program, name, collector, sink, redis_url],
@@ -95,6 +96,7 @@ class _Variant:
         return cls(name, child)
 
     def round(self, path: str) -> Round:
+        """Have it send itself requests."""
         assert self.child.stdin is not None
         assert self.child.stdout is not None
         self.child.stdin.write(f"{path} {REQUESTS}\n")
@@ -105,6 +107,7 @@ class _Variant:
         return Round(**json.loads(line))
 
     def latency_us(self, kind: str, q: float) -> float:
+        """A quantile over all requests of a path."""
         return quantile([us for one in self.rounds[kind] for us in one.latencies_us], q)
 
     def of_rounds(self, kind: str, figure: str) -> float:
@@ -116,10 +119,10 @@ def run(*, quick: bool = False) -> Report:
     """Measure."""
     report = Report("instrumentation", "what instrumentation adds to a FastAPI request")
     with RealCollector() as collector, Sink() as sink:
-        redis_url = _start_redis(collector)
-        variants = [_Variant.start(name, collector.url, sink.url, redis_url) for name in VARIANTS]
+        redis_url = start_redis(collector)
+        variants = [Variant.start(name, collector.url, sink.url, redis_url) for name in VARIANTS]
         try:
-            _interleave(variants, QUICK_ROUNDS if quick else ROUNDS)
+            interleave(variants, QUICK_ROUNDS if quick else ROUNDS)
         finally:
             for variant in variants:
                 variant.child.kill()
@@ -136,7 +139,8 @@ def run(*, quick: bool = False) -> Report:
     return report
 
 
-def _interleave(variants: list[_Variant], rounds: int) -> None:
+def interleave(variants: list[Variant], rounds: int) -> None:
+    """Have the variants take turns."""
     for number in range(WARM_ROUNDS + rounds):
         first = number % len(variants)
         for variant in variants[first:] + variants[:first]:
@@ -146,7 +150,7 @@ def _interleave(variants: list[_Variant], rounds: int) -> None:
                     variant.rounds.setdefault(kind, []).append(found)
 
 
-def _added(report: Report, kind: str, variants: list[_Variant]) -> None:
+def _added(report: Report, kind: str, variants: list[Variant]) -> None:
     bare, ours, stock = variants[:3]
     report.add(f"{kind}: a bare request, p50", bare.latency_us(kind, 0.5), "µs")
     for label, q in (("p50", 0.5), ("p99", 0.99)):
@@ -196,7 +200,8 @@ class Sink:
         self._server.server_close()
 
 
-def _start_redis(collector: RealCollector) -> str:
+def start_redis(collector: RealCollector) -> str:
+    """Start a real Redis with what the service asks for; its address."""
     port = free_port()
     command = [redis_server_path(), "--port", str(port), "--bind", HOST, "--save", ""]
     child = collector.processes.start("redis", command, clean_environment())

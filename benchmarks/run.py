@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import blackhole
+import charges
 import checks
 import detect
 import enforcement
@@ -29,6 +30,7 @@ BENCHMARKS: Final = {
     "watchers": watchers.run,
     "checks": checks.run,
     "instrumentation": instrumentation.run,
+    "charges": charges.run,
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,
     "detect": detect.run,

@@ -24,7 +24,7 @@ import psutil
 import redis.asyncio
 from fastapi import FastAPI
 
-__all__ = ["PATHS", "VARIANTS", "Round", "main", "request"]
+__all__ = ["PATHS", "VARIANTS", "WITHOUT_CHARGES", "Round", "main", "request"]
 
 PATHS: Final = {"plain": "/items/4711", "whole": "/users/u-0000042/stickers/7"}
 """A route that does nothing; and one with a Redis command and a log record."""
@@ -66,6 +66,15 @@ def _heatshield(_app: FastAPI, collector: str, _sink: str) -> Callable[[], objec
     import heatshield
 
     heatshield.instrument(service="variant", endpoint=collector, user_header="x-user-id")
+    return heatshield.flush
+
+
+def _without_charges(_app: FastAPI, collector: str, _sink: str) -> Callable[[], object]:
+    import heatshield
+
+    heatshield.instrument(
+        service="variant", endpoint=collector, user_header="x-user-id", charge_reports=False
+    )
     return heatshield.flush
 
 
@@ -129,6 +138,9 @@ VARIANTS: Final = {
     "sentry": _sentry,
     "logfire": _logfire,
 }
+
+WITHOUT_CHARGES: Final = "without charges"
+"""Heatshield without charge reports: what those cost is measured against it."""
 
 
 def _app(redis_url: str) -> FastAPI:
@@ -196,7 +208,8 @@ def main() -> None:
     # A console that is written to and never read, as in a container.
     logging.basicConfig(stream=Path(os.devnull).open("w"), level=logging.INFO)  # noqa: SIM115
     app = _app(redis_url)
-    flush = VARIANTS[variant](app, collector, sink)
+    set_up = _without_charges if variant == WITHOUT_CHARGES else VARIANTS[variant]
+    flush = set_up(app, collector, sink)
     with asyncio.Runner() as runner:
         for line in sys.stdin:
             path, count = line.split()

@@ -15,7 +15,9 @@ from heatshield.breakers.kill_switch import KillSwitch
 from heatshield.breakers.lease_table import BreakerTable
 from heatshield.breakers.signature import Unverifiable, verifier
 from heatshield.breakers.watch import Watch
+from heatshield.charges.machine import ProcessReadings
 from heatshield.charges.meter import METER
+from heatshield.charges.pools import POOLS
 from heatshield.charges.reporter import Reporter
 from heatshield.clock import Clock
 from heatshield.context.deadline import TIME
@@ -24,12 +26,14 @@ from heatshield.context.propagator import RequestPropagator
 from heatshield.contract import BreakerMode
 from heatshield.export.attributes import forget
 from heatshield.export.exporter import Exporter
+from heatshield.export.sampling import TraceSampling
 from heatshield.fork_hooks import FORK_HOOKS, SAME_PROCESS
 from heatshield.identity.identify import Identity
 from heatshield.integrations.limit_costs import note_costs
 from heatshield.integrations.registry import Registry
 from heatshield.integrations.services import Services
 from heatshield.metrics.calls import count
+from heatshield.metrics.loop_lag import LOOP_LAG
 from heatshield.metrics.service import ServiceMetrics
 from heatshield.process.resource import Instance
 from heatshield.process.shutdown import ShutdownBudget
@@ -77,9 +81,7 @@ class Runtime:
             signal=settings.kill_switch_signal,
             enforce=settings.enforce,
         )
-        self.exporter = Exporter(
-            settings, clock, lambda: self.instance.attributes, begin=begin_export
-        )
+        self.exporter = self._new_exporter(begin_export)
         self.metrics = ServiceMetrics(
             settings,
             clock,
@@ -101,16 +103,7 @@ class Runtime:
             token=settings.token,
             checks=checks,
         )
-        self.reporter = Reporter(
-            settings.endpoint,
-            METER,
-            clock,
-            service=settings.service,
-            instance=lambda: self.instance.id,
-            workers=settings.workers,
-            token=settings.token,
-            perf_ns=time.perf_counter_ns,
-        )
+        self.reporter = self._new_reporter()
         self.propagator = RequestPropagator(
             self.identity, settings.b3, edge=settings.edge, to=settings.propagate_to
         )
@@ -128,6 +121,31 @@ class Runtime:
             )
         )
 
+    def _new_exporter(self, begin: Callable[[], object]) -> Exporter:
+        return Exporter(
+            self.settings,
+            self.clock,
+            lambda: self.instance.attributes,
+            begin=begin,
+            is_charged=lambda: self.reporter.is_heard,
+        )
+
+    def _new_reporter(self) -> Reporter:
+        return Reporter(
+            self.settings.endpoint,
+            METER,
+            self.clock,
+            service=self.settings.service,
+            instance=lambda: self.instance.id,
+            perf_ns=time.perf_counter_ns,
+            state=ProcessReadings(
+                METER, self.settings.workers, LOOP_LAG.take_longest_s, POOLS.queued
+            ).read,
+            token=self.settings.token,
+            keeps=TraceSampling(self.settings.trace_ratio, bool).keeps,
+            is_ours=lambda: PROVIDER.successor is None,
+        )
+
     def install(self) -> None:
         """Hook into OpenTelemetry and into every library that is there; starts no thread yet."""
         SANITIZER.install(self.settings, self.identity.aliases)
@@ -135,7 +153,7 @@ class Runtime:
         set_global_textmap(self.propagator)
         PROVIDER.outlet = self.finished
         RESOURCE.attributes = lambda: self.instance.attributes
-        PROVIDER.entered = self.metrics.begin_request
+        PROVIDER.entered = self._enter
         if self.settings.charge_reports:
             PROVIDER.began = METER.begin
             MEASURED.begin, MEASURED.end = METER.begin_work, METER.end_work
@@ -146,6 +164,12 @@ class Runtime:
         self.kill_switch.signal.arm()
         self.integrations.install_all()
 
+    def _enter(self) -> None:
+        """A request begins; its cost is noted from the first one on, which shows that we serve."""
+        if not METER.is_on:
+            METER.is_on = self.settings.charge_reports
+        self.metrics.begin_request()
+
     def finished(self, span: EndedSpan) -> None:
         """Export and count a span that ended; never blocks."""
         if not SAME_PROCESS[0]:
@@ -153,10 +177,11 @@ class Runtime:
             return  # it began before the fork, or its begin would have been noticed
         if METER.is_on and type(span) is Span:
             METER.end(span)
-        self.exporter.on_end(span)
+        if self.exporter.on_end(span):
+            self.reporter.hurry()
         count(span)
         note_costs(span)
-        if not self.watch.started:
+        if not self._follows:
             self._note(span.kind)
 
     def seen(self, span: trace.Span) -> None:
@@ -168,10 +193,16 @@ class Runtime:
 
     def _note(self, kind: SpanKind) -> None:
         """Follow the breakers from now on if this span shows that the process serves."""
-        if not self.watch.started and kind not in _CALLING:
+        if not self._follows and kind not in _CALLING:
             self._follow()
         elif self.settings.local_breakers and not self.kill_switch.started:
             self.kill_switch.start()
+
+    @property
+    def _follows(self) -> bool:
+        """Whether all threads run that a process has which serves; one that failed starts again."""
+        reports = self.reporter.started or not self.settings.charge_reports
+        return self.watch.started and reports
 
     def _follow(self) -> None:
         """Follow the breakers; never without the thread by which a person can end that here."""
@@ -195,7 +226,8 @@ class Runtime:
         self.shutdown_budget.send()
 
     def _send(self, most_s: float) -> None:
-        """Send what is queued and a snapshot of the metrics, side by side, then what was refused.
+        """Send what is queued and a snapshot of the metrics, side by side, then what calls have
+        cost, and what was refused.
 
         Args:
             most_s: seconds for all of it.
@@ -203,6 +235,7 @@ class Runtime:
         ends_at = self.clock.monotonic() + most_s
         sent = self.metrics.send_now()
         self.exporter.drain(most_s)
+        self.reporter.flush(ends_at - self.clock.monotonic())
         self.watch.report(ends_at - self.clock.monotonic())
         self.clock.wait(sent, max(0.0, ends_at - self.clock.monotonic()))
 

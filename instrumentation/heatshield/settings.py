@@ -173,6 +173,13 @@ class ServiceSettings:
     charge_reports: bool = setting(
         True, "false: tell no costs of users in reports; the collector charges spans instead"
     )
+    trace_ratio: float = setting(
+        1.0,
+        "part of all traces whose spans are sent, the same ones by every service; failures and"
+        " what is far slower than usual are sent in any case. Needs charge_reports",
+        least=0,
+        most=1,
+    )
     metrics_interval_s: float = setting(
         10.0,
         "seconds between snapshots of the metrics sent to the collector; 0: none are sent",

@@ -59,6 +59,9 @@ class PlaceInLine:
             The refusal, where a breaker has opened for the user meanwhile.
         """
         began = self._clock.monotonic()
+        request = request_in()
+        if request is not None:
+            request.in_line = True
         try:
             await self._clock.wait_async(asyncio.Event(), self._decision.delay_s)
         except Exception:  # noqa: BLE001  # no loop of asyncio's: fail open, invariant 13
@@ -68,6 +71,10 @@ class PlaceInLine:
         except BaseException:  # the caller has gone away
             self.leave()
             raise
+        finally:
+            if request is not None:
+                request.waited_s += self._clock.monotonic() - began
+                request.in_line = False
         _note_wait(self._clock.monotonic() - began)
         entry = self._decision.entry
         if entry is None or not self._table.refuses_now(entry.id):

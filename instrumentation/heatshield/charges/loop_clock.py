@@ -1,21 +1,18 @@
-"""Which of the calls in an event loop computes: told by looking at the loop, a hundred times a
-second.
+"""What a request computes in tasks of an event loop beside its own: told by looking at the loop.
 
-All calls in a loop share its thread, so the thread's processor clock alone does not tell them
-apart. A thread of ours looks every ten milliseconds which task the loop runs, and charges to that
-task's call what the loop's thread has computed since the last look. So the sum is exact, and each
-call's part is right within what chance does with a hundred looks a second.
-
-A task is known by the call that began in it. A task that a handler starts (``gather``,
-``create_task``) is known by its context, from Python 3.12 on; before that, where only one call is
-open in the loop, it is that one's, and else nobody's.
+A request's own task is measured exactly (:mod:`~heatshield.charges.steps`). A task that a handler
+starts (``gather``, ``create_task``) is not: a thread of ours looks a hundred times a second which
+task the loop runs, and charges to that task's call what the loop's thread has computed since the
+last look beside measured steps. Such a task is known by the context that it runs in. What the loop
+does for nobody in particular, such as reading requests, is nobody's.
 """
 
 import asyncio
+import gc
 import sys
 import time
 from asyncio import AbstractEventLoop, Task, _get_running_loop
-from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final, cast
 
 from heatshield.charges.open_call import OpenCall
@@ -26,100 +23,86 @@ from heatshield.native import get_ident
 __all__ = ["LOOK_S", "LoopClock"]
 
 LOOK_S: Final = 0.01
-"""Seconds between looks, while calls are open."""
+"""Seconds between looks, while loops compute beside measured steps."""
 
 LOOPS_MOST: Final = 16
 """Loops that are looked at; a process has one, or one a thread."""
 
 
 class _Loop:
-    """What is known of one loop."""
+    """What is known of one loop.
+
+    Attributes:
+        clock: of its thread.
+        seen_ns: processor time of its thread at the last look,
+        stepped_ns: and what of that was measured.
+        measured_ns: processor time of steps that were measured and have ended.
+        running: the call that a step runs for now.
+    """
 
     def __init__(self, loop: AbstractEventLoop, thread: int) -> None:
-        self.loop = loop
-        self.clock: int | None = None
-        self.thread = thread
-        self.calls: dict[int, OpenCall] = {}  # by id of the task they began in
-        self.seen_ns = 0
+        self.loop, self.thread = loop, thread
+        self.clock = time.pthread_getcpuclockid(thread)
+        self.seen_ns = time.clock_gettime_ns(self.clock)
+        self.stepped_ns = self.measured_ns = 0
+        self.running: OpenCall | None = None
 
 
 class LoopClock:
-    """Measures processor time of calls in event loops."""
+    """Measures tasks of requests beside their own.
+
+    Attributes:
+        beside_ns: processor time of loops beside measured steps.
+        nobody_ns: what of that no call was found for.
+        by_thread: the loops, by the idents of their threads.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Follow no loop any more."""
-        self._loops: dict[int, _Loop] = {}
-        self.unknown_ns = 0
+        self.beside_ns = self.nobody_ns = 0
+        self.by_thread: dict[int, _Loop] = {}
 
-    def enter(self, call: OpenCall) -> None:
-        """A call begins in the task that runs here."""
-        loop = _get_running_loop()
-        task = asyncio.current_task(loop) if loop is not None else None
-        if loop is None or task is None:
+    def follow(self) -> None:
+        """Look at the loop that runs here from now on."""
+        loop, thread = _get_running_loop(), get_ident()
+        known = self.by_thread.get(thread)
+        if loop is None or (known is not None and known.loop is loop):
             return
-        known = self._loops.get(id(loop))
-        if known is None or known.loop is not loop:
-            if len(self._loops) >= LOOPS_MOST:
-                return
-            known = self._loops[id(loop)] = _Loop(loop, get_ident())
-        known.calls[id(task)] = call
-
-    def leave(self, call: OpenCall) -> None:
-        """A call has ended."""
-        loop = _get_running_loop()
-        known = self._loops.get(id(loop)) if loop is not None else None
-        if known is None:
+        if known is None and len(self.by_thread) >= LOOPS_MOST:
             return
-        task = asyncio.current_task(loop)
-        if known.calls.get(id(task)) is call:
-            del known.calls[id(task)]
-            return
-        for key, one in list(known.calls.items()):
-            if one is call:
-                del known.calls[key]
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether any call is open in a loop."""
-        return any(known.calls for known in tuple(self._loops.values()))
+        self.by_thread[thread] = _Loop(loop, thread)
 
     def look(self) -> None:
         """Charge what loops have computed since the last look; by the thread that reports."""
-        alive = sys._current_frames()  # noqa: SLF001 - documented, for debuggers and samplers
-        for key, known in tuple(self._loops.items()):
-            if known.thread not in alive or known.loop.is_closed():
-                self._loops.pop(key, None)
+        for thread, known in tuple(self.by_thread.items()):
+            try:
+                now_ns = time.clock_gettime_ns(known.clock)
+            except OSError:  # the thread has ended
+                self.by_thread.pop(thread, None)
                 continue
-            # Its thread is alive while this one holds Python's lock: it needs that to end.
-            if known.clock is None:
-                known.clock = time.pthread_getcpuclockid(known.thread)
-                known.seen_ns = time.clock_gettime_ns(known.clock)
+            if known.loop.is_closed():
+                self.by_thread.pop(thread, None)
                 continue
-            now_ns = time.clock_gettime_ns(known.clock)
-            spent_ns, known.seen_ns = now_ns - known.seen_ns, now_ns
-            if spent_ns <= 0:
-                continue
-            call = self._running(known)
-            if call is None:
-                self.unknown_ns += spent_ns
-            else:
-                call.cpu_ns += spent_ns
+            self._charge(known, known.running, now_ns)
 
-    def _running(self, known: _Loop) -> OpenCall | None:
-        task = _task_of(known.loop)
-        if task is None:
-            return None
-        call = known.calls.get(id(task))
-        if call is not None:
-            return call
-        request = _request_of(task)
-        calls = tuple(known.calls.values())
-        if request is not None:
-            return next((one for one in calls if one.request is request), None)
-        return calls[0] if len(calls) == 1 else None
+    def _charge(self, known: _Loop, running: OpenCall | None, now_ns: int) -> None:
+        stepped_ns = known.measured_ns
+        began_ns = running.thread_began_ns if running is not None else -1
+        if began_ns >= 0:
+            stepped_ns += max(0, now_ns - began_ns)
+        beside_ns = now_ns - known.seen_ns - (stepped_ns - known.stepped_ns)
+        known.seen_ns, known.stepped_ns = now_ns, stepped_ns
+        if beside_ns <= 0:
+            return
+        self.beside_ns += beside_ns
+        call = None if began_ns >= 0 else _call_of(_task_of(known.loop))
+        if call is None:
+            self.nobody_ns += beside_ns
+        else:
+            call.cpu_ns += beside_ns
 
 
 def _task_of(loop: AbstractEventLoop) -> "Task[Any] | None":
@@ -134,13 +117,21 @@ def _task_of(loop: AbstractEventLoop) -> "Task[Any] | None":
         return None
 
 
-def _request_of(task: "Task[Any]") -> Request | None:
-    """The request in whose context a task runs."""
-    get_context: Callable[[], Any] | None = getattr(task, "get_context", None)
-    if get_context is None:
+def _call_of(task: "Task[Any] | None") -> OpenCall | None:
+    """The request's call in whose context a task runs."""
+    context = _context_of(task) if task is not None else None
+    if context is None:
         return None
-    for value in get_context().values():
+    for value in context.values():
         # OpenTelemetry keeps its context, a dictionary, in one variable.
         if isinstance(value, dict) and REQUEST_KEY in value:
-            return cast("Request", value[REQUEST_KEY])
+            call = cast("Request", value[REQUEST_KEY]).open_call
+            return call.outermost if isinstance(call, OpenCall) else None
     return None
+
+
+def _context_of(task: "Task[Any]") -> Context | None:
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # Earlier ones don't tell it; what a task refers to first of all contexts is its own.
+    return next((one for one in gc.get_referents(task) if isinstance(one, Context)), None)

@@ -2,11 +2,15 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ProcessorClock", "processors"]
+from heatshield.charge_report import ProcessState
+from heatshield.charges.meter import Meter
+
+__all__ = ["ProcessReadings", "processors"]
 
 _CGROUP_2: Final = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_1: Final = (
@@ -36,14 +40,32 @@ def _cgroup_limit() -> float:
         return 0.0
 
 
-class ProcessorClock:
-    """Processor time of this process between two looks."""
+class ProcessReadings:
+    """Reads how this process is, for each report.
 
-    def __init__(self) -> None:
+    Args:
+        meter: knows which requests are open.
+        workers: requests that the process can run at once.
+        lag_s: the longest that an event loop was late since this was asked last, seconds.
+        queued: requests that wait for a thread now.
+    """
+
+    def __init__(
+        self, meter: Meter, workers: int, lag_s: Callable[[], float], queued: Callable[[], int]
+    ) -> None:
+        self._meter, self._workers = meter, workers
+        self._lag_s, self._queued = lag_s, queued
         self._seen_ns = time.process_time_ns()
 
-    def since_us(self) -> int:
-        """Microseconds since the last look."""
+    def read(self) -> ProcessState:
+        """The state now; processor time and lag since the last one."""
         now_ns = time.process_time_ns()
-        spent, self._seen_ns = (now_ns - self._seen_ns) // 1_000, now_ns
-        return max(0, spent)
+        spent_ns, self._seen_ns = now_ns - self._seen_ns, now_ns
+        return ProcessState(
+            cpu_us=max(0, spent_ns) // 1_000,  # a child process begins with less
+            processors=processors(),
+            workers=self._workers,
+            running=sum(not one.call for one in list(self._meter.calls.values())),
+            queued=self._queued(),
+            loop_lag_us=int(self._lag_s() * 1e6),
+        )

@@ -1,64 +1,71 @@
 """A call that runs, or has just ended, with what it has cost and what of that was reported."""
 
-from dataclasses import dataclass
-
 from heatshield.context.request import Request
-from heatshield.fork_locks import lock
 
 __all__ = ["OpenCall", "Operation", "ThreadWork"]
 
 
-@dataclass(slots=True, eq=False)
 class OpenCall:
     """A call of this process: a server's, a consumer's or a guard's.
 
-    Only the code that runs the call and the thread that reports write to it, and never the same
-    attributes.
+    The code that runs the call writes what it costs, and the thread that reports what was told, so
+    neither takes a lock. Sums only grow, and what is told is what they have grown by: a sum that is
+    read in the midst of a change is made good by the next report.
+
+    Most calls set few of the attributes, so the others stand in the class.
 
     Attributes:
         request: whose user pays for it; a user may be named late.
         call: as breakers name it; empty: the request's, which may be named late.
         trace_id: 128 bits.
         began_ns: by :func:`time.perf_counter_ns`.
-        thread: that it began in.
-        thread_began_ns: processor time of that thread then; -1: an event loop's, which many calls
-            share.
-        cpu_ns: processor time that was measured for it otherwise.
         ended_ns: 0 while it runs.
-        thread_ended_ns: processor time of its thread at its end; -1: it ended in another.
+        thread: that it computes in.
+        thread_began_ns: processor time of that thread when it began to compute for this call; -1
+            while it does not.
+        cpu_ns: processor time, without that since then.
+        parent: the call around this guard, whose processor time is measured;
+        base_ns: how much that was when the guard began.
+        guarded_cpu_ns: processor time of guards within that have ended, which is theirs,
+        guarded_wall_ns: and their duration.
+        is_apart: a guard in a task beside its request's, which is the one that waits.
         is_failed: it ended with an error.
         is_refused: a breaker refused it, so it has cost nothing.
-        waited_ns: that it waited in line, as its user is paced.
         elements: of collections.
         rows: of databases.
         bytes: moved.
-        backend_ns: time of its operations on backends that have ended.
+        backend_ns: time of its operations on backends, as far as it was told.
         cpu_told_ns: what was reported of its processor time,
-        wall_told_ns: of its duration,
-        backend_told_ns: of its time in backends.
-        is_told: that it began was reported.
+        wait_told_ns: and of its waiting.
+        is_told: that it began was reported,
+        is_closed: and that it has ended.
     """
 
-    request: Request | None
-    call: str
-    trace_id: int
-    began_ns: int
-    thread: int
-    thread_began_ns: int
-    cpu_ns: int = 0
-    ended_ns: int = 0
-    thread_ended_ns: int = -1
-    is_failed: bool = False
-    is_refused: bool = False
-    waited_ns: int = 0
-    elements: int = 0
-    rows: int = 0
-    bytes: int = 0
-    backend_ns: int = 0
-    cpu_told_ns: int = 0
-    wall_told_ns: int = 0
-    backend_told_ns: int = 0
-    is_told: bool = False
+    call = ""
+    ended_ns = 0
+    thread_began_ns = -1
+    cpu_ns = 0
+    parent: "OpenCall | None" = None
+    base_ns = 0
+    guarded_cpu_ns = 0
+    guarded_wall_ns = 0
+    is_apart = False
+    is_failed = False
+    is_refused = False
+    elements = 0
+    rows = 0
+    bytes = 0
+    backend_ns = 0
+    cpu_told_ns = 0
+    wait_told_ns = 0
+    is_told = False
+    is_closed = False
+
+    def __init__(self, request: Request | None, trace_id: int, began_ns: int, thread: int) -> None:
+        self.request = request
+        self.trace_id = trace_id
+        self.began_ns = began_ns
+        self.thread = thread
 
     @property
     def user(self) -> str | None:
@@ -70,29 +77,60 @@ class OpenCall:
         """The call."""
         return self.call or (self.request.call if self.request is not None else "")
 
+    @property
+    def waited_ns(self) -> int:
+        """How long it has waited in line; a guard never does."""
+        return 0 if self.parent or self.request is None else int(self.request.waited_s * 1e9)
 
-@dataclass(slots=True, eq=False)
+    @property
+    def outermost(self) -> "OpenCall":
+        """The call that is measured: this one, or the one around this guard."""
+        return self if self.parent is None else self.parent.outermost
+
+    @property
+    def is_let_in(self) -> bool:
+        """Whether it is known by now that it is not refused."""
+        request = self.request
+        return bool(self.call or request is None or (request.entered and not request.in_line))
+
+
 class Operation:
     """An operation on a backend, which runs or has ended.
 
     Attributes:
         request: whose user pays for it.
-        call: that it runs in.
+        owner: the call that it is part of.
+        call: the name of that call.
         backend: such as ``redis cart:6379``.
         began_ns: by :func:`time.perf_counter_ns`.
         ended_ns: 0 while it runs.
         told_ns: what was reported of its duration.
+        is_blocking: it waits in the backend and uses nothing of it: its time is its call's wait.
+        elements: of collections.
+        rows: of databases.
+        bytes: moved.
     """
 
-    request: Request | None
-    call: str
-    backend: str
-    began_ns: int
-    ended_ns: int = 0
-    told_ns: int = 0
-    elements: int = 0
-    rows: int = 0
-    bytes: int = 0
+    ended_ns = 0
+    told_ns = 0
+    is_blocking = False
+    elements = 0
+    rows = 0
+    bytes = 0
+
+    def __init__(
+        self,
+        request: Request | None,
+        owner: OpenCall | None,
+        call: str,
+        backend: str,
+        began_ns: int,
+    ) -> None:
+        self.request = request
+        self.owner = owner
+        self.call = call
+        self.backend = backend
+        self.began_ns = began_ns
 
 
 class ThreadWork:
@@ -101,18 +139,10 @@ class ThreadWork:
     Args:
         call: that it is charged to.
         thread: which runs it.
-        now_ns: processor time of that thread.
+        began_ns: processor time of that thread when it began.
     """
 
-    __slots__ = ("_lock", "_told_ns", "call", "thread")
+    __slots__ = ("began_ns", "call", "thread")
 
-    def __init__(self, call: OpenCall, thread: int, now_ns: int) -> None:
-        self.call, self.thread = call, thread
-        self._told_ns = now_ns
-        self._lock = lock()
-
-    def note(self, now_ns: int) -> None:
-        """Charge what the thread has computed since this was called last."""
-        with self._lock:
-            spent_ns, self._told_ns = now_ns - self._told_ns, now_ns
-            self.call.cpu_ns += max(0, spent_ns)
+    def __init__(self, call: OpenCall, thread: int, began_ns: int) -> None:
+        self.call, self.thread, self.began_ns = call, thread, began_ns

@@ -8,7 +8,6 @@ from typing import Final
 
 from heatshield.charge_report import REPORT_S, ChargeReport, ProcessState
 from heatshield.charges.loop_clock import LOOK_S
-from heatshield.charges.machine import ProcessorClock, processors
 from heatshield.charges.meter import Meter
 from heatshield.charges.tally import Tally, Told
 from heatshield.clock import Clock
@@ -19,6 +18,7 @@ from heatshield.fork_hooks import expects_fork
 from heatshield.fork_locks import lock
 from heatshield.names import CHARGES_PATH
 from heatshield.native import NativeThread
+from heatshield.process.completion import Completion
 from heatshield.process.wakeup import Wakeup
 from heatshield.tracing.suppression import suppressed
 
@@ -26,6 +26,14 @@ __all__ = ["Reporter"]
 
 IDLE_S: Final = 1.0
 """Seconds between reports while nothing runs: they say that the process lives, and is idle."""
+
+EARLY_S: Final = 0.05
+"""Seconds between reports at least, where something is far beyond its usual: at most 20 a second,
+as of batches of spans."""
+
+LOOKS_FROM: Final = 0.02
+"""Part of a core that loops compute beside measured steps, from which on they are looked at. One
+look at each report tells of less."""
 
 TIMEOUT_S: Final = 2.0
 """For a report. Later ones wait meanwhile."""
@@ -35,6 +43,9 @@ WAITING_MOST: Final = 50
 
 UNKNOWN_S: Final = 60.0
 """Seconds without reports to a collector that does not know them."""
+
+HEARD_S: Final = 3.0
+"""Seconds for which a report that was taken shows that the collector charges by reports."""
 
 RESTART_S: Final = 10.0
 """Seconds before another try where the thread could not be started."""
@@ -54,12 +65,15 @@ class Reporter:
         clock: stamps, and is waited on.
         service: of this process.
         instance: names this process, asked anew after a fork.
-        workers: requests that it can run at once.
         token: that the collector requires, if it does.
         perf_ns: the clock of the meter.
+        state: how the process is, asked for each report.
+        keeps: whether the spans of a trace are sent; evidence should be there to look at.
+        is_ours: whether spans of this process are heatshield's, so that calls are noted. Else there
+            are no reports, and the collector charges spans.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is named
         self,
         endpoint: str,
         meter: Meter,
@@ -67,13 +81,16 @@ class Reporter:
         *,
         service: str,
         instance: Callable[[], str],
-        workers: int,
         perf_ns: Callable[[], int],
+        state: Callable[[], ProcessState],
+        keeps: Callable[[int], bool] = bool,
+        is_ours: Callable[[], bool] = lambda: True,
         token: str = "",
     ) -> None:
         self._clock, self._meter = clock, meter
-        self._service, self._instance, self._workers = service, instance, workers
-        self._perf_ns = perf_ns
+        self._service, self._instance = service, instance
+        self._perf_ns, self._state, self._is_ours = perf_ns, state, is_ours
+        self._keeps = keeps
         self._connect = partial(Connection, endpoint, TIMEOUT_S, clock, token)
         self._lock = lock()
         self._start_at = float("-inf")
@@ -81,15 +98,21 @@ class Reporter:
 
     def _reset(self) -> None:
         self._thread: NativeThread | None = None
-        self._stopping, self._gone = Wakeup(), Wakeup()
+        self._stopping, self._gone, self._bell = Wakeup(), Wakeup(), Wakeup()
+        self._flushes: deque[Completion] = deque()
+        self._looks = False
         self._connection = self._connect()
-        self._tally = Tally(self._meter)
-        self._processor = ProcessorClock()
+        self._tally = Tally(self._meter, keeps=self._keeps)
         self._waiting: deque[bytes] = deque()
         self._number = 0
         self._told_s = self._clock.monotonic()
-        self._silent_until_s = float("-inf")
+        self._silent_until_s = self._heard_s = float("-inf")
         self.dropped = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether the thread was started in this process."""
+        return self._thread is not None
 
     def start(self) -> None:
         """Start the thread; once is enough, more does nothing. Never raises."""
@@ -107,17 +130,37 @@ class Reporter:
     @fail_open("charges start", None)
     def _launch(self) -> None:
         thread = NativeThread(self._run, "heatshield-charges")
-        self._meter.is_on = True
         thread.start()
         self._thread = thread
+        self._meter.is_on = True
+
+    def hurry(self) -> None:
+        """Something is far beyond its usual: report at once. Never blocks."""
+        self._bell.set()
+
+    def flush(self, most_s: float) -> None:
+        """Report now, as the process may end, and wait for that, at most so long."""
+        if self._thread is not None and self._thread.is_alive() and not self._stopping.is_set():
+            done = Completion()
+            self._flushes.append(done)
+            self._bell.set()
+            self._clock.wait(done, max(0.0, most_s))
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the collector takes this process's reports, so it needs no spans to charge."""
+        return self._clock.monotonic() - self._heard_s < HEARD_S
 
     def stop(self, most_s: float) -> None:
         """End the thread, which sends a last report; wait for that, at most so long."""
         self._meter.is_on = False
         self._stopping.set()
+        self._bell.set()
         thread = self._thread
         if thread is not None and self._clock.wait(self._gone, most_s):
             thread.join()
+        if thread is None or self._gone.is_set():
+            self._meter.reset()
 
     def after_fork(self) -> None:
         """In a child process, which is another instance; it reports nothing until it serves."""
@@ -132,29 +175,35 @@ class Reporter:
         with suppressed():
             while not stopping.is_set():
                 self._await_turn(stopping)
+                flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
                 self._tell_safely()
+                for done in flushes:
+                    done.set()
         gone.set()
 
     def _await_turn(self, stopping: Wakeup) -> None:
         """Wait until a report is due, looking at event loops meanwhile."""
-        while True:
-            is_busy = self._meter.loops.is_busy
-            if is_busy:
+        is_hurried = False
+        while not stopping.is_set() and not self._flushes:
+            looks = self._looks and bool(self._meter.calls)
+            if looks:
                 self._meter.loops.look()
-            every_s = IDLE_S if self._tally.is_idle else REPORT_S
+            every_s = IDLE_S if self._tally.is_idle else EARLY_S if is_hurried else REPORT_S
             left_s = self._told_s + every_s - self._clock.monotonic()
             if left_s <= 0:
                 return
             # A request that begins meanwhile is seen with the next look.
-            if self._clock.wait(stopping, min(left_s, LOOK_S if is_busy else REPORT_S / 4)):
-                return
+            if self._clock.wait(self._bell, min(left_s, LOOK_S if looks else REPORT_S)):
+                self._bell.clear()
+                is_hurried = True
 
     @fail_open("charges", None)
     def _tell_safely(self) -> None:
         now_s = self._clock.monotonic()
         seconds, self._told_s = now_s - self._told_s, now_s
         report = self.gather(seconds)
-        if now_s < self._silent_until_s:
+        if now_s < self._silent_until_s or not self._is_ours():
+            self._waiting.clear()
             return
         self._waiting.append(json.dumps(report.to_json(), separators=(",", ":")).encode())
         while len(self._waiting) > WAITING_MOST:
@@ -170,12 +219,10 @@ class Reporter:
             seconds: since the last one.
         """
         self._number += 1
-        process = ProcessState(
-            cpu_us=self._processor.since_us(),
-            processors=processors(),
-            workers=self._workers,
-            running=len(self._meter.calls),
-        )
+        loops = self._meter.loops
+        beside_ns = loops.beside_ns
+        loops.look()
+        self._looks = loops.beside_ns - beside_ns > LOOKS_FROM * seconds * 1e9
         return self._tally.report(
             Told(
                 self._service,
@@ -184,7 +231,7 @@ class Reporter:
                 self._perf_ns(),
                 self._clock.time_ns(),
                 seconds,
-                process,
+                self._state(),
             )
         )
 
@@ -206,6 +253,7 @@ class Reporter:
 
     def _is_settled(self, answer: Answer) -> bool:
         if answer.ok:
+            self._heard_s = self._clock.monotonic()
             return True
         if answer.status == NOT_FOUND:  # an older collector
             self._silent_until_s = self._clock.monotonic() + UNKNOWN_S

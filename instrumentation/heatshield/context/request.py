@@ -39,6 +39,8 @@ class Request(ActingUser):
             if it just failed. An answer that only passes it on is no failure of this service.
         counted: the entries and declared limits that have counted it, by their keys; ``None``:
             none has. Routers, mounts and guards ask for one request more than once.
+        in_line: whether it waits for its turn, as its user is paced.
+        waited_s: for how long it has waited so. That is no cost.
         open_call: what it costs here, as :mod:`heatshield.charges` notes it.
     """
 
@@ -48,6 +50,8 @@ class Request(ActingUser):
     caller: SpanContext | None = None
     refused_below: BreakerOpen | None = None
     counted: set[str] | None = None
+    in_line: bool = False
+    waited_s: float = 0.0
     open_call: object | None = None
 
     def enter(self, call: str, span: Span) -> None:

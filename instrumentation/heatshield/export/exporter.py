@@ -52,6 +52,7 @@ class Exporter:
         resource: what this process is, asked for each batch.
         begin: called when something is to be sent for the first time.
         chance: uniform random numbers, for the jitter of retries.
+        is_charged: whether the collector knows costs without spans.
     """
 
     def __init__(
@@ -61,18 +62,20 @@ class Exporter:
         resource: Callable[[], Mapping[str, str | int]],
         begin: Callable[[], object] = bool,
         chance: Callable[[], float] = random.random,
+        is_charged: Callable[[], bool] = bool,
     ) -> None:
         self._begin = begin
         self._settings = settings
         self._clock = clock
         self._resource = resource
         self._chance = chance
+        self._is_charged = is_charged
         # Reentrant, for a signal handler may fork or log while it is held.
         self._lock = reentrant_lock()
         self._reset()
 
     def _reset(self) -> None:
-        self._records = Records(self._settings, self._resource)
+        self._records = Records(self._settings, self._resource, self._is_charged)
         self._flushes: deque[Completion] = deque()
         self._arrived = Wakeup()
         self._now = Wakeup()
@@ -91,15 +94,18 @@ class Exporter:
 
     # -- what request threads call ---------------------------------------------------------------
 
-    def on_end(self, span: EndedSpan) -> None:
-        """Queue a span, ours or the SDK's; never blocks, never raises."""
+    def on_end(self, span: EndedSpan) -> bool:
+        """Queue a span, ours or the SDK's; whether it can't wait. Never blocks, never raises."""
         try:
             if self._is_over:
                 COUNTERS.drop("after_shutdown")
-                return
-            self._wake(self._records.add_span(span))
+                return False
+            at_once = self._records.add_span(span)
+            self._wake(at_once)
         except Exception:  # noqa: BLE001  # telemetry must not fail the service
             COUNTERS.error("export")
+            return False
+        return at_once
 
     @fail_open("export", None)
     def log(self, event: LogEvent) -> None:

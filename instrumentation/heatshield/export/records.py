@@ -12,6 +12,7 @@ from typing import TypeVar
 from heatshield.counters import COUNTERS
 from heatshield.export.logs import LogEvent
 from heatshield.export.payloads import Payload, encode
+from heatshield.export.sampling import TraceSampling
 from heatshield.export.urgency import Urgency
 from heatshield.names import COST_ELEMENTS
 from heatshield.settings import ServiceSettings
@@ -29,10 +30,14 @@ class Records:
     Args:
         settings: bounds of batches and queues.
         resource: what this process is, asked for each batch.
+        is_charged: whether the collector knows costs without spans, so that some may be left out.
     """
 
     def __init__(
-        self, settings: ServiceSettings, resource: Callable[[], Mapping[str, str | int]]
+        self,
+        settings: ServiceSettings,
+        resource: Callable[[], Mapping[str, str | int]],
+        is_charged: Callable[[], bool] = bool,
     ) -> None:
         self._most = settings.queue_records
         self._batch = settings.batch_records
@@ -40,6 +45,7 @@ class Records:
         self._spans: deque[EndedSpan] = deque()
         self._logs: deque[LogEvent] = deque()
         self._urgency = Urgency()
+        self._sampling = TraceSampling(settings.trace_ratio, is_charged)
         self._urgent: set[int] = set()  # ids of queued spans
 
     def __len__(self) -> int:
@@ -58,6 +64,8 @@ class Records:
             ((span.end_time or 0) - (span.start_time or 0)) / 1e9,
             elements if type(elements) is int else 0,
         )
+        if not is_urgent and self._sampling.leaves_out(span):
+            return False
         queue = self._spans
         waiting = len(queue)
         if waiting >= self._most:

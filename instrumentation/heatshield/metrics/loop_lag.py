@@ -8,7 +8,7 @@ from asyncio import AbstractEventLoop, _get_running_loop
 from collections.abc import Callable
 from contextvars import Context
 from typing import Final
-from weakref import WeakSet, ref
+from weakref import WeakKeyDictionary, ref
 
 from heatshield.clock import Clock, SystemClock
 from heatshield.metrics.distribution import REQUEST_BUCKETS_S, Distribution
@@ -37,7 +37,9 @@ class LoopLag:
     def reset(self) -> None:
         """Forget what was measured and follow no loop any more."""
         self._lags = Distribution(REQUEST_BUCKETS_S)
-        self._followed: WeakSet[AbstractEventLoop] = WeakSet()
+        self._longest_s = 0.0
+        # Of each loop the second at which its timer is due.
+        self._followed: WeakKeyDictionary[AbstractEventLoop, float] = WeakKeyDictionary()
         self._last: Callable[[], AbstractEventLoop | None] = _none
 
     def follow(self) -> None:
@@ -47,20 +49,34 @@ class LoopLag:
             return
         self._last = ref(loop)
         if loop not in self._followed:
-            self._followed.add(loop)
             self._wait(loop, self._followed)
 
-    def _wait(self, loop: AbstractEventLoop, followed: "WeakSet[AbstractEventLoop]") -> None:
-        due_s = self._clock.monotonic() + INTERVAL_S
+    def _wait(
+        self, loop: AbstractEventLoop, followed: "WeakKeyDictionary[AbstractEventLoop, float]"
+    ) -> None:
+        due_s = followed[loop] = self._clock.monotonic() + INTERVAL_S
         # In a context of its own: a copy of this one would keep its request alive for good.
         loop.call_later(INTERVAL_S, self._look, loop, followed, due_s, context=Context())
 
     def _look(
-        self, loop: AbstractEventLoop, followed: "WeakSet[AbstractEventLoop]", due_s: float
+        self,
+        loop: AbstractEventLoop,
+        followed: "WeakKeyDictionary[AbstractEventLoop, float]",
+        due_s: float,
     ) -> None:
         if followed is self._followed:  # else it was forgotten since
-            self._lags.add(max(0.0, self._clock.monotonic() - due_s))
+            lag_s = max(0.0, self._clock.monotonic() - due_s)
+            self._lags.add(lag_s)
+            self._longest_s = max(self._longest_s, lag_s)
             self._wait(loop, followed)
+
+    def take_longest_s(self) -> float:
+        """The longest lag since this was asked last; one that lasts is in it. From any thread."""
+        now_s, longest_s, self._longest_s = self._clock.monotonic(), self._longest_s, 0.0
+        for loop, due_s in tuple(self._followed.items()):
+            if loop.is_running():
+                longest_s = max(longest_s, now_s - due_s)
+        return longest_s
 
     def counts(self) -> Distribution:
         """What has been measured."""

@@ -1,7 +1,8 @@
 """The tracer provider that heatshield sets where the service has set none.
 
-There is no sampling: a cost that is not seen can't be charged. A caller's ``sampled`` flag of 0
-asks that a trace not be stored; following it here would hide a burning user.
+All spans are made: costs are measured by them, whether they are sent or not
+(:mod:`~heatshield.export.sampling`). A caller's ``sampled`` flag of 0 asks that a trace not be
+stored; following it here would hide a burning user.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -17,13 +17,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 class Collector:
     """Listens on an ephemeral port. ``statuses`` answers the next posts of spans and logs, then
-    200; snapshots of metrics, which come whenever they like, are kept apart.
+    200; snapshots of metrics and charge reports, which come whenever they like, are kept apart.
     """
 
     def __init__(self):
         self.payloads, self.reports, self.renewals, self.listeners = [], [], [], []
         self.statuses = []
         self.snapshots, self.metrics_status = [], 200
+        self.charges, self.charges_status = [], 200
         self.streams = set()
         self.state = {"epoch": 1, "version": 1, "mode": "protect", "entries": []}
         self.heartbeat_s = 0.2
@@ -73,6 +74,9 @@ class Collector:
             if path == "/v1/breakers/report":
                 self.reports.append((time.monotonic(), json.loads(body)))
                 return 200, {}
+            if path == "/v1/charges":
+                self.charges.append(json.loads(body))
+                return self.charges_status, {}
             if path == "/v1/metrics":
                 self.snapshots.append((body, self.metrics_status))
                 return self.metrics_status, {}

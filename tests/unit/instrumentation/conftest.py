@@ -7,6 +7,7 @@ from opentelemetry.context import Context, attach, detach
 
 from heatshield import runtime
 from heatshield.breakers.watch import Watch
+from heatshield.charges.reporter import Reporter
 from heatshield.clock import ManualClock
 from heatshield.contract import BreakerEntry, PlatformMode, Snapshot, StateVersion
 from heatshield.export.exporter import Exporter
@@ -55,6 +56,7 @@ def service(monkeypatch):
     made = Service()
     monkeypatch.setattr(Watch, "start", lambda _: None)
     monkeypatch.setattr(ServiceMetrics, "start", lambda _: None)
+    monkeypatch.setattr(Reporter, "start", lambda _: None)
     monkeypatch.setattr(
         Exporter,
         "on_end",

@@ -54,6 +54,9 @@ class Loop:
     def __init__(self):
         self.timers = []
 
+    def is_running(self):
+        return True
+
     def call_later(self, delay_s, function, *arguments, context):
         assert not list(context.items()), "a request's context would live for ever"
         self.timers.append((delay_s, function, arguments))
@@ -85,6 +88,20 @@ def test_a_lag_is_by_how_much_a_timer_was_late(lag):
     counted = lags.counts()
     assert sum(counted.counts) == 2
     assert counted.total == pytest.approx(0.3)
+
+
+def test_the_longest_lag_is_told_once_and_one_that_lasts_with_it(lag):
+    lags, clock, loop = lag
+    lags.follow()
+    for late_s in (0.3, 0.1):
+        clock.advance(INTERVAL_S + late_s)
+        loop.turn()
+    assert lags.take_longest_s() == pytest.approx(0.3)
+    assert lags.take_longest_s() == 0
+    clock.advance(INTERVAL_S + 0.2)
+    assert lags.take_longest_s() == pytest.approx(0.2)
+    clock.advance(1)
+    assert lags.take_longest_s() == pytest.approx(1.2)
 
 
 def test_a_loop_is_followed_once(lag):

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import anyio.to_thread
 
+from heatshield.charges.pools import POOLS
 from heatshield.context.handed_on import MEASURED
 from heatshield.context.request import Request, request_in
 from heatshield.integrations.patches import Patches
@@ -44,6 +45,7 @@ def _measuring(original: RunSync) -> RunSync:
     def run_sync(func: Callable[..., object], *args: object, **kwargs: object) -> Awaitable[object]:
         request = request_in() if MEASURED.begin is not None else None
         if request is not None:
+            POOLS.follow_limiter(kwargs.get("limiter"))
             func = _measured(func, request)
         return original(func, *args, **kwargs)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from opentelemetry.context import Context
 
+from heatshield.charges.pools import POOLS
 from heatshield.context.attachment import attach, detach
 from heatshield.context.handed_on import WORK_S, Work, handed_on
 from heatshield.counters import fail_open
@@ -45,6 +46,7 @@ def _submitting(original: Submit) -> Submit:
     def submit(
         self: ThreadPoolExecutor, fn: Original, /, *args: object, **kwargs: object
     ) -> "Future[object]":
+        POOLS.follow_executor(self)
         work = _work(fn)
         if work is None:
             return original(self, fn, *args, **kwargs)

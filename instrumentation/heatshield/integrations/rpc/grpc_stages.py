@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 
 import grpc
 
+from heatshield.charges.steps import stepped
+from heatshield.context.request import request_in
 from heatshield.integrations.rpc.grpc_calls import Answer, answer_to
 
 __all__ = ["Stage", "surrounded"]
@@ -137,7 +139,7 @@ def _coroutine(behavior: Handler, stage: Stage, counting: Handler) -> Handler:
         try:
             await stage.enter_async(servicer)
             with stage.within():
-                return await behavior(counting(request), servicer)
+                return await stepped(behavior(counting(request), servicer), request_in())
         except BaseException as error:
             stage.caught(error)
             answer = answer_to(error)
@@ -159,7 +161,7 @@ def _async_generator(behavior: Handler, stage: Stage, counting: Handler) -> Hand
             try:
                 while True:
                     with stage.within():
-                        message = await anext(messages, _END)
+                        message = await stepped(anext(messages, _END), request_in())
                     if message is _END:
                         break
                     stage.passed()

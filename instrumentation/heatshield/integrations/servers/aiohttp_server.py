@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_urldispatcher import SystemRoute, UrlMappingMatchInfo
 
+from heatshield.charges.steps import stepped
 from heatshield.context.attachment import attach, detach
 from heatshield.counters import fail_open
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Patches
@@ -97,7 +98,8 @@ def _entering(lifecycle: RequestLifecycle, services: Services) -> AsyncWrapper:
             handler = _answering(lifecycle, served, request_handler)
             token = None if served.context is None else attach(served.context)
             try:
-                done = await original(protocol, request, start_time, handler)
+                work = original(protocol, request, start_time, handler)
+                done = await stepped(work, served.request)
                 _note(lifecycle, served, request, cast("_Done", done))
                 return done
             finally:

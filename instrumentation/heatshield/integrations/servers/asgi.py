@@ -9,6 +9,7 @@ by then, so no route is looked for twice.
 
 from typing import Any, Final
 
+from heatshield.charges.steps import stepped
 from heatshield.context.attachment import attach, detach
 from heatshield.context.request import Request, request_in
 from heatshield.counters import fail_open
@@ -78,7 +79,8 @@ class ServerMiddleware:
             return
         token = attach(served.context)
         try:
-            await app(scope, receive, _watching(lifecycle, served, send))
+            work = app(scope, receive, _watching(lifecycle, served, send))
+            await stepped(work, served.request)
         except Exception as error:
             lifecycle.failed(served, error)
             raise
@@ -204,6 +206,12 @@ class RouteGuard:
         served = self._request_of(scope)
         if served is not None:
             served.prefix += template
+
+    @staticmethod
+    def request_of(scope: Scope) -> Request | None:
+        """The request that was admitted."""
+        served: ServerRequest | None = scope.get(KEY)
+        return None if served is None else served.request
 
     async def admit(
         self, scope: Scope, template: str, *, final: bool = True, static: bool = False

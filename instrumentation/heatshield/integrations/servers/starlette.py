@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from heatshield.charges.steps import stepped
 from heatshield.integrations.patches import AsyncOriginal, AsyncWrapper, Original, Patches, Wrapper
 from heatshield.integrations.servers.asgi import ASGI, RouteGuard, ServerMiddleware
 from heatshield.integrations.servers.asgi_refusal import Refusals, send_refusal
@@ -118,7 +119,8 @@ def handling(guard: RouteGuard, template_of: Callable[[Any, Scope], str]) -> Asy
             if refusal is not None:
                 await send_refusal(refusal, scope, send)
                 return
-            await original(route, scope, receive, send)
+            # A middleware of the service may run this in a task of its own.
+            await stepped(original(route, scope, receive, send), guard.request_of(scope))
 
         return handle
 
