@@ -229,6 +229,7 @@ class Collector:
                     control.outcomes.text_of,
                 ),
                 alerts=lambda: control.alerts,
+                findings=control.open_findings,
                 breakers=self._core.breakers,
                 events=self.events,
                 ready=self._not_ready,
@@ -323,6 +324,7 @@ class Collector:
         self._pipeline.stop()
         self._policy.stop()
         self._core.control.stop()
+        self._core.control.close_findings(self._clock.now())
         self._core.breakers.keep()
         self._state_keeper.stop()
         self._notifier.stop()
