@@ -22,7 +22,7 @@ from heatshield_alerts.seen import Seen
 from heatshield_alerts.series import METRIC_NAME, Labels
 from heatshield_collector.detect import PANE_S, Finding
 
-WORKING = {"HarmfulUser", "HotUser", "Overload", "RuleFailing"}
+WORKING = {"Budget", "HarmfulUser", "HotUser", "Overload", "RuleFailing"}
 """The shipped rules."""
 
 
@@ -305,7 +305,7 @@ def test_a_rule_that_begins_to_fail_holds_its_breaker_no_longer_than_demand_does
     platform.burn(2.0)
     assert platform.held() == [(HOT, "open")]
 
-    def failing(_findings):
+    def failing(_findings, _nameless):
         raise ZeroDivisionError
 
     monkeypatch.setattr("heatshield_collector.control.loop.finding_samples", failing)

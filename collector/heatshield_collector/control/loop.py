@@ -217,7 +217,7 @@ class ControlLoop:
         now_s = now.monotonic_s
         return LiveSeries(
             {
-                names.FINDING: lambda: finding_samples(self._findings),
+                names.FINDING: lambda: finding_samples(self._findings, nameless),
                 names.USER_LOAD: lambda: user_load_samples(self._detection.loads, now_s, nameless),
                 names.CALL_LOAD: lambda: call_load_samples(self._detection.loads, now_s),
                 names.ALERTS: lambda: alert_samples(self._runner.alerts),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
+from heatshield.declared_limit import DeclaredLimit
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.fair_share import fair_share
 from heatshield_collector.detect.findings import Finding
@@ -13,6 +14,7 @@ from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
 from heatshield_collector.detect.loads import Loads
+from heatshield_collector.detect.over_budget import OverBudget
 from heatshield_collector.detect.protocol import (
     Capacity,
     Detector,
@@ -35,6 +37,7 @@ def all_detectors(sources: Sources, rules: HotRules) -> list[Detector]:
         HarmfulUser(sources),
         HotUser(sources, rules),
         HeavyUser(sources),
+        OverBudget(sources),
     ]
 
 
@@ -64,6 +67,7 @@ class Detection:
         rules: the hot-user rules.
         detectors: makes the detectors; all of them unless a test wants others.
         seed: of hashed counters: fixed for a replay, drawn in a collector.
+        limits: what operators have declared, as it stands when it is asked for.
 
     Attributes:
         loads: the loads that detectors share; the API and series show them, too.
@@ -75,10 +79,11 @@ class Detection:
         rules: HotRules | None = None,
         detectors: MakesDetectors = all_detectors,
         seed: int = 0,
+        limits: Callable[[], Sequence[DeclaredLimit]] = tuple,
     ) -> None:
         self.loads = Loads()
         self._rules = rules or HotRules()
-        self._sources = Sources(self.loads, Evidence(), capacity, seed)
+        self._sources = Sources(self.loads, Evidence(), capacity, seed, limits)
         self._detectors = detectors(self._sources, self._rules)
         self._lock = threading.Lock()
 

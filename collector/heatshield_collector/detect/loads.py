@@ -183,6 +183,20 @@ class Loads:
             hitters = windows.of(cost).window(window, now_s).top(limit)
         return [_load(hitter, cost, window) for hitter in hitters]
 
+    def surely_over(self, cost: str, window: WindowName, rate: float, now_s: float) -> list[Load]:
+        """The users on a call whose lower bound is over so much a second, the heaviest first.
+
+        Args:
+            cost: one of :data:`COSTS`.
+            window: over how long.
+            rate: cost per second.
+            now_s: monotonic seconds.
+        """
+        weight = max(1, int(rate * WINDOWS_S[window] / COSTS[cost][1]))
+        with self._lock:
+            hitters = self._by_user_call.of(cost).window(window, now_s).surely_over(weight)
+        return [_load(hitter, cost, window) for hitter in hitters]
+
     def total(self, cost: str, window: WindowName, now_s: float) -> float:
         """The load of all users together, and of what no user is known of."""
         with self._lock:

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
+from heatshield.declared_limit import DeclaredLimit
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.loads import Loads
@@ -37,12 +38,14 @@ class Sources:
         capacity: the workers of a service.
         seed: of whatever hash a detector keeps counters by. The same seed gives the same findings;
             senders must not know it.
+        limits: what operators have declared, as it stands now.
     """
 
     loads: Loads
     evidence: Evidence
     capacity: Capacity
     seed: int = 0
+    limits: Callable[[], Sequence[DeclaredLimit]] = tuple
 
 
 class Detector(Protocol):
