@@ -28,7 +28,19 @@ def test_where_nothing_is_recorded_a_sentence_says_so_and_json_is_json(api, comm
         ("audit", ["opened", "b-8", "u-1", "shop", "POST /p", "rule:HotUser", "burns 2.1 of 4"]),
         ("audit", ["mode", "human:ann", "shadow → protect"]),
         ("alerts", ["firing", "HotUser", "hot", "u-1", "POST /p", "2.10", "u-1 burns the shop"]),
-        ("findings", ["2023-11-14 22:13:20", "hot", "u-1", "2.12 busy over 1s", TRACE, "40 times"]),
+        (
+            "findings",
+            [
+                "2023-11-14 22:13:20",
+                "harmful: pace",
+                "open, 12 s",
+                "u-1",
+                "2.12 busy over 1s",
+                TRACE,
+                "128 of 312 requests, 41 users; p95 410.0 ms, usually 12.0 ms",
+                "40 times",
+            ],
+        ),
         ("requests", [TRACE, "2023-11-14 22:13:20", "unknown", "1.24 s", "310.0 ms", "12"]),
     ],
 )
@@ -48,6 +60,20 @@ def test_requests_asks_for_what_the_flags_say(api):
     }  # fmt: skip
     assert run("requests", "--no-errors").exit_code == 0
     assert api.asked[-1][2]["errors"] == ["false"]
+
+
+def test_findings_asks_for_what_the_flags_say(api):
+    assert run("findings").exit_code == 0
+    assert api.asked[-1][2] == {"limit": ["50"]}
+    flags = ["--class", "harmful", "--user", "u-1", "--service", "shop", "--limit", "7"]
+    assert run("findings", *flags, "--open").exit_code == 0
+    assert api.asked[-1][2] == {
+        "class": ["harmful"], "user": ["u-1"], "service": ["shop"], "limit": ["7"],
+        "open": ["true"],
+    }  # fmt: skip
+    assert run("findings", "--closed").exit_code == 0
+    assert api.asked[-1][2]["open"] == ["false"]
+    assert run("findings", "--class", "lukewarm").exit_code == 2
 
 
 @pytest.mark.parametrize("since", ["3", "0s", "h", "-1h", "400d", "1w"])
