@@ -5,19 +5,14 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from heatshield.clock import Instant
+from heatshield_alerts.notify import HARM, WHY
 from heatshield_alerts.rules import Alert, AlertState
 from heatshield_alerts.series import Labels
 from heatshield_alerts.trip_policy import Evidence, key_of
 from heatshield_collector.control.finding_book import FindingBook, FindingRecord, gravity
 from heatshield_collector.detect import Detection, Finding, Victims
 
-__all__ = ["HARM", "WHY", "AlertEvidence", "harm_text"]
-
-WHY: Final = "why"
-"""Annotation: the finding's sentence."""
-
-HARM: Final = "harm"
-"""Annotation: who suffers, as a sentence."""
+__all__ = ["AlertEvidence", "harm_text"]
 
 RESOURCE: Final = "resource"
 """Label of an alert that is about one."""

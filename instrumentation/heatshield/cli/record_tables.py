@@ -110,7 +110,7 @@ def _alert_row(alert: Alert) -> tuple[Text, ...]:
         text(labels.get("call")),
         text(number(value) if isinstance(value, int | float) else value),
         text(clock_time(since_ns, MOMENT) if since_ns else None),
-        text(alert["annotations"].get("summary")),
+        text(alert["annotations"].get("why") or alert["annotations"].get("summary")),
     )
 
 
