@@ -47,7 +47,7 @@ class Profile(NamedTuple):
     Attributes:
         baseline: upper bound of the user's busy load over the five minutes before.
         cost_per_call: busy seconds of one of the user's calls, over the last ten seconds.
-        trace_ids: the user's costliest recent requests, hexadecimal.
+        trace_ids: the user's worst recent request, a typical one and the latest, hexadecimal.
         fair_share: busy seconds each second that the user may go on using, when slowed.
         traffic: the user's part of the call's calls, over the last ten seconds, 0 to 1.
     """
@@ -133,7 +133,7 @@ class Detection:
         )
 
     def traces_of(self, key: CallKey) -> list[str]:
-        """The costliest recent requests of a user on a call, hexadecimal."""
+        """A user's worst recent request on a call, a typical one and the latest, hexadecimal."""
         return self._sources.evidence.of(key.text)
 
     def capacity_of(self, service: str) -> float:

@@ -34,7 +34,7 @@ class Sources:
 
     Attributes:
         loads: costs per second by user and call, over windows, with baselines.
-        evidence: the costliest recent requests of each key.
+        evidence: recent requests of each key: the worst, a typical one and the latest.
         capacity: the workers of a service.
         seed: of whatever hash a detector keeps counters by. The same seed gives the same findings;
             senders must not know it.
