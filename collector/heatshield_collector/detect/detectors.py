@@ -1,8 +1,10 @@
 """The detectors in force: fed together, asked together."""
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from heatshield.call_key import CallKey
 from heatshield.clock import Instant
@@ -13,19 +15,29 @@ from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotRules, HotUser
+from heatshield_collector.detect.kept_state import decode, encode
 from heatshield_collector.detect.loads import Loads
 from heatshield_collector.detect.over_budget import OverBudget
 from heatshield_collector.detect.protocol import (
     Capacity,
     Detector,
     PairReader,
+    Remembers,
     ReportReader,
     Sources,
 )
 from heatshield_collector.link import Linked
 from heatshield_collector.link.reported import Reported
 
-__all__ = ["Detection", "MakesDetectors", "Profile", "all_detectors"]
+__all__ = ["TOO_OLD_S", "Detection", "MakesDetectors", "Profile", "all_detectors"]
+
+_log = logging.getLogger(__name__)
+
+TOO_OLD_S: Final = 3_600.0
+"""What was usual longer ago, at another time of the day, is not what is usual now."""
+
+_LOADS: Final = "loads"
+"""The part of the baselines in what is kept."""
 
 MakesDetectors = Callable[[Sources, HotRules], Sequence[Detector]]
 """Makes the detectors, in the order of their findings."""
@@ -121,6 +133,46 @@ class Detection:
         """What stands out now, one finding a key and class."""
         with self._lock:
             return [one for each in self._detectors for one in each.evaluate(instant)]
+
+    def state(self, instant: Instant) -> bytes:
+        """What is worth keeping over a restart: baselines, and what detectors remember."""
+        sections = {_LOADS: self.loads.state(instant.monotonic_s)}
+        for detector in self._detectors:
+            if isinstance(detector, Remembers):
+                with self._lock:
+                    sections[detector.kept_as] = detector.state(instant)
+        return encode(sections)
+
+    def restore(self, state: bytes, age_s: float, instant: Instant) -> None:
+        """Go on with what an earlier process knew; before anything is observed.
+
+        A part that can't be read is logged, and begins as new.
+
+        Args:
+            state: what :meth:`state` gave.
+            age_s: seconds since then.
+            instant: the time.
+
+        Raises:
+            ValueError: if none of it can be read, or it is too old.
+        """
+        if age_s > TOO_OLD_S:
+            raise ValueError(f"it is {age_s / 60:.0f} minutes old")
+        sections = decode(state)
+        owners: dict[str, Callable[[bytes], None]] = {
+            _LOADS: lambda kept: self.loads.restore(kept, instant.monotonic_s)
+        }
+        for one in self._detectors:
+            if isinstance(one, Remembers):
+                owners[one.kept_as] = partial(one.restore, age_s=age_s, instant=instant)
+        for name, restore in owners.items():
+            try:
+                with self._lock:
+                    restore(sections[name])
+            except KeyError:
+                _log.info("nothing is kept of %s", name)
+            except ValueError as error:
+                _log.warning("what was usual is not known again: %s: %s", name, error)
 
     def describe(self, key: CallKey, now_s: float) -> Profile:
         """What is known of a user on a call, whether or not the user stands out."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.cost_windows import CostWindows
+from heatshield_collector.detect.kept_baseline import decode, encode
 from heatshield_collector.detect.sketch import HeavyHitters, Hitter
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName
 from heatshield_collector.link import Linked
@@ -133,6 +134,22 @@ class Loads:
         with self._lock:
             sketch, covered_s = self._by_user_call.of("busy").baseline(now_s)
         return _bounds(sketch, key).upper / 1e6 / covered_s if covered_s else 0.0
+
+    def state(self, now_s: float) -> bytes:
+        """What baselines are made of, to be kept over a restart: one MiB at most, as a rule."""
+        with self._lock:
+            closed, covered = self._by_user_call.of("busy").closed(now_s)
+        return encode(closed, covered)
+
+    def restore(self, state: bytes, now_s: float) -> None:
+        """Go on with the baselines of an earlier process; before anything is taken in.
+
+        Raises:
+            ValueError: if the state is damaged; then nothing has changed.
+        """
+        closed, covered = decode(state)
+        with self._lock:
+            self._by_user_call.of("busy").restore(closed, covered, now_s)
 
     def cost_per_call_of(self, key: CallKey, now_s: float) -> float:
         """Busy seconds of one call of a user that ran, over the last ten seconds; 0: none did.

@@ -48,6 +48,33 @@ class Sources:
     limits: Callable[[], Sequence[DeclaredLimit]] = tuple
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A detector with a memory that is worth keeping over a restart."""
+
+    kept_as: str
+    """Names its part of what is kept; never changed."""
+
+    def state(self, instant: Instant) -> bytes:
+        """What it remembers, in bounded size. Called twice a minute, while nothing is observed: a
+        few milliseconds at most.
+        """
+        ...
+
+    def restore(self, state: bytes, age_s: float, instant: Instant) -> None:
+        """Go on with what an earlier process remembered; before anything is observed.
+
+        Args:
+            state: what :meth:`state` gave.
+            age_s: seconds since then.
+            instant: the time.
+
+        Raises:
+            ValueError: if it can't be read; then it begins as new.
+        """
+        ...
+
+
 class Detector(Protocol):
     """Finds one kind of trouble. Not thread-safe: :class:`Detection` calls one method at a time."""
 
