@@ -85,7 +85,7 @@ AUDIT = {
     "changes": [
         {
             "at_ns": 1_700_000_000 * 10**9, "change": "opened", "entry_id": "b-8",
-            "issuer": "rule:HotUser", "reason": "burns 2.1 of 4 workers", "version": "1.4",
+            "issuer": "rule:HarmfulUser", "reason": "burns 2.1 of 4 workers", "version": "1.4",
             "entry": ENTRY,
         },
         {
@@ -97,7 +97,7 @@ AUDIT = {
 ALERTS = {
     "alerts": [
         {
-            "name": "HotUser", "state": "firing", "value": 2.1,
+            "name": "HarmfulUser", "state": "firing", "value": 2.1,
             "labels": {"user": "u-1", "service": "shop", "call": "POST /p", "class": "hot"},
             "annotations": {"summary": "u-1 burns the shop"}, "active_at_ns": 10**9,
             "fired_at_ns": 1_700_000_000 * 10**9, "resolved_at_ns": None,

@@ -29,12 +29,12 @@ from heatshield_alerts.notify.dedup import DedupStage, RecordStage, Sent, SentLo
 from heatshield_alerts.notify.retry import RetryStage
 from heatshield_alerts.outcome import OutcomeKind
 
-LABELS = {"alertname": "HotUser", "user": "u-1", "service": "shop", "call": "POST /p"}
+LABELS = {"alertname": "HarmfulUser", "user": "u-1", "service": "shop", "call": "POST /p"}
 
 
 def alert(state: AlertState = AlertState.FIRING, **labels: str) -> Alert:
     return Alert(
-        "HotUser", Labels({**LABELS, **labels}), state, 2.345,
+        "HarmfulUser", Labels({**LABELS, **labels}), state, 2.345,
         {"summary": "u-1 burns shop", "description": "Others wait."},
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_nobody_is_told_of_what_does_not_fire(state):
 
 def test_a_message_has_user_call_load_requests_and_links():
     message = render(notice(), "http://collector:4318/")
-    assert message.title == "[FIRING] HotUser: u-1 shop POST /p"
+    assert message.title == "[FIRING] HarmfulUser: u-1 shop POST /p"
     assert message.body.splitlines() == [
         "u-1 burns shop",
         "Others wait.",

@@ -154,7 +154,7 @@ def test_readers_are_not_held_up_by_a_writer_and_see_whole_transactions(store):
 def audited(at_s, change, user, entry_id="b-1", **fields):
     """A row as the audit of a store before held entries had a table has it."""
     entry = {"id": entry_id, "user": user, "service": "shop", "call": "POST /p", **fields}
-    return [at_s * S, change, entry_id, "rule:HotUser", "r", "1.1", json.dumps(entry)]
+    return [at_s * S, change, entry_id, "rule:HarmfulUser", "r", "1.1", json.dumps(entry)]
 
 
 def test_what_an_older_store_s_audit_says_is_held_is_held_on(tmp_path):
@@ -174,7 +174,7 @@ def test_what_an_older_store_s_audit_says_is_held_is_held_on(tmp_path):
         audited(2, "opened", f"a{SEPARATOR}b", service="s"),
         [9 * S, "mode", "", "human:a", "", "1.1", "{}"],
         [9 * S, "opened", "b-9", "human:a", "", "1.1", "not JSON"],
-        *([5 * S, "refused", "", "rule:HotUser", "", "1.1", "{}"] for _ in range(1_500)),
+        *([5 * S, "refused", "", "rule:HarmfulUser", "", "1.1", "{}"] for _ in range(1_500)),
     ]
     old.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     old.close()

@@ -201,10 +201,10 @@ def test_calls_have_the_documented_shape(face):
 def test_alerts_are_those_of_the_moment(face):
     since = Instant(1.0, START_NS)
     labels = Labels({"user": "u-1"})
-    face.alerts.append(Alert("HotUser", labels, AlertState.FIRING, 2.0, {}, since, since))
+    face.alerts.append(Alert("HarmfulUser", labels, AlertState.FIRING, 2.0, {}, since, since))
     assert face.get("/api/alerts").json()["alerts"] == [
         {
-            "name": "HotUser",
+            "name": "HarmfulUser",
             "state": "firing",
             "labels": {"user": "u-1"},
             "annotations": {},

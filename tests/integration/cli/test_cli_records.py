@@ -25,9 +25,15 @@ def test_where_nothing_is_recorded_a_sentence_says_so_and_json_is_json(api, comm
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("audit", ["opened", "b-8", "u-1", "shop", "POST /p", "rule:HotUser", "burns 2.1 of 4"]),
+        (
+            "audit",
+            ["opened", "b-8", "u-1", "shop", "POST /p", "rule:HarmfulUser", "burns 2.1 of 4"],
+        ),
         ("audit", ["mode", "human:ann", "shadow → protect"]),
-        ("alerts", ["firing", "HotUser", "hot", "u-1", "POST /p", "2.10", "u-1 burns the shop"]),
+        (
+            "alerts",
+            ["firing", "HarmfulUser", "hot", "u-1", "POST /p", "2.10", "u-1 burns the shop"],
+        ),
         (
             "findings",
             [
