@@ -86,7 +86,10 @@ def test_a_harmful_user_is_told_when_it_fires_and_when_it_is_resolved(webhook):
     assert [status for status, _ in answers] == [503, 200, 200]
     firing, resolved = answers[1][1], answers[2][1]
     assert firing == answers[0][1]
-    assert (firing["title"], firing["type"]) == ("[FIRING] HarmfulUser: u-1 shop POST /p", "failure")
+    assert (firing["title"], firing["type"]) == (
+        "[FIRING] HarmfulUser: u-1 shop POST /p",
+        "failure",
+    )
     assert "load: 2.5" in firing["message"]
     assert (
         "http://collector:4318/api/requests/0af7651916cd43dd8448eb211c80319c" in firing["message"]
