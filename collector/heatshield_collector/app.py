@@ -186,7 +186,7 @@ class Collector:
         self._policy = PolicyWatch(path, core.breakers, self._journal, clock)
         self._policy.begin(self._store.kept(POLICY_KIND), now)
         self._baselines = BaselineKeeper(core.detection, Path(settings.data), clock)
-        self._baselines.restore()
+        core.control.known_s = self._baselines.restore()
         self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB

@@ -131,7 +131,7 @@ def _users() -> Iterator[Panel]:
         "Current findings of the detectors, and the load of each. A harmful user may be cut; the "
         "others are only reported.",
         queries.FINDINGS,
-        columns=("class", "action", "user", "service", "call", "resource", "cost", "window"),
+        columns=("class", "action", "user", "service", "call", "cost", "window"),
         unit="short",
         width=14,
     )

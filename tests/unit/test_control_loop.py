@@ -158,6 +158,15 @@ def test_a_user_who_burns_as_the_cold_start_ends_is_cut_then():
     assert platform.journal.of("audit")[-1]["entry"]["evidence"]["baseline"] > 0
 
 
+def test_what_was_usual_before_a_restart_shortens_the_cold_start():
+    platform = Platform()
+    platform.loop.known_s = 119.0
+    platform.burn(0.75)
+    assert platform.held() == []
+    platform.burn(1.0)
+    assert platform.held() == [(HOT, "open")]
+
+
 def test_in_shadow_it_decides_and_says_so_to_those_who_do_not_enforce():
     platform = Platform(PlatformMode.SHADOW).warm()
     platform.burn(1.0)

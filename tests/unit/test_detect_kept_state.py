@@ -139,8 +139,19 @@ def with_learner(word):
 def test_what_a_detector_remembers_goes_with_it_and_is_told_its_age():
     before, _ = with_learner("learned")
     after, learner = with_learner("new")
-    after.restore(before.state(at(5.0)), 12.5, at(1.0))
+    assert after.restore(before.state(at(5.0)), 12.5, at(1.0)) == 0.0
     assert (learner.word, learner.age_s) == ("learned", 12.5)
+
+
+def test_for_how_long_what_is_usual_is_known_is_told_if_all_of_it_is():
+    for word, known_s in (("learned", 30.0), ("broken", 0.0)):
+        before, _ = with_learner(word)
+        for second in range(0, 31, 10):
+            before.observe(linked([charge("u-1", 100)]), at(1_000.0 + second))
+        after, _ = with_learner("new")
+        assert after.restore(before.state(at(1_030.0)), 5.0, at(1.0)) == known_s
+    loads_alone = Detection(lambda _: 8.0, detectors=lambda *_: [])
+    assert loads_alone.restore(before.state(at(1_030.0)), 5.0, at(1.0)) == 0.0
 
 
 def test_a_part_that_can_t_be_read_is_logged_and_the_others_are_restored(caplog):

@@ -58,10 +58,13 @@ class BaselineKeeper:
         self._thread = threading.Thread(target=self._run, name="heatshield-baselines", daemon=True)
         self.failures = 0
 
-    def restore(self) -> None:
+    def restore(self) -> float:
         """Have detection go on with what was kept; before anything is observed.
 
         What is damaged, too old, or of another version is logged and left alone.
+
+        Returns:
+            For how many seconds what is usual has been known; 0: not all of it is.
         """
         try:
             with self._path.open("rb") as file:
@@ -70,13 +73,14 @@ class BaselineKeeper:
             now = self._clock.now()
             # Ages below zero are of a wall clock that was set back.
             age_s = max(0.0, (now.epoch_ns - written_ns) / 1e9)
-            self._detection.restore(state, age_s, now)
+            known_s = self._detection.restore(state, age_s, now)
         except FileNotFoundError:
-            return
+            return 0.0
         except (OSError, ValueError) as error:
             _log.warning("what was usual is not known again: %s: %s", self._path, error)
-        else:
-            _log.info("what is usual is known from %.0f s ago", age_s)
+            return 0.0
+        _log.info("what is usual is known from %.0f s ago", age_s)
+        return known_s
 
     def start(self) -> None:
         """Start the thread."""

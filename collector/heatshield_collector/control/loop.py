@@ -68,6 +68,7 @@ class ControlLoop:
         cold_start_s: seconds of baseline before a rule may trip.
 
     Attributes:
+        known_s: seconds for which what is usual was known at the start, from an earlier process.
         book: the findings that are open.
         outcomes: what is done about each user whom an alert names.
         failures: rules, and whole rounds, that could not be evaluated.
@@ -90,6 +91,7 @@ class ControlLoop:
         self._clock = clock
         self._cold_start_s = cold_start_s
         self._started_s = clock.monotonic()
+        self.known_s = 0.0
         self._findings: Sequence[Finding] = ()
         self.book = FindingBook(breakers.at().epoch)
         self._evidence = AlertEvidence(detection, self.book)
@@ -152,7 +154,7 @@ class ControlLoop:
 
     def _baseline_age_s(self, now: Instant) -> float:
         """Seconds for which detection has known what is usual."""
-        return now.monotonic_s - self._started_s
+        return self.known_s + now.monotonic_s - self._started_s
 
     def _with_outcome(self, alert: Alert) -> Alert:
         """An alert with what is done about its user, and with what detection says of it."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -143,7 +143,7 @@ class Detection:
                     sections[detector.kept_as] = detector.state(instant)
         return encode(sections)
 
-    def restore(self, state: bytes, age_s: float, instant: Instant) -> None:
+    def restore(self, state: bytes, age_s: float, instant: Instant) -> float:
         """Go on with what an earlier process knew; before anything is observed.
 
         A part that can't be read is logged, and begins as new.
@@ -153,26 +153,40 @@ class Detection:
             age_s: seconds since then.
             instant: the time.
 
+        Returns:
+            For how many seconds what is usual has been known; 0: not all of it is.
+
         Raises:
             ValueError: if none of it can be read, or it is too old.
         """
         if age_s > TOO_OLD_S:
             raise ValueError(f"it is {age_s / 60:.0f} minutes old")
         sections = decode(state)
-        owners: dict[str, Callable[[bytes], None]] = {
+        owners: dict[str, Callable[[bytes], object]] = {
             _LOADS: lambda kept: self.loads.restore(kept, instant.monotonic_s)
         }
         for one in self._detectors:
             if isinstance(one, Remembers):
                 owners[one.kept_as] = partial(one.restore, age_s=age_s, instant=instant)
-        for name, restore in owners.items():
-            try:
-                with self._lock:
-                    restore(sections[name])
-            except KeyError:
-                _log.info("nothing is kept of %s", name)
-            except ValueError as error:
-                _log.warning("what was usual is not known again: %s: %s", name, error)
+        with self._lock:
+            known = [self._restore(name, sections, restore) for name, restore in owners.items()]
+        # A detector that trips must know what is usual, too: loads alone are not enough.
+        is_known = len(known) > 1 and all(known)
+        return self.loads.covered_s(instant.monotonic_s) if is_known else 0.0
+
+    @staticmethod
+    def _restore(
+        name: str, sections: Mapping[str, bytes], restore: Callable[[bytes], object]
+    ) -> bool:
+        try:
+            restore(sections[name])
+        except KeyError:
+            _log.info("nothing is kept of %s", name)
+        except ValueError as error:
+            _log.warning("what was usual is not known again: %s: %s", name, error)
+        else:
+            return True
+        return False
 
     def describe(self, key: CallKey, now_s: float) -> Profile:
         """What is known of a user on a call, whether or not the user stands out."""

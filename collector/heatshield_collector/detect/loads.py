@@ -135,6 +135,11 @@ class Loads:
             sketch, covered_s = self._by_user_call.of("busy").baseline(now_s)
         return _bounds(sketch, key).upper / 1e6 / covered_s if covered_s else 0.0
 
+    def covered_s(self, now_s: float) -> float:
+        """Seconds that baselines speak of, five minutes at most."""
+        with self._lock:
+            return self._by_user_call.of("busy").covered_s(now_s)
+
     def state(self, now_s: float) -> bytes:
         """What baselines are made of, to be kept over a restart: one MiB at most, as a rule."""
         with self._lock:

@@ -119,10 +119,14 @@ class Windows:
 
     def baseline(self, now_s: float) -> tuple[HeavyHitters, float]:
         """Everything of the closed tens of the last five minutes, and the seconds they cover."""
+        covered_s = self.covered_s(now_s)
         ten = self._advance(now_s) // _PANES_A_TEN
-        covered_s = 10.0 * min(ten - self._first // _PANES_A_TEN, TENS)
-        sketch = self._remembered("baseline", ten, lambda: self._usual(ten))
-        return sketch, covered_s
+        return self._remembered("baseline", ten, lambda: self._usual(ten)), covered_s
+
+    def covered_s(self, now_s: float) -> float:
+        """Seconds that a baseline speaks of now."""
+        ten = self._advance(now_s) // _PANES_A_TEN
+        return 10.0 * min(ten - self._first // _PANES_A_TEN, TENS)
 
     def _usual(self, ten: int) -> list[HeavyHitters]:
         before = [sketch for at, sketch in self._before if at >= ten - TENS]
@@ -137,7 +141,7 @@ class Windows:
         """
         ten = self._advance(now_s) // _PANES_A_TEN
         rows = [*self._before, *self._tens.numbered(ten - TENS)]
-        covered = min(ten - self._first // _PANES_A_TEN, TENS)
+        covered = round(self.covered_s(now_s) / 10.0)
         return [(ten - at, sketch) for at, sketch in rows if at >= ten - TENS], covered
 
     def restore(self, closed: list[tuple[int, HeavyHitters]], covered: int, now_s: float) -> None:
