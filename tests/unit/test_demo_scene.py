@@ -147,6 +147,8 @@ def test_an_alert_is_a_headline_when_its_state_changes_only():
     firing = event("alert", 300, name="HarmfulUser", state="firing", labels={"user": HOT_USER})
     assert "HarmfulUser firing" in stage.add_event(firing)
     assert stage.add_event(firing) is None
+    overload = event("alert", 300, name="Overload", state="firing", labels={"resource": "redis"})
+    assert stage.add_event(overload).endswith("alert Overload firing redis")
 
 
 def test_the_screen_shows_latencies_loads_alerts_and_breakers():
