@@ -20,6 +20,7 @@ from heatshield.contract import (
 from heatshield_alerts.rules import SHIPPED_RULES, Alert, AlertState, load_file, load_text
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.series import METRIC_NAME, Labels
+from heatshield_collector.control.finding_book import OPEN_MOST
 from heatshield_collector.detect import PANE_S, Finding
 
 WORKING = {"Budget", "HarmfulUser", "HotUser", "Overload", "RuleFailing"}
@@ -165,6 +166,16 @@ def test_what_was_usual_before_a_restart_shortens_the_cold_start():
     assert platform.held() == []
     platform.burn(1.0)
     assert platform.held() == [(HOT, "open")]
+
+
+def test_that_findings_are_left_out_is_a_note():
+    platform = Platform().warm()
+    keys = [HOT._replace(user=f"v-{number}") for number in range(OPEN_MOST)]
+    crowd = [Finding("heavy", key, "busy", "10s", 0.1, 0.0, "r") for key in keys]
+    platform.loop.book.take(crowd, platform.clock.now())
+    assert platform.loop.notes(platform.clock.now()) == [
+        "1000 findings are open; milder ones are left out"
+    ]
 
 
 def test_in_shadow_it_decides_and_says_so_to_those_who_do_not_enforce():

@@ -183,7 +183,6 @@ class FindingBook:
 
     Attributes:
         open: the open findings, in the order in which they were opened.
-        left_out: times that a finding was not taken in, as too many were open.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -192,7 +191,6 @@ class FindingBook:
         self._open: dict[_Name, FindingRecord] = {}
         self._of_user: dict[tuple[str | None, str], list[FindingRecord]] = {}
         self.open: tuple[FindingRecord, ...] = ()
-        self.left_out = 0
 
     def take(self, findings: Iterable[Finding], now: Instant) -> list[Told]:
         """Take in what detectors say at a moment, and return what has happened."""
@@ -228,7 +226,6 @@ class FindingBook:
         if len(self._open) >= OPEN_MOST:
             mildest = min(self._open, key=self._mildness)
             if gravity(self._open[mildest].finding) >= gravity(finding):
-                self.left_out += 1
                 return
             yield self._close(mildest, now)
         finding_id = f"f-{self._epoch}-{next(self._numbers)}"

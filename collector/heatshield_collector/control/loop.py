@@ -24,7 +24,7 @@ from heatshield_alerts.series import Labels, Sample
 from heatshield_alerts.trip_policy import Decision, decide, key_of
 from heatshield_collector.control.alert_evidence import AlertEvidence
 from heatshield_collector.control.breakers import Breakers
-from heatshield_collector.control.finding_book import FindingBook, Told, gravity
+from heatshield_collector.control.finding_book import OPEN_MOST, FindingBook, Told, gravity
 from heatshield_collector.control.outcomes import Outcomes
 from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.series import (
@@ -142,11 +142,16 @@ class ControlLoop:
         """What limits protection at this moment, one sentence each."""
         left_s = self.cold_start_left_s(now)
         cold = f"cold start: rules trip no breaker for another {math.ceil(left_s)} s"
-        return [cold] * (left_s > 0) + [
-            f"rule {one.rule} of group {one.group} has failed for "
-            f"{now.monotonic_s - one.since.monotonic_s:.0f} s and does not act: {one.error}"
-            for one in self.failing
-        ]
+        full = f"{OPEN_MOST} findings are open; milder ones are left out"
+        return (
+            [cold] * (left_s > 0)
+            + [full] * (len(self.book.open) >= OPEN_MOST)
+            + [
+                f"rule {one.rule} of group {one.group} has failed for "
+                f"{now.monotonic_s - one.since.monotonic_s:.0f} s and does not act: {one.error}"
+                for one in self.failing
+            ]
+        )
 
     def cold_start_left_s(self, now: Instant) -> float:
         """Seconds until rules may trip breakers; 0: they may."""

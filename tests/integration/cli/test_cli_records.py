@@ -1,6 +1,12 @@
 """Commands that list what was recorded, against a real HTTP server that answers as the API does."""
 
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 
 import pytest
 from cli_api import ALERTS, AUDIT, FINDINGS, REQUESTS, TRACE, run
@@ -80,6 +86,24 @@ def test_findings_asks_for_what_the_flags_say(api):
     assert run("findings", "--closed").exit_code == 0
     assert api.asked[-1][2]["open"] == ["false"]
     assert run("findings", "--class", "lukewarm").exit_code == 2
+
+
+def test_findings_on_a_terminal_are_asked_for_again_until_ctrl_c(api):
+    main, terminal = pty.openpty()
+    program = [sys.executable, "-c", "from heatshield.cli import main; main()"]
+    with subprocess.Popen(
+        [*program, "findings", "--interval", "0.1"], stdout=terminal, stderr=terminal
+    ) as running:
+        os.close(terminal)
+        shown = b""
+        while len(api.asked) < 3 or b"harmful" not in shown:
+            shown += os.read(main, 65_536)
+        running.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # Linux says so at the end of a terminal
+            while os.read(main, 65_536):
+                pass
+        assert running.wait(20) == 0
+    os.close(main)
 
 
 @pytest.mark.parametrize("since", ["3", "0s", "h", "-1h", "400d", "1w"])
