@@ -104,6 +104,10 @@ class Windows:
         self._open.update_heaviest(keys, weights)
         self._merged.pop("1s", None)
 
+    def begin(self, now_s: float) -> None:
+        """Something was received, though of no weight: a baseline speaks of the time from now."""
+        self._advance(now_s)
+
     def window(self, name: WindowName, now_s: float) -> HeavyHitters:
         """Everything of the last second, ten seconds, minute or five minutes.
 
