@@ -254,7 +254,9 @@ def _breaker_check(report: Report) -> None:
         (f"{ENTRIES} others are tripped", ENTRIES),
     ):
         granted = tuple(
-            BreakerEntry(f"b-{at}", f"hot-{at}", "shop", "POST /purchases", issuer="rule:HotUser")
+            BreakerEntry(
+                f"b-{at}", f"hot-{at}", "shop", "POST /purchases", issuer="rule:HarmfulUser"
+            )
             for at in range(entries)
         )
         table.apply(Snapshot(StateVersion(1, 1 + entries), PlatformMode.PROTECT, granted), now)

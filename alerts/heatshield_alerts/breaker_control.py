@@ -252,11 +252,12 @@ class BreakerControl:
             if seen.rules is None or held.rule in seen.rules:
                 held.rule_s = now
             level = held.demand.observe(seen.loads.get(held.key, 0.0), now)
-            event = held.due(level, now, lasting=seen.insists(held.key))
+            why = seen.lasting_of(held.key)
+            event = held.due(level, now, lasting=why is not None)
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
                 event = None  # the probing goes on
             if event is not None:
-                changes.append(self._move(held, event, now, level))
+                changes.append(self._move(held, event, now, level, why or ""))
             elif held.state is BreakerState.HALF_OPEN:
                 changes += self._probe(held, now)
         self._restraint.forget(now)
@@ -298,8 +299,10 @@ class BreakerControl:
         text = "lapsed: not asked for again, and evaluation fails"
         return [self._close(held, BreakerEvent.LAPSED, now, text=text) for held in over]
 
-    def _move(self, held: HeldBreaker, event: BreakerEvent, now: float, level: float) -> Change:
-        text = moved_text(held, event, level, now)
+    def _move(
+        self, held: HeldBreaker, event: BreakerEvent, now: float, level: float, why: str
+    ) -> Change:
+        text = moved_text(held, event, level, now, why)
         if event in (BreakerEvent.LAPSED, BreakerEvent.CLEAN):
             return self._close(held, event, now, text=text)
         before = held.state
@@ -312,7 +315,8 @@ class BreakerControl:
             kind = ChangeKind.OPENED
             if event is BreakerEvent.ESCALATED and held.draft.then is not None:
                 kind = ChangeKind.ESCALATED
-                held.draft = replace(held.draft, mode=held.draft.then, then=None)
+                reason = why or held.draft.reason
+                held.draft = replace(held.draft, mode=held.draft.then, then=None, reason=reason)
             granted = entry_of(held.draft, held.entry.id, held.entry.instances)
         change = Change(kind, self._at, now, event=event, before=before, text=text)
         return self._grant(held, granted, change)

@@ -7,8 +7,8 @@ kept before anybody is told of it: entries, since when, where on the ladder; mov
 so that nothing that a person cleared comes back.
 
 Moments are kept as nanoseconds since the Unix epoch. One that seems to lie in the future, because
-the wall clock was set back, is now. How long demand has been low or high goes on without the time
-in which nothing was observed.
+the wall clock was set back, is now. How long demand has been low goes on without the time in which
+nothing was observed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,6 @@ FORMAT: Final = 1
 """Of the JSON. What is of another is refused; fields that are not known are ignored."""
 
 _MOMENTS: Final = ("since", "granted")
-_SINCE: Final = ("high_since_ns", "low_since_ns")
 _OF_DRAFT: Final = ("threshold", "cost_per_call", "load", "traffic")
 
 _UNREADABLE: Final = (
@@ -103,16 +102,13 @@ class KeptControl:
 def _held_json(held: HeldBreaker, now: Instant) -> dict[str, Any]:
     draft = held.draft
     moments = {f"{name}_ns": _ns(getattr(held, f"{name}_s"), now) for name in _MOMENTS}
-    since = (held.high_since_s, held.demand.low_since_s)
+    low_since_s = held.demand.low_since_s
     return {
         "entry": asdict(held.entry),
         "state": held.state.value,
         "hold_s": held.hold_s,
         **moments,
-        **{
-            name: None if at is None else _ns(at, now)
-            for name, at in zip(_SINCE, since, strict=True)
-        },
+        "low_since_ns": None if low_since_s is None else _ns(low_since_s, now),
         "draft": {
             "lease_ms": draft.lease_ms,
             "grant_ms": draft.grant_ms,
@@ -137,9 +133,8 @@ def _held(row: Mapping[str, Any], seen_ns: int, now: Instant) -> HeldBreaker | N
         state = BreakerState(row["state"])
         draft = _draft(entry, row.get("draft", {}))
         since_s, granted_s = (_monotonic(int(row[f"{name}_ns"]), now) for name in _MOMENTS)
-        high, low = (
-            None if row.get(name) is None else _monotonic(int(row[name]), seen) for name in _SINCE
-        )
+        low_ns = row.get("low_since_ns")
+        low = None if low_ns is None else _monotonic(int(low_ns), seen)
         hold = min(float(row["hold_s"]), hold_s(draft))
         demand = Demand(draft.threshold, draft.cost_per_call, since_s=now.monotonic_s)
         demand.low_since_s = low
@@ -154,7 +149,6 @@ def _held(row: Mapping[str, Any], seen_ns: int, now: Instant) -> HeldBreaker | N
             kept_s=now.monotonic_s,
             # the next one has not evaluated anything yet: it has a lease's time for it
             rule_s=now.monotonic_s,
-            high_since_s=high,
         )
     except _UNREADABLE:
         return None

@@ -45,12 +45,9 @@ HALF_OPEN_S: Final = 3 * CLEAN_STEP_S
 and their cost has reached the 1 s window several times."""
 
 ESCALATE_S: Final = 2.0
-"""Seconds after which the next step of the ladder is taken, where the first did not end it."""
-
-INSISTS_S: Final = 1.5
-"""Seconds for which demand must have been as high as what trips, up to then: a user who heeds
-``Retry-After`` is not refused for what came before. Longer than one burst shows in a load over one
-second: a page full of pictures is no insisting."""
+"""Seconds that the first step of the ladder has to end the harm, before the next one is taken. As
+long as the evaluations in which detection calls harm lasting: what came before the first step is
+not among them by then."""
 
 
 @dataclass(slots=True)
@@ -67,7 +64,6 @@ class HeldBreaker:
         demand: on its key.
         kept_s: when it was last written down since when it is held.
         rule_s: when the rule that asked for it was evaluated last.
-        high_since_s: since when demand is as high as what trips, without a gap; ``None``: it isn't.
     """
 
     entry: BreakerEntry
@@ -79,7 +75,6 @@ class HeldBreaker:
     demand: Demand
     kept_s: float
     rule_s: float
-    high_since_s: float | None = None
 
     @classmethod
     def open(cls, draft: Draft, entry_id: str, now: float, instances: int = 1) -> "HeldBreaker":
@@ -140,17 +135,13 @@ class HeldBreaker:
         Args:
             level: of the demand.
             now: the time.
-            lasting: the harm that its user does lasts, though it was acted on.
+            lasting: the harm that its user does lasts, in this round.
         """
         if self.is_over(now):
             return BreakerEvent.LAPSED
-        if level < self.demand.threshold:
-            self.high_since_s = None
-        elif self.high_since_s is None:
-            self.high_since_s = now
         if self.draft.by_human:
             return None  # the person who tripped it has a reason that load may not show
-        if lasting and self.insists(now):
+        if lasting and self.may_escalate(now):
             return BreakerEvent.ESCALATED
         low_s = self.demand.low_for_s(now)
         if self.state is BreakerState.OPEN:
@@ -183,22 +174,23 @@ class HeldBreaker:
         rate_per_s = rate_after(clean_s, self.draft.probe_per_s) if prober else 0.0
         return replace(self.entry, prober=prober, probe_per_s=rate_per_s)
 
-    def insists(self, now: float) -> bool:
-        """Whether its user goes on as before, though the first step has had the time to end it."""
+    def may_escalate(self, now: float) -> bool:
+        """Whether there is a next step, and the first one has had the time to end the harm."""
         is_first = self.draft.then is not None and self.state is BreakerState.OPEN
-        if not is_first or self.high_since_s is None:
-            return False
-        return now - self.since_s >= ESCALATE_S and now - self.high_since_s >= INSISTS_S
+        return is_first and now - self.since_s >= ESCALATE_S
 
 
-def moved_text(held: HeldBreaker, event: BreakerEvent, level: float, now: float) -> str:
+def moved_text(
+    held: HeldBreaker, event: BreakerEvent, level: float, now: float, why: str = ""
+) -> str:
     """What the audit says of a move.
 
     Args:
         held: what moves.
         event: why.
-        now: the time.
         level: the demand; infinite while calls are refused whose cost is not known.
+        now: the time.
+        why: what detection says of its user, a sentence; empty: nothing.
     """
     if event is BreakerEvent.LAPSED and now - held.granted_s < held.hold_s:
         return f"{event.value}: {held.draft.issuer} fails, is gone, or is not evaluated any more"
@@ -206,7 +198,7 @@ def moved_text(held: HeldBreaker, event: BreakerEvent, level: float, now: float)
         return f"{event.value}: held for {held.hold_s:g} s, and not asked for again"
     if event is BreakerEvent.ESCALATED:
         step = f"{ESCALATE_S:g} s of {held.draft.mode}"
-        return f"{event.value} to {held.draft.then}: {step} did not end it"
+        return f"{event.value} to {held.draft.then}: {step} did not end it" + (why and f": {why}")
     trips_at = held.demand.threshold
     if not math.isfinite(level):
         return f"{event.value}: calls are refused whose cost is not known"

@@ -35,7 +35,8 @@ class Seen:
         loads: the admitted load of each key, in the unit of the draft's threshold; a key that is
             not in it has none.
         harming: the keys of the users that detection finds to harm others.
-        lasting: those of them whose harm lasts though it was acted on.
+        lasting: those of them whose harm lasts though it was acted on, each with why, as a
+            sentence.
         rules: the rules that were evaluated without failure, the last time they were due; ``None``:
             all of them.
         active_users: users seen lately; ``None``: not known.
@@ -43,15 +44,18 @@ class Seen:
 
     loads: Mapping[CallKey, float] = field(default_factory=dict)
     harming: Collection[CallKey] = ()
-    lasting: Collection[CallKey] = ()
+    lasting: Mapping[CallKey, str] = field(default_factory=dict)
     rules: Collection[str] | None = None
     active_users: int | None = None
 
-    def insists(self, key: CallKey) -> bool:
-        """Whether the harm that a user does on a call lasts, and the user is none of a crowd."""
-        if key not in self.lasting:
-            return False
-        if self.active_users is None:
-            return True
-        culprits = sum(one[2:] == key[2:] for one in self.harming)
-        return culprits <= crowd_of(self.active_users)
+    def lasting_of(self, key: CallKey) -> str | None:
+        """Why a user's calls may be refused: the harm that they do lasts, as a sentence.
+
+        Returns:
+            ``None``: it doesn't last, or the user is one of a crowd that does it.
+        """
+        why = self.lasting.get(key)
+        if why is None or self.active_users is None:
+            return why
+        culprits = sum((one.service, one.call) == (key.service, key.call) for one in self.harming)
+        return why if culprits <= crowd_of(self.active_users) else None

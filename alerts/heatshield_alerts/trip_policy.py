@@ -56,7 +56,7 @@ class Evidence:
         traffic: the user's part of the call's calls, 0 to 1.
         load: busy load of the user on this call; ``None``: not known, the alert's value stands for
             it.
-        trace_ids: requests that show it, the costliest first.
+        trace_ids: requests that show it, the worst first.
         figures: whatever else is worth keeping.
         reason: why, in one sentence; empty: the alert's summary stands for it.
     """

@@ -27,6 +27,7 @@ from heatshield_collector.api.stream import encode_event
 from heatshield_collector.authenticator import AdminTokenAuthenticator, check_reach
 from heatshield_collector.browser_guard import BrowserGuard
 from heatshield_collector.control import Journal, LoadAnswers, Outlets
+from heatshield_collector.control.baseline_keeper import BaselineKeeper
 from heatshield_collector.control.loop import ALERT_KIND
 from heatshield_collector.control.platform_mode import (
     FIRST_MODE,
@@ -155,6 +156,7 @@ class Collector:
             self._policy,
         ):
             part.start()
+        self._baselines.start()
         self._retention.start()
 
     def _compose(self, rules: Sequence[RuleGroup]) -> None:
@@ -183,6 +185,8 @@ class Collector:
         path = Path(settings.policy) if settings.policy else None
         self._policy = PolicyWatch(path, core.breakers, self._journal, clock)
         self._policy.begin(self._store.kept(POLICY_KIND), now)
+        self._baselines = BaselineKeeper(core.detection, Path(settings.data), clock)
+        core.control.known_s = self._baselines.restore()
         self._alerts_before = core.control.restore(self._store.kept(ALERT_KIND), now)
         self._pipeline = Pipeline(
             self._store, core.analysis, FORMATS, clock, settings.queue_mib * _MIB
@@ -229,6 +233,7 @@ class Collector:
                     control.outcomes.text_of,
                 ),
                 alerts=lambda: control.alerts,
+                findings=control.open_findings,
                 breakers=self._core.breakers,
                 events=self.events,
                 ready=self._not_ready,
@@ -329,6 +334,8 @@ class Collector:
         self._pipeline.stop()
         self._policy.stop()
         self._core.control.stop()
+        self._baselines.stop()
+        self._core.control.close_findings(self._clock.now())
         self._core.breakers.keep()
         self._state_keeper.stop()
         self._notifier.stop()

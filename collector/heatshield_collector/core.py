@@ -88,6 +88,7 @@ class Core:
             ),
             detectors=detectors,
             seed=seed,
+            limits=lambda: self.breakers.policy().limits,
         )
         self.durations = Durations()
         self.control = ControlLoop(

@@ -28,7 +28,8 @@ QUEUE_EVENTS: Final = 1_024
 """Events kept for one subscriber: minutes of a busy platform, some 500 KiB."""
 
 EVENTS: Final = {
-    "finding": "a detector names a user and call; data as in `/api/findings`",
+    "finding": "a finding was `opened`, `changed` (its class or action), or `closed`: data has "
+    "`change`, and the rest as in `/api/findings`",
     "alert": "an alert is pending, fires or is resolved; data as in `/api/alerts`",
     "breaker": "a breaker was `opened`, `half_open`, `closed`, `cleared`, `restored` at a start, "
     "`renewed` with a change "

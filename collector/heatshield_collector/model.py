@@ -187,18 +187,30 @@ summary row a request."""
 FINDINGS: Final = pa.schema(
     [
         ("id", pa.string()),
-        ("class", pa.string()),  # hot or heavy
-        ("user", pa.string()),
+        ("class", pa.string()),  # as detect/findings.py has them
+        ("user", pa.string()),  # null for an overload, which is no user's
         ("service", pa.string()),
         ("call", pa.string()),
         ("cost", pa.string()),
         ("window", pa.string()),
         ("load", pa.float64()),  # lower bound, cost per second
         ("at_ns", pa.int64()),
-        ("trace_ids", pa.string()),  # JSON list of hexadecimal ids, the costliest first
+        ("trace_ids", pa.string()),  # JSON list of hexadecimal ids: worst, typical, latest
         ("reason", pa.string()),
+        ("action", pa.string()),  # what it suggests: none, pace or reject
+        ("resource", pa.string()),  # what is contended; empty: nothing
+        ("baseline", pa.float64()),  # upper bound of what is usual for the user, cost per second
+        ("figures", pa.string()),  # JSON object: what was measured
+        ("thresholds", pa.string()),  # JSON object: what it was compared with
+        ("victims", pa.string()),  # JSON object: who suffers; null: nobody
+        ("worst", pa.string()),  # JSON object: the same at its gravest moment
+        ("opened_ns", pa.int64()),
+        ("updated_ns", pa.int64()),  # when a detector said it last
+        ("closed_ns", pa.int64()),  # null while it is open
     ]
 )
+"""One row for each change of a finding's life; the last row of an id has all of it. What older
+versions wrote has nulls from ``action`` on."""
 
 ALERTS: Final = pa.schema(
     [

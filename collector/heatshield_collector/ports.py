@@ -41,6 +41,7 @@ __all__ = [
     "CallLoad",
     "Caller",
     "CostName",
+    "FindingClass",
     "ForbiddenError",
     "GroupName",
     "HotUsersView",
@@ -65,6 +66,7 @@ report charges."""
 WindowName = Literal["1s", "10s", "1m", "5m"]
 GroupName = Literal["call", "user"]
 UserClass = Literal["harmful", "budget", "hot", "heavy"]
+FindingClass = Literal["harmful", "budget", "hot", "heavy", "overload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +369,8 @@ class Ports:
         store: telemetry and journals; asked from worker threads.
         loads: what detection knows; asked from worker threads.
         alerts: every alert that is not inactive, and those resolved lately.
+        findings: the findings that are open, as JSON objects with the columns of
+            ``model.FINDINGS``.
         breakers: the breaker state.
         events: the hub of ``/api/events``; closing it ends every stream.
         ready: what is not ready yet, one sentence each; empty when everything is.
@@ -389,6 +393,7 @@ class Ports:
     metrics: Callable[[str], tuple[bytes, str]]
     clock: Clock
     authenticator: Authenticator
+    findings: Callable[[], Sequence[Mapping[str, Any]]] = tuple
     notes: Callable[[], Sequence[str]] = tuple
     cold_start_left_s: Callable[[], float] = float
     policy: Callable[[], PolicyView] = _no_policy

@@ -128,10 +128,10 @@ def _users() -> Iterator[Panel]:
     )
     yield rows(
         "Findings",
-        "Current findings of the detectors, and the load of each. A hot user may be cut; a heavy "
-        "one is only reported.",
+        "Current findings of the detectors, and the load of each. A harmful user may be cut; the "
+        "others are only reported.",
         queries.FINDINGS,
-        columns=("class", "user", "service", "call", "cost", "window"),
+        columns=("class", "action", "user", "service", "call", "cost", "window"),
         unit="short",
         width=14,
     )

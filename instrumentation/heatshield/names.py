@@ -146,8 +146,9 @@ CALL_LOAD: Final = "heatshield_call_load"
 """Gauge, top-k: cost per second by (service, call), labels ``cost`` and ``window``."""
 
 FINDING: Final = "heatshield_finding"
-"""Gauge: 1 user and call that a detector names; the value is the load it saw; labels ``class``
-(hot, heavy), ``user``, ``service``, ``call``, ``cost``, ``window``."""
+"""Gauge: 1 user and call, or overloaded resource, that a detector names; the value is the load it
+saw; labels ``class`` (harmful, budget, overload, hot, heavy), ``action`` (none, pace, reject),
+``user``, ``service``, ``call``, ``resource``, ``cost``, ``window``. The gravest 200."""
 
 SERVICE_CAPACITY: Final = "heatshield_service_capacity"
 """Gauge by ``service``: the workers of its live instances that send spans or charges, as far as

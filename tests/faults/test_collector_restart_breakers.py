@@ -122,7 +122,7 @@ def start(tmp_path):
 def refuse(folder, times: int) -> None:
     """Write records of refusals to the audit, the newest there are."""
     row = {
-        "change": "refused", "entry_id": "", "issuer": "rule:HotUser", "reason": "r",
+        "change": "refused", "entry_id": "", "issuer": "rule:HarmfulUser", "reason": "r",
         "version": "1.1", "entry": json.dumps({"user": "hand", "service": "shop"}),
     }  # fmt: skip
     now_ns = time.time_ns()

@@ -30,6 +30,8 @@ HOT = "u-hot"
 MS = 1_000_000
 GRANTED_WITHIN_S = 1.5
 WORKERS = 4
+BURNS = 5
+"""Quarters of a second for which it burns: less than what refuses a user who is paced."""
 
 
 class Shop:
@@ -46,11 +48,18 @@ class Shop:
             BatchLogRecordProcessor(OTLPLogExporter(f"{url}/v1/logs"))
         )
 
-    def purchase(self, user, busy_ms, elements):
-        """One request with its write to Redis and a line in the log; its trace id."""
+    def purchase(self, user, took_ms, elements, ended_ms=0):
+        """One request with its write to Redis and a line in the log; its trace id.
+
+        Args:
+            user: who purchases.
+            took_ms: how long it took, with the wait for Redis, which serves one after the other.
+            elements: written.
+            ended_ms: how long ago it ended.
+        """
         tracer, logger = self.spans.get_tracer("shop"), self.logs.get_logger("shop")
-        end_ns = time.time_ns()
-        start_ns = end_ns - busy_ms * MS
+        end_ns = time.time_ns() - ended_ms * MS
+        start_ns = end_ns - took_ms * MS
         server = tracer.start_span(
             CALL, kind=SpanKind.SERVER, start_time=start_ns, attributes={names.ENDUSER_ID: user}
         )
@@ -59,7 +68,7 @@ class Shop:
             "SADD",
             inside,
             SpanKind.CLIENT,
-            {"db.system": "redis", names.COST_ELEMENTS: elements},
+            {"db.system": "redis", "server.address": "cart", names.COST_ELEMENTS: elements},
             start_time=start_ns + MS,
         )
         logger.emit(
@@ -138,20 +147,28 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
-    """Two seconds of forty ordinary users, then one who keeps two of four workers busy."""
+    """Eight seconds of forty ordinary users, then one who keeps their Redis busy: whoever asks it
+    meanwhile waits for a whole write of that user's at least.
+    """
     folder = tmp_path_factory.mktemp("loop") / "data"
     with collector_process(folder, "--mode", "protect", "--cold-start-s", "0") as collector:
         watch, shop = Watch(collector.url), Shop(collector.url)
         watch.start()
         watch.until("snapshot")
-        for step in range(20):
-            traces = [shop.purchase(f"u-{user}", 2, 5) for user in range(step % 2, 40, 2)]
+        for step in range(80):
+            traces = [shop.purchase(f"u-{user}", 3, 5) for user in range(step % 2, 40, 2)]
             shop.flush()
             time.sleep(0.1)
         assert not any(event == "delta" for event, *_ in list(watch.heard.queue))
         first_s = time.monotonic()
-        hot = [shop.purchase(HOT, 250, 20_000) for _ in range(8)]
-        shop.flush()
+        hot = []
+        for step in range(BURNS):
+            time.sleep(0.25)
+            for number in range(3):  # asked for at once, and served one after the other
+                hot += [shop.purchase(HOT, 80 * (number + 1), 20_000, 160 - 80 * number)]
+            for user in range(step % 2, 40, 2):
+                shop.purchase(f"u-{user}", 180, 5)
+            shop.flush()
         delta, granted_s = watch.until("delta")
         yield Story(collector.url, delta, granted_s - first_s, hot, traces[0], watch)
         shop.shutdown()
@@ -161,7 +178,7 @@ def story(tmp_path_factory):
 def test_exactly_the_hot_user_s_call_is_granted_in_time(story):
     (entry,) = story.delta["upsert"]
     assert (entry["user"], entry["service"], entry["call"]) == (HOT, "shop", CALL)
-    assert (entry["mode"], entry["issuer"]) == ("pace", "rule:HotUser")
+    assert (entry["mode"], entry["issuer"]) == ("pace", "rule:HarmfulUser")
     assert story.delta["mode"] == "protect"
     assert story.granted_after_s < GRANTED_WITHIN_S
 
@@ -175,8 +192,23 @@ def test_its_evidence_is_a_request_of_that_user(story):
 def test_nobody_else_is_cut(story):
     state = story.get("/v1/breakers")
     assert {entry["user"] for entry in state["entries"]} == {HOT}
-    audit = [row for row in story.get("/api/findings")["findings"] if row["class"] == "hot"]
-    assert {row["user"] for row in audit} == {HOT}
+    harmful = story.get("/api/findings?class=harmful")["findings"]
+    assert {row["user"] for row in harmful} == {HOT}
+
+
+def test_the_finding_says_why_and_who_suffers_and_so_do_the_entry_and_the_alert(story):
+    (entry,) = story.delta["upsert"]
+    (finding,) = story.get(f"/api/findings?class=harmful&user={HOT}&service=shop")["findings"]
+    assert (finding["call"], finding["action"] != "none") == (CALL, True)
+    assert finding["victims"]["harmed"] > 0
+    assert set(finding["trace_ids"]) <= set(story.hot_traces)
+    assert entry["evidence"]["finding"] == finding["id"]
+    assert entry["evidence"]["victims"]["harmed"] > 0
+    assert entry["reason"].startswith(f"{HOT} keeps ")
+    assert "% busy" in entry["reason"]
+    alerts = {row["name"]: row for row in story.get("/api/alerts")["alerts"]}
+    assert alerts["HarmfulUser"]["annotations"]["why"].startswith(f"{HOT} keeps ")
+    assert "are slower than usual" in alerts["HarmfulUser"]["annotations"]["harm"]
 
 
 def test_a_request_is_shown_with_its_spans_and_logs_in_place(story):
@@ -188,8 +220,8 @@ def test_a_request_is_shown_with_its_spans_and_logs_in_place(story):
         "SADD", 1, server["span_id"],
     )  # fmt: skip
     assert server["self_ns"] == 2 * MS
-    assert write["self_ns"] == 248 * MS
-    assert request["cost"]["busy_s"] == pytest.approx(0.25)
+    assert write["self_ns"] == 78 * MS
+    assert request["cost"]["busy_s"] == pytest.approx(0.08)
     assert request["cost"]["elements"] == 20_000
     (line,) = request["logs"]
     assert (line["body"], line["span_id"]) == ("20000 stickers written", write["span_id"])
@@ -200,11 +232,11 @@ def test_requests_are_found_by_their_user(story):
     assert {row["trace_id"] for row in found} == set(story.hot_traces)
     assert {(row["service"], row["call"], row["spans"]) for row in found} == {("shop", CALL, 2)}
     others = story.get("/api/requests?user=u-0")["requests"]
-    assert 0 < len(others) <= 20
+    assert 0 < len(others) <= 50
     assert story.get(f"/api/requests/{story.ordinary_trace}")["user"].startswith("u-")
 
 
-@pytest.mark.parametrize(("cost", "load"), [("busy", 0.2), ("elements", 16_000), ("calls", 0.8)])
+@pytest.mark.parametrize(("cost", "load"), [("busy", 0.24), ("elements", 30_000), ("calls", 1.5)])
 def test_the_hot_user_leads_the_list_by_every_cost_but_calls(story, cost, load):
     view = story.get(f"/api/users/hot?cost={cost}&window=10s&limit=100")
     rows = {row["user"]: row for row in view["users"]}
@@ -229,10 +261,11 @@ def test_metrics_tell_of_loads_breakers_and_what_is_durable(story):
     lines = httpx.get(f"{story.url}/metrics", timeout=20).text.splitlines()
     plain = [line for line in lines if not line.startswith("#") and " # " not in line]
     series = {key: float(value) for key, _, value in (line.rpartition(" ") for line in plain)}
-    spans = 2 * (20 * 20 + 8)
+    spans = 2 * (20 * 80 + 23 * BURNS)
     assert series[names.SPANS_RECEIVED] >= spans  # the collector's own are among them
     assert series[names.LOGS_RECEIVED] >= spans / 2
-    assert series[f'{names.BREAKERS}{{mode="pace",state="open"}}'] == 1
+    held = {key: count for key, count in series.items() if key.startswith(f"{names.BREAKERS}{{")}
+    assert [*held.values()] == [1], held
     hot = [key for key in series if key.startswith(names.USER_LOAD) and f'user="{HOT}"' in key]
     assert hot
     assert series[f'{names.SERVICE_CAPACITY}{{service="shop"}}'] == WORKERS
@@ -247,12 +280,14 @@ def test_a_person_clears_the_breaker_and_the_stream_says_so(story):
     with urllib.request.urlopen(clearing, timeout=10) as answer:
         assert json.load(answer)["cleared"]["user"] == HOT
     said, _ = story.watch.until("delta")
+    while not said["remove"]:  # on a slow machine it had been refused by then
+        said, _ = story.watch.until("delta")
     assert said["remove"] == [entry["id"]]
     deadline_s = time.monotonic() + 10  # the audit is written beside what it records
     while "cleared" not in (changes := history(story, entry["id"])):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
-    assert changes == {"opened": "rule:HotUser", "cleared": "human:ana"}
+    assert (changes["opened"], changes["cleared"]) == ("rule:HarmfulUser", "human:ana")
 
 
 def history(story, entry_id):

@@ -85,9 +85,9 @@ def canned_registry():
     load = {"cost": "busy", "window": "10s"}
     gauge(names.USER_LOAD, user="u-1", **call, **load).set(2.0)
     gauge(names.CALL_LOAD, **call, **load).set(2.5)
-    gauge(names.FINDING, **{"class": "hot"}, user="u-1", **call, **load).set(2.0)
+    gauge(names.FINDING, **{"class": "hot"}, action="none", user="u-1", **call, **load).set(2.0)
     gauge(names.SERVICE_CAPACITY, service="shop").set(4)
-    gauge(names.ALERTS, alertname="HotUser", alertstate="firing").set(1)
+    gauge(names.ALERTS, alertname="HarmfulUser", alertstate="firing").set(1)
     gauge(names.BREAKERS, state="open", mode="reject").set(1)
     gauge(names.BREAKER_HELD, user="u-1", **call, state="open", mode="reject").set(1)
     gauge(names.RULE_FAILING, group="mine", rule="Mine").set(1)

@@ -50,7 +50,7 @@ def test_what_happened_was_said_as_it_happened(protect, shown):
     for part in (
         f"{HOT_USER} begins",
         "breaker opened",
-        f"alert HotUser firing {HOT_USER}",
+        f"alert HarmfulUser firing {HOT_USER}",
         "every service process enforces it",
     ):
         assert part in told

@@ -55,7 +55,7 @@ def webhook() -> Iterator[Webhook]:
     server.server_close()
 
 
-def test_a_hot_user_is_told_when_it_fires_and_when_it_is_resolved(webhook):
+def test_a_harmful_user_is_told_when_it_fires_and_when_it_is_resolved(webhook):
     """From the series to the webhook, through the shipped rule; a target that fails once is tried
     again; what did not change is not told twice."""
     webhook.statuses = [503]
@@ -65,7 +65,7 @@ def test_a_hot_user_is_told_when_it_fires_and_when_it_is_resolved(webhook):
         public_url="http://collector:4318",
         retry=RetryPolicy(first_s=0.01),
     )
-    labels = {"class": "hot", "user": "u-1", "service": "shop", "call": "POST /p"}
+    labels = {"class": "harmful", "user": "u-1", "service": "shop", "call": "POST /p"}
     hot = InstantSamples([Sample.of("heatshield_finding", labels, 2.5)])
     notifier.start()
     try:
@@ -86,13 +86,16 @@ def test_a_hot_user_is_told_when_it_fires_and_when_it_is_resolved(webhook):
     assert [status for status, _ in answers] == [503, 200, 200]
     firing, resolved = answers[1][1], answers[2][1]
     assert firing == answers[0][1]
-    assert (firing["title"], firing["type"]) == ("[FIRING] HotUser: u-1 shop POST /p", "failure")
+    assert (firing["title"], firing["type"]) == (
+        "[FIRING] HarmfulUser: u-1 shop POST /p",
+        "failure",
+    )
     assert "load: 2.5" in firing["message"]
     assert (
         "http://collector:4318/api/requests/0af7651916cd43dd8448eb211c80319c" in firing["message"]
     )
     assert (resolved["title"], resolved["type"]) == (
-        "[RESOLVED] HotUser: u-1 shop POST /p", "success",
+        "[RESOLVED] HarmfulUser: u-1 shop POST /p", "success",
     )  # fmt: skip
     counts = notifier.counts
     assert (counts.sent, counts.retried, counts.failed, counts.dropped) == (2, 1, 0, 0)

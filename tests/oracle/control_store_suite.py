@@ -8,10 +8,10 @@ import json
 import pyarrow as pa
 import pytest
 from span_rows import span, table
-from store_rows import HARD_TEXT, at_once, audit
+from store_rows import HARD_TEXT, at_once, audit, finding
 
 from heatshield.call_key import DEFAULT_TENANT, CallKey
-from heatshield_collector.store import Baseline, KeptMode, StoreError
+from heatshield_collector.store import Baseline, FindingQuery, KeptMode, StoreError
 
 
 class ControlStoreSuite:
@@ -41,6 +41,36 @@ class ControlStoreSuite:
         with pytest.raises(StoreError):
             store.record({"audit": audit(1), "spans": table([span(1)])})
         assert store.recent("audit", 1) == []
+
+    def test_of_a_finding_the_last_row_of_its_life_is_listed_newest_finding_first(self, store):
+        store.record({"findings": finding(1, "f-1-1")})
+        store.record({"findings": finding(2, "f-1-2", user=None, **{"class": "overload"})})
+        # The wall clock was set back meanwhile.
+        store.record({"findings": finding(0, "f-1-1", opened_ns=1, **{"class": "harmful"})})
+        found = store.findings(FindingQuery())
+        assert [(row["id"], row["class"]) for row in found] == [
+            ("f-1-2", "overload"), ("f-1-1", "harmful"),
+        ]  # fmt: skip
+        assert [row["at_ns"] for row in found] == [2, 0]
+
+    def test_findings_are_found_by_class_user_and_service_and_some_are_left_out(self, store):
+        for number, (user, service) in enumerate((("a", "x"), ("b", "x"), ("a", HARD_TEXT))):
+            store.record({"findings": finding(number, f"f-{number}", user=user, service=service)})
+        store.record({"findings": finding(9, "f-0", opened_ns=0, user="a", service="x")})
+
+        def ids(**query):
+            return [row["id"] for row in store.findings(FindingQuery(**query))]
+
+        assert ids(user="a") == ["f-2", "f-0"]
+        assert ids(service=HARD_TEXT) == ["f-2"]
+        assert ids(klass="heavy") == []
+        assert ids(klass="hot", limit=2) == ["f-2", "f-1"]
+        assert ids(leave_out=["f-2", "f-7"]) == ["f-1", "f-0"]
+
+    def test_a_finding_of_an_older_version_was_opened_when_it_was_told(self, store):
+        store.record({"findings": finding(5, "f-old", opened_ns=None)})
+        store.record({"findings": finding(4, "f-new")})
+        assert [row["id"] for row in store.findings(FindingQuery())] == ["f-old", "f-new"]
 
     def test_the_mode_that_was_kept_last_is_kept(self, store):
         assert store.kept_mode() is None

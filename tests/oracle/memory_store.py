@@ -13,6 +13,7 @@ from heatshield.clock import Instant
 from heatshield_collector.model import LOGS, TABLES, attributes_of
 from heatshield_collector.store import (
     Baseline,
+    FindingQuery,
     KeptMode,
     LogQuery,
     Operation,
@@ -263,6 +264,21 @@ class MemoryStore:
         latest_first = list(enumerate(self._rows[table]))
         latest_first.sort(key=lambda pair: (-pair[1]["at_ns"], -pair[0]))
         return [row for _, row in latest_first][:limit]
+
+    def findings(self, query: FindingQuery) -> Sequence[Row]:
+        last = {row["id"]: row for row in self._rows["findings"]}
+        wanted = {"class": query.klass, "user": query.user, "service": query.service}
+        found = [
+            row
+            for row in last.values()
+            if row["id"] not in query.leave_out
+            and all(value is None or row[name] == value for name, value in wanted.items())
+        ]
+
+        def opened(row: Row) -> tuple[int, str]:
+            return (row["at_ns"] if row["opened_ns"] is None else row["opened_ns"], row["id"])
+
+        return sorted(found, key=opened, reverse=True)[: query.limit]
 
     def next_epoch(self, at_least: int) -> int:
         with self._writing:

@@ -11,6 +11,7 @@ from span_rows import MS, START_NS, table, trace_id
 from heatshield.clock import Instant
 from heatshield_collector.link import Linker
 from heatshield_collector.model import (
+    FINDINGS,
     LOGS,
     REQUEST_PARTS,
     RESOURCES,
@@ -176,3 +177,13 @@ def bulk_logs(first, count):
         if field.name not in known
     }
     return pa.table({**rest, **known}, schema=LOGS)
+
+
+def finding(at, finding_id="f-1-1", **columns):
+    """One row of a finding's life, as a journal is handed it."""
+    row = {
+        "id": finding_id, "class": "hot", "user": "u-1", "service": "shop", "call": "POST /p",
+        "cost": "busy", "window": "1s", "load": 1.5, "at_ns": at, "trace_ids": "[]", "reason": "r",
+        "opened_ns": at, **columns,
+    }  # fmt: skip
+    return pa.Table.from_pylist([row], schema=FINDINGS)

@@ -85,7 +85,7 @@ AUDIT = {
     "changes": [
         {
             "at_ns": 1_700_000_000 * 10**9, "change": "opened", "entry_id": "b-8",
-            "issuer": "rule:HotUser", "reason": "burns 2.1 of 4 workers", "version": "1.4",
+            "issuer": "rule:HarmfulUser", "reason": "burns 2.1 of 4 workers", "version": "1.4",
             "entry": ENTRY,
         },
         {
@@ -97,7 +97,7 @@ AUDIT = {
 ALERTS = {
     "alerts": [
         {
-            "name": "HotUser", "state": "firing", "value": 2.1,
+            "name": "HarmfulUser", "state": "firing", "value": 2.1,
             "labels": {"user": "u-1", "service": "shop", "call": "POST /p", "class": "hot"},
             "annotations": {"summary": "u-1 burns the shop"}, "active_at_ns": 10**9,
             "fired_at_ns": 1_700_000_000 * 10**9, "resolved_at_ns": None,
@@ -107,9 +107,17 @@ ALERTS = {
 FINDINGS = {
     "findings": [
         {
-            "id": "f-1", "class": "hot", "user": "u-1", "service": "shop", "call": "POST /p",
-            "cost": "busy", "window": "1s", "load": 2.123456, "at_ns": 1_700_000_000 * 10**9,
-            "trace_ids": [TRACE], "reason": "40 times its usual load",
+            "id": "f-1", "class": "harmful", "action": "pace", "user": "u-1", "service": "shop",
+            "call": "POST /p", "resource": "Redis cart", "cost": "busy", "window": "1s",
+            "load": 2.123456, "baseline": 0.05, "reason": "40 times its usual load", "open": True,
+            "at_ns": 1_700_000_012 * 10**9, "opened_ns": 1_700_000_000 * 10**9,
+            "updated_ns": 1_700_000_012 * 10**9, "closed_ns": None, "trace_ids": [TRACE],
+            "figures": {"share": 0.9}, "thresholds": {"share": 0.3}, "worst": None,
+            "victims": {
+                "requests": 312, "harmed": 128, "users": 41, "worst_users": ["u-2"],
+                "calls": ["shop GET /p"], "callers": [], "usual_p95_ms": 12.0, "p95_ms": 410.0,
+                "usual_errors": 0.0, "errors": 0.0,
+            },
         }
     ]
 }  # fmt: skip

@@ -151,9 +151,8 @@ class Registry(RuleBasedStateMachine):
     def pass_time(self, seconds: float, load: float, rules: Collection[str] | None):
         self.now += seconds
         keys = [row.key for row in self.control.held]
-        seen = Seen(
-            dict.fromkeys(keys, load), harming=keys if load else (), lasting=keys, rules=rules
-        )
+        harming = dict.fromkeys(keys if load else (), "it harms others")
+        seen = Seen(dict.fromkeys(keys, load), harming, harming, rules)
         for change in self.control.tick(self.now, seen):
             self.note(change, is_last=False)
 

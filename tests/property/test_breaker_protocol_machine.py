@@ -127,9 +127,8 @@ class Protocol(RuleBasedStateMachine):
         if works:
             self.ledger = self.ledger.works(now.monotonic_s)
         loads = {KEYS[k]: 2.0 for k in hot}
-        hot = set(loads)
-        seen = Seen(loads, harming=hot, lasting=hot, rules=None if works else ())
-        breakers.tick(seen, now)
+        lasting = dict.fromkeys(loads, "it harms others")
+        breakers.tick(Seen(loads, lasting, lasting, None if works else ()), now)
         self.is_round = True
 
     @rule(k=keys, mode=st.sampled_from([BreakerMode.REJECT, BreakerMode.FLAG]))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatshield_collector.detect.clip import Clip, counters_of
-from heatshield_collector.detect.evidence import EVIDENCE_MOST, EVIDENCE_S, TRACES, Evidence
+from heatshield_collector.detect.evidence import EVIDENCE_MOST, EVIDENCE_S, KEPT, Evidence
 
 LIMIT_US = 60_000
 
@@ -99,16 +99,30 @@ def test_ordinary_requests_take_little_from_a_hot_one_that_shares_their_counter(
 # -- evidence -----------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 100)), max_size=30))
-def test_evidence_is_the_costliest_requests_the_costliest_first(rows):
-    evidence, best = Evidence(), {}
-    for trace, cost in rows:
-        evidence.offer("u", cost, f"t{trace}", 1_000.0)
-        best[f"t{trace}"] = cost
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 100)), max_size=30))
+def test_evidence_is_the_worst_request_a_typical_one_and_the_latest(rows):
+    evidence, last = Evidence(), {}
+    for at, (trace, cost) in enumerate(rows):
+        evidence.offer("u", cost, f"t{trace}", 1_000.0 + at)
+        last.pop(f"t{trace}", None)
+        last[f"t{trace}"] = cost
     kept = evidence.of("u")
-    assert len(kept) == min(TRACES, len(best))
-    costs = [best[trace] for trace in kept]
-    assert costs == sorted(costs, reverse=True)
+    assert len(set(kept)) == len(kept) == min(3, len(last))
+    if len(kept) == 3:
+        worst, typical, latest = (last[trace] for trace in kept)
+        newest = list(last)[-KEPT:]
+        assert worst >= max(last[trace] for trace in newest)
+        assert typical <= worst
+        others = [trace for trace in newest if trace != kept[0]]
+        assert kept[2] == others[-1], latest
+
+
+@given(st.permutations(range(1, 20)))
+def test_evidence_of_one_moment_does_not_depend_on_its_order(costs):
+    evidence = Evidence()
+    for cost in costs:
+        evidence.offer("u", cost, f"t{cost:02}", 1_000.0)
+    assert evidence.of("u") == ["t19", "t15", "t18"]
 
 
 def test_old_evidence_makes_way_for_what_happens_now():

@@ -141,7 +141,7 @@ def test_an_entry_that_paces_keeps_its_budget_and_the_next_step_of_its_ladder():
     assert (entry.mode, entry.budget) == (BreakerMode.PACE, 0.25)
     changes = []
     for step in range(20):
-        seen = Seen({asked.key: 4.0}, harming={asked.key}, lasting={asked.key})
+        seen = Seen({asked.key: 4.0}, lasting={asked.key: "it harms others"})
         changes += again.tick(1_000.0 + step / 4, seen)
     assert [change.kind.value for change in changes] == ["escalated"]
     assert again.snapshot().entries[0].id == entry.id

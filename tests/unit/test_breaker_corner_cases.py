@@ -116,7 +116,7 @@ def test_a_flag_that_is_to_pace_paces_for_as_long_as_any_other_before_it_refuses
     control = BreakerControl(epoch=1)
     control.trip(draft(mode=BreakerMode.FLAG), 0.0)
     ladder = {"mode": BreakerMode.PACE, "budget": 0.5, "then": BreakerMode.REJECT}
-    hot = Seen({ANN: 2.0}, harming={ANN}, lasting={ANN})
+    hot = Seen({ANN: 2.0}, lasting={ANN: "it harms others"})
     control.tick(9.0, hot)
     control.trip(draft(**ladder), 10.0)
     assert control.tick(11.75, hot) == []

@@ -41,7 +41,7 @@ def hot(**fields):
 def breakers(reason="burns 2.1 of 4 workers, 40 times the user's own usual load"):
     entry = {
         "id": "b-8", "user": "u-1", "service": "shop", "call": CALL, "mode": "reject",
-        "lease_ms": 30_000, "issuer": "rule:HotUser", "reason": reason,
+        "lease_ms": 30_000, "issuer": "rule:HarmfulUser", "reason": reason,
     }  # fmt: skip
     return breaker_table({"epoch": 1, "version": 2, "mode": "protect", "entries": [entry]})
 

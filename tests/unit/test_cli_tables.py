@@ -44,7 +44,7 @@ def entry(**fields):
         "mode": "reject",
         "lease_ms": 30_000,
         "left_s": 885.2,
-        "issuer": "rule:HotUser",
+        "issuer": "rule:HarmfulUser",
         "reason": "burns 2 workers",
         **fields,
     }
@@ -115,7 +115,7 @@ def test_a_breaker_shows_whom_it_cuts_by_whom_and_why():
     output = rendered(breaker_table(breaker_answer(entry())))
     for part in ("breakers held: 1, state 3.17", "mode protect", "b-8", "u-1", "shop", "POST /p"):
         assert part in output
-    for part in ("reject", "≤ 14 min 45 s", "rule:HotUser", "burns 2 workers"):
+    for part in ("reject", "≤ 14 min 45 s", "rule:HarmfulUser", "burns 2 workers"):
         assert part in output
     assert "nothing is enforced" not in output
 

@@ -1,10 +1,12 @@
 """From a finding to an alert to a breaker to all that must hear of it; time stands still."""
 
+import json
 from pathlib import Path
 
 import pytest
 from charge_rows import charge, linked
 from control_platform import BASE, HOT, Platform
+from heat_harms import sentence
 
 from heatshield import names
 from heatshield.clock import ManualClock
@@ -15,12 +17,14 @@ from heatshield.contract import (
     Rejections,
     Report,
 )
-from heatshield_alerts.rules import SHIPPED_RULES, load_file, load_text
+from heatshield_alerts.rules import SHIPPED_RULES, Alert, AlertState, load_file, load_text
 from heatshield_alerts.seen import Seen
-from heatshield_alerts.series import METRIC_NAME
-from heatshield_collector.detect import PANE_S
+from heatshield_alerts.series import METRIC_NAME, Labels
+from heatshield_collector.control.finding_book import OPEN_MOST
+from heatshield_collector.detect import PANE_S, Finding
 
-RULES = {"HarmfulUser", "HotUser", "Overload", "RuleFailing"}
+WORKING = {"Budget", "HarmfulUser", "HotUser", "Overload", "RuleFailing"}
+"""The shipped rules."""
 
 
 def test_a_hot_user_is_found_alerted_on_and_cut_within_a_second():
@@ -31,7 +35,7 @@ def test_a_hot_user_is_found_alerted_on_and_cut_within_a_second():
     assert entry.key == HOT
     assert (entry.mode, entry.issuer) == (BreakerMode.PACE, "rule:HarmfulUser")
     assert 0 < entry.budget < platform.detection.floor_of("shop")
-    assert entry.reason.startswith("keeps at least "), "what the detector says"
+    assert entry.reason == sentence(HOT)
     delta = platform.breakers.delta_since(BASE)
     assert delta.upsert == (entry,)
     assert platform.breakers.at() > BASE
@@ -54,6 +58,7 @@ def test_everybody_hears_of_it_once():
     platform = Platform().warm()
     platform.burn(1.5)
     (finding,) = [one for one in platform.events.of("finding") if one["class"] == "harmful"]
+    assert (finding["change"], finding["action"]) == ("opened", "pace")
     assert (finding["user"], finding["service"], finding["call"]) == HOT[1:]
     pending, alert = platform.events.of("alert")
     assert (pending["state"], alert["name"], alert["state"]) == ("pending", "HarmfulUser", "firing")
@@ -69,6 +74,59 @@ def test_everybody_hears_of_it_once():
     assert [row["change"] for row in journal.of("audit")] == ["opened"]
     assert [row["state"] for row in journal.of("alerts")] == ["pending", "firing"]
     assert len([row for row in journal.of("findings") if row["class"] == "harmful"]) == 1
+
+
+def test_alerts_say_why_and_who_suffers_in_the_api_to_people_and_after_it_is_over():
+    platform = Platform().warm()
+    platform.burn(1.0)
+    platform.burn(60.0, workers=0.0)
+    told = [alert.annotations for alert in platform.notifier.submitted]
+    assert len(told) == 3
+    for annotations in (*told, *(alert.annotations for alert in platform.loop.alerts)):
+        assert annotations["why"] == sentence(HOT)
+        assert annotations["harm"].startswith("128 of 312 requests of 41 other users are slower")
+        assert annotations["summary"] == "hot is burning shop with POST /p"
+
+
+def test_the_entry_has_the_finding_and_its_victims_as_evidence():
+    platform = Platform().warm()
+    platform.burn(1.0)
+    (entry,) = platform.breakers.snapshot().entries
+    (record,) = [one for one in platform.loop.book.open if one.finding.klass == "harmful"]
+    assert entry.evidence["finding"] == record.id
+    assert entry.evidence["resource"] == "Redis cart"
+    assert entry.evidence["victims"]["harmed"] == 128
+    assert json.loads(json.dumps(entry.evidence)) == entry.evidence
+
+
+def test_harm_that_lasts_while_the_user_is_paced_is_refused_and_the_audit_says_why():
+    platform = Platform().warm()
+    platform.burn(3.0)
+    (entry,) = platform.breakers.snapshot().entries
+    assert entry.mode is BreakerMode.REJECT
+    opened, escalated = platform.journal.of("audit")
+    assert 2.0 <= (escalated["at_ns"] - opened["at_ns"]) / 1e9 <= 2.5
+    assert escalated["reason"].endswith(sentence(HOT))
+    of_user = [one for one in platform.events.of("finding") if one["user"] == "hot"]
+    burning = [one for one in of_user if one["class"] == "harmful"]
+    assert [one["change"] for one in burning] == ["opened", "changed"], "pace became reject"
+
+
+def test_a_user_on_a_large_service_is_demanding_with_what_harms_others_there():
+    """Three percent of 408 workers are 12, and a small backend is harmed by much less."""
+    platform = Platform()
+    for number in range(50):
+        platform.breakers.attend("shop", f"j-{number}", 8)
+    platform.clock.advance(1.0)
+    now = platform.clock.now()
+    platform.breakers.count_workers(now)
+    finding = Finding("harmful", HOT, "busy", "1s", 0.9, 0.0, "r", action="pace")
+    platform.loop.book.take([finding], now)
+    labels = {"user": HOT.user, "service": HOT.service, "call": HOT.call}
+    alert = Alert("HarmfulUser", Labels(labels), AlertState.FIRING, 0.9)
+    assert platform.detection.floor_of("shop") > 12
+    platform.loop._evidence.note([alert])
+    assert platform.loop._evidence.of(alert, now, 0.0, 0.0).threshold == 0.9
 
 
 def test_ordinary_users_are_left_alone_while_one_is_cut():
@@ -99,6 +157,25 @@ def test_a_user_who_burns_as_the_cold_start_ends_is_cut_then():
     platform.burn(0.25)
     assert platform.held() == [(HOT, "open")]
     assert platform.journal.of("audit")[-1]["entry"]["evidence"]["baseline"] > 0
+
+
+def test_what_was_usual_before_a_restart_shortens_the_cold_start():
+    platform = Platform()
+    platform.loop.known_s = 119.0
+    platform.burn(0.75)
+    assert platform.held() == []
+    platform.burn(1.0)
+    assert platform.held() == [(HOT, "open")]
+
+
+def test_that_findings_are_left_out_is_a_note():
+    platform = Platform().warm()
+    keys = [HOT._replace(user=f"v-{number}") for number in range(OPEN_MOST)]
+    crowd = [Finding("heavy", key, "busy", "10s", 0.1, 0.0, "r") for key in keys]
+    platform.loop.book.take(crowd, platform.clock.now())
+    assert platform.loop.notes(platform.clock.now()) == [
+        "1000 findings are open; milder ones are left out"
+    ]
 
 
 def test_in_shadow_it_decides_and_says_so_to_those_who_do_not_enforce():
@@ -147,7 +224,7 @@ def test_breakers_are_told_what_load_still_gets_through(monkeypatch):
     now = platform.clock.now()
     load = platform.detection.loads.load_of(HOT, "1s", now.monotonic_s).load
     users = platform.detection.loads.active_users()
-    assert told == [(Seen({HOT: load}, {HOT}, {HOT}, RULES, users), now)]
+    assert told == [(Seen({HOT: load}, {HOT}, {}, WORKING, users), now)]
     assert load > 1.0
 
 
@@ -157,8 +234,8 @@ def test_a_finding_that_pauses_for_a_moment_is_the_same_and_later_a_new_one():
     for pause_s, findings in ((5.0, 1), (30.0, 2)):
         platform.burn(pause_s, workers=0.0)
         platform.burn(1.5, workers=4.0)
-        found = [one for one in platform.events.of("finding") if one["class"] == "harmful"]
-        assert len(found) == findings
+        opened = [one for one in platform.events.of("finding") if one["change"] == "opened"]
+        assert len([one for one in opened if one["class"] == "harmful"]) == findings
 
 
 def test_findings_are_numbered_within_the_epoch_of_their_start():
@@ -166,10 +243,11 @@ def test_findings_are_numbered_within_the_epoch_of_their_start():
     platform = Platform().warm()
     for user in ("hot", "hotter"):
         platform.burn(1.5, user=user)
-    found = [one["id"] for one in platform.events.of("finding")]
+    told = platform.events.of("finding")
+    found = [one["id"] for one in told if one["change"] == "opened"]
     assert found == [f"f-3-{n}" for n in range(1, len(found) + 1)]
     assert len(found) > 2
-    assert [row["id"] for row in platform.journal.of("findings")] == found
+    assert [row["id"] for row in platform.journal.of("findings")] == [one["id"] for one in told]
 
 
 def test_everything_of_a_round_happens_at_its_moment():
@@ -238,7 +316,7 @@ groups:
     rules = [*load_text(broken), *load_file(Path(str(SHIPPED_RULES)))]
     platform = Platform(rules=rules).warm()
     platform.burn(1.0)
-    assert platform.loop._runner.working == RULES - {"HarmfulUser"}
+    assert platform.loop._runner.working == WORKING - {"HarmfulUser"}
     assert platform.held() == [(HOT, "open")], "as long as the other asks for it"
 
 
@@ -247,7 +325,7 @@ def test_a_rule_that_begins_to_fail_holds_its_breaker_no_longer_than_demand_does
     platform.burn(2.0)
     assert platform.held() == [(HOT, "open")]
 
-    def failing(_findings):
+    def failing(_findings, _nameless):
         raise ZeroDivisionError
 
     monkeypatch.setattr("heatshield_collector.control.loop.finding_samples", failing)

@@ -37,7 +37,7 @@ class Rounds(ControlLoop):
 
     def __init__(self, most):
         self.clock, self.rounds, self.most = PassingClock(), [], most
-        super().__init__(None, RuleRunner([]), None, None, self.clock, 0.0)
+        super().__init__(None, RuleRunner([]), Platform().breakers, None, self.clock, 0.0)
 
     def round(self, now, *, early=False):
         self.rounds.append((now, early))

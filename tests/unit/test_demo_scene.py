@@ -144,9 +144,11 @@ def test_nothing_is_said_to_be_enforced_in_shadow():
 
 def test_an_alert_is_a_headline_when_its_state_changes_only():
     stage = scene()
-    firing = event("alert", 300, name="HotUser", state="firing", labels={"user": HOT_USER})
-    assert "HotUser firing" in stage.add_event(firing)
+    firing = event("alert", 300, name="HarmfulUser", state="firing", labels={"user": HOT_USER})
+    assert "HarmfulUser firing" in stage.add_event(firing)
     assert stage.add_event(firing) is None
+    overload = event("alert", 300, name="Overload", state="firing", labels={"resource": "redis"})
+    assert stage.add_event(overload).endswith("alert Overload firing redis")
 
 
 def test_the_screen_shows_latencies_loads_alerts_and_breakers():
@@ -155,10 +157,17 @@ def test_the_screen_shows_latencies_loads_alerts_and_breakers():
     stage.loads = [
         {"user": "u-7", "service": "shop", "call": "c", "load": 0.5, "share": 0.9, "class": "hot"}
     ]
-    stage.add_event(event("alert", 300, name="HotUser", state="firing", labels={"user": "u-7"}))
+    stage.add_event(event("alert", 300, name="HarmfulUser", state="firing", labels={"user": "u-7"}))
     stage.add_event(opened())
     text = shown(render(stage, NOW_NS + 500 * MS))
-    for part in ("12.5 ms", "u-7", "0.50", "90%", "HotUser firing", f"breaker opened: {HOT_USER}"):
+    for part in (
+        "12.5 ms",
+        "u-7",
+        "0.50",
+        "90%",
+        "HarmfulUser firing",
+        f"breaker opened: {HOT_USER}",
+    ):
         assert part in text
 
 

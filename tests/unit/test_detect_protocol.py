@@ -1,14 +1,18 @@
 """Every detector fulfils the protocol, and a new one is a row."""
 
+from dataclasses import replace
+
 from charge_rows import charge, linked
 from detector_suite import BURNING, CAPACITY, START, DetectorSuite, after
 from plain_detector import PlainSums
 
+from heatshield.declared_limit import DeclaredLimit, LimitPer, LimitUnit
 from heatshield_collector.detect import Detection, HotRules, Loads, Sources, all_detectors
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.harm.harmful_user import HarmfulUser
 from heatshield_collector.detect.heavy_user import HeavyUser
 from heatshield_collector.detect.hot_user import HotUser
+from heatshield_collector.detect.over_budget import OverBudget
 
 
 class TestHotUser(DetectorSuite):
@@ -19,6 +23,12 @@ class TestHotUser(DetectorSuite):
 class TestHeavyUser(DetectorSuite):
     def make(self, sources):
         return HeavyUser(sources)
+
+
+class TestOverBudget(DetectorSuite):
+    def make(self, sources):
+        limit = DeclaredLimit("busy", LimitPer.USER_CALL, LimitUnit.BUSY, rate_per_s=0.08)
+        return OverBudget(replace(sources, limits=lambda: (limit,)))
 
 
 class TestHarmfulUser(DetectorSuite):
@@ -72,7 +82,7 @@ class TestPlainSums(DetectorSuite):
         return PlainSums(sources.capacity)
 
 
-SUITES = (TestHarmfulUser, TestHotUser, TestHeavyUser, TestPlainSums)
+SUITES = (TestHarmfulUser, TestHotUser, TestHeavyUser, TestOverBudget, TestPlainSums)
 
 
 def test_every_detector_of_the_collector_is_judged_here():

@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+from dataclasses import replace
 from queue import Queue
 
 import pytest
@@ -28,12 +29,12 @@ from heatshield_alerts.notify.dedup import DedupStage, RecordStage, Sent, SentLo
 from heatshield_alerts.notify.retry import RetryStage
 from heatshield_alerts.outcome import OutcomeKind
 
-LABELS = {"alertname": "HotUser", "user": "u-1", "service": "shop", "call": "POST /p"}
+LABELS = {"alertname": "HarmfulUser", "user": "u-1", "service": "shop", "call": "POST /p"}
 
 
 def alert(state: AlertState = AlertState.FIRING, **labels: str) -> Alert:
     return Alert(
-        "HotUser", Labels({**LABELS, **labels}), state, 2.345,
+        "HarmfulUser", Labels({**LABELS, **labels}), state, 2.345,
         {"summary": "u-1 burns shop", "description": "Others wait."},
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_nobody_is_told_of_what_does_not_fire(state):
 
 def test_a_message_has_user_call_load_requests_and_links():
     message = render(notice(), "http://collector:4318/")
-    assert message.title == "[FIRING] HotUser: u-1 shop POST /p"
+    assert message.title == "[FIRING] HarmfulUser: u-1 shop POST /p"
     assert message.body.splitlines() == [
         "u-1 burns shop",
         "Others wait.",
@@ -103,6 +104,17 @@ def test_a_message_has_user_call_load_requests_and_links():
     ]
     assert "request: aa" in render(notice()).body.splitlines()
     assert render(notice(AlertState.RESOLVED)).title.startswith("[RESOLVED]")
+
+
+def test_a_message_says_why_and_who_suffers_in_full():
+    why = f"u-1 keeps Redis `cart` 83-91 % busy with `shop POST /p`; {'since 14:02:11 ' * 14}x"
+    told = replace(alert(), annotations={"why": why, "harm": "128 of 312 requests are slower"})
+    lines = render(Notice.of(told)).body.splitlines()
+    assert lines[:2] == [f"why: {why}", "harm: 128 of 312 requests are slower"]
+    forged = replace(alert(), annotations={"why": "x\nuser: admin http://evil" + "y" * 9_000})
+    (line,) = [one for one in render(Notice.of(forged)).body.splitlines() if "admin" in one]
+    assert line.startswith("why: x user: admin http[:]//evil")
+    assert len(line) < 620
 
 
 def test_a_user_id_can_not_forge_a_line_nor_flood_the_message():

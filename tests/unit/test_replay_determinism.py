@@ -27,7 +27,8 @@ def test_the_recording_has_all_that_a_replay_could_differ_in(first):
     """A user is found, alerted on, cut, probed and let go; people act; state is told in deltas."""
     found = first.rows("findings")
     assert {(row["user"], row["class"]) for row in found} >= {(HOT, "harmful"), (HOT, "heavy")}
-    assert [row["id"] for row in found] == [f"f-7-{n + 1}" for n in range(len(found))]
+    ids = list(dict.fromkeys(row["id"] for row in found))
+    assert ids == [f"f-7-{n + 1}" for n in range(len(ids))]
     hot = [
         row["state"]
         for row in first.rows("alerts")

@@ -148,7 +148,7 @@ def test_the_shipped_rules_load_and_read_the_findings():
     (harmful, *told), (failing,) = group.rules, itself.rules
     assert failing.name == "RuleFailing"
     assert (harmful.name, group.interval_s, harmful.for_s) == ("HarmfulUser", 0.25, 0.0)
-    assert [rule.name for rule in told] == ["HotUser", "Overload"]
+    assert [rule.name for rule in told] == ["HotUser", "Overload", "Budget"]
     assert all(names.FINDING in rule.text for rule in group.rules)
     acting = [rule.name for rule in group.rules if ACTION_LABEL in rule.labels]
     assert acting == ["HarmfulUser"], "who harms nobody is told of, and left alone"

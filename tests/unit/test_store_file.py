@@ -8,11 +8,11 @@ import sys
 import duckdb
 import pytest
 from span_rows import START_NS, span, table, trace_id
-from store_rows import SINCE_NS, UNTIL_NS, S, audit, moment, put
+from store_rows import SINCE_NS, UNTIL_NS, S, audit, finding, moment, put
 
 from heatshield_collector.link import Linker
 from heatshield_collector.model import SEPARATOR, SPANS, TABLES
-from heatshield_collector.store import DuckDBStore, RequestQuery, StoreError
+from heatshield_collector.store import DuckDBStore, FindingQuery, RequestQuery, StoreError
 from heatshield_collector.store.duckdb.database import FILE_NAME
 from heatshield_collector.store.duckdb.schema import MIGRATIONS, migrate
 
@@ -154,7 +154,7 @@ def test_readers_are_not_held_up_by_a_writer_and_see_whole_transactions(store):
 def audited(at_s, change, user, entry_id="b-1", **fields):
     """A row as the audit of a store before held entries had a table has it."""
     entry = {"id": entry_id, "user": user, "service": "shop", "call": "POST /p", **fields}
-    return [at_s * S, change, entry_id, "rule:HotUser", "r", "1.1", json.dumps(entry)]
+    return [at_s * S, change, entry_id, "rule:HarmfulUser", "r", "1.1", json.dumps(entry)]
 
 
 def test_what_an_older_store_s_audit_says_is_held_is_held_on(tmp_path):
@@ -174,7 +174,7 @@ def test_what_an_older_store_s_audit_says_is_held_is_held_on(tmp_path):
         audited(2, "opened", f"a{SEPARATOR}b", service="s"),
         [9 * S, "mode", "", "human:a", "", "1.1", "{}"],
         [9 * S, "opened", "b-9", "human:a", "", "1.1", "not JSON"],
-        *([5 * S, "refused", "", "rule:HotUser", "", "1.1", "{}"] for _ in range(1_500)),
+        *([5 * S, "refused", "", "rule:HarmfulUser", "", "1.1", "{}"] for _ in range(1_500)),
     ]
     old.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     old.close()
@@ -210,6 +210,24 @@ def test_requests_of_an_older_file_are_found_by_the_services_of_their_spans(tmp_
     store = DuckDBStore(tmp_path)
     (row,) = store.requests(RequestQuery(SINCE_NS, UNTIL_NS, service="talk"))
     assert row["services"] == ["shop", "talk"]
+    store.close()
+
+
+def test_findings_of_an_older_file_are_listed_and_their_life_goes_on_in_new_rows(tmp_path):
+    old = duckdb.connect(str(tmp_path / FILE_NAME))
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr("heatshield_collector.store.duckdb.schema.MIGRATIONS", MIGRATIONS[:6])
+        migrate(old)
+    old.execute(
+        "INSERT INTO findings VALUES "
+        "('f-1', 'hot', 'u-1', 'shop', 'POST /p', 'busy', '1s', 1.5, 5, '[]', 'r')"
+    )
+    old.close()
+    store = DuckDBStore(tmp_path)
+    (row,) = store.findings(FindingQuery())
+    assert (row["id"], row["at_ns"], row["action"], row["opened_ns"]) == ("f-1", 5, None, None)
+    store.record({"findings": finding(6, user=None)})
+    assert [one["user"] for one in store.findings(FindingQuery())] == [None, "u-1"]
     store.close()
 
 

@@ -24,7 +24,7 @@ from heatshield_alerts.caps import Caps, Occupancy, cap
 from heatshield_alerts.draft import check
 
 LABELS = {
-    "alertname": "HotUser",
+    "alertname": "HarmfulUser",
     "user": "u-1",
     "service": "shop",
     "call": "POST /p",
@@ -36,7 +36,9 @@ WARM = Evidence(
 
 
 def alert(state: AlertState = AlertState.FIRING, **labels: str) -> Alert:
-    return Alert("HotUser", Labels({**LABELS, **labels}), state, 2.0, {"summary": "u-1 burns shop"})
+    return Alert(
+        "HarmfulUser", Labels({**LABELS, **labels}), state, 2.0, {"summary": "u-1 burns shop"}
+    )
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
@@ -53,7 +55,11 @@ def test_a_firing_alert_that_asks_for_it_becomes_a_draft_with_its_evidence():
     assert isinstance(decision, Trip)
     draft = decision.draft
     assert draft.key == CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
-    assert (draft.issuer, draft.mode, draft.lease_ms) == ("rule:HotUser", BreakerMode.PACE, None)
+    assert (draft.issuer, draft.mode, draft.lease_ms) == (
+        "rule:HarmfulUser",
+        BreakerMode.PACE,
+        None,
+    )
     assert (draft.then, draft.budget) == (BreakerMode.REJECT, 0.25)
     assert (draft.threshold, draft.cost_per_call) == (0.5, 0.1)
     assert draft.reason == "u-1 burns shop"
@@ -122,7 +128,7 @@ def test_so_is_a_user_of_any_other_name(user):
 
 def test_an_alert_without_a_user_label_names_no_user():
     labels = Labels(LABELS).drop("user")
-    decision = decide(Alert("HotUser", labels, AlertState.FIRING, 2.0), WARM)
+    decision = decide(Alert("HarmfulUser", labels, AlertState.FIRING, 2.0), WARM)
     assert isinstance(decision, Refuse)
     assert (decision.reason, decision.draft.key.user) == (Reason.UNKNOWN_USER, None)
 

@@ -9,10 +9,13 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["MAX_FIELD", "quoted", "unmarked"]
+__all__ = ["MAX_FIELD", "MAX_SENTENCE", "quoted", "unmarked"]
 
 MAX_FIELD: Final = 200
 """Characters of a text shown; user ids come from outside."""
+
+MAX_SENTENCE: Final = 600
+"""The same of a sentence in which several of them stand."""
 
 _LINE_BREAKS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MENTION: Final = re.compile(
@@ -25,14 +28,19 @@ _FORMATS: Final = ("Cf", "Cs", "Co", "Cn")
 zero-width ones, lone surrogates, private and unassigned ones."""
 
 
-def unmarked(text: str) -> str:
-    """On one line, without mentions, marked-up links and characters that are not seen."""
+def unmarked(text: str, most: int = MAX_FIELD) -> str:
+    """On one line, without mentions, marked-up links and characters that are not seen.
+
+    Args:
+        text: from outside.
+        most: characters that are shown.
+    """
     line = _LINE_BREAKS.sub(" ", text)
     seen = "".join("\ufffd" if unicodedata.category(one) in _FORMATS else one for one in line)
     bare = _MENTION.sub("＠", seen.translate(_ANGLES)).replace("](", "] (")  # noqa: RUF001 - the full-width @ is meant
-    return bare if len(bare) <= MAX_FIELD else f"{bare[: MAX_FIELD - 1]}…"
+    return bare if len(bare) <= most else f"{bare[: most - 1]}…"
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, most: int = MAX_FIELD) -> str:
     """A text that comes wholly from outside: nothing in it becomes a link, either."""
-    return unmarked(text).replace("://", "[:]//")
+    return unmarked(text, most).replace("://", "[:]//")

@@ -5,15 +5,21 @@ from dataclasses import replace
 from typing import Final
 
 from heatshield_alerts.notify.notice import Message, Notice
-from heatshield_alerts.notify.plain_text import quoted, unmarked
+from heatshield_alerts.notify.plain_text import MAX_SENTENCE, quoted, unmarked
 from heatshield_alerts.rules.number import humanize
 from heatshield_alerts.rules.track import ALERT_NAME
 from heatshield_alerts.series import Labels
 
-__all__ = ["RenderStage", "render"]
+__all__ = ["HARM", "WHY", "RenderStage", "render"]
 
 MAX_TRACES: Final = 3
 """Requests a message names: enough to look at, short enough for a telephone."""
+
+WHY: Final = "why"
+"""Annotation that detection adds: why, in one sentence."""
+
+HARM: Final = "harm"
+"""Annotation that detection adds: who suffers, and how, in one sentence."""
 
 _SHOWN: Final = ("user", "service", "call")
 
@@ -41,6 +47,11 @@ def render(notice: Notice, public_url: str = "") -> Message:
     annotations = notice.alert.annotations
     told = [annotations[key] for key in ("summary", "description") if key in annotations]
     lines = [f"done: {outcome.text}"] if outcome else []
+    lines += [
+        f"{key}: {quoted(annotations[key], MAX_SENTENCE)}"
+        for key in (WHY, HARM)
+        if key in annotations
+    ]
     lines += [_annotation(text, labels) for text in told]
     lines += [f"{name}: {quoted(value)}" for name, value in labels.pairs if name != ALERT_NAME]
     if not math.isnan(notice.alert.value):

@@ -56,25 +56,72 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
+class Victims:
+    """Who suffers, and how: others than the culprit on the contended resource. Durations are in
+    milliseconds, shares of errors 0 to 1, ``usual_`` what was so before.
+    """
+
+    requests: int = 0
+    harmed: int = 0
+    users: int = 0
+    worst_users: Sequence[str] = ()
+    calls: Sequence[str] = ()
+    callers: Sequence[str] = ()
+    usual_p95_ms: float = 0.0
+    p95_ms: float = 0.0
+    usual_errors: float = 0.0
+    errors: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorstMoment:
+    """A finding as it was at its gravest."""
+
+    at_ns: int
+    klass: Annotated[str, Field(serialization_alias="class")]
+    action: str
+    load: float
+    reason: str
+    figures: Mapping[str, float]
+    victims: Victims | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. ``load`` is the lower bound of the cost per second that was seen."""
+    """One finding. ``load`` is the lower bound of the cost per second that was seen, ``baseline``
+    the upper bound of what is usual for the user; ``trace_ids`` are the worst request, a typical
+    and the latest one, each once. ``updated_ns`` is when a detector said it last, ``at_ns`` when
+    this was written down. A finding that is not ``open`` and has no ``closed_ns`` was open when
+    its collector was killed.
+    """
 
     id: str
     klass: Annotated[str, Field(serialization_alias="class")]
-    user: str
+    action: str
+    user: str | None
     service: str
     call: str
+    resource: str
     cost: str
     window: str
     load: float
-    at_ns: int
-    trace_ids: Sequence[str]
+    baseline: float
     reason: str
+    open: bool
+    at_ns: int
+    opened_ns: int
+    updated_ns: int
+    closed_ns: int | None
+    trace_ids: Sequence[str]
+    figures: Mapping[str, float]
+    thresholds: Mapping[str, float]
+    victims: Victims | None
+    worst: WorstMoment | None
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Findings, newest first."""
+    """Findings, those opened last first."""
 
     findings: Sequence[Finding]
 

@@ -1,10 +1,9 @@
 """The loop that protects: every 250 ms findings become alerts, and alerts act on breakers."""
 
-import itertools
 import logging
 import math
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -22,8 +21,10 @@ from heatshield_alerts.rules import (
 )
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.series import Labels, Sample
-from heatshield_alerts.trip_policy import Decision, Evidence, decide, key_of
+from heatshield_alerts.trip_policy import Decision, decide, key_of
+from heatshield_collector.control.alert_evidence import AlertEvidence
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.finding_book import OPEN_MOST, FindingBook, Told, gravity
 from heatshield_collector.control.outcomes import Outcomes
 from heatshield_collector.control.outlets import Outlets
 from heatshield_collector.control.series import (
@@ -51,9 +52,6 @@ EARLY_GAP_S: Final = 0.05
 ALERT_KIND: Final = "alert"
 """The kind under which states of alerts are kept for the next start."""
 
-QUIET_S: Final = 10.0
-"""A finding that comes back sooner is the same finding."""
-
 
 class ControlLoop:
     """Evaluates, decides and acts, on a thread of its own or round by round for its driver.
@@ -70,6 +68,8 @@ class ControlLoop:
         cold_start_s: seconds of baseline before a rule may trip.
 
     Attributes:
+        known_s: seconds for which what is usual was known at the start, from an earlier process.
+        book: the findings that are open.
         outcomes: what is done about each user whom an alert names.
         failures: rules, and whole rounds, that could not be evaluated.
         failed_in_a_row: whole rounds, up to the last one.
@@ -91,9 +91,10 @@ class ControlLoop:
         self._clock = clock
         self._cold_start_s = cold_start_s
         self._started_s = clock.monotonic()
-        self._seen_s: dict[tuple[str, CallKey], float] = {}
+        self.known_s = 0.0
         self._findings: Sequence[Finding] = ()
-        self._numbers = itertools.count(1)
+        self.book = FindingBook(breakers.at().epoch)
+        self._evidence = AlertEvidence(detection, self.book)
         self._ended = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heatshield-control", daemon=True)
@@ -141,17 +142,28 @@ class ControlLoop:
         """What limits protection at this moment, one sentence each."""
         left_s = self.cold_start_left_s(now)
         cold = f"cold start: rules trip no breaker for another {math.ceil(left_s)} s"
-        return [cold] * (left_s > 0) + [
-            f"rule {one.rule} of group {one.group} has failed for "
-            f"{now.monotonic_s - one.since.monotonic_s:.0f} s and does not act: {one.error}"
-            for one in self.failing
-        ]
+        full = f"{OPEN_MOST} findings are open; milder ones are left out"
+        return (
+            [cold] * (left_s > 0)
+            + [full] * (len(self.book.open) >= OPEN_MOST)
+            + [
+                f"rule {one.rule} of group {one.group} has failed for "
+                f"{now.monotonic_s - one.since.monotonic_s:.0f} s and does not act: {one.error}"
+                for one in self.failing
+            ]
+        )
 
     def cold_start_left_s(self, now: Instant) -> float:
         """Seconds until rules may trip breakers; 0: they may."""
-        return max(0.0, self._started_s + self._cold_start_s - now.monotonic_s)
+        return max(0.0, self._cold_start_s - self._baseline_age_s(now))
+
+    def _baseline_age_s(self, now: Instant) -> float:
+        """Seconds for which detection has known what is usual."""
+        return self.known_s + now.monotonic_s - self._started_s
 
     def _with_outcome(self, alert: Alert) -> Alert:
+        """An alert with what is done about its user, and with what detection says of it."""
+        alert = self._evidence.explained(alert)
         if alert.state is not AlertState.FIRING:
             return alert
         return replace(alert, outcome=self.outcomes.of(key_of(alert)))
@@ -212,7 +224,7 @@ class ControlLoop:
         now_s = now.monotonic_s
         return LiveSeries(
             {
-                names.FINDING: lambda: finding_samples(self._findings),
+                names.FINDING: lambda: finding_samples(self._findings, nameless),
                 names.USER_LOAD: lambda: user_load_samples(self._detection.loads, now_s, nameless),
                 names.CALL_LOAD: lambda: call_load_samples(self._detection.loads, now_s),
                 names.ALERTS: lambda: alert_samples(self._runner.alerts),
@@ -232,14 +244,13 @@ class ControlLoop:
         """
         self._breakers.count_workers(now)
         self._findings = self._detection.evaluate(now)
-        for finding in self._findings:
-            self._note(finding, now)
-        self._forget(now.monotonic_s)
+        self._told(self.book.take(self._findings, now), now)
         evaluation = self._runner.evaluate(self.series(now), now, early=early)
         for failure in evaluation.failures:
             self.failures += 1
             if failure.since == now:  # and not again four times a second
                 _log.warning("rule %s of group %s: %s", failure.rule, failure.group, failure.error)
+        self._evidence.note(self._runner.alerts)
         self._outlets.journal.keep(ALERT_KIND, evaluation.kept)
         try:
             self._protect(evaluation, now)
@@ -263,33 +274,29 @@ class ControlLoop:
                 change = self._breakers.act(decision, now, active_users)
                 self.outcomes.note(decision.draft.key, change)
         self.outcomes.forget_all_but(key_of(alert) for alert in self._runner.firing)
-        loads = self._detection.loads
+        loads, harming = self._detection.loads, self._harming()
         seen = Seen(
             loads={
                 key: loads.load_of(key, "1s", now.monotonic_s).load
                 for key, _, _ in self._breakers.held()
             },
-            harming=self._harming(),
-            lasting=self._harming(lasting=True),
+            harming=harming.keys(),
+            lasting={key: one.reason for key, one in harming.items() if one.action == "reject"},
             rules=self._runner.working,
             active_users=active_users,
         )
         self._breakers.tick(seen, now)
 
-    def _harming(self, *, lasting: bool = False) -> set[CallKey]:
-        """Who harms others: on a call, or, where that is held, on a whole service.
-
-        Args:
-            lasting: only where the harm lasts, though it was acted on.
-        """
-        found = [
-            one.key
-            for one in self._findings
-            if one.klass == HARMFUL and (one.action == "reject" or not lasting)
-        ]
-        whole = {(key.tenant, key.user, key.service) for key in found}
-        services = (key for key, _, _ in self._breakers.held() if not key.call)
-        return {*found, *(key for key in services if key[:3] in whole)}
+    def _harming(self) -> dict[CallKey, Finding]:
+        """Who harms others: on a call, or, where that is held, on a whole service."""
+        found = {one.key: one for one in self._findings if one.klass == HARMFUL}
+        services = {key for key, _, _ in self._breakers.held() if not key.call}
+        for key, finding in list(found.items()):
+            whole = key._replace(call="")
+            worst = found.get(whole, finding)
+            if whole in services and gravity(finding) >= gravity(worst):
+                found[whole] = finding
+        return found
 
     @contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
@@ -301,44 +308,23 @@ class ControlLoop:
             _log.exception("alert %s could not act, or be told of", name)
 
     def _decide(self, alert: Alert, now: Instant) -> Decision | None:
-        key = key_of(alert)
-        known = self._detection.describe(key, now.monotonic_s)
-        evidence = Evidence(
-            baseline_age_s=now.monotonic_s - self._started_s,
-            cold_start_s=self._cold_start_s,
-            threshold=self._detection.floor_of(key.service),
-            cost_per_call=known.cost_per_call,
-            budget=known.fair_share,
-            traffic=known.traffic,
-            load=max(
-                self._detection.loads.load_of(key, window, now.monotonic_s).load
-                for window in ("1s", "10s")
-            ),
-            trace_ids=tuple(known.trace_ids),
-            figures={"baseline": known.baseline},
-            reason=next((one.reason for one in self._findings if one.key == key), ""),
-        )
+        evidence = self._evidence.of(alert, now, self._baseline_age_s(now), self._cold_start_s)
         return decide(alert, evidence, self._breakers.policy())
 
-    def _note(self, finding: Finding, now: Instant) -> None:
-        """Write down and tell of a finding that is new."""
-        name = (finding.klass, finding.key)
-        is_known = name in self._seen_s
-        self._seen_s[name] = now.monotonic_s
-        if is_known:
-            return
-        said = finding_json(finding, self._finding_id(), now.epoch_ns)
-        self._outlets.events.publish("finding", said)
-        self._outlets.journal.write("findings", said)
+    def open_findings(self) -> list[dict[str, Any]]:
+        """The findings that are open, as the API shows them."""
+        return [record.to_json(record.updated_ns) for record in self.book.open]
 
-    def _finding_id(self) -> str:
-        """The next one. The epoch, which grows at each start, keeps it from coming again."""
-        return f"f-{self._breakers.at().epoch}-{next(self._numbers)}"
+    def close_findings(self, now: Instant) -> None:
+        """Write down that all findings end, once the thread has ended and nobody looks on."""
+        self._told(self.book.close_all(now), now)
 
-    def _forget(self, now_s: float) -> None:
-        for name, last_s in list(self._seen_s.items()):
-            if now_s - last_s > QUIET_S:
-                del self._seen_s[name]
+    def _told(self, happened: Iterable[Told], now: Instant) -> None:
+        """Write down and tell of what has happened to findings."""
+        for change, record in happened:
+            said = record.to_json(now.epoch_ns)
+            self._outlets.events.publish("finding", {**said, "change": change})
+            self._outlets.journal.write("findings", said)
 
     def _tell(self, transition: Transition, now: Instant) -> None:
         if transition.alert.state is AlertState.INACTIVE:
@@ -381,20 +367,3 @@ def _coolness(decision: Decision) -> tuple[float, str]:
     Those as hot as each other by their keys, so that a replay has the same order.
     """
     return (-decision.draft.heat, decision.draft.key.text)
-
-
-def finding_json(finding: Finding, finding_id: str, at_ns: int) -> dict[str, Any]:
-    """A finding as the API, its events and the journal have it."""
-    return {
-        "id": finding_id,
-        "class": finding.klass,
-        "user": finding.key.user,
-        "service": finding.key.service,
-        "call": finding.key.call,
-        "cost": finding.cost,
-        "window": finding.window,
-        "load": finding.load,
-        "at_ns": at_ns,
-        "trace_ids": finding.trace_ids,
-        "reason": finding.reason,
-    }

@@ -10,6 +10,7 @@ from heatshield_alerts.matchers import Matcher
 from heatshield_alerts.rules import Alert, AlertState, RuleFailure
 from heatshield_alerts.series import InstantSamples, Sample, Series
 from heatshield_collector.control.breakers import Breakers
+from heatshield_collector.control.finding_book import gravity
 from heatshield_collector.detect import COSTS, WINDOWS_S, Finding, Load, Loads
 
 __all__ = [
@@ -24,20 +25,17 @@ __all__ = [
     "finding_samples",
     "held_samples",
     "user_load_samples",
-    "user_shown",
 ]
 
 TOP: Final = 20
 """Users, and calls, with series of their own for each cost and window."""
 
+FINDINGS_MOST: Final = 200
+"""Findings with a series of their own. Rules may cut no more users at once than that."""
+
 NAMELESS: Final = "unknown"
 """How ``/metrics`` and answers show loads without a user. Rules see them without the label: a user
 may bear this name, and what is charged to no user must not be that user's."""
-
-
-def user_shown(user: str | None) -> str:
-    """A user as series and answers show it: the one place where no user becomes a text."""
-    return NAMELESS if user is None else user
 
 
 class LiveSeries:
@@ -76,12 +74,18 @@ class LiveSeries:
         return InstantSamples(make() if make else ())
 
 
-def finding_samples(findings: Iterable[Finding]) -> Iterator[Sample]:
-    """One sample a finding; its value is the load."""
-    for one in findings:
+def finding_samples(findings: Iterable[Finding], nameless: str = "") -> Iterator[Sample]:
+    """One sample for each of the gravest findings; its value is the load.
+
+    Args:
+        findings: what detectors say at this moment.
+        nameless: the label ``user`` of findings without a user; empty: they have none.
+    """
+    gravest = sorted(findings, key=lambda one: (gravity(one), one.load), reverse=True)
+    for one in gravest[:FINDINGS_MOST]:
         labels = {
             "class": one.klass,
-            "user": user_shown(one.key.user),
+            "user": nameless if one.key.user is None else one.key.user,
             "service": one.key.service,
             "call": one.key.call,
             "cost": one.cost,

@@ -12,12 +12,12 @@ replaced at once: a reader sees the old one or the new one, also after a kill or
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from heatshield_alerts.control_state import FORMAT
+from heatshield_collector.control.replace_file import replace_file
 
 __all__ = ["STATE_FILE", "KeptState", "StateFile", "StateFileError", "decode", "encode"]
 
@@ -133,16 +133,4 @@ class StateFile:
         Raises:
             OSError: if it can't be written; then the old one is still there.
         """
-        fresh = self._folder / f".{STATE_FILE}"
-        # User ids are in it: for the collector's own user alone.
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.path, encode(state))

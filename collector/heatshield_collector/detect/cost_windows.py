@@ -42,6 +42,7 @@ class CostWindows:
         self._sums = np.zeros((len(self._windows), 0), dtype=np.int64)
         self._fresh: set[str] = set()
         self._at_s = 0.0
+        self._began = False
 
     def add(self, keys: Sequence[str], costs: Mapping[str, Integers], now_s: float) -> list[str]:
         """Add weights that were received at ``now_s`` (monotonic seconds).
@@ -54,6 +55,11 @@ class CostWindows:
         Returns:
             The keys that are new within this pane, in their order.
         """
+        if not self._began:
+            # A baseline speaks of the time since then, also of a cost that nothing has yet.
+            self._began = True
+            for windows in self._windows.values():
+                windows.begin(now_s)
         if int(now_s / PANE_S) != int(self._at_s / PANE_S) or self._rows + len(keys) > ROWS_MOST:
             self._close()
         self._at_s = now_s

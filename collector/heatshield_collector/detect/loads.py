@@ -16,6 +16,7 @@ import numpy.typing as npt
 from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield_collector.detect.active_users import ActiveUsers
 from heatshield_collector.detect.cost_windows import CostWindows
+from heatshield_collector.detect.kept_baseline import decode, encode
 from heatshield_collector.detect.sketch import LG_SLOTS, HeavyHitters, Hitter
 from heatshield_collector.detect.windows import WINDOWS_S, WindowName
 from heatshield_collector.link import Linked
@@ -140,6 +141,27 @@ class Loads:
             sketch, covered_s = self._by_user_call.of("busy").baseline(now_s)
         return _bounds(sketch, key).upper / 1e6 / covered_s if covered_s else 0.0
 
+    def covered_s(self, now_s: float) -> float:
+        """Seconds that baselines speak of, five minutes at most."""
+        with self._lock:
+            return self._by_user_call.of("busy").covered_s(now_s)
+
+    def state(self, now_s: float) -> bytes:
+        """What baselines are made of, to be kept over a restart: one MiB at most, as a rule."""
+        with self._lock:
+            closed, covered = self._by_user_call.of("busy").closed(now_s)
+        return encode(closed, covered)
+
+    def restore(self, state: bytes, now_s: float) -> None:
+        """Go on with the baselines of an earlier process; before anything is taken in.
+
+        Raises:
+            ValueError: if the state is damaged; then nothing has changed.
+        """
+        closed, covered = decode(state)
+        with self._lock:
+            self._by_user_call.of("busy").restore(closed, covered, now_s)
+
     def cost_per_call_of(self, key: CallKey, now_s: float) -> float:
         """Busy seconds of one call of a user that ran, over the last ten seconds; 0: none did.
 
@@ -194,6 +216,20 @@ class Loads:
                 )[:limit]
             else:
                 hitters = windows.of(cost).window(window, now_s).top(limit)
+        return [_load(hitter, cost, window) for hitter in hitters]
+
+    def surely_over(self, cost: str, window: WindowName, rate: float, now_s: float) -> list[Load]:
+        """The users on a call whose lower bound is over so much a second, the heaviest first.
+
+        Args:
+            cost: one of :data:`COSTS`.
+            window: over how long.
+            rate: cost per second.
+            now_s: monotonic seconds.
+        """
+        weight = max(1, int(rate * WINDOWS_S[window] / COSTS[cost][1]))
+        with self._lock:
+            hitters = self._by_user_call.of(cost).window(window, now_s).surely_over(weight)
         return [_load(hitter, cost, window) for hitter in hitters]
 
     def total(self, cost: str, window: WindowName, now_s: float) -> float:

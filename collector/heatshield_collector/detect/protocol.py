@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from heatshield.charge_report import ChargeReport
 from heatshield.clock import Instant
+from heatshield.declared_limit import DeclaredLimit
 from heatshield_collector.detect.evidence import Evidence
 from heatshield_collector.detect.findings import Finding
 from heatshield_collector.detect.loads import Loads
@@ -33,16 +34,45 @@ class Sources:
 
     Attributes:
         loads: costs per second by user and call, over windows, with baselines.
-        evidence: the costliest recent requests of each key.
+        evidence: recent requests of each key: the worst, a typical one and the latest.
         capacity: the workers of a service.
         seed: of whatever hash a detector keeps counters by. The same seed gives the same findings;
             senders must not know it.
+        limits: what operators have declared, as it stands now.
     """
 
     loads: Loads
     evidence: Evidence
     capacity: Capacity
     seed: int = 0
+    limits: Callable[[], Sequence[DeclaredLimit]] = tuple
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A detector with a memory that is worth keeping over a restart."""
+
+    kept_as: str
+    """Names its part of what is kept; never changed."""
+
+    def state(self, instant: Instant) -> bytes:
+        """What it remembers, in bounded size. Called twice a minute, while nothing is observed: a
+        few milliseconds at most.
+        """
+        ...
+
+    def restore(self, state: bytes, age_s: float, instant: Instant) -> None:
+        """Go on with what an earlier process remembered; before anything is observed.
+
+        Args:
+            state: what :meth:`state` gave.
+            age_s: seconds since then.
+            instant: the time.
+
+        Raises:
+            ValueError: if it can't be read; then it begins as new.
+        """
+        ...
 
 
 class Detector(Protocol):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from heatshield_collector.detect.sketch import LG_SLOTS, HeavyHitters
 
-__all__ = ["PANE_S", "WINDOWS_S", "WindowName", "Windows"]
+__all__ = ["PANE_S", "TENS", "WINDOWS_S", "WindowName", "Windows"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -34,8 +34,10 @@ WINDOWS_S: Final[dict[WindowName, float]] = {"1s": 1.0, "10s": 10.0, "1m": 60.0,
 
 _PANES_A_SECOND: Final = 4
 _PANES_A_TEN: Final = 40
-_TENS: Final = 30
-_PANES_IN_ALL: Final = (_TENS + 1) * _PANES_A_TEN
+TENS: Final = 30
+"""Tens of seconds that a baseline is made of."""
+
+_PANES_IN_ALL: Final = (TENS + 1) * _PANES_A_TEN
 
 
 class _Level:
@@ -54,7 +56,11 @@ class _Level:
 
     def since(self, number: int) -> list[HeavyHitters]:
         """Sketches of the stretches from ``number`` on."""
-        return [sketch for at, sketch in self._closed if at >= number]
+        return [sketch for _, sketch in self.numbered(number)]
+
+    def numbered(self, number: int) -> list[tuple[int, HeavyHitters]]:
+        """The same with their numbers."""
+        return [(at, sketch) for at, sketch in self._closed if at >= number]
 
 
 class Windows:
@@ -72,9 +78,10 @@ class Windows:
         self._reset()
 
     def _reset(self) -> None:
+        self._before: list[tuple[int, HeavyHitters]] = []
         self._panes = _Level(1, _PANES_A_SECOND)
         self._seconds = _Level(_PANES_A_SECOND, _PANES_A_TEN // _PANES_A_SECOND)
-        self._tens = _Level(_PANES_A_TEN, _TENS)
+        self._tens = _Level(_PANES_A_TEN, TENS)
         self._merged: dict[str, tuple[int, HeavyHitters]] = {}
 
     def add(self, keys: list[str], weights: list[int], now_s: float) -> None:
@@ -97,6 +104,10 @@ class Windows:
         self._open.update_heaviest(keys, weights)
         self._merged.pop("1s", None)
 
+    def begin(self, now_s: float) -> None:
+        """Something was received, though of no weight: a baseline speaks of the time from now."""
+        self._advance(now_s)
+
     def window(self, name: WindowName, now_s: float) -> HeavyHitters:
         """Everything of the last second, ten seconds, minute or five minutes.
 
@@ -112,9 +123,42 @@ class Windows:
 
     def baseline(self, now_s: float) -> tuple[HeavyHitters, float]:
         """Everything of the closed tens of the last five minutes, and the seconds they cover."""
+        covered_s = self.covered_s(now_s)
         ten = self._advance(now_s) // _PANES_A_TEN
-        covered_s = 10.0 * min(ten - self._first // _PANES_A_TEN, _TENS)
-        return self._closed_tens(ten, _TENS), covered_s
+        return self._remembered("baseline", ten, lambda: self._usual(ten)), covered_s
+
+    def covered_s(self, now_s: float) -> float:
+        """Seconds that a baseline speaks of now."""
+        ten = self._advance(now_s) // _PANES_A_TEN
+        return 10.0 * min(ten - self._first // _PANES_A_TEN, TENS)
+
+    def _usual(self, ten: int) -> list[HeavyHitters]:
+        before = [sketch for at, sketch in self._before if at >= ten - TENS]
+        return before + self._tens.since(ten - TENS)
+
+    def closed(self, now_s: float) -> tuple[list[tuple[int, HeavyHitters]], int]:
+        """What :meth:`baseline` is made of, to be kept over a restart.
+
+        Returns:
+            The closed tens, each with its age (1: it ended as the present ten began), and how many
+            tens they cover. What has closed never changes, so the sketches may be read later.
+        """
+        ten = self._advance(now_s) // _PANES_A_TEN
+        rows = [*self._before, *self._tens.numbered(ten - TENS)]
+        covered = round(self.covered_s(now_s) / 10.0)
+        return [(ten - at, sketch) for at, sketch in rows if at >= ten - TENS], covered
+
+    def restore(self, closed: list[tuple[int, HeavyHitters]], covered: int, now_s: float) -> None:
+        """Go on with the :meth:`closed` tens of an earlier process, as if no time had passed.
+
+        They count for the baseline alone: the windows are of what comes from now on. To be called
+        before anything is added.
+        """
+        pane = self._advance(now_s)
+        ten = pane // _PANES_A_TEN
+        self._before = [(ten - age, sketch) for age, sketch in closed]
+        self._first = (ten - covered) * _PANES_A_TEN
+        self._merged.pop("baseline", None)
 
     def _remembered(
         self, name: str, until: int, parts: Callable[[], list[HeavyHitters]]
@@ -137,7 +181,7 @@ class Windows:
         if name == "10s":
             return self._seconds.since(second - 9) + of_second
         of_ten = self._seconds.since(ten * _PANES_A_TEN // _PANES_A_SECOND)
-        tens = self._closed_tens(ten, 5 if name == "1m" else _TENS - 1)
+        tens = self._closed_tens(ten, 5 if name == "1m" else TENS - 1)
         return [tens, *of_ten, *of_second]
 
     def _advance(self, now_s: float) -> int:

@@ -5,6 +5,7 @@ from heatshield_collector.store.duckdb.store import DuckDBStore
 from heatshield_collector.store.protocol import (
     Baseline,
     ControlStore,
+    FindingQuery,
     KeptMode,
     LogQuery,
     Operation,
@@ -22,6 +23,7 @@ __all__ = [
     "Baseline",
     "ControlStore",
     "DuckDBStore",
+    "FindingQuery",
     "KeptMode",
     "Limits",
     "LogQuery",

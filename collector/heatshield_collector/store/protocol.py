@@ -22,6 +22,7 @@ __all__ = [
     "SERVICE_LABEL",
     "Baseline",
     "ControlStore",
+    "FindingQuery",
     "KeptMode",
     "LogQuery",
     "Operation",
@@ -150,6 +151,25 @@ class SeriesQuery:
     until_ns: int
     matchers: Sequence[Matcher] = ()
     limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class FindingQuery:
+    """Which findings to list. ``None`` and empty mean any.
+
+    Attributes:
+        klass: the class that it had last.
+        user: exactly.
+        service: exactly.
+        leave_out: ids of findings that are not listed.
+        limit: most rows to return.
+    """
+
+    klass: str | None = None
+    user: str | None = None
+    service: str | None = None
+    leave_out: Sequence[str] = ()
+    limit: int = 50
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -313,6 +333,12 @@ class ControlStore(Protocol):
 
         Raises:
             StoreError: when there is no such journal.
+        """
+        ...
+
+    def findings(self, query: FindingQuery) -> Sequence[Row]:
+        """FINDINGS' columns: of each finding the row that was written last, by when the findings
+        were opened, newest first.
         """
         ...
 

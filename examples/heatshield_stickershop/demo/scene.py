@@ -128,9 +128,10 @@ class Scene:
         self.alerts[key] = event.data
         if event.data["state"] == known:
             return None
-        user = event.data.get("labels", {}).get("user", "")
+        labels = event.data.get("labels", {})
+        about = labels.get("user") or labels.get("resource", "")
         return self._headline(
-            event.at_ns, f"alert {event.data['name']} {event.data['state']} {user}"
+            event.at_ns, f"alert {event.data['name']} {event.data['state']} {about}"
         )
 
     def _breaker(self, event: Event) -> str | None:

@@ -27,6 +27,8 @@ __all__ = [
     "RequestSummary",
     "Requests",
     "Span",
+    "Victims",
+    "WorstMoment",
 ]
 
 
@@ -218,23 +220,64 @@ class Alerts(TypedDict):
     alerts: list[Alert]
 
 
+class Victims(TypedDict):
+    """Who suffers for a finding; durations in milliseconds, shares of errors 0 to 1."""
+
+    requests: int
+    harmed: int
+    users: int
+    worst_users: list[str]
+    calls: list[str]
+    callers: list[str]
+    usual_p95_ms: float
+    p95_ms: float
+    usual_errors: float
+    errors: float
+
+
+WorstMoment = TypedDict(
+    "WorstMoment",
+    {
+        "at_ns": int,
+        "class": str,
+        "action": str,
+        "load": float,
+        "reason": str,
+        "figures": dict[str, float],
+        "victims": Victims | None,
+    },
+)
+"""A finding as it was at its gravest."""
+
+
 Finding = TypedDict(
     "Finding",
     {
         "id": str,
         "class": str,
-        "user": str,
+        "action": str,
+        "user": str | None,
         "service": str,
         "call": str,
+        "resource": str,
         "cost": str,
         "window": str,
         "load": float,
-        "at_ns": int,
-        "trace_ids": list[str],
+        "baseline": float,
         "reason": str,
+        "open": bool,
+        "at_ns": int,
+        "opened_ns": int,
+        "updated_ns": int,
+        "closed_ns": int | None,
+        "trace_ids": list[str],
+        "figures": dict[str, float],
+        "thresholds": dict[str, float],
+        "victims": Victims | None,
+        "worst": WorstMoment | None,
     },
 )
-"""What a detector said of a user on a call."""
+"""What a detector said of a user on a call, or of an overloaded resource."""
 
 
 class Findings(TypedDict):

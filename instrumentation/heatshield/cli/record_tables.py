@@ -4,12 +4,21 @@ from typing import Final
 
 from rich.text import Text
 
-from heatshield.cli.answers import Alert, Alerts, Audit, AuditRecord, Findings, Requests
+from heatshield.cli.answers import (
+    Alert,
+    Alerts,
+    Audit,
+    AuditRecord,
+    Finding,
+    Findings,
+    Requests,
+    Victims,
+)
 from heatshield.cli.fitting_table import Column, FittingTable
-from heatshield.cli.tables import CLASS_STYLES
+from heatshield.cli.tables import CLASS_STYLES, NO_USER, span_text
 from heatshield.cli.terminal import clock_time, number, seconds, text
 
-__all__ = ["alert_table", "audit_table", "finding_table", "request_table"]
+__all__ = ["alert_table", "audit_table", "finding_view", "harm_text", "request_table"]
 
 MOMENT: Final = "%Y-%m-%d %H:%M:%S"
 """In UTC: of what may be days old."""
@@ -38,13 +47,15 @@ ALERT_COLUMNS: Final = (
 )
 
 FINDING_COLUMNS: Final = (
-    Column("at (UTC)", drops=5),
+    Column("at (UTC)", drops=7),
     Column("class"),
+    Column("lasts", drops=6),
     Column("user"),
-    Column("service", drops=4),
+    Column("service", drops=5),
     Column("call"),
-    Column("load", drops=3, justify="right"),
-    Column("request", drops=2),
+    Column("load", drops=4, justify="right"),
+    Column("request", drops=3),
+    Column("harmed", drops=2, beneath=True),
     Column("reason", drops=1, beneath=True),
 )
 
@@ -99,26 +110,50 @@ def _alert_row(alert: Alert) -> tuple[Text, ...]:
         text(labels.get("call")),
         text(number(value) if isinstance(value, int | float) else value),
         text(clock_time(since_ns, MOMENT) if since_ns else None),
-        text(alert["annotations"].get("summary")),
+        text(alert["annotations"].get("why") or alert["annotations"].get("summary")),
     )
 
 
-def finding_table(answer: Findings) -> FittingTable:
-    """Render one row per finding, with the costliest request as evidence."""
-    rows = [
-        (
-            text(clock_time(found["at_ns"], MOMENT)),
-            text(found["class"], CLASS_STYLES.get(found["class"], "")),
-            text(found["user"]),
-            text(found["service"]),
-            text(found["call"]),
-            text(f"{number(found['load'])} {found['cost']} over {found['window']}"),
-            text(found["trace_ids"][0] if found["trace_ids"] else None),
-            text(found["reason"]),
-        )
-        for found in answer["findings"]
-    ]
-    return FittingTable(FINDING_COLUMNS, rows)
+def finding_view(answer: Findings) -> FittingTable | Text:
+    """Render one row per finding, with its worst request as evidence; or that there is none."""
+    if not answer["findings"]:
+        return Text("no detector has found anything of the kind yet")
+    return FittingTable(FINDING_COLUMNS, [_finding_row(found) for found in answer["findings"]])
+
+
+def _finding_row(found: Finding) -> tuple[Text, ...]:
+    style = CLASS_STYLES.get(found["class"], "")
+    acts = found["action"] != "none"
+    return (
+        text(clock_time(found["opened_ns"], MOMENT)),
+        text(found["class"] + (f": {found['action']}" if acts else ""), style),
+        _lasts(found),
+        text(NO_USER, "dim") if found["user"] is None else text(found["user"], style),
+        text(found["service"]),
+        text(found["call"]),
+        text(f"{number(found['load'])} {found['cost']} over {found['window']}"),
+        text(found["trace_ids"][0] if found["trace_ids"] else None),
+        text(harm_text(found["victims"])),
+        text(found["reason"]),
+    )
+
+
+def _lasts(found: Finding) -> Text:
+    """How long a finding was seen for, so far."""
+    lasted = span_text((found["updated_ns"] - found["opened_ns"]) / 1e9)
+    return text(f"open, {lasted}", "bold") if found["open"] else text(lasted)
+
+
+def harm_text(victims: Victims | None) -> str:
+    """Who suffers, and how: ``128 of 312 requests, 41 users; p95 410.0 ms, usually 12.0 ms``."""
+    if victims is None or not victims["harmed"]:
+        return ""
+    users = f", {victims['users']:,} users" if victims["users"] else ""
+    p95, usual = (seconds(victims[name] / 1e3) for name in ("p95_ms", "usual_p95_ms"))
+    return (
+        f"{victims['harmed']:,} of {victims['requests']:,} requests{users}; "
+        f"p95 {p95}, usually {usual}"
+    )
 
 
 def request_table(answer: Requests) -> FittingTable:

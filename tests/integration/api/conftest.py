@@ -74,6 +74,10 @@ class MemoryStore:
     def recent(self, table, limit):
         return self.rows.get(table, [])[:limit]
 
+    def findings(self, query):
+        self.query = query
+        return self.rows.get("findings", [])[: query.limit]
+
 
 @dataclass
 class FixedLoads:

@@ -102,7 +102,7 @@ def test_a_refusal_of_the_policy_is_409_with_its_reason(face):
         ({"lease_ms": 15 * 60_000 + 1}, "lease_ms"),
         ({"mode": "explode"}, "mode"),
         ({"rate_per_s": -1}, "rate_per_s"),
-        ({"issuer": "rule:HotUser"}, "issuer"),
+        ({"issuer": "rule:HarmfulUser"}, "issuer"),
         ({"service": None}, "service"),
     ],
 )

@@ -202,32 +202,13 @@ def test_calls_have_the_documented_shape(face):
     ]
 
 
-def test_findings_come_from_the_store(face):
-    row = {
-        "id": "f-1",
-        "class": "hot",
-        "user": "u-1",
-        "service": "shop",
-        "call": "POST /p",
-        "cost": "busy",
-        "window": "1s",
-        "load": 1.5,
-        "at_ns": START_NS,
-        "trace_ids": f'["{TRACE}"]',
-        "reason": "because",
-    }
-    face.store.rows["findings"] = [row, row]
-    answer = face.get("/api/findings?limit=1").json()
-    assert answer == {"findings": [row | {"trace_ids": [TRACE]}]}
-
-
 def test_alerts_are_those_of_the_moment(face):
     since = Instant(1.0, START_NS)
     labels = Labels({"user": "u-1"})
-    face.alerts.append(Alert("HotUser", labels, AlertState.FIRING, 2.0, {}, since, since))
+    face.alerts.append(Alert("HarmfulUser", labels, AlertState.FIRING, 2.0, {}, since, since))
     assert face.get("/api/alerts").json()["alerts"] == [
         {
-            "name": "HotUser",
+            "name": "HarmfulUser",
             "state": "firing",
             "labels": {"user": "u-1"},
             "annotations": {},

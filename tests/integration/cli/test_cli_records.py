@@ -1,6 +1,12 @@
 """Commands that list what was recorded, against a real HTTP server that answers as the API does."""
 
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 
 import pytest
 from cli_api import ALERTS, AUDIT, FINDINGS, REQUESTS, TRACE, run
@@ -25,10 +31,28 @@ def test_where_nothing_is_recorded_a_sentence_says_so_and_json_is_json(api, comm
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("audit", ["opened", "b-8", "u-1", "shop", "POST /p", "rule:HotUser", "burns 2.1 of 4"]),
+        (
+            "audit",
+            ["opened", "b-8", "u-1", "shop", "POST /p", "rule:HarmfulUser", "burns 2.1 of 4"],
+        ),
         ("audit", ["mode", "human:ann", "shadow → protect"]),
-        ("alerts", ["firing", "HotUser", "hot", "u-1", "POST /p", "2.10", "u-1 burns the shop"]),
-        ("findings", ["2023-11-14 22:13:20", "hot", "u-1", "2.12 busy over 1s", TRACE, "40 times"]),
+        (
+            "alerts",
+            ["firing", "HarmfulUser", "hot", "u-1", "POST /p", "2.10", "u-1 burns the shop"],
+        ),
+        (
+            "findings",
+            [
+                "2023-11-14 22:13:20",
+                "harmful: pace",
+                "open, 12 s",
+                "u-1",
+                "2.12 busy over 1s",
+                TRACE,
+                "128 of 312 requests, 41 users; p95 410.0 ms, usually 12.0 ms",
+                "40 times",
+            ],
+        ),
         ("requests", [TRACE, "2023-11-14 22:13:20", "unknown", "1.24 s", "310.0 ms", "12"]),
     ],
 )
@@ -48,6 +72,38 @@ def test_requests_asks_for_what_the_flags_say(api):
     }  # fmt: skip
     assert run("requests", "--no-errors").exit_code == 0
     assert api.asked[-1][2]["errors"] == ["false"]
+
+
+def test_findings_asks_for_what_the_flags_say(api):
+    assert run("findings").exit_code == 0
+    assert api.asked[-1][2] == {"limit": ["50"]}
+    flags = ["--class", "harmful", "--user", "u-1", "--service", "shop", "--limit", "7"]
+    assert run("findings", *flags, "--open").exit_code == 0
+    assert api.asked[-1][2] == {
+        "class": ["harmful"], "user": ["u-1"], "service": ["shop"], "limit": ["7"],
+        "open": ["true"],
+    }  # fmt: skip
+    assert run("findings", "--closed").exit_code == 0
+    assert api.asked[-1][2]["open"] == ["false"]
+    assert run("findings", "--class", "lukewarm").exit_code == 2
+
+
+def test_findings_on_a_terminal_are_asked_for_again_until_ctrl_c(api):
+    main, terminal = pty.openpty()
+    program = [sys.executable, "-c", "from heatshield.cli import main; main()"]
+    with subprocess.Popen(
+        [*program, "findings", "--interval", "0.1"], stdout=terminal, stderr=terminal
+    ) as running:
+        os.close(terminal)
+        shown = b""
+        while len(api.asked) < 3 or b"harmful" not in shown:
+            shown += os.read(main, 65_536)
+        running.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # Linux says so at the end of a terminal
+            while os.read(main, 65_536):
+                pass
+        assert running.wait(20) == 0
+    os.close(main)
 
 
 @pytest.mark.parametrize("since", ["3", "0s", "h", "-1h", "400d", "1w"])

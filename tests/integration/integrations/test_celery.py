@@ -251,7 +251,12 @@ def test_a_tripped_users_task_is_revoked_before_its_body(service, until, app):
     assert (run.attributes[REJECTED], run.status_code) == (entry_id, StatusCode.UNSET)
 
 
-PACED = {"mode": BreakerMode.PACE, "issuer": "rule:HotUser", "budget": 0.1, "cost_per_call": 0.1}
+PACED = {
+    "mode": BreakerMode.PACE,
+    "issuer": "rule:HarmfulUser",
+    "budget": 0.1,
+    "cost_per_call": 0.1,
+}
 
 
 def test_a_paced_users_task_goes_back_to_its_queue_until_its_turn(service, until, app):

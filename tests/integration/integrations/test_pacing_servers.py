@@ -19,7 +19,12 @@ from heatshield.names import REJECTED, WAITED_US
 
 BUY = "POST /purchases/{user}"
 
-PACED = {"mode": BreakerMode.PACE, "issuer": "rule:HotUser", "budget": 0.1, "cost_per_call": 0.1}
+PACED = {
+    "mode": BreakerMode.PACE,
+    "issuer": "rule:HarmfulUser",
+    "budget": 0.1,
+    "cost_per_call": 0.1,
+}
 """One call a second."""
 
 
@@ -209,7 +214,7 @@ def test_a_guard_never_waits_as_it_may_hold_a_connection(shop):
 
 
 def test_a_service_may_ask_and_take_its_cheap_path(shop):
-    shop.trip("u-1", "refresh", mode=BreakerMode.FLAG, issuer="rule:HotUser")
+    shop.trip("u-1", "refresh", mode=BreakerMode.FLAG, issuer="rule:HarmfulUser")
     with heatshield.user("u-1"):
         assert heatshield.tripped("refresh")
         assert not heatshield.tripped("other")

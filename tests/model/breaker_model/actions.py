@@ -19,7 +19,7 @@ from heatshield.contract import (
 from heatshield_alerts.breaker_states import BreakerState
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.demand import REJECTION_WINDOW_S
-from heatshield_alerts.held_breaker import COOL_S, ESCALATE_S, HALF_OPEN_S, INSISTS_S
+from heatshield_alerts.held_breaker import COOL_S, ESCALATE_S, HALF_OPEN_S
 from heatshield_alerts.instances import LIVE_S
 from heatshield_alerts.restraint import HOLD_DOWN_S
 
@@ -267,14 +267,13 @@ def next_moment(world: World) -> float | None:
     """The next moment at which time alone changes something."""
     times: list[float] = []
     for row in world.control.held:
-        low_s, high_s = row.demand.low_since_s, row.high_since_s
+        low_s = row.demand.low_since_s
         times += [row.granted_s + row.hold_s, row.rule_s + row.entry.lease_ms / 1_000]
         if row.state is BreakerState.HALF_OPEN:
             times.append(row.since_s + HALF_OPEN_S)
         elif row.entry.mode is BreakerMode.PACE:
             times.append(row.since_s + ESCALATE_S)
         times += [] if low_s is None else [low_s + COOL_S, low_s + HALF_OPEN_S]
-        times += [] if high_s is None else [high_s + INSISTS_S]
         times += [at_s + REJECTION_WINDOW_S + 0.001 for at_s, _ in row.demand._rejected]
         instances = world.control.instances.live(world.now)
         times += [one.seen_s + LIVE_S + 0.001 for one in instances]

@@ -96,7 +96,6 @@ class _Canonical:
             self._time(row.granted_s),
             row.hold_s,
             self._time(row.rule_s),
-            self._time(row.high_since_s),
             self._time(demand.low_since_s),
             self._time(demand.since_s, 15.0),
             tuple((self._time(at), count) for at, count in demand._rejected),

@@ -197,7 +197,6 @@ def reports_count_twice(patch: pytest.MonkeyPatch) -> None:
 
 def refuses_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(held_breaker, "ESCALATE_S", 0.0)
-    patch.setattr(held_breaker, "INSISTS_S", 0.0)
 
 
 def pacing_refuses(patch: pytest.MonkeyPatch) -> None:

@@ -222,12 +222,8 @@ class World:
             self.ask(k)
         loads = {KEYS[k]: 2.0 * THRESHOLD for k in self.hot}
         rules = None if self.rules_work else ("Flag",)
-        seen = Seen(
-            loads,
-            harming={KEYS[k] for k in self.hot},
-            lasting={KEYS[k] for k in self.hot},
-            rules=rules,
-        )
+        lasting = {KEYS[k]: "it harms others" for k in self.hot}
+        seen = Seen(loads, lasting, lasting, rules)
         if self.rules_work:
             self.ledger = self.ledger.works(self.now)
         self.note(*control.tick(self.now, seen))

@@ -8,7 +8,14 @@ import pyarrow as pa
 from heatshield.call_key import CallKey
 from heatshield_alerts.restart import HeldEntry
 from heatshield_collector.store.duckdb.database import Database
-from heatshield_collector.store.protocol import JOURNALS, Baseline, KeptMode, Row, StoreError
+from heatshield_collector.store.protocol import (
+    JOURNALS,
+    Baseline,
+    FindingQuery,
+    KeptMode,
+    Row,
+    StoreError,
+)
 
 __all__ = ["Control"]
 
@@ -69,6 +76,19 @@ class Control:
         return self._database.rows(
             f"SELECT * FROM {table} ORDER BY at_ns DESC, rowid DESC LIMIT $limit",  # noqa: S608 - one of three names
             {"limit": limit},
+        )
+
+    def findings(self, query: FindingQuery) -> Sequence[Row]:
+        """Of each finding the row that was written last, newest first."""
+        wanted = {"klass": "class", "user": '"user"', "service": "service"}
+        values = {name: value for name in wanted if (value := getattr(query, name)) is not None}
+        tests = "".join(f" AND {wanted[name]} = ${name}" for name in values)
+        return self._database.rows(
+            "SELECT * FROM (SELECT * FROM findings "  # noqa: S608 - names of this file
+            "QUALIFY row_number() OVER (PARTITION BY id ORDER BY rowid DESC) = 1) "
+            f"WHERE NOT list_contains($leave_out, id) {tests} "
+            "ORDER BY coalesce(opened_ns, at_ns) DESC, id DESC LIMIT $limit",
+            {**values, "leave_out": list(query.leave_out), "limit": query.limit},
         )
 
     def next_epoch(self, at_least: int) -> int:

@@ -109,6 +109,20 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     CREATE TABLE kept (kind VARCHAR NOT NULL, key VARCHAR NOT NULL, value VARCHAR NOT NULL);
     """,
+    # A finding has a life, and an overload has no user.
+    """
+    ALTER TABLE findings ALTER COLUMN "user" DROP NOT NULL;
+    ALTER TABLE findings ADD COLUMN action VARCHAR;
+    ALTER TABLE findings ADD COLUMN resource VARCHAR;
+    ALTER TABLE findings ADD COLUMN baseline DOUBLE;
+    ALTER TABLE findings ADD COLUMN figures VARCHAR;
+    ALTER TABLE findings ADD COLUMN thresholds VARCHAR;
+    ALTER TABLE findings ADD COLUMN victims VARCHAR;
+    ALTER TABLE findings ADD COLUMN worst VARCHAR;
+    ALTER TABLE findings ADD COLUMN opened_ns BIGINT;
+    ALTER TABLE findings ADD COLUMN updated_ns BIGINT;
+    ALTER TABLE findings ADD COLUMN closed_ns BIGINT;
+    """,
 )
 
 
