@@ -24,7 +24,7 @@ TRAVEL_S: Final = 0.002
 AGAIN_S: Final = 1.0
 """Seconds after which a message is sent again whose answer got lost."""
 
-LOOK_S: Final = 0.01
+LOOK_S: Final = 0.025
 """Seconds between looks at whether the breaker state has changed, as its stream would tell."""
 
 

@@ -17,14 +17,14 @@ class Engine:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._numbers = itertools.count()
 
-    def at(self, at_s: float, act: Callable[..., None], *args: Any) -> None:
+    def at(self, at_s: float, act: Callable[..., object], *args: Any) -> None:
         """Do something at a moment; one that has passed is now."""
         heapq.heappush(self._events, (max(at_s, self.now_s), next(self._numbers), act, args))
 
-    def after(self, seconds: float, act: Callable[..., None], *args: Any) -> None:
+    def after(self, seconds: float, act: Callable[..., object], *args: Any) -> None:
         """Do something in a while."""
         heapq.heappush(self._events, (self.now_s + seconds, next(self._numbers), act, args))
 

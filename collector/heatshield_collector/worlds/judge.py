@@ -5,7 +5,7 @@ culprits and without the collector. A request of another user is *harmed* when i
 twice as long as the same request did there, and ten milliseconds more (or failed, or still runs
 and has taken so long by now). Harm is real where a quarter of the others' requests of some second
 are harmed. It begins with the earliest request of a culprit that was still open when the first
-harmed one came.
+harmed one came, or where the cold start ends.
 """
 
 import resource
@@ -229,6 +229,8 @@ def _first_open_s(scene: Scene, world: World, harmed_s: float) -> float:
 def _sort_out(scene: Scene, found: Judgement) -> None:
     """Who was paced and refused, and when."""
     began_s = found.unprotected.began_s
+    if began_s is not None:  # before, no rule acts: nothing is known of what is usual
+        began_s = max(began_s, scene.cold_start_s)
     acted = [one for one in found.decisions if one.change in {"opened", "escalated"}]
     for one in acted:
         if one.user not in scene.culprits:

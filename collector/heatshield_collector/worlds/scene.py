@@ -13,7 +13,7 @@ Kind = Literal["life", "normal", "incident", "tried"]
 """``life``: nobody does wrong. ``normal``: a day. ``incident``: users burn, or something breaks.
 ``tried``: what earlier detection got wrong."""
 
-BEGINS_S: Final = 180.0
+BEGINS_S: Final = 140.0
 """When it happens: before, what is usual is learnt, and the cold start passes (120 s)."""
 
 
@@ -32,7 +32,7 @@ class Scene:
         may_pace: a short pace of these users is fair; ``*``: of anybody.
         mode: by what processes tell their costs.
         faults: of telemetry.
-        stands_for_s: seconds of real life that it stands for; 0: as many as it lasts.
+        overload: others are harmed and no user is the cause, which should be told.
         cold_start_s: of the collector.
     """
 
@@ -46,5 +46,5 @@ class Scene:
     may_pace: tuple[str, ...] = ()
     mode: Mode = "reports"
     faults: Faults = field(default_factory=Faults)
-    stands_for_s: float = 0.0
+    overload: bool = False
     cold_start_s: float = 120.0

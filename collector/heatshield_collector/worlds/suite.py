@@ -21,7 +21,7 @@ DAY_S: Final = 86_400.0
 ENOUGH_OTHERS: Final = 20.0
 """Requests of others a second at which times to decisions are promised."""
 
-SCENES_A_PROCESS: Final = 40
+SCENES_A_PROCESS: Final = 10
 """A process ends after so many, so that its memory is that of scenes, and not of their sum."""
 
 
@@ -122,7 +122,7 @@ def evaluation(judgements: Sequence[Judgement]) -> Evaluation:
     paced, refused = (
         sum(len(getattr(one, name)) for one in judgements) for name in ("paced", "refused")
     )
-    days = sum(SCENES[one.scene].stands_for_s or one.seconds for one in innocent) / DAY_S
+    days = sum(one.seconds for one in innocent) / DAY_S
     seconds = _seconds([one for one in real if one.others_per_s >= ENOUGH_OTHERS], "pace_s")
     to_refuse = [
         min(one.refuse_s.values(), default=np.inf) for one in real if one.lasting or one.refuse_s

@@ -53,9 +53,10 @@ class Population:
         return f"{self._prefix}{min(at, len(self._sums) - 1)}"
 
 
-def crowd(
+def crowd(  # noqa: PLR0913 - what a crowd is
     world: World, source: str, ask: Ask, users: Population | str, *, rate: float, from_s: float = 0,
-    to_s: float, at_rate: Callable[[float], float] | None = None,
+    to_s: float, at_rate: Callable[[float], float] | None = None, gives_up_s: float = 0.0,
+    retries: int = 0,
 ) -> None:  # fmt: skip
     """Independent requests (Poisson), whoever has been answered or not.
 
@@ -68,15 +69,27 @@ def crowd(
         from_s: begin.
         to_s: end.
         at_rate: part of ``rate`` at a moment, 0 to 1.
+        gives_up_s: after so long without an answer a request is sent again; 0: never. The service
+            goes on with the first one.
+        retries: most of them.
     """
     chance = world.chance(source)
+
+    def send(user: str, steps: Sequence[Step], left: int) -> None:
+        asked = world.ask(source, user, ask.service, ask.call, steps)
+        if left:
+            world.engine.after(gives_up_s, again, asked, steps, left - 1)
+
+    def again(asked: Asked, steps: Sequence[Step], left: int) -> None:
+        if asked.latency_s is None:
+            send(asked.user, steps, left)
 
     def come() -> None:
         now_s = world.now_s
         user = users if isinstance(users, str) else users.draw(chance)
         steps, dice = ask.steps(chance), chance.random()
         if at_rate is None or dice < at_rate(now_s):
-            world.ask(source, user, ask.service, ask.call, steps)
+            send(user, steps, retries)
         following(now_s)
 
     def following(at_s: float) -> None:

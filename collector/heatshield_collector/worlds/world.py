@@ -49,6 +49,7 @@ class World:
         faults: of telemetry.
         settings: of the collector.
         culprits: whether those who burn are in it.
+        scale: times as many ids, where a scene is about their number.
 
     Attributes:
         asked: all requests of users.
@@ -62,10 +63,12 @@ class World:
         settings: CollectorSettings | None = None,
         *,
         culprits: bool = True,
+        scale: float = 1.0,
     ) -> None:
         self.engine = Engine()
         self.seed = seed
         self.culprits = culprits
+        self.scale = scale
         self.asked: list[Asked] = []
         self.services: list[Service] = []
         self.faults = faults or Faults()
