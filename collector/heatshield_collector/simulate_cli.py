@@ -35,6 +35,9 @@ def simulate(
         typer.Option("--seconds", metavar="S", min=1, help="Virtual seconds, not the scene's own."),
     ] = None,
     telemetry: TelemetryMode = None,
+    scale: Annotated[
+        float, typer.Option("--scale", metavar="F", min=0.01, help="Times as many ids in a flood.")
+    ] = 1.0,
 ) -> None:
     """Run one scene on virtual time: who is found, slowed and cut, when and why, and who suffered.
 
@@ -49,7 +52,7 @@ def simulate(
         return
     if scenario not in SCENES:
         raise CliError(f"there is no scene {scenario!r}; `heatshield simulate --list` lists them")
-    found = judge(SCENES[scenario], seed, seconds, _mode(telemetry))
+    found = judge(SCENES[scenario], seed, seconds, _mode(telemetry), scale)
     if as_json:
         _print_json(found.to_json())
     else:

@@ -23,15 +23,17 @@ from heatshield.charge_report import (
     bucket_of,
 )
 from heatshield.charge_report import Operation as ToldOperation
-from heatshield.export.urgency import Urgency
 from heatshield_collector.worlds.requests import Operation, Request
 from heatshield_collector.worlds.services import Instance
-from heatshield_collector.worlds.telemetry import Deliver, Faults
+from heatshield_collector.worlds.telemetry import FLUSH_S, Deliver, Faults
 
 __all__ = ["ChargeEmitter"]
 
-LISTED_S: Final = 0.0005
-"""Operations below it are told by their number alone."""
+IDLE_S: Final = 1.0
+"""Seconds between the reports of a process that has nothing to tell."""
+
+EARLY_S: Final = 1e-6
+"""Sums of seconds are no more exact."""
 
 ERROR: Final = 500
 
@@ -83,15 +85,15 @@ class ChargeEmitter:
     """
 
     def __init__(self, instance: Instance, epoch_ns: int, faults: Faults, deliver: Deliver) -> None:
-        self.urgent = False
+        self.urgent = False  # a process reports when it is due, whatever it has to tell
         self._instance = instance
         self._epoch_ns = epoch_ns
         self._names = faults.names_user(instance.service.name)
+        self._tells_queues = faults.tells_queues
         self._deliver = deliver
         self._costs: dict[_Key, _Costs] = defaultdict(_Costs)
         self._operations: list[tuple[_Key, Operation]] = []
         self._backends: Counter[tuple[str, int]] = Counter()
-        self._urgency = Urgency()
         self._number = 0
         self._sent_s = 0.0
         self._told_busy_s = 0.0
@@ -110,9 +112,7 @@ class ChargeEmitter:
         costs.in_backend(step.backend.name, max(0.0, seconds - operation.told_s), 1)
         request.told["operated"] = request.told.get("operated", 0.0) + seconds - operation.told_s
         self._backends[step.backend.name, bucket_of(seconds * 1e6)] += 1
-        if seconds >= LISTED_S:
-            self._operations.append((key, operation))
-        self.urgent |= self._urgency.judge(step.command, seconds, step.elements)
+        self._operations.append((key, operation))
 
     def visited(self, request: Request, answer: Request, number: int, began_s: float) -> None:
         """A visit is the other service's cost, and a wait here."""
@@ -127,14 +127,14 @@ class ChargeEmitter:
         costs.durations[bucket_of(seconds * 1e6)] += 1
         costs.errors += request.status >= ERROR
         costs.traces.append((request.cpu_s + request.operated_s, request.trace))
-        self.urgent |= self._urgency.judge(request.call, seconds, 0)
 
     def flush(self, now_s: float) -> None:
         """Send a report."""
-        self.urgent = False
-        seconds, self._sent_s = now_s - self._sent_s, now_s
-        if seconds <= 0:
+        seconds = now_s - self._sent_s
+        is_idle = not (self._costs or self._operations or self._instance.open)
+        if seconds < (IDLE_S if is_idle else FLUSH_S) - EARLY_S:
             return
+        self._sent_s = now_s
         for request in self._instance.open.values():
             self._charge(self._costs[self._key(request)], request, now_s)
         self._number += 1
@@ -162,6 +162,8 @@ class ChargeEmitter:
             running.told_s = in_it_s
         open_s = now_s - request.sent_s - request.waited_s
         wait_s = max(0.0, open_s - cpu_s - told.get("operated", 0.0))
+        if request.ended_s is None:
+            costs.traces.append((cpu_s + told.get("operated", 0.0), request.trace))
         costs.cpu_s += cpu_s - told.get("cpu", 0.0)
         costs.wait_s += max(0.0, wait_s - told.get("wait", 0.0))
         told["cpu"], told["wait"] = cpu_s, max(wait_s, told.get("wait", 0.0))
@@ -203,16 +205,16 @@ class ChargeEmitter:
         return [*kept, *rest.items()]
 
     def _process(self) -> ProcessState:
-        instance = self._instance
+        instance, tells = self._instance, self._tells_queues
         busy_s, pool_s = instance.processors.busy_s(), instance.pool_wait_s
         state = ProcessState(
             cpu_us=round((busy_s - self._told_busy_s) * 1e6),
             processors=instance.processors.count,
             workers=instance.shape.claims or instance.worker_count,
             running=len(instance.open),
-            queued=instance.workers.queued,
-            loop_lag_us=round(instance.processors.lag_s() * 1e6),
-            pool_wait_us=round((pool_s - self._told_pool_s) * 1e6),
+            queued=instance.workers.queued if tells else 0,
+            loop_lag_us=round(instance.processors.lag_s() * 1e6) if tells else 0,
+            pool_wait_us=round((pool_s - self._told_pool_s) * 1e6) if tells else 0,
         )
         self._told_busy_s, self._told_pool_s = busy_s, pool_s
         return state

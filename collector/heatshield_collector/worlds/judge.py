@@ -33,8 +33,9 @@ LEAST: Final = 5
 """Requests of others in a second that can tell."""
 
 STEP_S: Final = 0.25
-PACE_WORKS_S: Final = 1.5
-"""Seconds after a decision to pace in which what was let in before may still be answered."""
+LASTS_S: Final = (1.5, 2.5)
+"""Harm that is there between so many seconds after it began was not ended by pacing; within the
+later ones its cause is to be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Judgement:
         pace_s: by culprit seconds from the first harmful request to the decision to pace.
         refuse_s: the same to the decision to refuse.
         missed: culprits whose harm was real and whom nothing was decided about.
-        lasting: pacing did not end the harm, and nobody was refused.
+        lasting: pacing did not end the harm, so somebody had to be refused.
+        not_refused: and nobody was.
         seconds: simulated.
         took_s: of real time.
         rss_mib: of the process, at most.
@@ -93,6 +95,7 @@ class Judgement:
     refuse_s: dict[str, float] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
     lasting: bool = False
+    not_refused: bool = False
     others_per_s: float = 0.0
     requests: int = 0
     failures: int = 0
@@ -108,7 +111,7 @@ class Judgement:
     @property
     def passed(self) -> bool:
         """Whether all is as it should be, but for the times, which the whole suite is judged by."""
-        return not (self.paced or self.refused or self.missed or self.lasting or self.failures)
+        return not (self.paced or self.refused or self.missed or self.not_refused or self.failures)
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object."""
@@ -118,8 +121,9 @@ class Judgement:
 
 
 def judge(
-    scene: Scene, seed: int, seconds: float | None = None, mode: Mode | None = None
-) -> Judgement:
+    scene: Scene, seed: int, seconds: float | None = None, mode: Mode | None = None,
+    scale: float = 1.0,
+) -> Judgement:  # fmt: skip
     """Run a scene and judge what was decided.
 
     Args:
@@ -127,11 +131,12 @@ def judge(
         seed: of its world.
         seconds: that it lasts, in place of the scene's own.
         mode: of telemetry, in place of the scene's own.
+        scale: times as many ids, where the scene is about their number.
     """
     began = time.perf_counter()
     until_s = seconds or scene.seconds
     settings = CollectorSettings(mode="protect", cold_start_s=scene.cold_start_s)
-    world = World(seed, mode or scene.mode, scene.faults, settings)
+    world = World(seed, mode or scene.mode, scene.faults, settings, scale=scale)
     scene.build(world)
     world.run(until_s)
     found = Judgement(scene.name, scene.kind, seed, seconds=until_s, requests=len(world.asked))
@@ -141,10 +146,11 @@ def judge(
         found.findings = _first_findings(collector.simulation.rows["findings"], world.start_ns)
         found.failures = collector.simulation.failures
     if scene.culprits:
-        without = _bare(scene, seed, until_s, culprits=False)
-        burnt = _bare(scene, seed, until_s, culprits=True)
+        without = _bare(scene, seed, until_s, scale, culprits=False)
+        burnt = _bare(scene, seed, until_s, scale, culprits=True)
         found.unprotected = suffering(scene, burnt, without)
         found.protected = suffering(scene, world, without)
+        found.lasting = _lasts(scene, world, without, found.unprotected.began_s)
         others = [one for one in without.asked if one.sent_s >= scene.begins_s]
         found.others_per_s = len(others) / max(1.0, until_s - scene.begins_s)
     _sort_out(scene, found)
@@ -153,23 +159,16 @@ def judge(
     return found
 
 
-def _bare(scene: Scene, seed: int, until_s: float, *, culprits: bool) -> World:
+def _bare(scene: Scene, seed: int, until_s: float, scale: float, *, culprits: bool) -> World:
     """The world without a collector."""
-    world = World(seed, None, culprits=culprits)
+    world = World(seed, None, culprits=culprits, scale=scale)
     scene.build(world)
     return world.run(until_s)
 
 
 def suffering(scene: Scene, world: World, without: World) -> Suffering:
     """How others fared in a world, against the one without the culprits."""
-    twins = {(one.source, one.number): one for one in without.asked}
-    others = [
-        one
-        for one in world.asked
-        if one.user not in scene.culprits and one.sent_s >= scene.begins_s
-    ]
-    pairs = [(one, twins.get((one.source, one.number))) for one in others]
-    known = [(one, twin) for one, twin in pairs if twin is not None and twin.latency_s is not None]
+    known = _pairs(scene, world, without)
     flags = np.array([_is_harmed(one, twin, world.now_s) for one, twin in known], dtype=bool)
     harmed = [one for (one, _), flag in zip(known, flags.tolist(), strict=True) if flag]
     return Suffering(
@@ -180,6 +179,30 @@ def suffering(scene: Scene, world: World, without: World) -> Suffering:
         p95_ms=_p95_ms(_latency_s(one, world.now_s) for one, _ in known),
         p95_without_ms=_p95_ms(twin.latency_s or 0.0 for _, twin in known),
     )
+
+
+def _pairs(scene: Scene, world: World, without: World) -> list[tuple[Asked, Asked]]:
+    """Others' requests in both worlds."""
+    twins = {(one.source, one.number): one for one in without.asked}
+    pairs = [
+        (one, twins.get((one.source, one.number)))
+        for one in world.asked
+        if one.user not in scene.culprits and one.sent_s >= scene.begins_s
+    ]
+    return [(one, twin) for one, twin in pairs if twin is not None and twin.latency_s is not None]
+
+
+def _lasts(scene: Scene, world: World, without: World, began_s: float | None) -> bool:
+    """Whether others are harmed although there was time to pace."""
+    if began_s is None:
+        return False
+    from_s, to_s = (max(began_s, scene.cold_start_s) + seconds for seconds in LASTS_S)
+    flags = [
+        _is_harmed(one, twin, world.now_s)
+        for one, twin in _pairs(scene, world, without)
+        if from_s <= one.sent_s < to_s
+    ]
+    return len(flags) >= LEAST and sum(flags) >= PART * len(flags)
 
 
 def _is_harmed(one: Asked, twin: Asked, now_s: float) -> bool:
@@ -248,6 +271,7 @@ def _sort_out(scene: Scene, found: Judgement) -> None:
                 found.refuse_s.setdefault(one.user, seconds)
     if began_s is not None:
         found.missed = [user for user in scene.culprits if user not in found.pace_s]
+        found.not_refused = found.lasting and not found.refuse_s
 
 
 def _first_findings(rows: Sequence[dict[str, Any]], start_ns: int) -> list[dict[str, Any]]:

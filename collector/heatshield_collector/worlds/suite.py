@@ -124,9 +124,7 @@ def evaluation(judgements: Sequence[Judgement]) -> Evaluation:
     )
     days = sum(one.seconds for one in innocent) / DAY_S
     seconds = _seconds([one for one in real if one.others_per_s >= ENOUGH_OTHERS], "pace_s")
-    to_refuse = [
-        min(one.refuse_s.values(), default=np.inf) for one in real if one.lasting or one.refuse_s
-    ]
+    to_refuse = [min(one.refuse_s.values(), default=np.inf) for one in real if one.lasting]
     false = paced + refused
     targets = [
         Target("innocent users refused", refused, most=0),
@@ -174,6 +172,7 @@ def _rows(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
             "seeds": len(found),
             "harm": sum(one.real for one in found),
             "missed": sum(bool(one.missed) for one in found),
+            "lasting": sum(one.lasting for one in found),
             "pace_s": _quantile(_seconds(found, "pace_s"), 0.5),
             "pace_most_s": _quantile(_seconds(found, "pace_s"), 1.0),
             "refuse_s": _quantile(_seconds(found, "refuse_s"), 0.5),
@@ -190,6 +189,7 @@ def _rows(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 _COLUMNS: Final = (
     ("scene", "scene"), ("seeds", "seeds"), ("harm", "harm is real"), ("missed", "missed"),
+    ("lasting", "harm lasts"),
     ("pace_s", "slowed after s"), ("pace_most_s", "at most s"), ("refuse_s", "refused after s"),
     ("paced", "innocent slowed"), ("fair_paced", "slowed fairly"), ("refused", "innocent refused"),
 )  # fmt: skip

@@ -70,6 +70,8 @@ class Faults:
         duplicates: part of the messages that arrive twice.
         named_in: the only service that knows the user; empty: all do.
         one_trace: every request has the same trace id.
+        tells_queues: charge reports tell of event-loop lag and of queues for workers and
+            connections. Today's instrumentation tells of none.
     """
 
     trace_ratio: float = 1.0
@@ -78,6 +80,7 @@ class Faults:
     duplicates: float = 0.0
     named_in: str = ""
     one_trace: bool = False
+    tells_queues: bool = False
 
     def names_user(self, service: str) -> bool:
         """Whether a service knows the user."""
