@@ -1,9 +1,7 @@
 """The suite: all scenes with several seeds, on all processors, and the targets they must reach."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, Final
@@ -99,10 +97,9 @@ def run(
     jobs.sort(key=lambda job: -SCENES[job[0]].seconds)
     if not jobs:
         return []
-    with ProcessPoolExecutor(
-        processes or os.cpu_count(), get_context("spawn"), max_tasks_per_child=SCENES_A_PROCESS
-    ) as pool:
-        found = list(pool.map(_judge, jobs))
+    # The executor of concurrent.futures may hang in Python 3.11 where its processes end.
+    with get_context("spawn").Pool(processes, maxtasksperchild=SCENES_A_PROCESS) as pool:
+        found = pool.map(_judge, jobs, chunksize=1)
     order = list(SCENES)
     return sorted(found, key=lambda one: (order.index(one.scene), one.seed))
 
@@ -136,11 +133,22 @@ def evaluation(judgements: Sequence[Judgement]) -> Evaluation:
         Target("to refuse, where pace does not end it, p99, s", _quantile(to_refuse, 0.99),
                most=2.5),
         Target("false trips a simulated day", _false_a_day(innocent, days)),
+        Target("overloads that were told of", _told(judgements)),
         Target("evaluations that failed", sum(one.failures for one in judgements), most=0),
         Target("simulated days", round(days, 2)),
         Target("RSS of a process, MiB", round(max(one.rss_mib for one in judgements))),
     ]  # fmt: skip
     return Evaluation(targets, _rows(judgements))
+
+
+def _told(judgements: Sequence[Judgement]) -> float | None:
+    """Part of the worlds that are overloaded by no user in which that was found."""
+    found = [
+        any(row["class"] == "overload" for row in one.findings)
+        for one in judgements
+        if SCENES[one.scene].overload
+    ]
+    return _part(sum(found), len(found))
 
 
 def _seconds(judgements: Iterable[Judgement], name: str) -> list[float]:
