@@ -60,8 +60,8 @@ def _came(row: dict[str, Any]) -> str:
     return "; ".join(parts) or "nobody"
 
 
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+def _text(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def page(text: str, made: str) -> str:

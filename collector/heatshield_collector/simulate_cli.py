@@ -111,7 +111,10 @@ def evaluate(
         int, typer.Option("--seeds", metavar="K", min=1, help="Worlds of each scene.")
     ] = 3,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="NAME", help="Scenes whose name has this.")
+        str | None,
+        typer.Option(
+            "--only", metavar="NAME", help="Scenes of this kind, or with this in the name."
+        ),
     ] = None,
     as_json: AsJson = False,
     markdown: Annotated[
@@ -128,7 +131,7 @@ def evaluate(
 
     judgements = run(seeds, only or "", _mode(telemetry))
     if not judgements:
-        raise CliError(f"no scene's name has {only!r}")
+        raise CliError(f"no scene is of kind {only!r} or has it in its name")
     result = evaluation(judgements)
     if markdown is not None:
         markdown.write_text(text_of(result, markdown=True), encoding="utf-8")

@@ -19,6 +19,9 @@ DAY_S: Final = 86_400.0
 ENOUGH_OTHERS: Final = 20.0
 """Requests of others a second at which times to decisions are promised."""
 
+NEVER: Final = "never"
+"""What did not happen took so long."""
+
 SCENES_A_PROCESS: Final = 10
 """A process ends after so many, so that its memory is that of scenes, and not of their sum."""
 
@@ -39,6 +42,11 @@ class Target:
             return True
         low = self.least is None or self.value >= self.least
         return low and (self.most is None or self.value <= self.most)
+
+    @property
+    def said(self) -> float | str | None:
+        """For people and JSON, which has no infinity."""
+        return NEVER if self.value == np.inf else self.value
 
     @property
     def bound(self) -> str:
@@ -70,7 +78,7 @@ class Evaluation:
         return {
             "passed": self.passed,
             "targets": [
-                {"name": one.name, "value": one.value, "target": one.bound, "met": one.met}
+                {"name": one.name, "value": one.said, "target": one.bound, "met": one.met}
                 for one in self.targets
             ],
             "scenes": self.scenes,
@@ -84,14 +92,14 @@ def run(
 
     Args:
         seeds: of each scene; of days one.
-        only: scenes whose names have this.
+        only: scenes whose name has this, or whose kind it is.
         mode: of telemetry, in place of the scenes' own.
         processes: at once; by default as many as processors.
     """
     jobs = [
         (name, seed, mode)
         for name, scene in SCENES.items()
-        if only in name
+        if only in name or only == scene.kind
         for seed in range(1, (1 if scene.kind == "normal" else seeds) + 1)
     ]
     jobs.sort(key=lambda job: -SCENES[job[0]].seconds)
@@ -206,7 +214,7 @@ _COLUMNS: Final = (
 def text_of(result: Evaluation, *, markdown: bool = False) -> str:
     """Both tables for people."""
     targets = [["figure", "value", "target", ""]] + [
-        [one.name, _cell(one.value), one.bound, _verdict(one)] for one in result.targets
+        [one.name, _cell(one.said), one.bound, _verdict(one)] for one in result.targets
     ]
     scenes = [[title for _, title in _COLUMNS]] + [
         [_cell(row[name]) for name, _ in _COLUMNS] for row in result.scenes

@@ -1,4 +1,4 @@
-"""Normal days: nobody burns. An hour passes in a minute, so that a day is affordable."""
+"""Normal days: nobody burns. An hour passes in half a minute, so that a day is affordable."""
 
 import math
 from functools import partial
@@ -12,7 +12,7 @@ from heatshield_collector.worlds.world import World
 
 __all__ = ["DAYS"]
 
-HOUR_S: Final = 60.0
+HOUR_S: Final = 30.0
 DAY_S: Final = 24 * HOUR_S
 RATE: Final = 60.0
 """Requests a second at noon."""
@@ -33,7 +33,7 @@ def day(world: World, *, s: float) -> None:
     usual(world, cart, RATE / 2, DAY_S, s=s, at_rate=cycle)
     usual(world, page, RATE / 2, DAY_S, s=s, at_rate=cycle, source="readers")
     people, chance = Population(PEOPLE, s), world.chance("bursts")
-    for burst in range(48):
+    for burst in range(24):
         at_s, user = chance.uniform(130.0, DAY_S - 20.0), people.draw(chance)
         ask: Ask = chance.choice((cart, page))
         if burst % 4:
@@ -54,7 +54,7 @@ def forty_services(world: World) -> None:
 
 DAYS: Final = (
     *(
-        Scene(f"day-{s}", f"a day in 24 minutes, users by Zipf s = {s}", "normal",
+        Scene(f"day-{s}", f"a day in 12 minutes, users by Zipf s = {s}", "normal",
               partial(day, s=s), DAY_S)
         for s in (0.6, 1.0, 1.4)
     ),

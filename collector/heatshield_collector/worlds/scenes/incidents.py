@@ -95,8 +95,8 @@ def few_others(world: World) -> None:
 
 def through_gateway(world: World) -> None:
     """A gateway in front of the shop; a user burns the shop's Redis."""
-    gateway = world.service("gateway", 2, Shape("loop"))
-    here = shop(world)
+    gateway = world.service("gateway", 1, Shape("loop"))
+    here = shop(world, instances=1)
 
     def through(ask: Ask) -> Ask:
         def steps(chance: random.Random) -> Sequence[Step]:
@@ -182,6 +182,8 @@ INCIDENTS: Final = (
     _incident("forged-capacity", "a client claims 4,096 workers", forged_capacity),
     _incident("forged-capacity-spans", "the same, told by spans alone", forged_capacity,
               mode="spans"),
-    _incident("one-trace", "every request has the same trace id", through_gateway, mode="spans",
+    _incident("one-trace", "every request has the same trace id", through_gateway, mode="both",
+              faults=Faults(one_trace=True)),
+    _incident("one-trace-spans", "the same, told by spans alone", through_gateway, mode="spans",
               faults=Faults(one_trace=True)),
 )  # fmt: skip
