@@ -74,8 +74,8 @@ def test_what_a_judgement_says_has_its_decisions_by_name():
 def test_the_page_has_both_runs_side_by_side():
     before = evaluation([judged(missed=["hot"])]).to_json()
     after = evaluation([judged(pace_s={"hot": 0.3})]).to_json()
-    text = page_tables.page("head\n" + page_tables.BEGIN + "\nof last week\n" + page_tables.END + "\ntail",
-                            page_tables.tables(before, after))  # fmt: skip
+    old = f"head\n{page_tables.BEGIN}\nof last week\n{page_tables.END}\ntail"
+    text = page_tables.page(old, page_tables.tables(before, after))
     row = next(line for line in text.splitlines() if line.startswith("| `hot-user`"))
     assert row.split(" | ")[-2:] == ["missed in 1", "slowed after 0.3 s, at most 0.3 s |"]
     assert "last week" not in text
