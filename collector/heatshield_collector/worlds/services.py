@@ -51,6 +51,9 @@ class Shape:
         processors: of each.
         connections: to each backend.
         claims: workers that each says it has; 0: those that it has.
+        has_backlog: requests wait for a worker in the socket's backlog, where nobody sees them, and
+            breakers are asked once a worker has taken them, as in synchronous WSGI workers. A
+            worker that is to wait for a paced call's turn would be lost to all: it refuses.
     """
 
     kind: Kind = "gil"
@@ -58,6 +61,7 @@ class Shape:
     processors: float = 1.0
     connections: int = MANY
     claims: int = 0
+    has_backlog: bool = False
 
 
 class Instance:
@@ -95,6 +99,16 @@ class Instance:
 
     def take(self, request: Request, then: Then, most_wait_s: float = math.inf) -> None:
         """Take a request in, if breakers allow; ``then`` is told when it has ended."""
+        if self.shape.has_backlog:
+            self.workers.take(partial(self._take_from_backlog, request, then))
+        else:
+            self._admit(request, then, most_wait_s)
+
+    def _take_from_backlog(self, request: Request, then: Then) -> None:
+        request.sent_s = self.engine.now_s  # for all that telemetry knows
+        self._admit(request, then, 0.0)
+
+    def _admit(self, request: Request, then: Then, most_wait_s: float) -> None:
         if self.table.is_idle:
             self._arrive(request, then)
             return
@@ -105,6 +119,8 @@ class Instance:
         request.paced |= entry is not None and entry.mode is BreakerMode.PACE
         if not decision.allowed:
             request.entry_id = entry.id if entry else "limit"
+            if self.shape.has_backlog:
+                self.workers.give_back()
             self._end(request, then, decision.status)
         elif decision.delay_s and entry is not None:
             request.waited_s += decision.delay_s
@@ -114,7 +130,7 @@ class Instance:
 
     def _at_turn(self, request: Request, then: Then, entry_id: str) -> None:
         if self.table.refuses_now(entry_id):
-            self.take(request, then, 0.0)
+            self._admit(request, then, 0.0)
         else:
             self._arrive(request, then)
 
@@ -122,7 +138,10 @@ class Instance:
         self.open[request.span] = request
         if self.telemetry:
             self.telemetry.began(request)
-        self.workers.take(partial(self._begin, request, then))
+        if self.shape.has_backlog:
+            self._begin(request, then)
+        else:
+            self.workers.take(partial(self._begin, request, then))
 
     # -- steps -------------------------------------------------------------------------------------
 

@@ -5,9 +5,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from heatshield_collector.worlds.requests import Compute, Step, Visit
+from heatshield_collector.worlds.requests import Compute, Operate, Step, Visit
 from heatshield_collector.worlds.scene import BEGINS_S, Scene
-from heatshield_collector.worlds.scenes.parts import Shop, computing, shop, threads, usual
+from heatshield_collector.worlds.scenes.parts import (
+    Shop,
+    computing,
+    lognormal,
+    shop,
+    threads,
+    usual,
+)
 from heatshield_collector.worlds.services import Shape
 from heatshield_collector.worlds.telemetry import Faults
 from heatshield_collector.worlds.users import Ask, closed_loop, crowd
@@ -68,6 +75,30 @@ def computes(world: World) -> None:
     if world.culprits:
         ask = Ask(app, "POST /render", lambda _: (Compute(0.06),))
         closed_loop(world, "hot", ask, "hot", connections=8, from_s=BEGINS_S, to_s=END_S)
+
+
+def database(world: World) -> None:
+    """Keeps a database of four servers busy with queries of 0.4 s, over eight connections."""
+    app = world.service("app", 2, Shape("loop", connections=10))
+    postgres = world.backend("postgresql", "db:5432", servers=4)
+
+    def query(chance: random.Random) -> Sequence[Step]:
+        return (Compute(0.0005), Operate(postgres, lognormal(chance, 0.004), command="SELECT"))
+
+    usual(world, Ask(app, "GET /", query), 80.0, END_S)
+    if world.culprits:
+        slow = (Compute(0.0005), Operate(postgres, 0.4, 50_000, "SELECT"))
+        ask = Ask(app, "GET /search", lambda _: slow)
+        closed_loop(world, "hot", ask, "hot", connections=8, from_s=BEGINS_S, to_s=END_S)
+
+
+def backlog(world: World) -> None:
+    """Keeps four synchronous workers busy; others wait in the backlog, where nobody sees them."""
+    app = world.service("app", 1, Shape("threads", 4, 4.0, has_backlog=True))
+    usual(world, computing(app, "GET /", 0.004), 60.0, END_S)
+    if world.culprits:
+        ask = Ask(app, "POST /render", lambda _: (Compute(0.3),))
+        closed_loop(world, "hot", ask, "hot", connections=12, from_s=BEGINS_S, to_s=END_S)
 
 
 def long_calls(world: World, *, seconds: float, rate: float) -> None:
@@ -151,6 +182,9 @@ INCIDENTS: Final = (
     _incident("hot-user-spans", "the same, told by spans alone", hot_user, mode="spans"),
     _incident("computes", "a new user keeps event loops busy", computes),
     _incident("computes-spans", "the same, told by spans alone", computes, mode="spans"),
+    _incident("database", "a new user keeps a database busy", database),
+    _incident("database-spans", "the same, told by spans alone", database, mode="spans"),
+    _incident("backlog", "a user keeps synchronous workers busy; others wait unseen", backlog),
     _incident("slow-ramp", "one more connection every ten seconds", slow_ramp,
               seconds=BEGINS_S + 60.0),
     _incident("two-at-once", "two users together keep a Redis busy", two_at_once,
