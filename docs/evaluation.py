@@ -37,7 +37,7 @@ def _scenes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     for one in after["scenes"]:
         then = old.get(one["scene"])
         cells = (
-            f"`{one['scene']}`", str(one["seeds"]), str(one["harm"]),
+            f"`{one['scene']}`: {one['about']}", str(one["seeds"]), str(one["harm"]),
             "" if then is None else _came(then), _came(one),
         )  # fmt: skip
         rows.append(f"| {' | '.join(cells)} |")

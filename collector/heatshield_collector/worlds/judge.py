@@ -4,8 +4,8 @@ Whose harm is real is measured: the world is run once more with the same seed, w
 culprits and without the collector. A request of another user is *harmed* when it took more than
 twice as long as the same request did there, and ten milliseconds more (or failed, or still runs
 and has taken so long by now). Harm is real where a quarter of the others' requests of some second
-are harmed. It begins with the earliest request of a culprit that was still open when the first
-harmed one came, or where the cold start ends.
+are harmed. It begins with the last request that a culprit had sent when the first of these came
+(what was open before had harmed nobody yet), or where the cold start ends.
 """
 
 import resource
@@ -233,20 +233,20 @@ def _began_s(
         here = (sent >= from_s) & (sent < from_s + 1.0)
         slow = here & harmed
         if here.sum() >= LEAST and slow.sum() >= PART * here.sum():
-            return _first_open_s(scene, world, float(sent[slow].min()))
+            return _harmful_s(scene, world, float(sent[slow].min()))
     return None
 
 
-def _first_open_s(scene: Scene, world: World, harmed_s: float) -> float:
-    """When the earliest of the culprits' requests was sent that was open at a moment."""
+def _harmful_s(scene: Scene, world: World, harmed_s: float) -> float:
+    """When the latest of the culprits' requests was sent that was open at a moment."""
     open_s = [
         one.sent_s
         for one in world.asked
         if one.user in scene.culprits
-        and one.sent_s <= harmed_s + 1.0
+        and one.sent_s <= harmed_s
         and (one.latency_s is None or one.sent_s + one.latency_s >= harmed_s)
     ]
-    return min(open_s, default=harmed_s)
+    return max(open_s, default=harmed_s)
 
 
 def _sort_out(scene: Scene, found: Judgement) -> None:

@@ -185,6 +185,7 @@ def _rows(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
         {
             "scene": name,
             "kind": found[0].kind,
+            "about": SCENES[name].about,
             "seeds": len(found),
             "harm": sum(one.real for one in found),
             "missed": sum(bool(one.missed) for one in found),
