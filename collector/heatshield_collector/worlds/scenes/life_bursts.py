@@ -152,4 +152,5 @@ LIFE_BURSTS: Final = (
     _life("comeback", "an app syncs 500 items in a minute", comeback),
     _life("mass-seller", "large as on every day", mass_seller),
     _life("browsing", "six people on one worker of a CMS", browsing),
+    _life("browsing-spans", "the same, told by spans alone", browsing, mode="spans"),
 )  # fmt: skip

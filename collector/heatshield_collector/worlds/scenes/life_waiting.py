@@ -72,6 +72,8 @@ def slow_bodies(world: World) -> None:
 LIFE_WAITING: Final = (
     Scene("long-polls", "everybody holds some open for a minute", "life", long_polls, END_S),
     Scene("six-polls", "six long polls of a second on nothing", "tried", six_polls, END_S),
+    Scene("six-polls-spans", "the same, told by spans alone", "tried", six_polls, END_S,
+          mode="spans"),
     Scene("debugger", "a breakpoint inside a request", "life", debugger, END_S),
     Scene("reconnecting", "idle websockets, streams, workers that block", "life", reconnecting,
           END_S),
