@@ -145,14 +145,15 @@ def through_gateway(world: World) -> None:
 def cardinality_bomb(world: World) -> None:
     """Every request of a flood has an id of its own; a user burns beside."""
     here = shop(world)
-    ask = here.ask("GET /cart", 0.0002)
-    usual(world, ask, 80.0, END_S)
-    chance, ids = world.chance("bomb"), world.chance("ids of the bomb")
+    usual(world, here.ask("GET /cart", 0.001), 80.0, END_S)
+    ids = world.chance("ids of the bomb")
+    # More ids cost no more together: what is tried is how many there are.
+    steps = (Compute(0.0003 / world.scale), Operate(here.redis, 0.0002 / world.scale))
     every_s = 1.0 / (BOMB_IDS_PER_S * world.scale)
 
     def come() -> None:
         user = f"bomb-{ids.getrandbits(64):x}"
-        world.ask("bomb", user, here.service, ask.call, ask.steps(chance))
+        world.ask("bomb", user, here.service, "GET /cart", steps)
         if world.now_s < END_S:
             world.engine.after(every_s, come)
 
