@@ -3,7 +3,7 @@
 ``docs/evaluation/before.json`` is of the detection that knew load alone (in its own format of
 telemetry, spans); ``docs/evaluation/after.json`` of today's::
 
-    heatshield evaluate --seeds 5 --json > docs/evaluation/after.json
+    heatshield evaluate --seeds 2 --json > docs/evaluation/after.json
     python docs/evaluation.py
 """
 

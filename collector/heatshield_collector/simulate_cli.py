@@ -109,7 +109,7 @@ def _show(found: "Judgement") -> None:
 def evaluate(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="K", min=1, help="Worlds of each scene.")
-    ] = 3,
+    ] = 2,
     only: Annotated[
         str | None,
         typer.Option(
