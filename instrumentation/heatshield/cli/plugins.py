@@ -47,6 +47,8 @@ KNOWN: Final = {
     "up": Known("Start a collector on an embedded store.", "collector"),
     "signing-key": Known("Make a key to sign breakers by; print what services pin.", "collector"),
     "policy": Known("Show what rules may do and the declared limits; check a file.", "collector"),
+    "simulate": Known("Run a made-up scene: who is found, slowed and cut, and why.", "collector"),
+    "evaluate": Known("Run all scenes; compare detection with its targets.", "collector"),
     "dashboards": Known("Generate, provision or push the Grafana dashboards.", "dashboards"),
     "demo": Known("Run the sticker shop: one hot user, without protection and with it.", "demo"),
 }
