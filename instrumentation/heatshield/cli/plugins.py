@@ -47,6 +47,7 @@ KNOWN: Final = {
     "up": Known("Start a collector on an embedded store.", "collector"),
     "signing-key": Known("Make a key to sign breakers by; print what services pin.", "collector"),
     "policy": Known("Show what rules may do and the declared limits; check a file.", "collector"),
+    "replay": Known("Play recorded spans; print what would have been found and cut.", "collector"),
     "dashboards": Known("Generate, provision or push the Grafana dashboards.", "dashboards"),
     "demo": Known("Run the sticker shop: one hot user, without protection and with it.", "demo"),
 }
