@@ -14,6 +14,7 @@ import enforcement
 import ingest
 import instrumentation
 import quiet_hour
+import replay
 import stations
 import users
 import watchers
@@ -30,6 +31,7 @@ BENCHMARKS: Final = {
     "instrumentation": instrumentation.run,
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,
+    "replay": replay.run,
     "stations": stations.run,
 }
 PART_OF_ANOTHER: Final = "stations"

@@ -75,7 +75,7 @@ class SortedSpans:
             self._spill(self._sorted())
 
     def chunks(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        """All spans by their end, those of one end as they were added.
+        """All spans by their end; of the same files always in the same order.
 
         Returns:
             (int64[n], table) of each stretch: the ends, ascending, and the spans.
@@ -143,8 +143,8 @@ def _ends(table: pa.Table) -> np.ndarray:
 
 
 def _by_end(tables: list[pa.Table]) -> tuple[np.ndarray, pa.Table]:
-    """One table by the end of its spans: whatever order they came in, the same."""
-    table = pa.concat_tables(tables)
+    """One table by the end of its spans, each column in one piece."""
+    table = pa.concat_tables(tables).combine_chunks()
     ends = _ends(table)
     if len(ends) > 1 and (np.diff(ends) < 0).any():
         order = np.argsort(ends, kind="stable")
