@@ -14,7 +14,7 @@ import enforcement
 import ingest
 import instrumentation
 import quiet_hour
-import replay
+import recordings
 import stations
 import users
 import watchers
@@ -31,7 +31,7 @@ BENCHMARKS: Final = {
     "instrumentation": instrumentation.run,
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,
-    "replay": replay.run,
+    "recordings": recordings.run,
     "stations": stations.run,
 }
 PART_OF_ANOTHER: Final = "stations"

@@ -5,9 +5,10 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,6 +19,7 @@ from heatshield.cli.options import AsJson
 from heatshield.contract import PlatformMode
 
 if TYPE_CHECKING:
+    from heatshield_alerts.policy import Policy
     from heatshield_alerts.rules import RuleGroup
     from heatshield_collector.backtest import Outcome
     from heatshield_collector.recordings import Problem, SortedSpans
@@ -106,6 +108,7 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
     """
     from heatshield_alerts.policy import PolicyError
     from heatshield_alerts.rules import RuleError
+    from heatshield_collector.backtest import backtest
     from heatshield_collector.cli import settings_of
     from heatshield_collector.recordings import RecordingError, SortedSpans
 
@@ -123,14 +126,15 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
     problems = _Problems()
     # Warnings of a collector at work, four times a second of a recording, tell nothing here.
     logging.getLogger("heatshield_collector").setLevel(logging.ERROR)
-    gc.set_threshold(GARBAGE_EVERY)
     try:
-        with SortedSpans() as spans, _progress() as progress:
+        groups, bounds = _rules(settings), _policy(settings)
+        with SortedSpans() as spans, _progress() as progress, _little_garbage():
             if files:
                 _read_files(files, spans, problems, progress)
             else:
                 _read_store(settings, str(since), until, spans)
-            outcome = _play(spans, settings, capacities, progress)
+            test = partial(backtest, spans, settings, groups, capacities, bounds)
+            outcome = test(_told_of(spans, progress))
     except (RecordingError, RuleError) as error:
         raise CliError(str(error)) from error
     except PolicyError as error:
@@ -232,6 +236,16 @@ def _progress() -> Iterator[_Progress]:
         progress.clear()
 
 
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(GARBAGE_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _read_files(
     files: Sequence[Path], spans: "SortedSpans", problems: _Problems, progress: _Progress
 ) -> None:
@@ -268,15 +282,7 @@ def _read_store(
         store.close()
 
 
-def _play(
-    spans: "SortedSpans",
-    settings: "CollectorSettings",
-    capacities: dict[str, float],
-    progress: _Progress,
-) -> "Outcome":
-    from heatshield_alerts.policy import load_file as load_policy
-    from heatshield_collector.backtest import backtest
-
+def _told_of(spans: "SortedSpans", progress: _Progress) -> Callable[[int, float], None]:
     began_s = time.monotonic()
 
     def told(count: int, virtual_s: float) -> None:
@@ -286,14 +292,13 @@ def _play(
             f"{speed:,.0f} spans/s"
         )
 
-    return backtest(
-        spans,
-        settings,
-        _rules(settings),
-        capacities,
-        load_policy(Path(settings.policy)) if settings.policy else None,
-        told,
-    )
+    return told
+
+
+def _policy(settings: "CollectorSettings") -> "Policy | None":
+    from heatshield_alerts.policy import load_file
+
+    return load_file(Path(settings.policy)) if settings.policy else None
 
 
 def _rules(settings: "CollectorSettings") -> "list[RuleGroup]":

@@ -121,7 +121,7 @@ def _measure(
 
 def run(*, quick: bool = False) -> Report:
     """Replay a recording of each format, and a quiet one."""
-    report = Report("replay", "recordings through detection, rules and policy")
+    report = Report("recordings", "recordings through detection, rules and policy")
     steps = QUICK_STEPS if quick else STEPS
     whole = SPANS // 8
     _measure(report, "OTLP protobuf", _framed, _payloads(steps, SENT_A_STEP, whole), GOAL)
