@@ -106,6 +106,7 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
     Nothing is cut, no service is asked, and the hours of a recording take seconds. A store that a
     collector has open can't be read: stop it, or replay a copy of its folder.
     """
+    # long: most of it declares the flags
     from heatshield_alerts.policy import PolicyError
     from heatshield_alerts.rules import RuleError
     from heatshield_collector.backtest import backtest
