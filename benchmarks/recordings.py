@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 import figures
 from figures import Report, Target
 from heatshield_collector.backtest import Outcome, backtest
-from heatshield_collector.recordings import SortedSpans, read_recordings
+from heatshield_collector.recordings import SortedSpans, little_garbage, read_recordings
 from heatshield_collector.settings import CollectorSettings
 from payloads import SPANS, Template, zipf_users
 
@@ -94,7 +94,7 @@ def _zipkin_line(payload: bytes) -> bytes:
 def _played(path: Path) -> tuple[Outcome, float, float]:
     """What came of a recording, and the seconds that reading it and playing it took."""
     began_s = time.perf_counter()
-    with SortedSpans(path.parent) as spans:
+    with SortedSpans(path.parent) as spans, little_garbage():
         read_recordings([path], spans, print)
         read_s = time.perf_counter() - began_s
         outcome = backtest(spans, CollectorSettings(mode="protect", cold_start_s=0.0))

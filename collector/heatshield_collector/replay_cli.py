@@ -1,6 +1,5 @@
 """``heatshield replay``: what recorded spans would have led to, before anyone turns protect on."""
 
-import gc
 import logging
 import re
 import sys
@@ -35,10 +34,6 @@ PROBLEMS_TOLD: Final = 20
 
 TOLD_EVERY_S: Final = 0.5
 """Seconds between two lines of progress."""
-
-GARBAGE_EVERY: Final = 100_000
-"""Objects made between two collections of garbage. Tables make few cycles, and at Python's 700 a
-fifth of the time goes into looking for them."""
 
 _NS: Final = 10**9
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -111,7 +106,7 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
     from heatshield_alerts.rules import RuleError
     from heatshield_collector.backtest import backtest
     from heatshield_collector.cli import settings_of
-    from heatshield_collector.recordings import RecordingError, SortedSpans
+    from heatshield_collector.recordings import RecordingError, SortedSpans, little_garbage
 
     if bool(files) == bool(since):
         raise CliError("name recordings, or a time by --since; not both", USAGE)
@@ -129,7 +124,7 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
     logging.getLogger("heatshield_collector").setLevel(logging.ERROR)
     try:
         groups, bounds = _rules(settings), _policy(settings)
-        with SortedSpans() as spans, _progress() as progress, _little_garbage():
+        with SortedSpans() as spans, _progress() as progress, little_garbage():
             if files:
                 _read_files(files, spans, problems, progress)
             else:
@@ -235,16 +230,6 @@ def _progress() -> Iterator[_Progress]:
         yield progress
     finally:
         progress.clear()
-
-
-@contextmanager
-def _little_garbage() -> Iterator[None]:
-    before = gc.get_threshold()
-    gc.set_threshold(GARBAGE_EVERY, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _read_files(

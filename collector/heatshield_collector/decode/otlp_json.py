@@ -133,11 +133,13 @@ def _found(attributes: list[Any], wanted: frozenset[str]) -> dict[str, str | int
     """Texts and whole numbers of the attributes that are wanted; the first of a name stands."""
     found: dict[str, str | int] = {}
     for one in attributes:
-        if one["key"] in wanted:
-            name, value = one["key"], one.get("value") or {}
-            if name in found:
-                continue
-            if isinstance(text := value.get("stringValue", value.get("string_value")), str):
+        name = one["key"]
+        if name in wanted and name not in found:
+            value = one.get("value") or {}
+            text = value.get("stringValue")
+            if text is None:
+                text = value.get("string_value")
+            if isinstance(text, str):
                 found[name] = text
             elif (number := value.get("intValue", value.get("int_value"))) is not None:
                 found[name] = int(number)

@@ -98,23 +98,43 @@ def named_values(found: Mapping[str, str | int]) -> NamedValues:
     """
     if not found:
         return UNSAID
+    user = None
+    for name in RECORDED_USERS:
+        value = found.get(name, "")
+        if value != "":
+            user = str(value)
+            break
     backend = _first_text(found, _DB_SYSTEM)
-    size = found.get(names.BATCH_SIZE)
+    elements, rows, moved, size, waited_us = (
+        (0, 0, 0, None, 0) if NUMBERS.isdisjoint(found) else _counts(found)
+    )
+    return NamedValues(
+        user,
+        _text(found, names.CALL),
+        backend,
+        _text(found, names.REJECTED),
+        elements,
+        rows,
+        moved,
+        _text(found, names.REDIS_KEY_PATTERN),
+        size,
+        waited_us,
+        None if backend is None else _address(found),
+    )
+
+
+def _counts(found: Mapping[str, str | int]) -> tuple[int, int, int, int | None, int]:
+    """Elements, rows, bytes, size and microseconds waited."""
     elements = found.get(names.COST_ELEMENTS)
     if not isinstance(elements, int):
         elements = _count(found, names.REDIS_ARGS_LENGTH) - _REDIS_COMMAND_WORDS
-    return NamedValues(
-        user=next((str(found[name]) for name in RECORDED_USERS if found.get(name, "") != ""), None),
-        call=_text(found, names.CALL),
-        backend=backend,
-        rejected=_text(found, names.REJECTED),
-        elements=min(max(elements, 0), _INT64_MAX),
-        rows=_count(found, names.COST_ROWS),
-        bytes=_count(found, names.COST_BYTES),
-        key_pattern=_text(found, names.REDIS_KEY_PATTERN),
-        size=_count(found, names.BATCH_SIZE) if isinstance(size, int) else None,
-        waited_us=_count(found, names.WAITED_US),
-        address=None if backend is None else _address(found),
+    size = found.get(names.BATCH_SIZE)
+    return (
+        min(max(elements, 0), _INT64_MAX),
+        _count(found, names.COST_ROWS),
+        _count(found, names.COST_BYTES),
+        _count(found, names.BATCH_SIZE) if isinstance(size, int) else None,
+        _count(found, names.WAITED_US),
     )
 
 
@@ -152,7 +172,11 @@ def _text(found: Mapping[str, str | int], name: str) -> str | None:
 
 
 def _first_text(found: Mapping[str, str | int], known: Sequence[str]) -> str | None:
-    return next((text for name in known if (text := _text(found, name)) is not None), None)
+    for name in known:
+        value = found.get(name)
+        if isinstance(value, str):
+            return value
+    return None
 
 
 def _count(found: Mapping[str, str | int], name: str) -> int:
@@ -161,6 +185,8 @@ def _count(found: Mapping[str, str | int], name: str) -> int:
 
 
 def _address(found: Mapping[str, str | int]) -> str | None:
-    host = next((str(found[name]) for name in _HOST if name in found), None)
-    port = next((str(found[name]) for name in _PORT if name in found), None)
+    host, port = (
+        next((str(found[name]) for name in known if name in found), None)
+        for known in (_HOST, _PORT)
+    )
     return host if host is None or port is None else f"{host}:{port}"
