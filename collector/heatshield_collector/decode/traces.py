@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from heatshield import names
 from heatshield_collector.decode.attributes import Attributes, flatten, json_value
+from heatshield_collector.decode.detected_request import DetectedRequest
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.decode.records import NO_ID, Decoded, int64, read, valid_ids, within
 from heatshield_collector.decode.span_columns import DETECTED, NAMED, RECORDED_USERS
@@ -100,7 +101,7 @@ def decode_detected(payloads: Sequence[bytes]) -> tuple[pa.Table, list[int]]:
     Raises:
         DecodeError: when any payload is not such a message.
     """
-    records = read(ExportTraceServiceRequest, payloads, "spans")
+    records = read(DetectedRequest, payloads, "spans")
     spans = records.fields
     start, end = (int64(spans.field(f"{name}_time_unix_nano")) for name in ("start", "end"))
     parent = spans.field("parent_span_id")
