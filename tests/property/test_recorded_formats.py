@@ -125,7 +125,7 @@ def test_members_of_a_list_are_found_however_it_is_written(
         text = "\n".join(json.dumps(one, indent=indent, ensure_ascii=ascii_) for one in documents)
     content = text.encode("utf-8", "surrogatepass")
     blocks = iter([content[at : at + step] for at in range(0, len(content), step)])
-    found = [json.loads(piece) for _, piece in items(lambda: next(blocks, b""))]
+    found = [json.loads(piece) for _, piece in items(lambda: next(blocks, b""), depth=int(as_list))]
     assert found == documents
 
 

@@ -185,6 +185,31 @@ def test_a_damaged_zipkin_span_is_left_out_alone(change, tmp_path):
     assert [(problem.place, problem.spans) for problem in problems] == [("item 2", 1)]
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_request_as_large_as_the_file_is_read_resource_by_resource(
+    indent, tmp_path, monkeypatch
+):
+    whole = {"resourceSpans": [r for one in PAYLOADS for r in otlp_document(one)["resourceSpans"]]}
+    path = tmp_path / "whole.json"
+    path.write_text("\n".join([json.dumps(whole, indent=indent)] * 2))
+    monkeypatch.setattr(framing, "MAX_PIECE_BYTES", path.stat().st_size // 4)
+    monkeypatch.setattr("heatshield_collector.recordings.sniff.HEAD_BYTES", 1_000)
+    monkeypatch.setattr("heatshield_collector.recordings.sniff.LINE_BYTES", 2_000)
+    found, problems = read(path)
+    assert problems == []
+    expected, _ = read(write(tmp_path, "spans.pb", [*PAYLOADS, *PAYLOADS]))
+    assert in_order(found) == in_order(expected)
+
+
+def test_a_first_line_that_is_longer_than_the_head_is_still_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("heatshield_collector.recordings.sniff.HEAD_BYTES", 1_000)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json_lines(PAYLOADS[:2]) + b"{damaged\n" + json_lines(PAYLOADS[2:4]))
+    found, problems = read(path)
+    assert [problem.place for problem in problems] == ["line 3"]
+    assert len(found) == sum(len(otlp_spans(one)) for one in PAYLOADS[:4])
+
+
 def test_a_damaged_message_is_told_and_the_others_are_read(tmp_path):
     path = tmp_path / "a.pb"
     path.write_bytes(framed([PAYLOADS[0], b"\x0a\x7f\xff", PAYLOADS[1]]))
@@ -268,7 +293,7 @@ def test_a_line_without_an_end_is_not_held(monkeypatch):
     pieces = list(lines(stepwise(b"a\n" + b"x" * 100 + b"\nb\n", 4)))
     assert pieces == [(1, b"a"), (2, framing.TOO_LONG), (3, b"b")]
     with pytest.raises(FramingError):
-        list(items(stepwise(b"[{" + b"x" * 100, 4)))
+        list(items(stepwise(b"[{" + b"x" * 100, 4), depth=1))
     with pytest.raises(FramingError):
         list(framing.whole(stepwise(b"x" * 100, 4)))
 

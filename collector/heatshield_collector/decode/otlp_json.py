@@ -27,6 +27,7 @@ _CODES: Final = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _INT64_MAX: Final = 2**63 - 1
 _NO_SPAN: Final = bytes(8)
 _NO_TRACE: Final = bytes(16)
+_OF_RESOURCE: Final = frozenset({"scopeSpans", "scope_spans", "instrumentationLibrarySpans"})
 _RESOURCE_NAMES: Final = frozenset({names.SERVICE_NAME, names.SERVICE_INSTANCE_ID})
 
 
@@ -38,7 +39,7 @@ def otlp_json_rows(document: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     """Take the spans of one export request.
 
     Args:
-        document: parsed JSON.
+        document: parsed JSON; a resource of one, with its scopes, is taken, too.
 
     Returns:
         Rows of :data:`~.span_columns.DETECTED`, and for each span that is left out why.
@@ -46,6 +47,8 @@ def otlp_json_rows(document: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     Raises:
         BadSpanError: it is no export request of spans.
     """
+    if isinstance(document, dict) and not _OF_RESOURCE.isdisjoint(document):
+        document = {"resourceSpans": [document]}
     if not isinstance(document, dict) or not (
         isinstance(document.get("resourceSpans", document.get("resource_spans")), list)
     ):

@@ -60,8 +60,11 @@ class Source:
 
     def peek(self, size: int) -> bytes:
         """The next ``size`` bytes, fewer at the end, which stay to be read."""
-        while len(self._ahead) < size and (more := self._step()):
-            self._ahead += more
+        blocks, held = [self._ahead], len(self._ahead)
+        while held < size and (more := self._step()):
+            blocks.append(more)
+            held += len(more)
+        self._ahead = b"".join(blocks)
         return self._ahead[:size]
 
     def read(self) -> bytes:

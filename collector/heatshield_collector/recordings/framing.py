@@ -139,41 +139,42 @@ def _varint(buffer: bytes, at: int) -> tuple[int, int] | None:
     return (_VARINT_MOST, MAX_PIECE_BYTES + 1) if len(buffer) - at >= _VARINT_MOST else None
 
 
-def items(read: Read) -> Iterator[Piece]:
-    """Members of the list that a stream is, or whole documents that follow one another.
+def items(read: Read, depth: int = 0) -> Iterator[Piece]:
+    """Objects and lists that are nested so deeply, by their number from 1; what is around them,
+    such as the list they are in, is passed over.
 
     Brackets outside of texts are counted, some hundred megabytes a second.
 
+    Args:
+        read: the stream.
+        depth: brackets around each; 0: documents that follow one another.
+
     Raises:
-        FramingError: a text or a bracket is never closed.
+        FramingError: a text or a bracket is never closed, or one is too long.
     """
-    base: int | None = None
-    depth, number, in_text, escaped = 0, 0, False, False
-    begun: list[bytes] = []
+    now, number, in_text, escaped = 0, 0, False, False
+    begun: list[bytes] | None = None
     size = 0
     while block := read():
-        if base is None:
-            head = block.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not head:
-                continue
-            base = 1 if head[:1] == b"[" else 0
         data = np.frombuffer(block, np.uint8)
         outside, in_text, escaped = _outside(data, in_text=in_text, escaped=escaped)
         steps = (_OPEN[data] & outside).astype(np.int32) - (_CLOSE[data] & outside)
-        depths = np.cumsum(steps) + depth
-        ends = np.flatnonzero((steps < 0) & (depths == base)) + 1
-        depth = int(depths[-1])
-        start = 0
-        for end in ends.tolist():
-            piece = b"".join([*begun, block[start:end]]).lstrip(b"\xef\xbb\xbf \t\r\n,")
+        depths = np.cumsum(steps) + now
+        now = int(depths[-1])
+        opens = np.flatnonzero((steps > 0) & (depths == depth + 1)).tolist()
+        ends = (np.flatnonzero((steps < 0) & (depths == depth)) + 1).tolist()
+        starts = iter(opens if begun is None else [0, *opens])
+        for end in ends:
+            start = next(starts, end)
             number += 1
-            begun, size, start = [], 0, end
-            yield number, piece[1:].lstrip() if base and number == 1 else piece
-        begun.append(block[start:])
-        size += len(block) - start
+            yield number, b"".join([*(begun or ()), block[start:end]])
+            begun, size = None, 0
+        if (last := next(starts, None)) is not None:
+            begun = [*(begun or ()), block[last:]]
+            size += len(block) - last
         if size > MAX_PIECE_BYTES:
             raise FramingError(number + 1, f"it has more than {MAX_PIECE_BYTES} bytes")
-    if base is not None and (depth > 0 or in_text):
+    if now or in_text:
         raise FramingError(number + 1, "it is cut short, or a bracket or quote is never closed")
 
 

@@ -1,5 +1,6 @@
 """Tells the format of a recording by its content."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,12 @@ Content = Literal["otlp-json", "zipkin", "protobuf"]
 
 HEAD_BYTES: Final = 1 << 20
 """Of a file that much is looked at."""
+
+LINE_BYTES: Final = 64 << 20
+"""Where no line ends in the head, that much is looked at: exporters send thousands of spans at
+once, and each request is one line."""
+
+_REQUEST: Final = re.compile(rb'\{\s*"resource_?[sS]pans"\s*:\s*\[')
 
 LINES_TRIED: Final = 20
 """First lines, one of which has to be a document for a file to be one of lines."""
@@ -77,19 +84,20 @@ def sniff(source: Source) -> Format | None:
 
 
 def _json(source: Source, text: bytes) -> Format:
+    if b"\n" not in text and len(text) > HEAD_BYTES // 2:
+        text = source.peek(LINE_BYTES).lstrip(_SPACE)
     if (found := _lines(text)) is not None:
         return found
-    if text[:1] == b"[":
-        return (
-            Format(items, "zipkin", "item")
-            if b'"resourceSpans"' not in text
-            else Format(items, "otlp-json", "item")
-        )
-    if b'"resourceSpans"' in text or b'"resource_spans"' in text:
-        return Format(items, "otlp-json", "item")
-    if b'"traceId"' in text and b'"id"' in text:
-        return Format(items, "zipkin", "item")
-    hint = " (Jaeger's JSON is not read)" if b'"traceID"' in text else ""
+    head = text[:HEAD_BYTES]
+    is_list = head[:1] == b"["
+    if _REQUEST.match(head):
+        # A request may be as large as the file: its resources are read one by one.
+        return Format(partial(items, depth=2), "otlp-json", "item")
+    if b'"resourceSpans"' in head or b'"resource_spans"' in head:
+        return Format(partial(items, depth=int(is_list)), "otlp-json", "item")
+    if is_list or (b'"traceId"' in head and b'"id"' in head):
+        return Format(partial(items, depth=int(is_list)), "zipkin", "item")
+    hint = " (Jaeger's JSON is not read)" if b'"traceID"' in head else ""
     raise RecordingError(f"{source.name}: JSON, but neither of OTLP nor of Zipkin{hint}")
 
 
