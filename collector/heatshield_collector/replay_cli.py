@@ -131,7 +131,7 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
                 _read_store(settings, str(since), until, spans)
             test = partial(backtest, spans, settings, groups, capacities, bounds)
             outcome = test(_told_of(spans, progress))
-    except (RecordingError, RuleError) as error:
+    except (RecordingError, RuleError, OSError) as error:  # such as a full disk
         raise CliError(str(error)) from error
     except PolicyError as error:
         raise CliError("; ".join(error.errors)) from error

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from heatshield_collector.recordings.compression import Source, open_recording
 from heatshield_collector.recordings.decoding import Chunk, Read, decode
 from heatshield_collector.recordings.framing import FramingError
-from heatshield_collector.recordings.problems import Problem
+from heatshield_collector.recordings.problems import Problem, RecordingError
 from heatshield_collector.recordings.sniff import sniff
 from heatshield_collector.recordings.sorted_spans import SortedSpans
 
@@ -78,6 +79,8 @@ def read_recordings(
             for read in _decoded(chunks, parallel=size >= PARALLEL_BYTES):
                 take(read)
                 progress(done + source.read_bytes, into.spans)
+        except BrokenProcessPool as error:
+            raise RecordingError(f"{path}: a process that decodes it was ended: {error}") from error
         finally:
             done += source.read_bytes
             source.close()
