@@ -78,13 +78,13 @@ class Template:
         self._times = _places(body, times, 1, 8)
         self._after_ns = _offsets_ns(requests)
 
-    def payload(self) -> bytes:
-        """A payload of new requests that have just ended."""
+    def payload(self, now_ns: int | None = None) -> bytes:
+        """A payload of new requests that have just ended; ``now_ns`` in place of the clock's."""
         requests = len(self._traces)
         self._bytes[self._traces] = self._random.integers(0, 256, (requests, 1, 16), np.uint8)
         digits = self._users(requests)[:, None] // _TENS % 10 + ord("0")
         self._bytes[self._digits] = digits[:, None, :].astype(np.uint8)
-        times = time.time_ns() - 10 * _REQUEST_NS + self._after_ns
+        times = (time.time_ns() if now_ns is None else now_ns) - 10 * _REQUEST_NS + self._after_ns
         self._bytes[self._times] = times.astype("<u8").view(np.uint8).reshape(-1, 1, 8)
         return self._bytes.tobytes()
 

@@ -16,6 +16,7 @@ import enforcement
 import ingest
 import instrumentation
 import quiet_hour
+import recordings
 import stations
 import users
 import watchers
@@ -34,6 +35,7 @@ BENCHMARKS: Final = {
     "blackhole": blackhole.run,
     "quiet_hour": quiet_hour.run,
     "detect": detect.run,
+    "recordings": recordings.run,
     "stations": stations.run,
 }
 PART_OF_ANOTHER: Final = "stations"

@@ -1,6 +1,6 @@
 """What decides, composed once: for the collector around it, and for simulations of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from heatshield.clock import Clock
@@ -46,6 +46,7 @@ class Core:
             ``control``.
         keep_mode: told of each mode that a person sets.
         detectors: makes the detectors.
+        workers: of services, in place of what their instances say; for recordings.
 
     Attributes:
         metrics: what all of it counts.
@@ -68,7 +69,9 @@ class Core:
         wake: Callable[[], None] | None = None,
         keep_mode: Keeps | None = None,
         detectors: MakesDetectors = all_detectors,
+        workers: Mapping[str, float] | None = None,
     ) -> None:
+        self._workers = workers or {}
         self.metrics = SelfMetrics()
         shown, reporting = ShownWorkers(), Reporting()
         self.breakers = Breakers(
@@ -111,5 +114,5 @@ class Core:
         )
 
     def _capacity(self, service: str) -> float:
-        workers = self.breakers.workers_of(service)
+        workers = self._workers.get(service) or self.breakers.workers_of(service)
         return ASSUMED_CAPACITY if workers is None else workers

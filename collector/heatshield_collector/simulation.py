@@ -13,28 +13,30 @@ where the control thread has them: every 250 ms, and at once after a batch that 
 hot, with the same gap after it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from heatshield.clock import ManualClock
+from heatshield.clock import Instant, ManualClock
 from heatshield_alerts.rules import SHIPPED_RULES, Alert, RuleGroup, load_file
 from heatshield_alerts.series import Sample
 from heatshield_collector.control import Outlets
 from heatshield_collector.control.loop import EARLY_GAP_S
 from heatshield_collector.core import Core
 from heatshield_collector.decode import decode_traces
-from heatshield_collector.detect import PANE_S, MakesDetectors, all_detectors
+from heatshield_collector.detect import PANE_S, Finding, MakesDetectors, all_detectors
 from heatshield_collector.intake.charge_reports import report_of
 from heatshield_collector.pipeline.gather import IDLE_S
 from heatshield_collector.settings import CollectorSettings
 
 __all__ = ["Sent", "Simulation"]
+
+AfterRound: TypeAlias = Callable[[Instant, Sequence[Finding]], None]
 
 DECODE_AHEAD: Final = 64
 """Payloads of a recording that are decoded at once: small ones cost mostly the call, so that a
@@ -84,6 +86,8 @@ class Simulation:
         epoch: of the breaker state; ids begin with it.
         seed: of the hashes of detectors.
         detectors: in place of those of a collector.
+        workers: of services, in place of what their instances say.
+        after_round: told of each round's moment and findings.
 
     Attributes:
         clock: moved by :meth:`advance` alone.
@@ -103,7 +107,10 @@ class Simulation:
         epoch: int = 1,
         seed: int = 0,
         detectors: MakesDetectors = all_detectors,
+        workers: Mapping[str, float] | None = None,
+        after_round: AfterRound | None = None,
     ) -> None:
+        self._after_round = after_round
         self.clock = clock or ManualClock()
         told = _Told()
         self.rows, self.events, self.notices = told.rows, told.events, told.notices
@@ -116,6 +123,7 @@ class Simulation:
             seed=seed,
             wake=self._wake,
             detectors=detectors,
+            workers=workers,
         )
         self.breakers, self.detection = core.breakers, core.detection
         self._control, self._analysis = core.control, core.analysis
@@ -216,6 +224,16 @@ class Simulation:
                 self._batch_s = due_s
         self.clock.advance(max(0.0, ends_s - self.clock.monotonic()))
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is found, no alert is pending or firing, and no breaker is held."""
+        return not (self._control.findings or self._control.alerts or self.breakers.held())
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which there are no rounds: a silence longer than every window."""
+        self.clock.advance(seconds)
+        self._listens_s = self._batch_s = self.clock.monotonic()
+
     def _wake(self) -> None:
         self._woken = True
 
@@ -228,7 +246,10 @@ class Simulation:
     def _round(self, due_s: float) -> None:
         early, self._woken = self._woken, False
         self._listens_s = due_s + EARLY_GAP_S if early else due_s
-        self._control.round(self.clock.now(), early=early)
+        now = self.clock.now()
+        self._control.round(now, early=early)
+        if self._after_round is not None:
+            self._after_round(now, self._control.findings)
 
 
 def _at_s(row: tuple[Sent, int]) -> float:

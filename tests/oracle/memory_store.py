@@ -3,7 +3,7 @@
 import difflib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -169,6 +169,15 @@ class MemoryStore:
         newest = self._rows["spans"][max(0, len(self._rows["spans"]) - limit) :]
         columns = {name: [row[name] for row in newest] for name in names}
         return pa.table(columns, pa.schema([TABLES["spans"].field(name) for name in names]))
+
+    def recorded_spans(self, since_ns: int, until_ns: int) -> Iterator[pa.Table]:
+        ended = [
+            row
+            for row in self._rows["spans"]
+            if since_ns <= row["start_ns"] + row["duration_ns"] <= until_ns
+        ]
+        if ended:
+            yield pa.Table.from_pylist(ended, TABLES["spans"])
 
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
         named = [

@@ -24,7 +24,7 @@ from store_rows import (
 
 from heatshield_alerts.matchers import Matcher, MatchKind
 from heatshield_collector.link import Linker
-from heatshield_collector.model import SEPARATOR
+from heatshield_collector.model import SEPARATOR, SPANS
 from heatshield_collector.store import (
     LogQuery,
     Operation,
@@ -81,6 +81,18 @@ class TelemetryStoreSuite:
         linker.charged_before(newest)
         rows = table([span(number, service="talk") for number in (1, 2, 3)])
         assert linker.link(rows, moment(START_NS)).opens.tolist() == [True, False, False]
+
+    def test_recorded_spans_are_those_that_ended_in_a_range_both_ends_included(self, store):
+        assert list(store.recorded_spans(SINCE_NS, UNTIL_NS)) == []
+        for number, late_ms in ((1, 0), (2, 1), (3, 2)):
+            start_ns = START_NS + late_ms * MS
+            put(store, [span(number, start_ns=start_ns, duration_ns=10 * MS, user=f"u-{number}")])
+        first_ns = START_NS + 11 * MS
+        tables = list(store.recorded_spans(first_ns, first_ns + MS))
+        assert all(one.schema.equals(SPANS) for one in tables)
+        rows = [row for one in tables for row in one.to_pylist()]
+        assert sorted(row["user"] for row in rows) == ["u-2", "u-3"]
+        assert list(store.recorded_spans(first_ns + MS + 1, UNTIL_NS)) == []
 
     def test_spans_that_begin_together_are_in_one_order(self, store):
         put(store, [span(3), span(1), span(2, duration_ns=20 * MS)])

@@ -23,6 +23,7 @@ from heatshield_collector.model import ESCAPE, RESOURCES
 
 __all__ = [
     "MAX_RESOURCES",
+    "UNKNOWN_SERVICE",
     "Decoded",
     "Records",
     "int64",

@@ -11,11 +11,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from heatshield import names
 from heatshield_collector.decode.attributes import Attributes, flatten, json_value
+from heatshield_collector.decode.detected_request import DetectedRequest
 from heatshield_collector.decode.errors import DecodeError
 from heatshield_collector.decode.records import NO_ID, Decoded, int64, read, valid_ids, within
+from heatshield_collector.decode.span_columns import DETECTED, NAMED, RECORDED_USERS
 from heatshield_collector.model import DECODED_SPANS, attributes_of
 
-__all__ = ["decode_traces"]
+__all__ = ["decode_detected", "decode_traces"]
 
 DB_SYSTEM: Final = ("db.system.name", "db.system")
 """The stable semantic convention and the one before it."""
@@ -23,6 +25,7 @@ DB_SYSTEM: Final = ("db.system.name", "db.system")
 _NO_NAME: Final = pa.scalar("", pa.string())
 _COLON: Final = pa.scalar(":", pa.string())
 _NULL: Final = pa.scalar(None, pa.string())
+_NAMED: Final = pa.array(sorted(NAMED), pa.string())
 
 MAX_EVENTS: Final = 200_000
 """Most events, and most links, of what is decoded at once: each costs 2 µs of Python."""
@@ -84,12 +87,62 @@ def decode_traces(payloads: Sequence[bytes], received_ns: int) -> Decoded:
     return Decoded(table, records.resources, (rejected + records.left_out).tolist(), records.mended)
 
 
+def decode_detected(payloads: Sequence[bytes]) -> tuple[pa.Table, list[int]]:
+    """Decode trace payloads as :func:`decode_traces` does, but only what detection reads.
+
+    It costs half as much. Recordings name users by more attributes than services do.
+
+    Args:
+        payloads: serialized ``ExportTraceServiceRequest`` messages.
+
+    Returns:
+        ``span_columns.DETECTED``, and for each payload how many of its spans are left out.
+
+    Raises:
+        DecodeError: when any payload is not such a message.
+    """
+    records = read(DetectedRequest, payloads, "spans")
+    spans = records.fields
+    start, end = (int64(spans.field(f"{name}_time_unix_nano")) for name in ("start", "end"))
+    parent = spans.field("parent_span_id")
+    columns = {
+        "trace_id": spans.field("trace_id"),
+        "span_id": spans.field("span_id"),
+        "parent_span_id": pc.if_else(pa.array(valid_ids(parent, 8)), parent, NO_ID),
+        "service": records.service,
+        "instance": records.instance,
+        "name": spans.field("name"),
+        "kind": within(spans.field("kind"), 5),
+        "start_ns": pa.array(start),
+        "duration_ns": pa.array(np.maximum(end - start, 0)),
+        "status": within(_of_set(spans.field("status"), "code", 0), 2),
+        **_named(flatten(_only_named(spans.field("attributes"))), RECORDED_USERS),
+    }
+    table = pa.table([columns[name] for name in DETECTED.names], schema=DETECTED)
+    keep = valid_ids(columns["trace_id"], 16) & valid_ids(columns["span_id"], 8) & (end > 0)
+    left_out = np.bincount(records.payload[~keep], minlength=len(payloads)) + records.left_out
+    return table if keep.all() else table.filter(pa.array(keep)), left_out.tolist()
+
+
+def _only_named(lists: pa.ListArray) -> pa.ListArray:
+    """Attribute lists without the attributes that no column is made from."""
+    entries = lists.values
+    if entries.type.get_field_index("key") < 0:
+        return lists
+    kept = np.asarray(pc.is_in(entries.field("key"), value_set=_NAMED))
+    before = np.concatenate(([0], np.cumsum(kept)))
+    offsets = pa.array(before[lists.offsets.to_numpy()], pa.int32())
+    return pa.ListArray.from_arrays(offsets, entries.filter(pa.array(kept)))
+
+
 def _of_set(parent: pa.StructArray, name: str, default: Any) -> pa.Array:
     child = parent.field(name)
     return pc.if_else(parent.is_valid(), child, pa.scalar(default, child.type))
 
 
-def _named(attributes: Attributes) -> dict[str, pa.Array]:
+def _named(
+    attributes: Attributes, users: Sequence[str] = names.USER_ATTRIBUTES
+) -> dict[str, pa.Array]:
     """The columns that are made from single attributes."""
     elements, said = attributes.integers_of(names.COST_ELEMENTS)
     words, counted = attributes.integers_of(names.REDIS_ARGS_LENGTH)
@@ -99,7 +152,7 @@ def _named(attributes: Attributes) -> dict[str, pa.Array]:
     size, sized = attributes.integers_of(names.BATCH_SIZE)
     backend = pc.coalesce(*(attributes.texts_of(name) for name in DB_SYSTEM))
     return {
-        "user": user_of(attributes),
+        "user": user_of(attributes, users),
         "call": attributes.texts_of(names.CALL),
         "backend": backend,
         "rejected": attributes.texts_of(names.REJECTED),
@@ -125,9 +178,9 @@ def _address(attributes: Attributes, backend: pa.Array) -> pa.Array:
     return pc.if_else(backend.is_valid(), whole, _NULL)
 
 
-def user_of(attributes: Attributes) -> pa.Array:
+def user_of(attributes: Attributes, known: Sequence[str] = names.USER_ATTRIBUTES) -> pa.Array:
     """string[rows]: the first non-empty of the attributes that name a user, else null."""
-    found = [attributes.texts_of(name, kinds="si") for name in names.USER_ATTRIBUTES]
+    found = [attributes.texts_of(name, kinds="si") for name in known]
     return pc.coalesce(
         *(
             pc.if_else(pc.equal(texts, _NO_NAME), pa.scalar(None, pa.string()), texts)

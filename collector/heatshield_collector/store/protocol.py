@@ -5,7 +5,7 @@
 one file; at scale they live apart. Times are handed in: no store looks at a clock to answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -253,6 +253,15 @@ class TelemetryStore(Protocol):
     def newest_spans(self, limit: int) -> pa.Table:
         """What tells apart the spans that were written last: trace_id, span_id, kind and service of
         at most so many, in no order.
+        """
+        ...
+
+    def recorded_spans(self, since_ns: int, until_ns: int) -> Iterator[pa.Table]:
+        """Spans that ended in a range of time, in no order and as often as they were delivered;
+        tables of some thousand rows, SPANS' columns.
+
+        Raises:
+            StoreError: when they can't be read.
         """
         ...
 

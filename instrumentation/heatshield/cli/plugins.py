@@ -49,6 +49,7 @@ KNOWN: Final = {
     "policy": Known("Show what rules may do and the declared limits; check a file.", "collector"),
     "simulate": Known("Run a made-up scene: who is found, slowed and cut, and why.", "collector"),
     "evaluate": Known("Run all scenes; compare detection with its targets.", "collector"),
+    "replay": Known("Play recorded spans; print what would have been found and cut.", "collector"),
     "dashboards": Known("Generate, provision or push the Grafana dashboards.", "dashboards"),
     "demo": Known("Run the sticker shop: one hot user, without protection and with it.", "demo"),
 }

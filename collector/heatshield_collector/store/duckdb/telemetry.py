@@ -1,12 +1,12 @@
 """Telemetry in the embedded store: written in one transaction a commit, found by request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import pyarrow as pa
 
-from heatshield_collector.model import LOGS, attributes_of
+from heatshield_collector.model import LOGS, SPANS, attributes_of
 from heatshield_collector.store.duckdb import attributes, metrics
 from heatshield_collector.store.duckdb.database import Database
 from heatshield_collector.store.duckdb.requests import INT64_MAX, find_requests
@@ -37,6 +37,9 @@ _LOG_ONCE: Final = (
 
 SERIES_KNOWN: Final = 100_000
 """Series that are known to be stored; with more all are forgotten and looked for again."""
+
+RECORDED_ROWS: Final = 20_000
+"""Spans of a recording that are read at once."""
 
 LOGS_AROUND_NS: Final = 60 * 10**9
 """Log records of a request come in at most this long before and after its spans: they are sent
@@ -122,6 +125,17 @@ class Telemetry:
                 "SELECT trace_id, span_id, kind, service FROM spans WHERE rowid > $after",
                 params={"after": last - limit},
             ).to_arrow_table()
+
+    def recorded_spans(self, since_ns: int, until_ns: int) -> Iterator[pa.Table]:
+        """Spans that ended in a range of time, a table at a time."""
+        with self._database.reading() as cursor:
+            reader = cursor.sql(
+                "SELECT * FROM spans "
+                "WHERE start_ns <= $until AND start_ns + duration_ns BETWEEN $since AND $until",
+                params={"since": since_ns, "until": until_ns},
+            ).to_arrow_reader(RECORDED_ROWS)
+            for batch in reader:
+                yield pa.Table.from_batches([batch]).select(SPANS.names).cast(SPANS)
 
     def user_of(self, trace_id: bytes) -> tuple[str | None, int | None]:
         """Whose request it is, and by which rank of precedence that is known."""
