@@ -21,7 +21,7 @@ import pyarrow as pa
 from heatshield.clock import Instant, ManualClock
 from heatshield_alerts.policy import Policy
 from heatshield_alerts.rules import RuleGroup
-from heatshield_collector.control.loop import QUIET_S
+from heatshield_collector.control.finding_book import QUIET_S
 from heatshield_collector.decode.span_columns import completed
 from heatshield_collector.detect import Finding
 from heatshield_collector.recordings import SortedSpans
