@@ -9,7 +9,7 @@ from heatshield.call_key import DEFAULT_TENANT, CallKey
 from heatshield.clock import Instant
 from heatshield_alerts.rules import load_text
 from heatshield_collector.backtest import Backtest, backtest
-from heatshield_collector.control.loop import QUIET_S
+from heatshield_collector.control.finding_book import QUIET_S
 from heatshield_collector.decode.span_columns import detected_table
 from heatshield_collector.detect import Finding
 from heatshield_collector.recordings import SortedSpans, read_recordings

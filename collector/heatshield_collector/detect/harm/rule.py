@@ -3,7 +3,7 @@
 A user may be slowed when three things hold together, over the last second:
 
 1. **Others are harmed.** Of the others' requests there (on a backend: operations), ended or still
-   waiting, at least a quarter are slow: longer than twice the usual 95th percentile, and ten
+   waiting, at least 15 % are slow: longer than twice the usual 95th percentile, and ten
    milliseconds more than it. Were nothing wrong, one in fifty would take so long (that is the part
    of a lognormal distribution with sigma 1.5 above twice its 95th percentile; of a narrower one it
    is less); that so many do is no chance (binomial tail under 1e-5).
@@ -52,12 +52,12 @@ class HarmRule:
     ratio: float = 3.0
     cost_times: float = 5.0
     busy_s: float = 0.15
-    harmed: float = 0.25
+    harmed: float = 0.15
     requests: int = 5
     chance: float = 0.02
     tail: float = 1e-5
     number_tail: float = 1e-4
-    young_share: float = 0.5
+    young_share: float = 0.3
     utilisation: float = 0.5
 
 

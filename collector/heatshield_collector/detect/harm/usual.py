@@ -34,11 +34,11 @@ PANES: Final = 12
 YOUNG_S: Final = 120.0
 """With less than so many seconds of history what is known is young: whatever is there is asked."""
 
-WAIT_S: Final = 5.0
+WAIT_S: Final = 2.5
 """How long durations wait before they are taken in: harm is found within less, and what was harmed
 is not usual."""
 
-LEAST_SAMPLES: Final = 40
+LEAST_SAMPLES: Final = 20
 """Fewer tell no 95th percentile: two of them would be above it."""
 
 IDS_MOST: Final = 2_000
