@@ -44,6 +44,12 @@ LONGER: Final = 3.0
 """For each time that the user's requests take as long as the others': five thirds of it are as
 good as five times the cost."""
 
+TYPICAL: Final = 0.9
+"""Part of the others' operations, the cheapest, that tells what one costs."""
+
+LEAST_PIECE_S: Final = 20e-6
+"""What an operation on a backend costs at least."""
+
 RESOURCES_MOST: Final = 2_000
 
 
@@ -143,6 +149,7 @@ class Contention:
                     others=(rows.operations, told, lately),
                     slow=slow,
                     now_s=now_s,
+                    cost_times=_piece_times(service_s, rows.operations, own),
                 ),
                 who=most_of(rows.user[slow], rows.operations[slow]),
                 where=most_of(rows.call[slow], rows.operations[slow]),
@@ -328,3 +335,17 @@ def _pieces(rows: Computing, which: np.ndarray) -> int:
     if not by_clock.any():
         return spans
     return spans + int(max(rows.began[by_clock].sum(), rows.open[by_clock].max()))
+
+
+def _piece_times(service_s: Floats, operations: Floats, own: np.ndarray) -> float:
+    """How many times as much one of the user's operations costs as one of the others'.
+
+    The others' costliest tenth is left out: a client that is slow to read an answer makes it look
+    as if the backend had been slow to give it.
+    """
+    order = np.argsort(service_s[~own])
+    spent_s, count = service_s[~own][order], operations[~own][order]
+    kept = np.cumsum(count) <= TYPICAL * count.sum()
+    others_s = float(spent_s[kept].sum()) / max(1.0, float(count[kept].sum()))
+    own_s = float(service_s[own].sum()) / max(1.0, float(operations[own].sum()))
+    return own_s / max(others_s, LEAST_PIECE_S)

@@ -20,6 +20,7 @@ from heatshield_collector.detect.harm.cases import Case, Crowded
 from heatshield_collector.detect.harm.contention import Contention
 from heatshield_collector.detect.harm.reason import overload_sentence, sentence, victims
 from heatshield_collector.detect.harm.rule import RULE, HarmRule, Seen, harmed, judge
+from heatshield_collector.detect.harm.usual import YOUNG_S
 from heatshield_collector.detect.harm.work import Work
 from heatshield_collector.detect.protocol import Sources
 from heatshield_collector.detect.windows import PANE_S
@@ -62,6 +63,7 @@ class _Held:
         slots: numbers of the evaluations, at most one each 250 ms.
         low: least and
         high: greatest part of the window that the user kept the resource busy for.
+        is_strong: so many others are harmed that it can be no ordinary day.
     """
 
     since: Instant
@@ -69,6 +71,7 @@ class _Held:
     low: float = 1.0
     high: float = 0.0
     case: Case | None = None
+    is_strong: bool = False
 
     def note(self, slot: int) -> None:
         if not self.slots or self.slots[-1] != slot:
@@ -126,12 +129,17 @@ class HarmfulUser:
         held = self._held.setdefault((case.resource, case.user), _Held(instant))
         held.note(slot)
         busy = min(1.0, case.seen.own_s / self._rule.window_s)
+        held.is_strong = case.seen.harmed >= self._rule.young_harmed * case.seen.others
         held.low, held.high, held.case = min(held.low, busy), max(held.high, busy), case
 
     def _burning(self, now_s: float) -> dict[str, set[int]]:
         """By resource the users whose part is not usual: they burn, or did a little ago."""
-        for key in self._held:
-            self._burnt_s[key] = now_s
+        is_young = self.work.by_call.age_s(now_s) < YOUNG_S
+        for key, held in self._held.items():
+            # Who is large on every day may look like a burner while nothing is known yet: with
+            # little harm that is soon taken for usual.
+            if not is_young or held.is_strong:
+                self._burnt_s[key] = now_s
         self._burnt_s = {key: at_s for key, at_s in self._burnt_s.items() if now_s - at_s < BURNT_S}
         burning: dict[str, set[int]] = {}
         for resource, user in self._burnt_s:
@@ -141,7 +149,7 @@ class HarmfulUser:
     def _freeze(self, crowded: Sequence[Crowded], slot: int, instant: Instant) -> None:
         """Keep what harmed calls and backends do from becoming the usual."""
         for one in crowded:
-            if not harmed(self._rule, one.harmed, one.requests):
+            if not harmed(self._rule, one.harmed, one.requests, self._rule.young_harmed):
                 continue
             self._crowded.setdefault(one.resource, _Held(instant)).note(slot)
         self._crowded = {

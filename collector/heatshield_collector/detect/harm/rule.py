@@ -35,6 +35,7 @@ class HarmRule:
         share: least part of the service time.
         pieces: fewest requests that can make it up.
         ratio: times the user's usual share, and load.
+        load_ratio: times the usual load from which on the share does not matter.
         cost_times: times the cost of the others' pieces.
         busy_s: least service time in the window, of all; with less nobody can harm.
         harmed: least part of the others' requests that is slow.
@@ -42,7 +43,7 @@ class HarmRule:
         chance: part that is slow if nothing is wrong.
         tail: probability under which it is no chance.
         number_tail: the same of the number of the user's pieces.
-        young_share: least part where nothing is known of what is usual.
+        young_harmed: the same where it is not known what is usual for the user.
         utilisation: least part of a process's processor time that is used, in its contention.
     """
 
@@ -50,6 +51,7 @@ class HarmRule:
     share: float = 0.30
     pieces: int = 4
     ratio: float = 3.0
+    load_ratio: float = 8.0
     cost_times: float = 5.0
     busy_s: float = 0.15
     harmed: float = 0.15
@@ -57,7 +59,7 @@ class HarmRule:
     chance: float = 0.02
     tail: float = 1e-5
     number_tail: float = 1e-4
-    young_share: float = 0.3
+    young_harmed: float = 0.25
     utilisation: float = 0.5
 
 
@@ -125,31 +127,34 @@ def judge(rule: HarmRule, seen: Seen) -> Verdict:
     if seen.busy_s < rule.busy_s:
         return Verdict(False, "the resource is idle")
     is_known = seen.usual_share is not None and seen.usual_load is not None
-    if seen.share < (rule.share if is_known else rule.young_share):
+    if seen.share < rule.share:
         return Verdict(False, f"the user has {seen.share:.0%} of it")
     if is_known and not _unusual(rule, seen):
         return Verdict(False, "that is usual for the user")
     if seen.cost_times < rule.cost_times and not (is_known and _hammers(rule, seen)):
         return Verdict(False, f"each piece costs {seen.cost_times:.1f} times the others'")
-    is_harm = harmed(rule, seen.harmed, seen.others)
-    if not is_harm and not harmed(rule, seen.harmed_lately, seen.others_lately):
+    least = rule.harmed if is_known else rule.young_harmed
+    is_harm = harmed(rule, seen.harmed, seen.others, least)
+    if not is_harm and not harmed(rule, seen.harmed_lately, seen.others_lately, least):
         return Verdict(False, f"{seen.harmed} of {seen.others} requests of others are slow")
     return Verdict(True)
 
 
-def harmed(rule: HarmRule, slow: int, requests: int) -> bool:
-    """Whether so many slow requests mean harm."""
+def harmed(rule: HarmRule, slow: int, requests: int, least: float = 0.0) -> bool:
+    """Whether so many slow requests mean harm; ``least``: the part, in place of the rule's."""
     return (
         requests >= rule.requests
-        and slow >= rule.harmed * requests
+        and slow >= (least or rule.harmed) * requests
         and binomial_tail(slow, requests, rule.chance) < rule.tail
     )
 
 
 def _unusual(rule: HarmRule, seen: Seen) -> bool:
     load = seen.own_s / rule.window_s
+    usual_load = seen.usual_load or 0.0
+    # Of a resource that is nearly idle anyone may have the most.
     is_share = seen.share >= rule.ratio * (seen.usual_share or 0.0)
-    return is_share and load >= rule.ratio * (seen.usual_load or 0.0)
+    return load >= rule.ratio * usual_load and (is_share or load >= rule.load_ratio * usual_load)
 
 
 def _hammers(rule: HarmRule, seen: Seen) -> bool:

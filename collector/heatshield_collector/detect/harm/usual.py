@@ -211,7 +211,7 @@ SHARE_LAG: Final = 12
 SHARE_PANES: Final = 72
 """Of shares: panes of five seconds, sixty seconds too new, six minutes in all."""
 
-LEAST_S: Final = 10.0
+LEAST_S: Final = 5.0
 """Seconds of history without which nothing is known of a user's share."""
 
 
