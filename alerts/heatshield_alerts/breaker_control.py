@@ -7,6 +7,8 @@ in :mod:`heatshield_alerts.breaker_states`, the caps in :mod:`heatshield_alerts.
 A restart begins at a higher epoch; :meth:`BreakerControl.restore` holds on what was held.
 """
 
+# long: one class is all that may touch the registry
+
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any

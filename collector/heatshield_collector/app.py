@@ -1,5 +1,7 @@
 """The composition root: makes every part of the collector and hands each what it needs."""
 
+# long: each part is made here, and nowhere else
+
 import asyncio
 import contextlib
 import logging

@@ -4,6 +4,8 @@ Faces (HTTP, gRPC, the command line) import this file and are handed a :class:`P
 composition root; the core implements the protocols and imports nothing of any face.
 """
 
+# long: every port of the collector, a protocol each
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum

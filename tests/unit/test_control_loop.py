@@ -1,5 +1,7 @@
 """From a finding to an alert to a breaker to all that must hear of it; time stands still."""
 
+# long: one loop, from all its sides
+
 import json
 from pathlib import Path
 

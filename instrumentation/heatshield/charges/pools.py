@@ -2,6 +2,7 @@
 limit of threads, by which Starlette runs handlers that are no coroutines.
 """
 
+import sys
 from asyncio import AbstractEventLoop, _get_running_loop
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol, cast
@@ -50,11 +51,10 @@ class Pools:
             self._limiters.add(cast("_Limiter", limiter))
             return
         loop = _get_running_loop()
-        if loop is not None and loop not in self._loops:
-            from anyio.to_thread import current_default_thread_limiter
-
+        module = sys.modules.get("anyio.to_thread")  # whoever asks for a thread has imported it
+        if loop is not None and loop not in self._loops and module is not None:
             self._loops[loop] = None
-            self._limiters.add(cast("_Limiter", current_default_thread_limiter()))
+            self._limiters.add(cast("_Limiter", module.current_default_thread_limiter()))
 
     @fail_open("pools", 0)
     def queued(self) -> int:

@@ -2,6 +2,8 @@
 while they run.
 """
 
+# long: a server each
+
 import http.client
 import os
 import signal
