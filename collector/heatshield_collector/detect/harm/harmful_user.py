@@ -209,7 +209,7 @@ class HarmfulUser:
             "busy_high": held.high,
             "share": seen.share,
             "usual_share": seen.usual_share or 0.0,
-            "cost_times": min(seen.cost_times, 1e9),
+            "cost_times": round(min(seen.cost_times, 1e9), 1),
             "elements_per_call": elements,
             "usual_elements_per_call": usual,
             "others": seen.others,
