@@ -107,6 +107,7 @@ def canned_registry():
         counter(names.LOGS_RECEIVED),
         counter(names.SAMPLES_RECEIVED),
         counter(names.CHARGES_DROPPED, cause="pending_full"),
+        counter(names.CHARGE_REPORTS, outcome="counted"),
         counter(names.PAYLOADS_REFUSED, cause="overload"),
         counter(names.STREAMS_CUT_OFF, cause="behind"),
         counter(names.REQUESTS_COLLAPSED),
