@@ -179,7 +179,9 @@ def address(attributes: Sequence[KeyValue]) -> str | None:
     hosts = ("server.address", "net.peer.name", "network.peer.address", "net.peer.ip")
     ports = ("server.port", "net.peer.port", "network.peer.port")
     host, port = (first_of(attributes, known) for known in (hosts, ports))
-    return host if port is None else None if host is None else f"{host}:{port}"
+    if not host:
+        return None
+    return host if port is None else f"{host}:{port}"
 
 
 def first_of(attributes: Sequence[KeyValue], known: Sequence[str]) -> str | None:

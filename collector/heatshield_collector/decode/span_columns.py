@@ -189,4 +189,6 @@ def _address(found: Mapping[str, str | int]) -> str | None:
         next((str(found[name]) for name in known if name in found), None)
         for known in (_HOST, _PORT)
     )
-    return host if host is None or port is None else f"{host}:{port}"
+    if not host:
+        return None
+    return host if port is None else f"{host}:{port}"

@@ -175,7 +175,7 @@ def _address(attributes: Attributes, backend: pa.Array) -> pa.Array:
         for known in (_HOST, _PORT)
     )
     whole = pc.coalesce(pc.binary_join_element_wise(host, port, _COLON), host)
-    return pc.if_else(backend.is_valid(), whole, _NULL)
+    return pc.if_else(pc.and_(backend.is_valid(), pc.not_equal(host, _NO_NAME)), whole, _NULL)
 
 
 def user_of(attributes: Attributes, known: Sequence[str] = names.USER_ATTRIBUTES) -> pa.Array:
