@@ -120,11 +120,9 @@ def replay(  # noqa: PLR0913, PLR0917  each is a flag
     )
     capacities = capacities_of(workers or ())
     problems = _Problems()
-    # Warnings of a collector at work, four times a second of a recording, tell nothing here.
-    logging.getLogger("heatshield_collector").setLevel(logging.ERROR)
     try:
         groups, bounds = _rules(settings), _policy(settings)
-        with SortedSpans() as spans, _progress() as progress, little_garbage():
+        with SortedSpans() as spans, _progress() as progress, little_garbage(), _errors_only():
             if files:
                 _read_files(files, spans, problems, progress)
             else:
@@ -230,6 +228,18 @@ def _progress() -> Iterator[_Progress]:
         yield progress
     finally:
         progress.clear()
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Keep back a collector's warnings, which tell nothing of a recording: four times a second."""
+    log = logging.getLogger("heatshield_collector")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _read_files(

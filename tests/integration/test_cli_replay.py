@@ -1,6 +1,7 @@
 """``heatshield replay`` on files and on a store: what it prints, and how it says what is wrong."""
 
 import json
+import logging
 import time
 
 import pytest
@@ -58,6 +59,7 @@ def test_people_are_shown_who_would_have_been_cut_and_why(tmp_path, rules):
     assert result.exit_code == 0, result.output
     assert "would have been cut" in result.stdout
     assert "2023-11-14 22:13:42" in result.stdout
+    assert logging.getLogger("heatshield_collector.control").isEnabledFor(logging.WARNING)
     assert HOT in result.stdout
     assert "workers busy" in result.stdout
 
