@@ -23,6 +23,8 @@ from heatshield.charge_report import (
     bucket_of,
 )
 from heatshield.charge_report import Operation as ToldOperation
+from heatshield.export.exporter import MIN_BETWEEN_BATCHES_S
+from heatshield.export.urgency import Urgency
 from heatshield_collector.worlds.requests import Operation, Request
 from heatshield_collector.worlds.services import Instance
 from heatshield_collector.worlds.telemetry import FLUSH_S, Deliver, Faults
@@ -85,7 +87,8 @@ class ChargeEmitter:
     """
 
     def __init__(self, instance: Instance, epoch_ns: int, faults: Faults, deliver: Deliver) -> None:
-        self.urgent = False  # a process reports when it is due, whatever it has to tell
+        self.urgent = False
+        self._urgency = Urgency()
         self._instance = instance
         self._epoch_ns = epoch_ns
         self._names = faults.names_user(instance.service.name)
@@ -113,6 +116,7 @@ class ChargeEmitter:
         request.told["operated"] = request.told.get("operated", 0.0) + seconds - operation.told_s
         self._backends[step.backend.name, bucket_of(seconds * 1e6)] += 1
         self._operations.append((key, operation))
+        self.urgent |= self._urgency.judge(step.command, seconds, step.elements)
 
     def visited(self, request: Request, answer: Request, number: int, began_s: float) -> None:
         """A visit is the other service's cost, and a wait here."""
@@ -126,14 +130,17 @@ class ChargeEmitter:
         seconds = (request.ended_s or 0.0) - request.sent_s - request.waited_s
         costs.durations[bucket_of(seconds * 1e6)] += 1
         costs.errors += request.status >= ERROR
+        self.urgent |= self._urgency.judge(request.call, seconds, 0)
         costs.traces.append((request.cpu_s + request.operated_s, request.trace))
 
     def flush(self, now_s: float) -> None:
         """Send a report."""
         seconds = now_s - self._sent_s
         is_idle = not (self._costs or self._operations or self._instance.open)
-        if seconds < (IDLE_S if is_idle else FLUSH_S) - EARLY_S:
+        due_s = IDLE_S if is_idle else MIN_BETWEEN_BATCHES_S if self.urgent else FLUSH_S
+        if seconds < due_s - EARLY_S:
             return
+        self.urgent = False
         self._sent_s = now_s
         for request in self._instance.open.values():
             self._charge(self._costs[self._key(request)], request, now_s)

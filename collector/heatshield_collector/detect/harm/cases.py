@@ -1,13 +1,17 @@
 """What is looked at: one user on one resource, and resources on which many fare badly."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from heatshield_collector.detect.harm.recent import Floats
 from heatshield_collector.detect.harm.rule import Seen
 
-__all__ = ["Case", "Crowded", "Part", "most_of"]
+__all__ = ["CALL_PART", "Case", "Crowded", "Part", "most_of"]
+
+CALL_PART: Final = 0.25
+"""Part of the user's service time on a resource from which on a call is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class Case:
         user: the user's number.
         calls: the user's service seconds by number of the call.
         seen: for the rule.
+        requests: of the user, on any resource, that ended or ran in the last two seconds.
         who: numbers of the harmed users, the most harmed first.
         where: numbers of the harmed calls, the most harmed first.
     """
@@ -29,6 +34,7 @@ class Case:
     user: int
     calls: dict[int, float]
     seen: Seen
+    requests: int = 0
     who: tuple[int, ...] = ()
     where: tuple[int, ...] = ()
 

@@ -13,9 +13,17 @@ import numpy as np
 
 from heatshield.call_key import SEPARATOR
 from heatshield_collector.detect.harm.cases import Case, Crowded, Part, most_of
+from heatshield_collector.detect.harm.costs import operation_cost_times, request_cost_times
 from heatshield_collector.detect.harm.recent import Floats
 from heatshield_collector.detect.harm.rule import HarmRule, Seen
-from heatshield_collector.detect.harm.service_time import in_line, in_parallel, waited_behind
+from heatshield_collector.detect.harm.servers import ServersShown
+from heatshield_collector.detect.harm.service_time import (
+    Served,
+    in_line,
+    in_parallel,
+    in_turn,
+    waited_behind,
+)
 from heatshield_collector.detect.harm.tables import Computing, Operations, Requests, select
 from heatshield_collector.detect.harm.usual import UsualShares
 from heatshield_collector.detect.harm.work import Process, Work
@@ -37,18 +45,11 @@ BEHIND: Final = 0.25
 LAG_S: Final = 0.05
 """An event loop that is so late is contended, however little the processor shows."""
 
-LEAST_COST_US: Final = 1_000.0
-"""What a request costs at least, where the wait is guessed: a guess is not exact."""
+REQUESTS_S: Final = 2.0
+"""For how long requests of a user are counted: as long as harm must last to be lasting."""
 
-LONGER: Final = 3.0
-"""For each time that the user's requests take as long as the others': five thirds of it are as
-good as five times the cost."""
-
-TYPICAL: Final = 0.9
-"""Part of the others' operations, the cheapest, that tells what one costs."""
-
-LEAST_PIECE_S: Final = 20e-6
-"""What an operation on a backend costs at least."""
+SERVERS_MOST: Final = 2_000
+"""Backends of which it is remembered how many operations they serve at once; the first to come."""
 
 RESOURCES_MOST: Final = 2_000
 
@@ -65,13 +66,18 @@ class Contention:
         self._work = work
         self._rule = rule
         self._usual: dict[str, UsualShares] = defaultdict(UsualShares)
+        self._servers: dict[int, ServersShown] = defaultdict(ServersShown)
         self._learnt_s = -1.0
         self._seconds: dict[str, dict[int, float]] = {}
+        self._requests: dict[int, float] = {}
 
     def look(self, now_s: float) -> tuple[list[Case], list[Crowded]]:
         """The cases of this moment, and where many fare badly."""
         window_s = self._rule.window_s
         self._seconds = {}
+        lately = self._work.requests(now_s, REQUESTS_S)
+        self._requests = _calls_by_user(lately)
+        requests = select(lately, lately.at_s > now_s - window_s)
         cases: list[Case] = []
         crowded: list[Crowded] = []
         operations = self._work.operations(now_s, window_s)
@@ -79,7 +85,6 @@ class Contention:
             here = select(operations, operations.backend == number)
             crowded.append(self._crowded_backend(number, here))
             cases += self._backend(number, here, now_s)
-        requests = self._work.requests(now_s, window_s)
         computing = self._work.computing(now_s, window_s)
         services = self._by_service(computing.process)
         for service, processes in services.items():
@@ -111,12 +116,14 @@ class Contention:
     def _backend(self, number: int, rows: Operations, now_s: float) -> Iterator[Case]:
         name = self._work.numbers.backends.name(number)
         is_line = name.startswith(IN_LINE)
-        served = (in_line if is_line else in_parallel)(rows.start_s, rows.end_s)
+        served = self._served(number, rows, now_s, is_line=is_line)
         from_s = now_s - self._rule.window_s
         # What was served before the window is not in it.
-        begin_s = served.begin_s if is_line else rows.start_s
+        begin_s = served.begin_s
         inside = np.clip((rows.end_s - from_s) / np.maximum(rows.end_s - begin_s, 1e-9), 0.0, 1.0)
         service_s = served.service_s * inside
+        # What still waits in line has cost nothing yet.
+        pieces = np.where((rows.running > 0) & (served.service_s <= 0), 0.0, rows.operations)
         part = Part(rows.user, rows.call, rows.request, service_s)
         by_user = part.by_user()
         self._seconds[name] = by_user
@@ -149,11 +156,25 @@ class Contention:
                     others=(rows.operations, told, lately),
                     slow=slow,
                     now_s=now_s,
-                    cost_times=_piece_times(service_s, rows.operations, own),
+                    cost=operation_cost_times(
+                        self._rule.cost_times, rows.call, service_s, pieces, own
+                    ),
                 ),
+                requests=int(self._requests.get(user, 0)),
                 who=most_of(rows.user[slow], rows.operations[slow]),
                 where=most_of(rows.call[slow], rows.operations[slow]),
             )  # fmt: skip
+
+    def _served(self, number: int, rows: Operations, now_s: float, *, is_line: bool) -> Served:
+        if is_line:
+            return in_line(rows.start_s, rows.end_s)
+        begin_s = rows.start_s
+        if number < SERVERS_MOST:
+            shown = self._servers[number]
+            shown.look(rows.start_s, rows.end_s, rows.running, now_s)
+            if shown.most is not None and rows.slow.any():  # else nobody waits to speak of
+                begin_s = in_turn(rows.start_s, rows.end_s, shown.most)
+        return in_parallel(begin_s, rows.end_s)
 
     def _crowded_backend(self, number: int, rows: Operations) -> Crowded:
         told = (rows.judged > 0) & (rows.user >= -2)  # noqa: PLR2004 - the rest, too
@@ -224,14 +245,15 @@ class Contention:
                 others=(requests.calls, told, requests.at_s > now_s - self._rule.window_s / 2),
                 slow=slow,
                 now_s=now_s,
-                cost_times=None if (own & ~by_span).any() else self._cost_times(
-                    requests, ~others, now_s
-                ),
+                cost=(None if (own & ~by_span).any() else request_cost_times(
+                    requests, ~others, self._work.by_call.quantiles(now_s)
+                ), 0.0),
                 # Reports tell the sum of a user's requests, and how many these are.
                 clipped=lambda most_s: min(
                     spans.clipped(most_s) + float(service_s[own & ~by_span].sum()), pieces * most_s
                 ),
             ),
+            requests=int(self._requests.get(user, 0)),
             who=most_of(requests.user[slow], requests.calls[slow]),
             where=most_of(requests.call[slow], requests.calls[slow]),
         )  # fmt: skip
@@ -286,7 +308,7 @@ class Contention:
         self, resource: str, user: int, busy_s: float, mine: Part, *, pieces: int,
         other_pieces: int, others: tuple[Floats, np.ndarray, np.ndarray], slow: np.ndarray,
         now_s: float, clipped: Callable[[float], float] | None = None,
-        cost_times: float | None = None,
+        cost: tuple[float | None, float] = (None, 0.0),
     ) -> Seen:  # fmt: skip
         piece_s = self._rule.share * busy_s / self._rule.pieces
         clipped_s = (clipped or mine.clipped)(piece_s)
@@ -300,32 +322,15 @@ class Contention:
             harmed=int(weights[slow].sum()),
             others_lately=int(weights[told & lately].sum()),
             harmed_lately=int(weights[slow & lately].sum()),
-            told_cost_times=cost_times,
+            told_cost_times=cost[0],
+            chance=cost[1],
         )  # fmt: skip
 
-    def _cost_times(self, requests: Requests, own: np.ndarray, now_s: float) -> float | None:
-        """How many times as much a request of the user's costs, by spans alone.
 
-        A span does not tell the wait for a worker from the work. But all wait alike: what even
-        the quickest quarter of the others' requests takes more than usual is the wait, and what
-        is left of each is the work. Where they do not wait alike, it is enough that the user's
-        requests take far longer than is usual for the call, and well longer than the others' now.
-        """
-        others = ~own & (requests.judged > 0)
-        if not own.any() or not others.any():
-            return None
-        usual = self._work.by_call.quantiles(now_s)
-        more = requests.us[others] - usual.p25_us[requests.call[others].astype(int)]
-        wait_us = max(0.0, float(np.quantile(more, 0.25)))
-        own_us, others_us = (
-            max(LEAST_COST_US, float(requests.us[which].mean()) - wait_us)
-            for which in (own, others)
-        )
-        known = own & (requests.judged > 0)
-        times = requests.us[known] / usual.p95_us[requests.call[known].astype(int)]
-        longer = float(requests.us[own].mean() / max(1.0, requests.us[others].mean()))
-        far = float(times.mean()) if known.any() else 0.0
-        return max(own_us / others_us, min(far, LONGER * longer))
+def _calls_by_user(requests: Requests) -> dict[int, float]:
+    users, of_row = np.unique(requests.user, return_inverse=True)
+    calls = np.bincount(of_row, weights=requests.calls)
+    return dict(zip(users.astype(int).tolist(), calls.tolist(), strict=True))
 
 
 def _pieces(rows: Computing, which: np.ndarray) -> int:
@@ -335,17 +340,3 @@ def _pieces(rows: Computing, which: np.ndarray) -> int:
     if not by_clock.any():
         return spans
     return spans + int(max(rows.began[by_clock].sum(), rows.open[by_clock].max()))
-
-
-def _piece_times(service_s: Floats, operations: Floats, own: np.ndarray) -> float:
-    """How many times as much one of the user's operations costs as one of the others'.
-
-    The others' costliest tenth is left out: a client that is slow to read an answer makes it look
-    as if the backend had been slow to give it.
-    """
-    order = np.argsort(service_s[~own])
-    spent_s, count = service_s[~own][order], operations[~own][order]
-    kept = np.cumsum(count) <= TYPICAL * count.sum()
-    others_s = float(spent_s[kept].sum()) / max(1.0, float(count[kept].sum()))
-    own_s = float(service_s[own].sum()) / max(1.0, float(operations[own].sum()))
-    return own_s / max(others_s, LEAST_PIECE_S)

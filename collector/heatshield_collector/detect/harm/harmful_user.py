@@ -16,7 +16,7 @@ from typing import Final
 from heatshield.call_key import DEFAULT_TENANT, SEPARATOR, CallKey
 from heatshield.clock import Instant
 from heatshield_collector.detect.findings import Action, Finding
-from heatshield_collector.detect.harm.cases import Case, Crowded
+from heatshield_collector.detect.harm.cases import CALL_PART, Case, Crowded
 from heatshield_collector.detect.harm.contention import Contention
 from heatshield_collector.detect.harm.reason import overload_sentence, sentence, victims
 from heatshield_collector.detect.harm.rule import RULE, HarmRule, Seen, harmed, judge
@@ -46,8 +46,9 @@ BURNT_S: Final = 60.0
 """For so long after harm what the user does is not taken for usual: a user who is slowed goes on,
 and is not so for good."""
 
-CALL_PART: Final = 0.25
-"""Part of the user's service time on a resource from which on a call is named."""
+STRONG: Final = 0.5
+"""Part of the others' requests from which on, while it is not known what is usual, the harm can be
+no ordinary day."""
 
 FROZEN_S: Final = 600.0
 """For so long at most, an overload that nobody is the cause of keeps what is usual from moving:
@@ -120,7 +121,7 @@ class HarmfulUser:
             if judge(self._rule, case.seen).harmful:
                 self._hold(case, slot, instant)
         self._held = {key: held for key, held in self._held.items() if _is_recent(held, slot)}
-        self._contention.learn(now_s, self._burning(now_s))
+        self._contention.learn(now_s, self._burning(now_s, slot))
         self._freeze(crowded, slot, instant)
         found = [one for held in self._held.values() for one in self._findings(held, slot, instant)]
         return [*_heaviest(found), *self._overloads(crowded, slot, now_s)]
@@ -129,16 +130,16 @@ class HarmfulUser:
         held = self._held.setdefault((case.resource, case.user), _Held(instant))
         held.note(slot)
         busy = min(1.0, case.seen.own_s / self._rule.window_s)
-        held.is_strong = case.seen.harmed >= self._rule.young_harmed * case.seen.others
+        held.is_strong = case.seen.harmed >= STRONG * case.seen.others
         held.low, held.high, held.case = min(held.low, busy), max(held.high, busy), case
 
-    def _burning(self, now_s: float) -> dict[str, set[int]]:
+    def _burning(self, now_s: float, slot: int) -> dict[str, set[int]]:
         """By resource the users whose part is not usual: they burn, or did a little ago."""
         is_young = self.work.by_call.age_s(now_s) < YOUNG_S
         for key, held in self._held.items():
             # Who is large on every day may look like a burner while nothing is known yet: with
-            # little harm that is soon taken for usual.
-            if not is_young or held.is_strong:
+            # little harm, or harm that comes and goes, that is soon taken for usual.
+            if not is_young or (held.is_strong and held.lasting(slot)):
                 self._burnt_s[key] = now_s
         self._burnt_s = {key: at_s for key, at_s in self._burnt_s.items() if now_s - at_s < BURNT_S}
         burning: dict[str, set[int]] = {}
@@ -170,8 +171,11 @@ class HarmfulUser:
         case = held.case
         if case is None or not held.stands(slot):
             return
-        action: Action = "reject" if held.lasting(slot) else "pace"
         seen = case.seen
+        # A few requests that began before the user was slowed run on whether or not the next is
+        # refused.
+        is_many = case.requests >= self._rule.pieces
+        action: Action = "reject" if held.lasting(slot) and is_many else "pace"
         who = victims(self.work, case, instant.monotonic_s)
         for call, spent_s in case.calls.items():
             if spent_s < CALL_PART * seen.own_s:

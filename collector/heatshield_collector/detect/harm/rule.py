@@ -10,8 +10,9 @@ A user may be slowed when three things hold together, over the last second:
 2. **The user dominates.** At least 30 % of the *service time* is the user's, where each request
    counts at most a quarter of that, so that at least four are needed.
 3. **It is the user's doing, and unusual.** The share and the load are at least three times the
-   user's own usual ones, and either each piece costs at least five times what the others' pieces
-   cost, or there are far more of them than three times the usual share explains. Without the last
+   user's own usual ones, and either the user's pieces are costly (each costs at least five times
+   what the others' pieces cost, and it is no chance that so much falls on the user's; or twenty
+   times), or there are far more of them than three times the usual share explains. Without the last
    a random user was taken for the culprit when a deploy had made everything expensive, as somebody
    always has the most.
 
@@ -37,6 +38,8 @@ class HarmRule:
         ratio: times the user's usual share, and load.
         load_ratio: times the usual load from which on the share does not matter.
         cost_times: times the cost of the others' pieces.
+        cost_tail: probability under which it is no chance that the costly pieces are the user's.
+        sure_cost_times: times the cost from which on nobody asks for chance.
         busy_s: least service time in the window, of all; with less nobody can harm.
         harmed: least part of the others' requests that is slow.
         requests: fewest requests of others that can tell.
@@ -53,6 +56,8 @@ class HarmRule:
     ratio: float = 3.0
     load_ratio: float = 8.0
     cost_times: float = 5.0
+    cost_tail: float = 1e-3
+    sure_cost_times: float = 20.0
     busy_s: float = 0.15
     harmed: float = 0.15
     requests: int = 5
@@ -84,6 +89,8 @@ class Seen:
         harmed_lately: those that are slow.
         told_cost_times: how many times as much a piece of the user's costs, where that is known
             better than from service time and pieces.
+        chance: the probability that so much of the service time falls on the user's pieces by
+            chance, though they are like the others' (:func:`.significance.share_tail`).
     """
 
     busy_s: float
@@ -98,6 +105,7 @@ class Seen:
     others_lately: int = 0
     harmed_lately: int = 0
     told_cost_times: float | None = None
+    chance: float = 0.0
 
     @property
     def share(self) -> float:
@@ -131,7 +139,7 @@ def judge(rule: HarmRule, seen: Seen) -> Verdict:
         return Verdict(False, f"the user has {seen.share:.0%} of it")
     if is_known and not _unusual(rule, seen):
         return Verdict(False, "that is usual for the user")
-    if seen.cost_times < rule.cost_times and not (is_known and _hammers(rule, seen)):
+    if not _is_costly(rule, seen) and not (is_known and _hammers(rule, seen)):
         return Verdict(False, f"each piece costs {seen.cost_times:.1f} times the others'")
     least = rule.harmed if is_known else rule.young_harmed
     is_harm = harmed(rule, seen.harmed, seen.others, least)
@@ -155,6 +163,13 @@ def _unusual(rule: HarmRule, seen: Seen) -> bool:
     # Of a resource that is nearly idle anyone may have the most.
     is_share = seen.share >= rule.ratio * (seen.usual_share or 0.0)
     return load >= rule.ratio * usual_load and (is_share or load >= rule.load_ratio * usual_load)
+
+
+def _is_costly(rule: HarmRule, seen: Seen) -> bool:
+    """Whether each of the user's pieces costs far more than the others', and not by chance."""
+    return seen.cost_times >= rule.sure_cost_times or (
+        seen.cost_times >= rule.cost_times and seen.chance <= rule.cost_tail
+    )
 
 
 def _hammers(rule: HarmRule, seen: Seen) -> bool:

@@ -8,15 +8,17 @@ the resource serves:
   the one before it ended, whichever is later; the resource's own queue shows in the order of ends.
 - :func:`in_parallel`: all at once, like a database or the threads of a process. While ``n`` run,
   each has an ``n``-th of the resource (processor sharing, Kleinrock 1967).
+- :func:`in_turn`: so many at once, and the others wait, like what is behind a pool of connections.
 """
 
+from heapq import heappush, heappushpop
 from typing import NamedTuple
 
 import numpy as np
 
 from heatshield_collector.detect.harm.recent import Floats
 
-__all__ = ["Served", "in_line", "in_parallel", "waited_behind"]
+__all__ = ["Served", "in_line", "in_parallel", "in_turn", "waited_behind"]
 
 
 class Served(NamedTuple):
@@ -66,6 +68,25 @@ def in_parallel(start_s: Floats, end_s: Floats, weight: Floats | float = 1.0) ->
     shared = np.concatenate([[0.0], np.cumsum(np.where(active > 1e-9, each, 0.0))])  # noqa: PLR2004
     service_s = weights * (np.interp(end_s, times, shared) - np.interp(start_s, times, shared))
     return Served(start_s, service_s)
+
+
+def in_turn(start_s: Floats, end_s: Floats, servers: int) -> Floats:
+    """When each operation began to be served, where so many are at once, and the others wait.
+
+    Args:
+        start_s: when each was sent; the first to come is the first to be served.
+        end_s: when each was answered; now, for one that still runs.
+        servers: how many are served at once.
+    """
+    begin_s = start_s.copy()
+    free: list[float] = []
+    for at in np.argsort(start_s, kind="stable").tolist():
+        end = float(end_s[at])
+        if len(free) < servers:
+            heappush(free, end)
+            continue
+        begin_s[at] = min(end, max(float(start_s[at]), heappushpop(free, end)))
+    return begin_s
 
 
 def waited_behind(served: Served, start_s: Floats, of_culprit: np.ndarray) -> Floats:
