@@ -258,6 +258,13 @@ class BreakerControl:
             event = held.due(level, now, lasting=why is not None)
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
                 event = None  # the probing goes on
+            if event is BreakerEvent.ESCALATED:
+                stricter = held.escalated(why or "")
+                users = seen.active_users or 0
+                reason = self.checks.unescalatable(stricter, self.held, now, users)
+                if reason is not None:  # the pacing goes on
+                    event = None
+                    changes.append(self._refuse(reason, stricter, now))
             if event is not None:
                 changes.append(self._move(held, event, now, level, why or ""))
             elif held.state is BreakerState.HALF_OPEN:
@@ -317,8 +324,7 @@ class BreakerControl:
             kind = ChangeKind.OPENED
             if event is BreakerEvent.ESCALATED and held.draft.then is not None:
                 kind = ChangeKind.ESCALATED
-                reason = why or held.draft.reason
-                held.draft = replace(held.draft, mode=held.draft.then, then=None, reason=reason)
+                held.draft = held.escalated(why)
             granted = entry_of(held.draft, held.entry.id, held.entry.instances)
         change = Change(kind, self._at, now, event=event, before=before, text=text)
         return self._grant(held, granted, change)

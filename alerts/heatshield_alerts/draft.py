@@ -115,6 +115,12 @@ class Draft:
         """Whether a rule holds calls up with it, now or at the next step, which caps are on."""
         return not self.by_human and (self.mode is not BreakerMode.FLAG or self.then is not None)
 
+    @property
+    def refuses(self) -> bool:
+        """Whether it refuses calls now; one that paces may do so at the next step."""
+        step = self.then if self.mode is BreakerMode.FLAG else self.mode
+        return step not in (None, BreakerMode.PACE, BreakerMode.FLAG)
+
 
 def check(draft: Draft) -> Reason | None:
     """What is wrong with a draft of any issuer; ``None`` when nothing is."""

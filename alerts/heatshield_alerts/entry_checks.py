@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from heatshield.call_key import CallKey
 from heatshield_alerts.breaker_states import BreakerState
-from heatshield_alerts.caps import Caps, Occupancy, cap, cap_on_cut, leaving_for, traffic_of
+from heatshield_alerts.caps import Caps, Occupancy, cap, cap_on_cut, held_of, leaving_for
 from heatshield_alerts.draft import Draft, Reason
 from heatshield_alerts.held_breaker import HeldBreaker, merged
 from heatshield_alerts.policy.model import NO_POLICY, Policy
@@ -66,6 +66,13 @@ class EntryChecks:
         others = [row for row in rows if row is not held]
         return cap_on_cut(draft, self._occupancy(others, now, active_users), self.caps)
 
+    def unescalatable(
+        self, draft: Draft, rows: Sequence[HeldBreaker], now: float, active_users: int
+    ) -> Reason | None:
+        """Why an entry that is held may not take its next step; ``draft``: as it would then be."""
+        others = [row for row in rows if row.key != draft.key]
+        return cap_on_cut(draft, self._occupancy(others, now, active_users), self.caps)
+
     def leaving_for(
         self, draft: Draft, held: Sequence[HeldBreaker], now: float, active_users: int
     ) -> tuple[CallKey, ...]:
@@ -94,11 +101,11 @@ class EntryChecks:
         return not draft.by_human and bool(self.policy.rules.forbids(draft))
 
     def _occupancy(self, held: Sequence[HeldBreaker], now: float, active_users: int) -> Occupancy:
-        holding_up = [row for row in held if row.holds_up]
+        places = [row.place for row in held if row.holds_up]
         return Occupancy(
             entries=len(held),
-            users_cut_by_rules=frozenset(row.key.user for row in holding_up if row.key.user),
             new_last_minute=self.restraint.opened_last_minute(now),
             active_users=active_users,
-            traffic=traffic_of(row.place for row in holding_up),
+            held_up=held_of(places),
+            refused=held_of(place for place in places if place.refuses),
         )

@@ -115,10 +115,15 @@ class HeldBreaker:
         """As :attr:`Draft.holds_up`."""
         return self.draft.holds_up
 
+    def escalated(self, why: str = "") -> Draft:
+        """What it asks for at the next step of its ladder."""
+        draft = self.draft
+        return replace(draft, mode=draft.then or draft.mode, then=None, reason=why or draft.reason)
+
     @property
     def place(self) -> Place:
         """What it takes up."""
-        return Place(self.key, self.heat, self.draft.traffic)
+        return Place(self.key, self.heat, self.draft.traffic, self.draft.refuses)
 
     @property
     def heat(self) -> float:

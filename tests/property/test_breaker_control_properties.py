@@ -27,7 +27,7 @@ from heatshield_alerts import (
     Trip,
 )
 from heatshield_alerts.breaker_states import TRANSITIONS
-from heatshield_alerts.caps import Caps
+from heatshield_alerts.caps import FEW, Caps
 from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
 from heatshield_alerts.seen import Seen
 
@@ -108,11 +108,12 @@ class Registry(RuleBasedStateMachine):
             assert not left.entry.issuer.startswith("human:")
             assert left.entry.user != draft.key.user
         held = {row.key: row for row in self.control.held}.get(draft.key)
-        rules_cut = {
-            row.key.user
+        held_up = [
+            row
             for row in self.control.held
             if not row.draft.by_human and row.draft.mode is not BreakerMode.FLAG
-        }
+        ]
+        refused = {row.key.user for row in held_up if row.draft.mode is not BreakerMode.PACE}
         change = self.note(self.control.act(Trip(draft), self.now, active_users))
         self.asked.append((draft.key, change))
         if change.kind is ChangeKind.REFUSED:
@@ -125,7 +126,10 @@ class Registry(RuleBasedStateMachine):
             cleared_s = self.human_keys.get(draft.key, -HOLD_DOWN_S)
             assert draft.by_human or self.now - cleared_s >= HOLD_DOWN_S
             if not draft.by_human and draft.mode is not BreakerMode.FLAG:
-                assert len(rules_cut | {draft.key.user}) <= CAPS.users(active_users)
+                users = {row.key.user for row in held_up} | {draft.key.user}
+                assert len(users) <= CAPS.users(active_users, FEW)
+                if draft.mode is not BreakerMode.PACE:
+                    assert len(refused | {draft.key.user}) <= CAPS.users(active_users)
 
     @rule(draft=drafts)
     def refuse(self, draft: Draft):

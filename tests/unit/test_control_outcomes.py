@@ -31,15 +31,16 @@ def test_it_is_said_of_every_hot_user_what_is_done():
     assert said.text_of(HOT) == "cut", "pacing did not end it"
     assert said.not_cut() == []
     assert platform.loop.notes(platform.clock.now()) == []
-    for _ in range(8):
-        platform.work(2.0, "second")
-        platform.step(workers=1.0)
+    for user in ("second", "third", "fourth"):
+        for _ in range(8):
+            platform.work(2.0, user)
+            platform.step(workers=1.0)
     ((key, done),) = said.not_cut()
-    assert (key.user, done) == ("second", f"not cut: {Reason.TOO_MANY_USERS}")
-    assert {one.labels["user"]: one.outcome.text for one in platform.loop.alerts} == {
-        "hot": "cut",
-        "second": done,
-    }
+    assert (key.user, done) == ("fourth", f"not cut: {Reason.TOO_MANY_USERS}")
+    told = {one.labels["user"]: one.outcome.text for one in platform.loop.alerts}
+    assert (told["hot"], told["fourth"]) == ("cut", done)
+    assert told["second"].startswith("paced to 0.")
+    assert told["third"].startswith("paced to 0.")
     platform.breakers.set_mode(PlatformMode.SHADOW, "ann")
     assert said.text_of(HOT) == "would be cut, but the platform is in shadow"
     platform.burn(40.0, workers=0.0)

@@ -20,7 +20,7 @@ from heatshield_alerts import (
     Trip,
     decide,
 )
-from heatshield_alerts.caps import Caps, Occupancy, cap
+from heatshield_alerts.caps import Caps, Held, Occupancy, cap
 from heatshield_alerts.draft import check
 
 LABELS = {
@@ -177,16 +177,15 @@ def test_a_draft_is_checked_whoever_wrote_it(fields, reason):
     assert check(Draft(key, **asked)) is reason
 
 
-def occupancy(**fields) -> Occupancy:
-    return Occupancy(
-        **{
-            "entries": 0,
-            "users_cut_by_rules": frozenset(),
-            "new_last_minute": 0,
-            "active_users": 1_000,
-            **fields,
-        }
-    )
+CALL = (DEFAULT_TENANT, "s", "c")
+
+
+def occupancy(refused="", paced="", traffic=0.0, **fields) -> Occupancy:
+    """What is held of one call: of each user named by a letter, so much of its traffic."""
+    given = {"entries": 0, "new_last_minute": 0, "active_users": 1_000, **fields}
+    held_up = Held(frozenset(refused + paced), traffic * len(refused + paced))
+    refuses = Held(frozenset(refused), traffic * len(refused))
+    return Occupancy(**given, held_up={CALL: held_up}, refused={CALL: refuses})
 
 
 @pytest.mark.parametrize(
@@ -201,15 +200,15 @@ def occupancy(**fields) -> Occupancy:
         (occupancy(new_last_minute=20), "human:ann", Reason.TOO_MANY_NEW),
         (occupancy(active_users=0), "rule:R", None),
         (
-            occupancy(active_users=50, users_cut_by_rules=frozenset({"v"})),
+            occupancy("v", active_users=50),
             "rule:R",
             Reason.TOO_MANY_USERS,
         ),
-        (occupancy(active_users=50, users_cut_by_rules=frozenset({"u"})), "rule:R", None),
-        (occupancy(active_users=50, users_cut_by_rules=frozenset({"v"})), "human:ann", None),
-        (occupancy(active_users=200, users_cut_by_rules=frozenset({"v"})), "rule:R", None),
+        (occupancy("u", active_users=50), "rule:R", None),
+        (occupancy("v", active_users=50), "human:ann", None),
+        (occupancy("v", active_users=200), "rule:R", None),
         (
-            occupancy(active_users=200, users_cut_by_rules=frozenset({"v", "w"})),
+            occupancy("vw", active_users=200),
             "rule:R",
             Reason.TOO_MANY_USERS,
         ),
@@ -220,6 +219,25 @@ def test_a_cap_that_is_reached_refuses_and_says_that_it_is_systemic(held, issuer
     found = cap(Draft(CallKey(DEFAULT_TENANT, "u", "s", "c"), issuer), held, Caps())
     assert found is reason
     assert found is None or found.systemic
+
+
+@pytest.mark.parametrize(
+    ("held", "mode", "reason"),
+    [
+        (occupancy(paced="v", traffic=0.5), BreakerMode.PACE, None),
+        (occupancy(paced="vw", traffic=0.3, active_users=0), BreakerMode.PACE, None),
+        (occupancy("v", "w", traffic=0.3, active_users=0), BreakerMode.PACE, None),
+        (occupancy(paced="vwx", traffic=0.01), BreakerMode.PACE, None),
+        (occupancy(paced="vwx", traffic=0.03), BreakerMode.PACE, Reason.TOO_MUCH_TRAFFIC),
+        (occupancy(paced="vwx", active_users=399), BreakerMode.PACE, Reason.TOO_MANY_USERS),
+        (occupancy(paced="vw", traffic=0.3, active_users=0), BreakerMode.REJECT, None),
+        (occupancy("v", active_users=199), BreakerMode.REJECT, Reason.TOO_MANY_USERS),
+        (occupancy("v", traffic=0.06), BreakerMode.REJECT, Reason.TOO_MUCH_TRAFFIC),
+    ],
+)
+def test_a_few_may_be_paced_whatever_their_share_and_one_refused(held, mode, reason):
+    draft = Draft(CallKey(DEFAULT_TENANT, "u", "s", "c"), "rule:R", mode, traffic=0.05)
+    assert cap(draft, held, Caps()) is reason
 
 
 def test_annotations_say_how_and_go_over_labels():

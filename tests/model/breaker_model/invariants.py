@@ -16,7 +16,7 @@ from heatshield.call_key import CallKey
 from heatshield.contract import MAX_LEASE_MS, RAMP_S, BreakerMode, PlatformMode, StateVersion
 from heatshield_alerts import restraint
 from heatshield_alerts.breaker_control import BreakerControl
-from heatshield_alerts.caps import Caps
+from heatshield_alerts.caps import FEW, Caps
 
 __all__ = ["ALWAYS_WORKS", "INVARIANTS", "View", "broken"]
 
@@ -137,14 +137,16 @@ def caps_hold(view: View) -> str | None:
     if len(held) > caps.entries:
         return f"{len(held)} entries are held; the cap is {caps.entries}"
     held_up = [row for row in held if row.holds_up]
-    users = {row.key.user for row in held_up}
-    if len(users) > caps.users(view.active_users):
-        return f"rules cut {len(users)} users; the cap is {caps.users(view.active_users)}"
-    for call in {(row.key.service, row.key.call) for row in held_up}:
-        rows = [row for row in held_up if (row.key.service, row.key.call) == call]
-        traffic = sum(row.draft.traffic for row in rows)
-        if len(rows) > 1 and traffic > caps.traffic_share + _EPS:
-            return f"rules hold up {traffic:.0%} of the traffic of {call[1]}"
+    refused = [row for row in held_up if row.draft.refuses]
+    for rows, least in ((held_up, FEW), (refused, 1)):
+        users = {row.key.user for row in rows}
+        if len(users) > caps.users(view.active_users, least):
+            return f"rules hold up {len(users)} users; the cap is {caps.user_share:.0%}"
+        for call in {(row.key.service, row.key.call) for row in rows}:
+            here = [row for row in rows if (row.key.service, row.key.call) == call]
+            traffic = sum(row.draft.traffic for row in here)
+            if len(here) > least and traffic > caps.traffic_share + _EPS:
+                return f"rules hold up {traffic:.0%} of the traffic of {call[1]}"
     opened = [at for at in view.ledger.opened_s if view.now - at <= 60.0]
     if len(opened) > caps.new_per_minute:
         return f"{len(opened)} new entries in a minute; the cap is {caps.new_per_minute}"

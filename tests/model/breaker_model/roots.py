@@ -68,7 +68,7 @@ def refused() -> World:
 
 def one_user() -> World:
     """Nothing is held, and rules may cut one user alone."""
-    world = cold(Caps(entries=5, user_share=0.004))
+    world = cold(Caps(entries=5, users_at_most=1))
     world.name = "nothing is held, rules may cut one user"
     return world
 
