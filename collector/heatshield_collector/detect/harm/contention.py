@@ -5,6 +5,7 @@ one process of many, or each of them a little; so the users of a service are jud
 processes that they dominate, together.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -14,6 +15,7 @@ import numpy as np
 from heatshield.call_key import SEPARATOR
 from heatshield_collector.detect.harm.cases import Case, Crowded, Part, most_of
 from heatshield_collector.detect.harm.costs import operation_cost_times, request_cost_times
+from heatshield_collector.detect.harm.rates import UsualRate
 from heatshield_collector.detect.harm.recent import Floats
 from heatshield_collector.detect.harm.rule import HarmRule, Seen
 from heatshield_collector.detect.harm.servers import ServersShown
@@ -70,13 +72,15 @@ class Contention:
         self._learnt_s = -1.0
         self._seconds: dict[str, dict[int, float]] = {}
         self._requests: dict[int, float] = {}
+        self._rates: dict[str, UsualRate] = {}
+        self._answered: dict[str, dict[int, float]] = {}
 
     def look(self, now_s: float) -> tuple[list[Case], list[Crowded]]:
         """The cases of this moment, and where many fare badly."""
         window_s = self._rule.window_s
         self._seconds = {}
         lately = self._work.requests(now_s, REQUESTS_S)
-        self._requests = _calls_by_user(lately)
+        self._requests = _sums(lately.user, lately.calls)
         requests = select(lately, lately.at_s > now_s - window_s)
         cases: list[Case] = []
         crowded: list[Crowded] = []
@@ -85,6 +89,7 @@ class Contention:
             here = select(operations, operations.backend == number)
             crowded.append(self._crowded_backend(number, here))
             cases += self._backend(number, here, now_s)
+        self._answered = self._answered_by_service(now_s)
         computing = self._work.computing(now_s, window_s)
         services = self._by_service(computing.process)
         for service, processes in services.items():
@@ -110,6 +115,12 @@ class Contention:
         for resource, usual in self._usual.items():
             spent = self._seconds.get(resource, {})
             usual.add(spent, self._rule.window_s, now_s, burning.get(resource, ()))
+        for service in self._answered.keys() - self._rates.keys():
+            if len(self._rates) < RESOURCES_MOST:
+                self._rates[service] = UsualRate()
+        for service, rate in self._rates.items():
+            answered = math.fsum(self._answered.get(service, {}).values())
+            rate.add(answered, self._rule.window_s, now_s)
 
     # -- backends ----------------------------------------------------------------------------------
 
@@ -197,6 +208,22 @@ class Contention:
             found.setdefault(service, []).append(process)
         return found
 
+    def _answered_by_service(self, now_s: float) -> dict[str, dict[int, float]]:
+        """Calls that ended in the window, by service and user."""
+        process, user, calls = self._work.answered(now_s, self._rule.window_s)
+        found: dict[str, dict[int, float]] = {}
+        for service, processes in self._by_service(process).items():
+            here = np.isin(process, processes)
+            found[service] = _sums(user[here], calls[here])
+        return found
+
+    def _others_served(self, service: str, user: int, now_s: float) -> tuple[float, float]:
+        """How many requests of others are usual in the window, and how many there were."""
+        rate = self._rates.get(service)
+        answered = self._answered.get(service, {})
+        served = math.fsum(answered.values()) - answered.get(user, 0.0)
+        return (rate.usual(now_s) if rate else 0.0) * self._rule.window_s, served
+
     def _service(
         self, service: str, rows: Computing, requests: Requests, now_s: float
     ) -> Iterator[Case]:
@@ -248,6 +275,7 @@ class Contention:
                 cost=(None if (own & ~by_span).any() else request_cost_times(
                     requests, ~others, self._work.by_call.quantiles(now_s)
                 ), 0.0),
+                answered=self._others_served(service, user, now_s),
                 # Reports tell the sum of a user's requests, and how many these are.
                 clipped=lambda most_s: min(
                     spans.clipped(most_s) + float(service_s[own & ~by_span].sum()), pieces * most_s
@@ -309,6 +337,7 @@ class Contention:
         other_pieces: int, others: tuple[Floats, np.ndarray, np.ndarray], slow: np.ndarray,
         now_s: float, clipped: Callable[[float], float] | None = None,
         cost: tuple[float | None, float] = (None, 0.0),
+        answered: tuple[float, float] = (0.0, 0.0),
     ) -> Seen:  # fmt: skip
         piece_s = self._rule.share * busy_s / self._rule.pieces
         clipped_s = (clipped or mine.clipped)(piece_s)
@@ -324,13 +353,15 @@ class Contention:
             harmed_lately=int(weights[slow & lately].sum()),
             told_cost_times=cost[0],
             chance=cost[1],
+            expected=answered[0],
+            served=answered[1],
         )  # fmt: skip
 
 
-def _calls_by_user(requests: Requests) -> dict[int, float]:
-    users, of_row = np.unique(requests.user, return_inverse=True)
-    calls = np.bincount(of_row, weights=requests.calls)
-    return dict(zip(users.astype(int).tolist(), calls.tolist(), strict=True))
+def _sums(users: Floats, weights: Floats) -> dict[int, float]:
+    unique, of_row = np.unique(users, return_inverse=True)
+    sums = np.bincount(of_row, weights=weights)
+    return dict(zip(unique.astype(int).tolist(), sums.tolist(), strict=True))
 
 
 def _pieces(rows: Computing, which: np.ndarray) -> int:

@@ -62,6 +62,7 @@ class _Held:
     Attributes:
         since: of the first of them.
         slots: numbers of the evaluations, at most one each 250 ms.
+        measured: those of them in which the harm was measured: only that may be lasting.
         low: least and
         high: greatest part of the window that the user kept the resource busy for.
         is_strong: so many others are harmed that it can be no ordinary day.
@@ -69,17 +70,19 @@ class _Held:
 
     since: Instant
     slots: deque[int] = field(default_factory=lambda: deque(maxlen=LASTING_OF))
+    measured: deque[int] = field(default_factory=lambda: deque(maxlen=LASTING_OF))
     low: float = 1.0
     high: float = 0.0
     case: Case | None = None
     is_strong: bool = False
 
-    def note(self, slot: int) -> None:
-        if not self.slots or self.slots[-1] != slot:
-            self.slots.append(slot)
+    def note(self, slot: int, *, measured: bool = True) -> None:
+        for slots in (self.slots, self.measured) if measured else (self.slots,):
+            if not slots or slots[-1] != slot:
+                slots.append(slot)
 
     def lasting(self, slot: int) -> bool:
-        return sum(1 for one in self.slots if one > slot - LASTING_OF) >= LASTING
+        return sum(1 for one in self.measured if one > slot - LASTING_OF) >= LASTING
 
     def stands(self, slot: int) -> bool:
         return bool(self.slots) and self.slots[-1] > slot - STANDS
@@ -118,17 +121,18 @@ class HarmfulUser:
         slot = int(now_s / PANE_S)
         cases, crowded = self._contention.look(now_s)
         for case in cases:
-            if judge(self._rule, case.seen).harmful:
-                self._hold(case, slot, instant)
+            verdict = judge(self._rule, case.seen)
+            if verdict.harmful:
+                self._hold(case, slot, instant, measured=verdict.measured)
         self._held = {key: held for key, held in self._held.items() if _is_recent(held, slot)}
         self._contention.learn(now_s, self._burning(now_s, slot))
         self._freeze(crowded, slot, instant)
         found = [one for held in self._held.values() for one in self._findings(held, slot, instant)]
         return [*_heaviest(found), *self._overloads(crowded, slot, now_s)]
 
-    def _hold(self, case: Case, slot: int, instant: Instant) -> None:
+    def _hold(self, case: Case, slot: int, instant: Instant, *, measured: bool) -> None:
         held = self._held.setdefault((case.resource, case.user), _Held(instant))
-        held.note(slot)
+        held.note(slot, measured=measured)
         busy = min(1.0, case.seen.own_s / self._rule.window_s)
         held.is_strong = case.seen.harmed >= STRONG * case.seen.others
         held.low, held.high, held.case = min(held.low, busy), max(held.high, busy), case

@@ -9,6 +9,8 @@ from heatshield.call_key import SEPARATOR, CallKey
 from heatshield.clock import Instant
 from heatshield_collector.detect.findings import Victims
 from heatshield_collector.detect.harm.cases import Case, Crowded
+from heatshield_collector.detect.harm.rates import is_starved
+from heatshield_collector.detect.harm.rule import Seen
 from heatshield_collector.detect.harm.work import Work
 
 __all__ = ["overload_sentence", "sentence", "victims"]
@@ -36,13 +38,25 @@ def sentence(
     low, high = (f"{round(one * 100)}" for one in busy)
     part = f"{low} %" if low == high else f"{low}-{high} %"
     seen = case.seen
-    return (
+    burns = (
         f"{key.user} keeps {_named(case.resource)} {part} busy with `{key.service} {key.call}`"
         f"{_cost(case, elements, usual_elements)}; since {_clock(since)} "
-        f"{seen.harmed / max(1, seen.others):.0%} of {seen.others} other users' "
+    )
+    if _misses(seen):
+        return (
+            f"{burns}only {seen.served:,.0f} requests of other users are answered there a second, "
+            f"usually {seen.expected:,.0f}"
+        )
+    return (
+        f"{burns}{seen.harmed / max(1, seen.others):.0%} of {seen.others} other users' "
         f"{'operations' if case.kind == 'backend' else 'requests'} there are slower than their "
         "usual 95th percentile"
     )
+
+
+def _misses(seen: Seen) -> bool:
+    """Whether more requests of others are missing than are seen to be slow."""
+    return is_starved(seen.served, seen.expected) and seen.expected - seen.served > seen.harmed
 
 
 def overload_sentence(one: Crowded, since: Instant) -> str:
@@ -76,6 +90,8 @@ def victims(work: Work, case: Case | Crowded, now_s: float) -> Victims:
     """Who suffers on a resource, and how their calls fare against what is usual."""
     if isinstance(case, Case):
         requests, slow, user, who = case.seen.others, case.seen.harmed, case.user, case.who
+        if _misses(case.seen):
+            requests, slow = round(case.seen.expected), round(case.seen.expected - case.seen.served)
     else:
         requests, slow, user, who = case.requests, case.harmed, None, ()
     rows = work.requests(now_s, 1.0)

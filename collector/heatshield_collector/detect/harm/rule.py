@@ -6,7 +6,8 @@ A user may be slowed when three things hold together, over the last second:
    waiting, at least 15 % are slow: longer than twice the usual 95th percentile, and ten
    milliseconds more than it. Were nothing wrong, one in fifty would take so long (that is the part
    of a lognormal distribution with sigma 1.5 above twice its 95th percentile; of a narrower one it
-   is less); that so many do is no chance (binomial tail under 1e-5).
+   is less); that so many do is no chance (binomial tail under 1e-5). Or far fewer of them than
+   usual are answered at all, where the user has most of a service.
 2. **The user dominates.** At least 30 % of the *service time* is the user's, where each request
    counts at most a quarter of that, so that at least four are needed.
 3. **It is the user's doing, and unusual.** The share and the load are at least three times the
@@ -22,6 +23,7 @@ A user may be slowed when three things hold together, over the last second:
 from dataclasses import dataclass
 from typing import Final
 
+from heatshield_collector.detect.harm.rates import is_starved
 from heatshield_collector.detect.harm.significance import binomial_tail
 
 __all__ = ["RULE", "HarmRule", "Seen", "Verdict", "judge"]
@@ -40,6 +42,9 @@ class HarmRule:
         cost_times: times the cost of the others' pieces.
         cost_tail: probability under which it is no chance that the costly pieces are the user's.
         sure_cost_times: times the cost from which on nobody asks for chance.
+        sure_share: part of the service time from which on, at this cost, it is sure who would be
+            the cause of harm; so fewer slow requests show that there is some.
+        sure_tail: the probability then under which it is no chance.
         busy_s: least service time in the window, of all; with less nobody can harm.
         harmed: least part of the others' requests that is slow.
         requests: fewest requests of others that can tell.
@@ -58,6 +63,8 @@ class HarmRule:
     cost_times: float = 5.0
     cost_tail: float = 1e-3
     sure_cost_times: float = 20.0
+    sure_share: float = 0.4
+    sure_tail: float = 1e-3
     busy_s: float = 0.15
     harmed: float = 0.15
     requests: int = 5
@@ -91,6 +98,8 @@ class Seen:
             better than from service time and pieces.
         chance: the probability that so much of the service time falls on the user's pieces by
             chance, though they are like the others' (:func:`.significance.share_tail`).
+        expected: requests of others that are usually answered in the window; 0: not known.
+        served: those that were.
     """
 
     busy_s: float
@@ -106,6 +115,8 @@ class Seen:
     harmed_lately: int = 0
     told_cost_times: float | None = None
     chance: float = 0.0
+    expected: float = 0.0
+    served: float = 0.0
 
     @property
     def share(self) -> float:
@@ -124,36 +135,64 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the user harms others; if not, the first thing that was lacking."""
+    """Whether the user harms others; if not, the first thing that was lacking.
+
+    Attributes:
+        harmful: the user may be slowed.
+        lacking: for people.
+        measured: harm was measured, and not only inferred from requests that are missing.
+    """
 
     harmful: bool
     lacking: str = ""
+    measured: bool = True
 
 
 def judge(rule: HarmRule, seen: Seen) -> Verdict:
     """Apply the rule."""
-    if seen.busy_s < rule.busy_s:
-        return Verdict(False, "the resource is idle")
     is_known = seen.usual_share is not None and seen.usual_load is not None
-    if seen.share < rule.share:
-        return Verdict(False, f"the user has {seen.share:.0%} of it")
-    if is_known and not _unusual(rule, seen):
-        return Verdict(False, "that is usual for the user")
-    if not _is_costly(rule, seen) and not (is_known and _hammers(rule, seen)):
-        return Verdict(False, f"each piece costs {seen.cost_times:.1f} times the others'")
+    lacking = _lacking(rule, seen, is_known=is_known)
+    if lacking:
+        return Verdict(False, lacking)
     least = rule.harmed if is_known else rule.young_harmed
-    is_harm = harmed(rule, seen.harmed, seen.others, least)
-    if not is_harm and not harmed(rule, seen.harmed_lately, seen.others_lately, least):
-        return Verdict(False, f"{seen.harmed} of {seen.others} requests of others are slow")
-    return Verdict(True)
+    is_sure = seen.share >= rule.sure_share and seen.cost_times >= rule.sure_cost_times
+    tail = rule.sure_tail if is_sure else rule.tail
+    if harmed(rule, seen.harmed, seen.others, least, tail):
+        return Verdict(True)
+    if harmed(rule, seen.harmed_lately, seen.others_lately, least, tail):
+        return Verdict(True)
+    if is_sure and is_known and is_starved(seen.served, seen.expected):
+        return Verdict(True, measured=False)
+    return Verdict(False, f"{seen.harmed} of {seen.others} requests of others are slow")
 
 
-def harmed(rule: HarmRule, slow: int, requests: int, least: float = 0.0) -> bool:
-    """Whether so many slow requests mean harm; ``least``: the part, in place of the rule's."""
+def _lacking(rule: HarmRule, seen: Seen, *, is_known: bool) -> str:
+    """Why the user can't be the cause of harm, whether or not there is some; empty: may be."""
+    if seen.busy_s < rule.busy_s:
+        return "the resource is idle"
+    if seen.share < rule.share:
+        return f"the user has {seen.share:.0%} of it"
+    if is_known and not _unusual(rule, seen):
+        return "that is usual for the user"
+    if not _is_costly(rule, seen) and not (is_known and _hammers(rule, seen)):
+        return f"each piece costs {seen.cost_times:.1f} times the others'"
+    return ""
+
+
+def harmed(rule: HarmRule, slow: int, requests: int, least: float = 0.0, tail: float = 0.0) -> bool:
+    """Whether so many slow requests mean harm.
+
+    Args:
+        rule: the thresholds.
+        slow: of the requests.
+        requests: of others.
+        least: the part, in place of the rule's.
+        tail: the probability, in place of the rule's.
+    """
     return (
         requests >= rule.requests
         and slow >= (least or rule.harmed) * requests
-        and binomial_tail(slow, requests, rule.chance) < rule.tail
+        and binomial_tail(slow, requests, rule.chance) < (tail or rule.tail)
     )
 
 

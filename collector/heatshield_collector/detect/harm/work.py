@@ -18,6 +18,7 @@ from heatshield.clock import Instant
 from heatshield_collector.detect.harm.ids import Numbers
 from heatshield_collector.detect.harm.recent import Floats, Recent
 from heatshield_collector.detect.harm.report_columns import ReportColumns
+from heatshield_collector.detect.harm.reused_traces import ReusedTraces
 from heatshield_collector.detect.harm.sender_clocks import SenderClocks
 from heatshield_collector.detect.harm.span_columns import SpanColumns
 from heatshield_collector.detect.harm.tables import (
@@ -80,6 +81,7 @@ class Work:
         self.by_call, self.by_backend = UsualDurations(), UsualDurations()
         self.states: dict[int, Process] = {}
         self._clocks = SenderClocks()
+        self._reused = ReusedTraces()
         self._requests = Recent(len(Requests._fields))
         self._operations = Recent(len(Operations._fields))
         self._computing = Recent(len(Computing._fields))
@@ -97,6 +99,8 @@ class Work:
             return
         rows = SpanColumns(self.numbers, charges, instant, self._clocks)
         opens = np.flatnonzero(rows.calls > 0)
+        self._reused.note(rows.request[opens], rows.user[opens])
+        request = self._reused.told_apart(rows.request)
         self._end_requests(
             rows.user[opens], rows.call[opens], rows.process[opens], rows.us[opens],
             rows.calls[opens], rows.errors[opens], instant.monotonic_s,
@@ -105,14 +109,14 @@ class Work:
         self._computing.add(
             (
                 rows.start_s[own], rows.end_s[own], rows.user[own], rows.call[own],
-                rows.process[own], rows.busy_us[own], rows.request[own], 1.0, 0.0, 0.0,
+                rows.process[own], rows.busy_us[own], request[own], 1.0, 0.0, 0.0,
             ),
             instant.monotonic_s,
         )  # fmt: skip
         there = np.flatnonzero((rows.backend >= 0) & ~rows.blocking)
         self._end_operations(
             rows.start_s[there], rows.end_s[there], rows.user[there], rows.call[there],
-            rows.backend[there], rows.request[there], instant.monotonic_s,
+            rows.backend[there], request[there], instant.monotonic_s,
         )  # fmt: skip
         costly = np.flatnonzero((rows.elements > 0) | (rows.calls > 0))
         self._costs.add(
@@ -264,6 +268,12 @@ class Work:
             np.full_like(us, now_s), user, call, process, us, calls, slow, judged * slow, 0 * us
         )
         return joined(ended, running)
+
+    def answered(self, now_s: float, window_s: float) -> tuple[Floats, Floats, Floats]:
+        """Calls that ended in the window: columns of the process, the user and how many."""
+        ended = Requests(*self._requests.since(now_s - KEPT_S))
+        ended = select(ended, ended.at_s > now_s - window_s)
+        return ended.process, ended.user, ended.calls
 
     def operations(self, now_s: float, window_s: float) -> Operations:
         """Operations of the window; what began before it is cut to it."""
