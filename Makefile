@@ -21,8 +21,15 @@ demo: setup
 run: setup
 	$(BIN)/heatshield up $(ARGS)
 
+# The first tests keep virtual time, so they share the processors; the others run real processes,
+# one test at a time. `make test ARGS=tests/unit` runs what it names.
 test: setup
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit tests/golden tests/property
+	$(BIN)/python -m pytest tests/integration tests/faults
+endif
 
 lint: setup
 	$(BIN)/ruff check .

@@ -87,7 +87,7 @@ def test_resolved_is_told_though_the_user_began_to_burn_again_for_a_moment():
     platform.burn(6.0)
     while not platform.loop.held_back:
         platform.step()
-    platform.burn(1.0)
+    platform.burn(0.5)
     states = [one["state"] for one in platform.events.of("alert")]
     assert states[-1] == "pending", states
     for _ in range(round(120 / PANE_S)):

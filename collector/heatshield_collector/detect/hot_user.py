@@ -46,6 +46,12 @@ Integers = npt.NDArray[np.int64]
 
 HOT: Final = "hot"
 
+BURNS_ON_S: Final = 10.0
+"""A user who is not hot for so long has stopped to burn."""
+
+FROZEN_S: Final = 3_600.0
+"""For so long at most, what a hot user does is not taken for usual; after it, it is the new usual."""
+
 EVIDENCE_PIECE: Final = 8
 """Only pieces of at least this fraction (an eighth) of the clip are worth keeping as evidence."""
 
@@ -157,6 +163,21 @@ class _Trip:
         self.pair_clip = PairClip(self.rule.window_s)
 
 
+@dataclass(slots=True)
+class _Burn:
+    """A user who is hot on a call.
+
+    Attributes:
+        baseline: the user's own when it began. Today's has the burning in it.
+        since_s: when it began, monotonic seconds.
+        last_s: when the user was hot last.
+    """
+
+    baseline: float
+    since_s: float
+    last_s: float
+
+
 class HotUser:
     """Names each user on a call that a hot-user rule finds hot.
 
@@ -170,6 +191,7 @@ class HotUser:
         # The slow rule last: where both find a user, its finding stands.
         self._trips = {"fast": _Trip(rules.fast), "slow": _Trip(rules.slow)}
         self._clipped = CostWindows(self._trips)  # by the text of the key
+        self._burns: dict[str, _Burn] = {}
 
     def observe(self, linked: Linked, instant: Instant) -> bool:
         """Count each request up to its clip; urgent if one reached it."""
@@ -245,6 +267,9 @@ class HotUser:
     def evaluate(self, instant: Instant) -> list[Finding]:
         """The hot users of this moment: one finding a key."""
         now_s = instant.monotonic_s
+        self._burns = {
+            key: burn for key, burn in self._burns.items() if now_s - burn.last_s <= BURNS_ON_S
+        }
         found = {
             finding.key: finding
             for name, trip in self._trips.items()
@@ -264,11 +289,13 @@ class HotUser:
             key = CallKey.parse(hitter.key)
             if key.user is None:
                 continue
-            baseline = loads.baseline_of(key, now_s)
+            baseline = self._baseline(hitter.key, loads.baseline_of(key, now_s), now_s)
             load = hitter.lower / 1e6 / rule.window_s
             seen = Observation(load, baseline, self._sources.capacity(key.service))
             verdict = judge(rule, seen)
             if verdict.hot:
+                burn = self._burns.setdefault(hitter.key, _Burn(baseline, now_s, now_s))
+                burn.last_s = now_s
                 found.append(
                     Finding(
                         klass=HOT,
@@ -282,3 +309,10 @@ class HotUser:
                     )
                 )
         return found
+
+    def _baseline(self, key: str, baseline: float, now_s: float) -> float:
+        """The user's own, before the burning began: else it would be usual after a minute."""
+        burn = self._burns.get(key)
+        if burn is None or now_s - burn.since_s > FROZEN_S:
+            return baseline
+        return min(baseline, burn.baseline)
