@@ -50,7 +50,7 @@ BURNS_ON_S: Final = 10.0
 """A user who is not hot for so long has stopped to burn."""
 
 FROZEN_S: Final = 3_600.0
-"""For so long at most, what a hot user does is not taken for usual; after it, it is the new usual."""
+"""For so long at most, what a hot user does is not taken for usual; then it is the new usual."""
 
 EVIDENCE_PIECE: Final = 8
 """Only pieces of at least this fraction (an eighth) of the clip are worth keeping as evidence."""
