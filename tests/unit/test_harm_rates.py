@@ -25,10 +25,10 @@ def test_what_is_older_than_six_minutes_is_forgotten():
     ("served", "expected", "is_so"),
     [
         (12, 60, True),
-        (0, 15, True),
+        (3, 25, True),
         (40, 60, False),  # a third is missing
-        (3, 15, False),  # chance
-        (0, 12, False),  # few tell nothing
+        (12, 25, False),  # chance
+        (0, 24, False),  # few tell nothing
         (70, 60, False),
         (0, 0, False),
         (100, 1_000, True),

@@ -33,9 +33,8 @@ LEAST: Final = 5
 """Requests of others in a second that can tell."""
 
 STEP_S: Final = 0.25
-LASTS_S: Final = (1.5, 2.5)
-"""Harm that is there between so many seconds after it began was not ended by pacing; within the
-later ones its cause is to be refused."""
+LASTS_S: Final = (1.0, 2.0)
+"""Harm that is there between so many seconds after a culprit was slowed was not ended by that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ def judge(
         burnt = _bare(scene, seed, until_s, scale, culprits=True)
         found.unprotected = suffering(scene, burnt, without)
         found.protected = suffering(scene, world, without)
-        found.lasting = _lasts(scene, world, without, found.unprotected.began_s)
+        found.lasting = _lasts(scene, world, without, found)
         others = [one for one in without.asked if one.sent_s >= scene.begins_s]
         found.others_per_s = len(others) / max(1.0, until_s - scene.begins_s)
     _sort_out(scene, found)
@@ -192,11 +191,15 @@ def _pairs(scene: Scene, world: World, without: World) -> list[tuple[Asked, Aske
     return [(one, twin) for one, twin in pairs if twin is not None and twin.latency_s is not None]
 
 
-def _lasts(scene: Scene, world: World, without: World, began_s: float | None) -> bool:
-    """Whether others are harmed although there was time to pace."""
-    if began_s is None:
+def _lasts(scene: Scene, world: World, without: World, found: Judgement) -> bool:
+    """Whether others are harmed although a culprit was slowed."""
+    slowed_s = [
+        one.at_s for one in found.decisions if one.change == "opened" and one.user in scene.culprits
+    ]
+    began_s = found.unprotected.began_s
+    if began_s is None or not slowed_s:
         return False
-    from_s, to_s = (max(began_s, scene.cold_start_s) + seconds for seconds in LASTS_S)
+    from_s, to_s = (max(began_s, min(slowed_s)) + seconds for seconds in LASTS_S)
     flags = [
         _is_harmed(one, twin, world.now_s)
         for one, twin in _pairs(scene, world, without)

@@ -21,8 +21,9 @@ PANES: Final = 72
 LEAST_S: Final = 60.0
 """Seconds of history without which nothing is known."""
 
-LEAST: Final = 15.0
-"""Requests that must be usual in the time that is looked at: fewer tell nothing."""
+LEAST: Final = 25.0
+"""Requests that must be usual in the time that is looked at. Few people come in bursts, a page with
+its pictures, so that seconds without anybody are nothing unusual."""
 
 MISSING: Final = 0.5
 """Least part of them that must be missing."""

@@ -20,6 +20,7 @@ A user may be slowed when three things hold together, over the last second:
 ``docs/detection.md`` has each threshold with its reason and what came of other values.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,6 +53,7 @@ class HarmRule:
         tail: probability under which it is no chance.
         number_tail: the same of the number of the user's pieces.
         young_harmed: the same where it is not known what is usual for the user.
+        full: least load of a user who can keep others from being served, seconds a second.
         utilisation: least part of a process's processor time that is used, in its contention.
     """
 
@@ -72,6 +74,7 @@ class HarmRule:
     tail: float = 1e-5
     number_tail: float = 1e-4
     young_harmed: float = 0.25
+    full: float = 0.5
     utilisation: float = 0.5
 
 
@@ -155,13 +158,14 @@ def judge(rule: HarmRule, seen: Seen) -> Verdict:
     if lacking:
         return Verdict(False, lacking)
     least = rule.harmed if is_known else rule.young_harmed
-    is_sure = seen.share >= rule.sure_share and seen.cost_times >= rule.sure_cost_times
+    is_sure = seen.share >= rule.sure_share and rule.sure_cost_times <= seen.cost_times < math.inf
     tail = rule.sure_tail if is_sure else rule.tail
     if harmed(rule, seen.harmed, seen.others, least, tail):
         return Verdict(True)
     if harmed(rule, seen.harmed_lately, seen.others_lately, least, tail):
         return Verdict(True)
-    if is_sure and is_known and is_starved(seen.served, seen.expected):
+    is_full = seen.own_s >= rule.full * rule.window_s
+    if is_sure and is_known and is_full and is_starved(seen.served, seen.expected):
         return Verdict(True, measured=False)
     return Verdict(False, f"{seen.harmed} of {seen.others} requests of others are slow")
 
