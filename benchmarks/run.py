@@ -13,6 +13,7 @@ import charges
 import checks
 import detect
 import enforcement
+import fleet
 import ingest
 import instrumentation
 import quiet_hour
@@ -29,6 +30,7 @@ BENCHMARKS: Final = {
     "users": users.run,
     "enforcement": enforcement.run,
     "watchers": watchers.run,
+    "fleet": fleet.run,
     "checks": checks.run,
     "instrumentation": instrumentation.run,
     "charges": charges.run,

@@ -5,7 +5,7 @@ import pytest
 
 from heatshield_collector.detect.harm.costs import operation_cost_times
 from heatshield_collector.detect.harm.servers import GENERATION_S, LEAST, ServersShown
-from heatshield_collector.detect.harm.service_time import in_turn
+from heatshield_collector.detect.harm.service_time import in_line, in_turn
 from heatshield_collector.detect.harm.significance import share_tail
 
 
@@ -86,7 +86,7 @@ def test_what_waits_to_be_served_makes_no_operation_look_cheap():
     service_s = np.array([0.03] * 4 + [0.03] * 6 + [0.0] * 90)
     own, call = np.arange(100) < 4, np.zeros(100)
     waits = np.where(service_s > 0, 1.0, 0.0)
-    times, chance = operation_cost_times(5.0, call, service_s, waits, own)
+    times, chance = operation_cost_times(call, service_s, waits, own)
     assert times == pytest.approx(1.0)
     assert chance > 0.1
 
@@ -94,6 +94,16 @@ def test_what_waits_to_be_served_makes_no_operation_look_cheap():
 def test_a_user_of_cheap_and_dear_calls_is_judged_by_the_dear_ones():
     service_s = np.array([0.08] * 6 + [0.0005] * 60 + [0.001] * 100)
     own, call = np.arange(166) < 66, np.array([0.0] * 6 + [1.0] * 160)
-    times, chance = operation_cost_times(5.0, call, service_s, np.ones(166), own)
+    times, chance = operation_cost_times(call, service_s, np.ones(166), own)
     assert times > 5
     assert chance < 1e-3
+
+
+def test_who_reads_an_answer_first_is_not_charged_for_what_was_served_before():
+    """Five operations come while a long one is served; its own client reads the answer last."""
+    starts = np.array([0.0, 0.01, 0.02, 0.03, 0.04, 0.05])
+    served_until = np.array([0.06, 0.0601, 0.0602, 0.0603, 0.0604, 0.0605])
+    read = served_until + np.array([0.03, 0.0, 0.02, 0.001, 0.004, 0.0])
+    service_s = in_line(starts, read).service_s
+    assert service_s[0] == pytest.approx(0.06, abs=0.001)
+    assert service_s[1:].sum() < 0.001

@@ -2,19 +2,17 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from ssl import Purpose, SSLContext, create_default_context
 from typing import Any, Final
 
 from breaker_fleet import audit
+from breaker_fleet.certificate import localhost_certificate
 from breaker_fleet.fleet import SERVICE, Fleet
 from breaker_fleet.proxy import Proxies
 from breaker_fleet.records import Record, grants
@@ -67,7 +65,7 @@ class Stage:
         self.closed: list[audit.Closed] = []
         self.quiet: list[tuple[float, StateVersion]] = []
         self.verdicts: list[audit.Verdict] = []
-        certificate, context = _certificate(folder) if secure else (None, None)
+        certificate, context = localhost_certificate(folder) if secure else (None, None)
         self.proxies = Proxies([context] * secure + [None] * (CLIENTS - secure))
         self.start()
         strange = ("HEATSHIELD_", "OTEL_")
@@ -220,20 +218,3 @@ class Stage:
         self.fleet.close()
         self.proxies.close()
         self._running.close()
-
-
-def _certificate(folder: Path) -> tuple[Path, SSLContext]:
-    """A certificate for ``localhost``, which is its own authority, and a context that shows it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise FileNotFoundError("there is no openssl to make a certificate with")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-    files = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run(
-        [openssl, "req", "-x509", *kind, *files, *names], check=True, capture_output=True
-    )
-    context = create_default_context(Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return certificate, context

@@ -167,9 +167,7 @@ class Contention:
                     others=(rows.operations, told, lately),
                     slow=slow,
                     now_s=now_s,
-                    cost=operation_cost_times(
-                        self._rule.cost_times, rows.call, service_s, pieces, own
-                    ),
+                    cost=operation_cost_times(rows.call, service_s, pieces, own),
                 ),
                 requests=int(self._requests.get(user, 0)),
                 who=most_of(rows.user[slow], rows.operations[slow]),

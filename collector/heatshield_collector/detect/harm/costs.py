@@ -27,7 +27,7 @@ LEAST_PIECE_S: Final = 20e-6
 
 
 def operation_cost_times(
-    enough: float, call: Floats, service_s: Floats, pieces: Floats, own: np.ndarray
+    call: Floats, service_s: Floats, pieces: Floats, own: np.ndarray
 ) -> tuple[float, float]:
     """How many times as much one of the user's operations costs as one of the others', and chance.
 
@@ -36,7 +36,6 @@ def operation_cost_times(
     cheap beside any user who has some; so it is asked, too, how likely that is.
 
     Args:
-        enough: times the cost of all the others' operations that is no chance.
         call: of each operation.
         service_s: that the backend spent on it.
         pieces: operations that a row stands for; 0 for those that wait to be served.
@@ -50,8 +49,6 @@ def operation_cost_times(
     spent_s, count = service_s[~own][order], pieces[~own][order]
     kept = np.cumsum(count) <= TYPICAL * count.sum()
     typical_s = max(_mean_s(spent_s, count, kept), LEAST_PIECE_S)
-    if own_s >= enough * max(_mean_s(service_s, pieces, ~own), LEAST_PIECE_S):
-        return own_s / typical_s, 0.0
     mine = own & _mainly(call, service_s, own)
     return own_s / typical_s, share_tail(service_s, pieces, mine)
 

@@ -4,8 +4,8 @@ What a client measures is the wait in line and the service together. *Waiting in
 is done to the user, and no load of the user's*, so the two must be told apart. How depends on how
 the resource serves:
 
-- :func:`in_line`: one after the other, like Redis. An operation is served from when it began, or
-  the one before it ended, whichever is later; the resource's own queue shows in the order of ends.
+- :func:`in_line`: one after the other, like Redis. An operation is served from when it was sent, or
+  the one before it ended, whichever is later.
 - :func:`in_parallel`: all at once, like a database or the threads of a process. While ``n`` run,
   each has an ``n``-th of the resource (processor sharing, Kleinrock 1967).
 - :func:`in_turn`: so many at once, and the others wait, like what is behind a pool of connections.
@@ -34,15 +34,23 @@ class Served(NamedTuple):
 
 
 def in_line(start_s: Floats, end_s: Floats) -> Served:
-    """Of a resource that serves one after the other.
+    """Of a resource that serves one after the other, in the order in which they were sent.
+
+    A client that is busy reads its answer late, so the order of the answers says little: who read
+    the answer first would be charged for all that was served before. But whoever came later was
+    served later, so an operation had ended when the first of those after it was answered.
 
     Args:
         start_s: when each was sent.
         end_s: when each was answered; now, for one that still runs.
     """
-    order = np.lexsort((start_s, end_s))
-    starts, ends = start_s[order], end_s[order]
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(ends)[:-1]])
+    order = np.lexsort((end_s, start_s))
+    starts, read = start_s[order], end_s[order]
+    # What stands for many that were too short to tell of has no times of its own.
+    known = np.where(read > starts, read, np.inf)
+    ends = np.minimum.accumulate(known[::-1])[::-1]
+    before = np.concatenate([[-np.inf], ends[:-1]])
+    ends = np.where(read > starts, ends, read)
     begins = np.minimum(np.maximum(starts, before), ends)
     begin_s, service_s = np.empty_like(starts), np.empty_like(starts)
     begin_s[order], service_s[order] = begins, ends - begins
