@@ -45,7 +45,7 @@ def router(ports: Ports) -> APIRouter:
     async def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
         """What a client enforces and refused since its last report."""
         answer = ports.breakers.report(Report.from_json(body))
-        return Reported(str(answer.at), dict(answer.shares))
+        return Reported(str(answer.at), dict(answer.shares), answer.spread_ms)
 
     return routes
 

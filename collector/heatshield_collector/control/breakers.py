@@ -265,7 +265,8 @@ class Breakers:
             instances = self._control.instances
             known = instances.find(report.service, report.instance, now.monotonic_s)
             arrived = self._control.report(report, now.monotonic_s)
-            answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
+            shares = self._control.deal(report, now.monotonic_s)
+            answer = ReportAnswer(self._control.at, shares, instances.spread_ms)
         self._show(report.rejected)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
