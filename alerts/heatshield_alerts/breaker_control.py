@@ -52,6 +52,7 @@ from heatshield_alerts.probes import Probers
 from heatshield_alerts.restraint import Restraint
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.shares import Dealer
+from heatshield_alerts.state_view import StateView
 from heatshield_alerts.trip_policy import Decision, Refuse
 
 __all__ = ["BreakerControl"]
@@ -110,14 +111,13 @@ class BreakerControl:
         return Snapshot(self._at, self._mode, entries, self._limits)
 
     def delta_since(self, base: StateVersion) -> Delta | None:
-        """What leads a client from ``base`` to :attr:`at`.
+        """What leads a client from ``base`` to :attr:`at`; see :meth:`StateView.delta_since`."""
+        return StateView(self.snapshot(), (), self._history).delta_since(base)
 
-        Returns:
-            ``None`` when nothing does (another epoch, too long ago, ``base`` is not in the past):
-            send :meth:`snapshot`, or nothing at all if ``base`` is :attr:`at`.
-        """
-        entries = {row.entry.id: row.entry for row in self._held.values()}
-        return self._history.delta(base, self._at, self._mode, entries, self._limits)
+    def view(self) -> StateView:
+        """What is seen of the state, as it is now."""
+        held = tuple((row.key, row.state.value, row.entry) for row in self._held.values())
+        return StateView(self.snapshot(), held, self._history.copy())
 
     def act(self, decision: Decision, now: float, active_users: int = 0) -> Change:
         """Carry out what :func:`~heatshield_alerts.trip_policy.decide` decided.

@@ -131,11 +131,9 @@ class HeldBreaker:
     def eased(self) -> Draft:
         """What it asks for at the step of its ladder that came before."""
         draft = self.draft
-        return (
-            draft
-            if draft.first is None
-            else replace(draft, mode=draft.first, then=draft.mode, first=None)
-        )
+        if draft.first is None:
+            return draft
+        return replace(draft, mode=draft.first, then=draft.mode, first=None)
 
     @property
     def place(self) -> Place:
