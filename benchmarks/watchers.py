@@ -13,7 +13,9 @@ delta on the version that the client is at, a heartbeat every 2 s). Measured are
 - the time from the moment before a person's trip (or its clearing) is posted until the last client
   has the delta. Both processes share the machine, so the time that the clients take to read is in
   it;
-- the same for the last of several changes that come as fast as rounds of control.
+- the same for the last of several changes that come as fast as rounds of control;
+- how long somebody else waits for an answer while all clients report a change, all of them at once,
+  and spread over the time that the collector tells a fleet of this size.
 
 One address may have half of the connections that a collector takes, and those are as many as it
 may have files open less 256; so the clients come from 50 addresses of loopback, 127.0.0.1 and up.
@@ -25,6 +27,7 @@ import itertools
 import json
 import math
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,7 +40,8 @@ from collector_process import RealCollector, clean_environment
 from figures import Report, Target, machine, quantile, show, write_json
 from heatshield import contract
 from heatshield.contract import HEARTBEAT_S, RENEW_S, SILENCE_S, StateVersion
-from heatshield.names import ADMIN_TOKEN_FILE, BREAKER_REPORT_PATH, BREAKERS_PATH
+from heatshield.names import ADMIN_TOKEN_FILE, BREAKER_REPORT_PATH, BREAKERS_PATH, CHECK_PATH
+from heatshield_alerts.instances import spread_ms
 from watching_clients import SOURCES, WatchingClients
 
 __all__ = ["run"]
@@ -56,6 +60,7 @@ BURST: Final = 8
 BURST_PAUSE_S: Final = 0.25
 """As often as the rounds of control may change the state."""
 
+ASK_EVERY_S: Final = 0.01
 ASKED: Final = 5_000
 QUICK_ASKED: Final = 500
 INSTANCES: Final = 500
@@ -87,6 +92,7 @@ def run(*, quick: bool = False, clients: int | None = None) -> Report:
         answered, reached = _changes(person, watching, QUICK_CHANGES if quick else CHANGES)
         cpu_s = (collector.cpu_s() - cpu_s) / len(reached)
         burst_s = _burst(person, watching)
+        _measure_reporting(report, person, watching, count)
         last = watching.rest(2 * HEARTBEAT_S)
     report.add("a change reaches all, p50", quantile(reached, 0.5), "s", REACH)
     report.add("a change reaches all, max", quantile(reached, 1), "s", REACH)
@@ -97,6 +103,9 @@ def run(*, quick: bool = False, clients: int | None = None) -> Report:
     report.add("the collector's processor time a change and pause", cpu_s * 1e3, "ms")
     report.add("connections lost", last.lost, "", Target("at most", 0))
     report.add("events that break the contract", last.wrong, "", Target("at most", 0))
+    report.notes.append(
+        "All report from one process, which takes seconds for thousands: real ones come together."
+    )
     report.notes.append(
         f"{len(reached)} changes, {PAUSE_S} s apart. The clients share the machine's processors "
         f"with the collector, and come from {SOURCES} addresses."
@@ -201,6 +210,60 @@ def _burst(person: httpx.Client, watching: WatchingClients) -> float:
         began_s = time.monotonic()
         entry_id = _change(person, entry_id, f"burst-{number}")
     return _reached_s(person, watching) - began_s
+
+
+def _measure_reporting(
+    report: Report, person: httpx.Client, watching: WatchingClients, clients: int
+) -> None:
+    """What others feel of the reports that a change makes all clients send."""
+    asker = _Asker(str(person.base_url))
+    spread_s = spread_ms(clients) / 1_000
+    watching.report(spread_s)
+    entry_id = _change(person, "", "known")  # instances that are new cost more
+    _reached_s(person, watching)
+    watching.reported()
+    for name, seconds in (("at once", 0.0), (f"over {spread_s:g} s", spread_s)):
+        watching.report(seconds)
+        with asker:
+            began_s = time.monotonic()
+            entry_id = _change(person, entry_id, "reported")
+            _reached_s(person, watching)
+            told = watching.reported()
+        report.add(f"reports of a change, {name}", told.answered, "", Target("at least", clients))
+        report.add("the last was answered after", told.last_s - began_s, "s")
+        report.add("others wait meanwhile, median", quantile(asker.waited_s, 0.5), "s")
+        report.add("others wait meanwhile, longest", quantile(asker.waited_s, 1), "s")
+    watching.report(None)
+
+
+class _Asker:
+    """Asks a gateway's question every 10 ms while it is entered.
+
+    Attributes:
+        waited_s: for each answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.waited_s: list[float] = []
+
+    def __enter__(self) -> None:
+        self.waited_s = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        question = {"user": "other", "service": "bench", "call": "POST /thumbnails"}
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=60) as client:
+            while not self._ended.wait(ASK_EVERY_S):
+                began_s = time.monotonic()
+                client.get(CHECK_PATH, params=question).raise_for_status()
+                self.waited_s.append(time.monotonic() - began_s)
 
 
 def _change(person: httpx.Client, entry_id: str, user: str) -> str:

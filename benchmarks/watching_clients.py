@@ -5,6 +5,9 @@ answers each with a line of JSON; meanwhile it reads what the collector sends.
 - ``connect N``: have N clients, each with the snapshot that begins its stream.
 - ``rest SECONDS``: only read; then say what came.
 - ``reach EPOCH.VERSION``: when did each client have that version?
+- ``report SPREAD_MS``: from now on each client reports every version that it gets, spread as the
+  instrumentation spreads it; negative: none does.
+- ``reported``: wait until no report is on its way; how many were answered?
 
 Each client is a socket and three numbers. No HTTP library: on a machine of two processors what the
 clients burn is taken from what is measured. They check what they are sent all the same.
@@ -25,6 +28,7 @@ from urllib.parse import urlsplit
 
 from heatshield.contract import StateVersion
 from heatshield.names import BREAKER_STREAM_PATH
+from version_reports import OnItsWay, Reported, VersionReports
 
 __all__ = ["SOURCES", "Connected", "Reached", "Rested", "WatchingClients", "main"]
 
@@ -109,6 +113,14 @@ class WatchingClients:
         """When every client had that version; waits for it."""
         return Reached(**self._ask(f"reach {version}"))
 
+    def report(self, spread_s: float | None) -> None:
+        """Have them report each version that they get, from now on; ``None``: no more."""
+        self._ask(f"report {-1 if spread_s is None else round(spread_s * 1_000)}")
+
+    def reported(self) -> Reported:
+        """Wait until no report is on its way."""
+        return Reported(**self._ask("reported"))
+
     def _ask(self, command: str) -> dict[str, Any]:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -130,10 +142,11 @@ class WatchingClients:
 class _Client:
     """One watching client."""
 
-    __slots__ = ("at", "began", "heard_s", "rest", "socket")
+    __slots__ = ("at", "began", "heard_s", "number", "rest", "socket")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, number: int) -> None:
         self.socket = connection
+        self.number = number
         self.at = StateVersion(0, 0)
         self.began = False
         self.heard_s = time.monotonic()
@@ -156,6 +169,7 @@ class _Crowd:
         self._lost = self._wrong = self._heartbeats = 0
         self._silence_s = 0.0
         self._moves: list[tuple[float, StateVersion, StateVersion]] = []
+        self._reports = VersionReports(self._selector, self._address, SOURCES)
         os.set_blocking(sys.stdin.fileno(), False)
         self._selector.register(sys.stdin, selectors.EVENT_READ)
 
@@ -198,6 +212,17 @@ class _Crowd:
             return Reached(0, 0.0, 0.0)
         return Reached(len(times), times[len(times) // 2], times[-1])
 
+    def report(self, spread_ms: int) -> None:
+        """Report each version from now on, spread over so long; negative: no more."""
+        self._reports.spread_s = spread_ms / 1_000 if spread_ms >= 0 else None
+
+    def reported(self) -> Reported:
+        """Read until no report is due or on its way."""
+        until_s = time.monotonic() + GIVE_UP_S
+        while self._reports.busy and time.monotonic() < until_s:
+            self._read(1.0)
+        return self._reports.told()
+
     def _open(self) -> None:
         connection = socket.socket()
         if SOURCES > 1:
@@ -205,7 +230,7 @@ class _Crowd:
         connection.connect(self._address)
         connection.sendall((self._request % self._opened).encode())
         connection.setblocking(False)
-        client = _Client(connection)
+        client = _Client(connection, self._opened)
         self._clients.add(client)
         self._selector.register(connection, selectors.EVENT_READ, client)
         self._opened += 1
@@ -214,9 +239,15 @@ class _Crowd:
     def _read(self, timeout_s: float | None) -> bool:
         """Take what there is; whether a command is there, too."""
         commanded = False
+        due_s = self._reports.send_due()
+        if due_s is not None:
+            timeout_s = due_s if timeout_s is None else min(timeout_s, due_s)
         for key, _ in self._selector.select(timeout_s):
             if key.data is None:
                 commanded = True
+                continue
+            if isinstance(key.data, OnItsWay):
+                self._reports.go_on(key.data)
                 continue
             try:
                 data = key.data.socket.recv(_READ_BYTES)
@@ -261,6 +292,7 @@ class _Crowd:
             self._waiting -= 1
         else:
             self._moves.append((now_s, client.at, at))
+            self._reports.note(client.number, at, now_s)
         client.at = at
 
     def _lose(self, client: _Client) -> None:
@@ -287,13 +319,18 @@ def main() -> None:
     """Do what is asked until nothing more comes."""
     crowd = _Crowd(sys.argv[1])
     while line := crowd.command():
-        name, argument = line.split()
-        answer: Connected | Rested | Reached
+        name, _, argument = line.strip().partition(" ")
+        answer: Connected | Rested | Reached | Reported
         if name == "connect":
             answer = crowd.connect(raise_file_limit(int(argument)))
             answer.asked = int(argument)
         elif name == "rest":
             answer = crowd.rest(float(argument))
+        elif name == "report":
+            crowd.report(int(argument))
+            answer = Reported(0, 0, 0.0)
+        elif name == "reported":
+            answer = crowd.reported()
         else:
             answer = crowd.reach(StateVersion.parse(argument))
         print(json.dumps(asdict(answer)), flush=True)

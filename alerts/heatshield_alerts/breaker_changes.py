@@ -155,6 +155,12 @@ class History:
         """Version ``version`` touched this entry; ``None``: only the mode or the limits."""
         self._touches.append(_Touch(version, entry_id, is_new, limits))
 
+    def copy(self) -> "History":
+        """The same, which notes no further version."""
+        made = History()
+        made._touches = self._touches.copy()
+        return made
+
     def delta(
         self,
         base: StateVersion,

@@ -38,10 +38,12 @@ from heatshield_alerts.control_state import KeptControl, keep
 from heatshield_alerts.draft import Draft, Reason, check
 from heatshield_alerts.entry_checks import EntryChecks
 from heatshield_alerts.held_breaker import (
+    COOL_S,
     KEPT_EVERY_S,
     HeldBreaker,
     count_refused,
     entry_of,
+    longer_text,
     merged,
     moved_text,
 )
@@ -50,6 +52,7 @@ from heatshield_alerts.probes import Probers
 from heatshield_alerts.restraint import Restraint
 from heatshield_alerts.seen import Seen
 from heatshield_alerts.shares import Dealer
+from heatshield_alerts.state_view import StateView
 from heatshield_alerts.trip_policy import Decision, Refuse
 
 __all__ = ["BreakerControl"]
@@ -108,14 +111,13 @@ class BreakerControl:
         return Snapshot(self._at, self._mode, entries, self._limits)
 
     def delta_since(self, base: StateVersion) -> Delta | None:
-        """What leads a client from ``base`` to :attr:`at`.
+        """What leads a client from ``base`` to :attr:`at`; see :meth:`StateView.delta_since`."""
+        return StateView(self.snapshot(), (), self._history).delta_since(base)
 
-        Returns:
-            ``None`` when nothing does (another epoch, too long ago, ``base`` is not in the past):
-            send :meth:`snapshot`, or nothing at all if ``base`` is :attr:`at`.
-        """
-        entries = {row.entry.id: row.entry for row in self._held.values()}
-        return self._history.delta(base, self._at, self._mode, entries, self._limits)
+    def view(self) -> StateView:
+        """What is seen of the state, as it is now."""
+        held = tuple((row.key, row.state.value, row.entry) for row in self._held.values())
+        return StateView(self.snapshot(), held, self._history.copy())
 
     def act(self, decision: Decision, now: float, active_users: int = 0) -> Change:
         """Carry out what :func:`~heatshield_alerts.trip_policy.decide` decided.
@@ -255,7 +257,8 @@ class BreakerControl:
                 held.rule_s = now
             level = held.demand.observe(seen.loads.get(held.key, 0.0), now)
             why = seen.lasting_of(held.key)
-            event = held.due(level, now, lasting=why is not None)
+            may_leave = self._restraint.may_leave(held.key, now)
+            event = held.due(level, now, lasting=why is not None, may_leave=may_leave)
             if event is BreakerEvent.HEATED and not self._restraint.may_open(held.key, now):
                 event = None  # the probing goes on
             if event is BreakerEvent.ESCALATED:
@@ -316,15 +319,18 @@ class BreakerControl:
             return self._close(held, event, now, text=text)
         before = held.state
         held.state, held.since_s = TRANSITIONS[before][event], now
-        if held.state is not before:
-            self._restraint.moved(held.key, now)
         if held.state is BreakerState.HALF_OPEN:
+            self._restraint.moved(held.key, now)
             kind, granted = ChangeKind.HALF_OPEN, self._probing(held, now)
         else:
             kind = ChangeKind.OPENED
-            if event is BreakerEvent.ESCALATED and held.draft.then is not None:
-                kind = ChangeKind.ESCALATED
-                held.draft = held.escalated(why)
+            if event is BreakerEvent.ESCALATED:
+                kind, held.draft = ChangeKind.ESCALATED, held.escalated(why)
+            elif event is BreakerEvent.EASED:
+                kind, held.draft = ChangeKind.RENEWED, held.eased()
+            else:
+                self._restraint.reopened(held.key, now)
+                text += self._damp(held, now)
             granted = entry_of(held.draft, held.entry.id, held.entry.instances)
         change = Change(kind, self._at, now, event=event, before=before, text=text)
         return self._grant(held, granted, change)
@@ -336,7 +342,7 @@ class BreakerControl:
         self._held[draft.key] = held
         self._restraint.opened(draft.key, now)
         change = Change(ChangeKind.OPENED, self._at, now, event=BreakerEvent.TRIP)
-        change = replace(change, by=draft.issuer, text=draft.reason)
+        change = replace(change, by=draft.issuer, text=draft.reason + self._damp(held, now))
         return self._grant(held, held.entry, change, is_new=True)
 
     def _renew(self, held: HeldBreaker, asked: Draft, now: float) -> Change:
@@ -362,12 +368,20 @@ class BreakerControl:
             return replace(quiet, hold_s=held.hold_s, is_kept=is_kept)
         if before is not change.after:
             held.state, held.since_s = change.after, now
-            self._restraint.moved(held.key, now)
+            self._restraint.reopened(held.key, now)
             draft = replace(draft, reason=asked.reason, evidence=asked.evidence)
+            longer = "" if draft.by_human else self._damp(held, now)
+            change = replace(change, text=asked.reason + longer)
         held.since_s = now if draft.mode is not held.draft.mode else held.since_s
         held.ask(draft)
         instances = self.instances.count(draft.key.service, now)
         return self._grant(held, entry_of(draft, held.entry.id, instances), change)
+
+    def _damp(self, held: HeldBreaker, now: float) -> str:
+        """Hold longer what has opened now, if it opens often; returns what the audit says of it."""
+        damping = self._restraint.damping(held.key, now)
+        held.cool_s = COOL_S * damping.times
+        return "" if held.draft.by_human else longer_text(damping)
 
     def _close(
         self,

@@ -16,7 +16,10 @@ and it moves on
 - ``TRIP``: a rule's alert or a person asked for it. In ``OPEN`` that is a renewal.
 - ``ESCALATED``: the ladder's first step did not end it within two seconds; its user is refused
   from now on.
-- ``COOLED``: demand stayed below a third of the trip threshold for 10 s.
+- ``COOLED``: demand stayed below a third of the trip threshold for 10 s; longer, where the key
+  opened often lately.
+- ``EASED``: demand stayed low for 10 s, and the key is held on because it opened often lately; a
+  user who was refused is slowed from now on, as on the ladder's first step.
 - ``HEATED``: demand reached the trip threshold again under the probes.
 - ``CLEAN``: demand stayed low under the probes; it was over.
 - ``LAPSED``: held as long as it may be without anybody asking again.
@@ -47,6 +50,7 @@ class BreakerEvent(StrEnum):
 
     TRIP = "trip"
     ESCALATED = "escalated"
+    EASED = "eased"
     COOLED = "cooled"
     HEATED = "heated"
     CLEAN = "clean"
@@ -60,6 +64,7 @@ TRANSITIONS: Final[Mapping[BreakerState, Mapping[BreakerEvent, BreakerState]]] =
     BreakerState.OPEN: {
         BreakerEvent.TRIP: BreakerState.OPEN,
         BreakerEvent.ESCALATED: BreakerState.OPEN,
+        BreakerEvent.EASED: BreakerState.OPEN,
         BreakerEvent.COOLED: BreakerState.HALF_OPEN,
         BreakerEvent.LAPSED: BreakerState.CLOSED,
         BreakerEvent.CLEARED: BreakerState.CLOSED,

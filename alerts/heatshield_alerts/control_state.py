@@ -20,7 +20,7 @@ from heatshield.contract import BreakerEntry, BreakerMode, ContractError
 from heatshield_alerts.breaker_states import BreakerState
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.draft import Draft
-from heatshield_alerts.held_breaker import HeldBreaker, hold_s
+from heatshield_alerts.held_breaker import COOL_S, HeldBreaker, hold_s
 from heatshield_alerts.probes import FIRST_RATE_PER_S
 from heatshield_alerts.restraint import Restraint
 
@@ -30,6 +30,7 @@ FORMAT: Final = 1
 """Of the JSON. What is of another is refused; fields that are not known are ignored."""
 
 _MOMENTS: Final = ("since", "granted")
+_STEPS: Final = ("then", "first")
 _OF_DRAFT: Final = ("threshold", "cost_per_call", "load", "traffic")
 
 _UNREADABLE: Final = (
@@ -107,13 +108,14 @@ def _held_json(held: HeldBreaker, now: Instant) -> dict[str, Any]:
         "entry": asdict(held.entry),
         "state": held.state.value,
         "hold_s": held.hold_s,
+        "cool_s": held.cool_s,
         **moments,
         "low_since_ns": None if low_since_s is None else _ns(low_since_s, now),
         "draft": {
             "lease_ms": draft.lease_ms,
             "grant_ms": draft.grant_ms,
             "probe_per_s": draft.probe_per_s,
-            "then": None if draft.then is None else draft.then.value,
+            **{name: _mode_json(getattr(draft, name)) for name in _STEPS},
             **{name: getattr(draft, name) for name in _OF_DRAFT},
         },
     }
@@ -149,13 +151,15 @@ def _held(row: Mapping[str, Any], seen_ns: int, now: Instant) -> HeldBreaker | N
             kept_s=now.monotonic_s,
             # the next one has not evaluated anything yet: it has a lease's time for it
             rule_s=now.monotonic_s,
+            cool_s=float(row.get("cool_s") or COOL_S),
         )
     except _UNREADABLE:
         return None
 
 
 def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
-    then, lease_ms, grant_ms = kept.get("then"), kept.get("lease_ms"), kept.get("grant_ms")
+    lease_ms, grant_ms = kept.get("lease_ms"), kept.get("grant_ms")
+    then, first = (_mode(kept.get(name)) for name in _STEPS)
     draft = Draft(
         key=entry.key,
         issuer=entry.issuer,
@@ -168,12 +172,21 @@ def _draft(entry: BreakerEntry, kept: Mapping[str, Any]) -> Draft:
         budget=entry.budget,
         waiting=entry.waiting,
         wait_ms=entry.wait_ms,
-        then=None if then is None else BreakerMode(then),
+        then=then,
+        first=first,
         grant_ms=None if grant_ms is None else int(grant_ms),
         probe_per_s=float(kept.get("probe_per_s") or FIRST_RATE_PER_S),
     )
     figures: dict[str, Any] = {name: float(kept.get(name) or 0.0) for name in _OF_DRAFT}
     return replace(draft, **figures)
+
+
+def _mode_json(mode: BreakerMode | None) -> str | None:
+    return None if mode is None else mode.value
+
+
+def _mode(kept: str | None) -> BreakerMode | None:
+    return None if kept is None else BreakerMode(kept)
 
 
 def _lease_ms(entry: Mapping[str, Any], hold_ms: int) -> int | None:

@@ -75,6 +75,7 @@ class Draft:
         waiting: calls that may wait at one instance, for ``pace``.
         wait_ms: how long one waits at most, for ``pace``.
         then: the next step of the ladder, taken where pacing does not end it.
+        first: the step of the ladder that came before this one; ``None``: none did.
         grant_ms: how long clients lease it each time, where ``lease_ms`` is not given; ``None``: as
             usual.
         probe_per_s: calls a second that half-open lets through at first.
@@ -96,6 +97,7 @@ class Draft:
     waiting: int = WAITING
     wait_ms: int = WAIT_MS
     then: BreakerMode | None = None
+    first: BreakerMode | None = None
     grant_ms: int | None = None
     probe_per_s: float = FIRST_RATE_PER_S
     traffic: float = 0.0

@@ -18,6 +18,7 @@ from heatshield_alerts.caps import Place
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.draft import Draft
 from heatshield_alerts.probes import CLEAN_STEP_S, Probers, rate_after
+from heatshield_alerts.restraint import Damping
 
 __all__ = [
     "COOL_S",
@@ -28,13 +29,15 @@ __all__ = [
     "count_refused",
     "entry_of",
     "hold_s",
+    "longer_text",
     "merged",
     "moved_text",
 ]
 
 COOL_S: Final = 10.0
 """Seconds demand must stay low before an open breaker half-opens: Armeria, gobreaker and the like
-leave theirs open as long, and a person who retries in between starts it anew."""
+leave theirs open as long, and a person who retries in between starts it anew. A key that opened
+often lately takes longer (:class:`~heatshield_alerts.restraint.Damping`)."""
 
 KEPT_EVERY_S: Final = 10.0
 """Seconds after which it is written down anew since when an entry is held, as long as its alert
@@ -64,6 +67,7 @@ class HeldBreaker:
         demand: on its key.
         kept_s: when it was last written down since when it is held.
         rule_s: when the rule that asked for it was evaluated last.
+        cool_s: seconds that demand must stay low before it half-opens, this time.
     """
 
     entry: BreakerEntry
@@ -75,6 +79,7 @@ class HeldBreaker:
     demand: Demand
     kept_s: float
     rule_s: float
+    cool_s: float = COOL_S
 
     @classmethod
     def open(cls, draft: Draft, entry_id: str, now: float, instances: int = 1) -> "HeldBreaker":
@@ -118,7 +123,17 @@ class HeldBreaker:
     def escalated(self, why: str = "") -> Draft:
         """What it asks for at the next step of its ladder."""
         draft = self.draft
-        return replace(draft, mode=draft.then or draft.mode, then=None, reason=why or draft.reason)
+        if draft.then is None:
+            return draft
+        reason = why or draft.reason
+        return replace(draft, mode=draft.then, then=None, first=draft.mode, reason=reason)
+
+    def eased(self) -> Draft:
+        """What it asks for at the step of its ladder that came before."""
+        draft = self.draft
+        if draft.first is None:
+            return draft
+        return replace(draft, mode=draft.first, then=draft.mode, first=None)
 
     @property
     def place(self) -> Place:
@@ -134,13 +149,16 @@ class HeldBreaker:
         """
         return self.draft.heat if self.state is BreakerState.OPEN else 0.0
 
-    def due(self, level: float, now: float, *, lasting: bool = False) -> BreakerEvent | None:
+    def due(
+        self, level: float, now: float, *, lasting: bool = False, may_leave: bool = True
+    ) -> BreakerEvent | None:
         """What the time and a demand of ``level`` say; ``None``: stay.
 
         Args:
             level: of the demand.
             now: the time.
             lasting: the harm that its user does lasts, in this round.
+            may_leave: its key has not moved so often that it has to stay open.
         """
         if self.is_over(now):
             return BreakerEvent.LAPSED
@@ -150,11 +168,17 @@ class HeldBreaker:
             return BreakerEvent.ESCALATED
         low_s = self.demand.low_for_s(now)
         if self.state is BreakerState.OPEN:
-            return BreakerEvent.COOLED if low_s >= COOL_S else None
+            is_cool = low_s >= self.cool_s and may_leave
+            return BreakerEvent.COOLED if is_cool else self._eased(low_s, now, lasting=lasting)
         if level >= self.demand.threshold:
             return BreakerEvent.HEATED
         clean_s = min(low_s, now - self.since_s)
         return BreakerEvent.CLEAN if clean_s >= HALF_OPEN_S else None
+
+    def _eased(self, low_s: float, now: float, *, lasting: bool) -> BreakerEvent | None:
+        """Open for longer than usual, a user who was refused gets a fair share meanwhile."""
+        is_due = not lasting and min(low_s, now - self.since_s) >= COOL_S
+        return BreakerEvent.EASED if is_due and self.draft.first is not None else None
 
     def is_over(self, now: float) -> bool:
         """Whether it ends: held for as long as it may be, or without its rule for a lease."""
@@ -201,6 +225,9 @@ def moved_text(
         return f"{event.value}: {held.draft.issuer} fails, is gone, or is not evaluated any more"
     if event is BreakerEvent.LAPSED:
         return f"{event.value}: held for {held.hold_s:g} s, and not asked for again"
+    if event is BreakerEvent.EASED:
+        first = held.draft.first
+        return f"{event.value} to {first}: demand is low, and a key that opens often is held longer"
     if event is BreakerEvent.ESCALATED:
         step = f"{ESCALATE_S:g} s of {held.draft.mode}"
         return f"{event.value} to {held.draft.then}: {step} did not end it" + (why and f": {why}")
@@ -208,6 +235,18 @@ def moved_text(
     if not math.isfinite(level):
         return f"{event.value}: calls are refused whose cost is not known"
     return f"{event.value} at a demand of {level:.3g} (trips at {trips_at:.3g})"
+
+
+def longer_text(damping: Damping) -> str:
+    """What the audit says, after the reason, of an entry that is held longer; empty: it is not."""
+    if damping.times == 1 and not damping.at_least_s:
+        return ""
+    often = f"opened {damping.openings} times and moved {damping.moves} times in ten minutes"
+    longer = (
+        f"held longer, as the key {often}: until demand is low for {COOL_S * damping.times:g} s"
+    )
+    at_least = f", and for {damping.at_least_s:.0f} s at least" if damping.at_least_s else ""
+    return f"; {longer}{at_least}"
 
 
 def entry_of(draft: Draft, entry_id: str, instances: int = 1) -> BreakerEntry:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Final
 
-from heatshield.contract import Report, StateVersion
+from heatshield.contract import MAX_SPREAD_MS, Report, StateVersion
 
-__all__ = ["LIVE_S", "MAX_INSTANCES", "Instance", "Instances"]
+__all__ = ["LIVE_S", "MAX_INSTANCES", "Instance", "Instances", "spread_ms"]
 
 LIVE_S: Final = 30.0
 """Seconds without a word after which an instance no longer counts: three renewals were lost."""
@@ -28,6 +28,13 @@ BELIEVED_PROCESSORS: Final = 16.0
 
 MAX_INSTANCES: Final = 20_000
 """Instances remembered, as (service, instance); the one that was silent longest goes first."""
+
+SPREAD_FROM: Final = 100
+"""Instances from which on a fleet spreads its reports of a new version: fewer report at once, so it
+is known within milliseconds that all enforce it."""
+
+SPREAD_PER_S: Final = 2_500.0
+"""Reports of a new version a second: at 0.1 ms each, a quarter of a processor."""
 
 FOLLOWERS_AGE_S: Final = 0.25
 """Age at which the instances that follow are looked up anew: there may be thousands."""
@@ -124,6 +131,11 @@ class Instances:
             enforcing=report.enforcing,
         )
 
+    @property
+    def spread_ms(self) -> int:
+        """Milliseconds over which all are to spread their reports of a new version."""
+        return spread_ms(len(self._known))
+
     def find(self, service: str, instance: str, now: float) -> Instance | None:
         """One that is alive, however many there are; ``None``: it is not."""
         known = self._known.get((service, instance))
@@ -190,6 +202,13 @@ class Instances:
         for row in dead:
             del self._known[(row.service, row.instance)]
         return dead
+
+
+def spread_ms(instances: int) -> int:
+    """Milliseconds over which so many instances are to spread their reports of a new version."""
+    if instances < SPREAD_FROM:
+        return 0
+    return min(MAX_SPREAD_MS, round(1_000 * instances / SPREAD_PER_S))
 
 
 def _capacity(workers: list[float | None]) -> float:

@@ -19,6 +19,7 @@ from heatshield.json_fields import (
 __all__ = [
     "MAX_OFFERED",
     "MAX_REJECTIONS",
+    "MAX_SPREAD_MS",
     "MAX_WORKERS",
     "REPORTED_PART",
     "SHARE_S",
@@ -43,6 +44,10 @@ MAX_OFFERED = 1_000
 SHARE_S = 3.0
 """Seconds for which a dealt share holds, from when the report was sent that it answered. After
 that an instance spends no more than an equal part, as one that was dealt none."""
+
+MAX_SPREAD_MS = 5_000
+"""Milliseconds over which clients spread their reports of a new version, at most: half the time
+between renewals, so that those that wait are not taken for long for those that lag behind."""
 
 REPORTED_PART = 0.08
 """Of an equal part of a limit: from there on an instance reports on a key. What all that stay below
@@ -207,14 +212,17 @@ class ReportAnswer:
         at: the version of its state.
         shares: by budget, the part of it (0 to 1) that this instance may spend from now on, for
             :data:`SHARE_S`. A budget that is not among them stays as it was.
+        spread_ms: milliseconds over which the fleet is to spread its reports of a new version,
+            each instance at a place of its own; 0: at once. At most :data:`MAX_SPREAD_MS`.
     """
 
     at: StateVersion
     shares: Mapping[str, float] = field(default_factory=dict)
+    spread_ms: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As a plain object for a JSON encoder."""
-        return {"at": str(self.at), "shares": dict(self.shares)}
+        return {"at": str(self.at), "shares": dict(self.shares), "spread_ms": self.spread_ms}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -228,4 +236,5 @@ class ReportAnswer:
         return cls(
             StateVersion.parse(text_in(fields, "at")),
             {name: min(1.0, rate_in(shares, name)) for name in shares},
+            max(0, min(integer_in(fields, "spread_ms", 0), MAX_SPREAD_MS)),
         )

@@ -31,6 +31,7 @@ from typing import Any, Final, Self
 from heatshield.breaker_report import (
     MAX_OFFERED,
     MAX_REJECTIONS,
+    MAX_SPREAD_MS,
     MAX_WORKERS,
     REPORTED_PART,
     SHARE_S,
@@ -58,6 +59,7 @@ __all__ = [
     "MAX_LEASE_MS",
     "MAX_OFFERED",
     "MAX_REJECTIONS",
+    "MAX_SPREAD_MS",
     "MAX_WAITING",
     "MAX_WAIT_MS",
     "MAX_WORKERS",

@@ -94,6 +94,7 @@ class Protocol(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.weather = ("", 0.0, 0.0)
         self.ledger = Ledger()
+        self.has_jumped = False
         self.collector = Collector(self.clock, CAPS)
         self.clients = [Client(self, n, 0) for n in (0, 1)]
         self.is_round = False
@@ -148,8 +149,12 @@ class Protocol(RuleBasedStateMachine):
 
     @rule()
     def collector_restarts(self):
+        held = {row.key for row in self.collector.control.held}
         self.collector.restart()
-        self.ledger = self.ledger.works(self.clock.monotonic())
+        gone = held - {row.key for row in self.collector.control.held}
+        now = self.clock.monotonic()
+        self.ledger = self.ledger.works(now)
+        self.ledger = self.ledger.interrupted(KEYS if self.has_jumped else gone, now)
         self.listen()
         for client in self.clients:
             client.open_stream()
@@ -173,6 +178,7 @@ class Protocol(RuleBasedStateMachine):
     def wall_clock_jumps(self, seconds):
         """Back. One that jumps ahead while no collector runs is no other than a long night."""
         self.clock.step_wall_clock(seconds)
+        self.has_jumped = True
 
     @rule(c=clients, fate=st.sampled_from(["at once", "at once", "late", "lost", "twice"]))
     def stream_speaks(self, c, fate):

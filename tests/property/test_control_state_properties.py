@@ -68,6 +68,7 @@ def answers(restraint: Restraint, now_s: float):
     ]
     return (
         moves,  # so many that none may follow are rare
+        [restraint.damping(key, now_s).openings for key in keys],
         [(restraint.may_open(key, now_s), restraint.is_held_down(key, now_s)) for key in keys],
         restraint.opened_last_minute(now_s),
     )

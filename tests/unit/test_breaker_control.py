@@ -27,7 +27,7 @@ from heatshield_alerts import (
 from heatshield_alerts.breaker_changes import HISTORY
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.held_breaker import COOL_S, HALF_OPEN_S
-from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S, REFUSAL_REPEAT_S
+from heatshield_alerts.restraint import HOLD_DOWN_S, REFUSAL_REPEAT_S
 from heatshield_alerts.seen import Seen
 
 KEY = CallKey(DEFAULT_TENANT, "u-1", "shop", "POST /p")
@@ -279,31 +279,6 @@ def test_a_refused_decision_is_recorded_and_grants_nothing():
     assert (change.kind, change.reason, change.entry.id) == ("refused", Reason.COLD_START, "")
     assert control.at.version == 0
     assert change.is_recorded
-
-
-def test_a_key_that_flaps_is_let_be_and_may_trip_again_later():
-    control = BreakerControl(epoch=1)
-    opened, now = 0, 0.0
-    while (last := control.trip(draft(), now, USERS)).kind is ChangeKind.OPENED:
-        opened += 1
-        run(control, now, 17.0)
-        now += 17.0
-    assert opened == MAX_MOVES // 3
-    assert (last.reason, last.is_recorded) == (Reason.FLAPPING, True)
-    assert control.trip(draft(), now + MOVES_WINDOW_S, USERS).kind is ChangeKind.OPENED
-
-
-def test_a_half_open_breaker_that_flaps_stays_half_open_rather_than_open():
-    control = BreakerControl(epoch=1)
-    control.trip(draft(), 0.0, USERS)
-    now, reheated = 0.0, 0
-    while run(control, now, COOL_S + 0.25) and run(control, now + 10.25, 1.0, load=5.0):
-        reheated += 1
-        now += 11.25
-    assert reheated == 4
-    assert held(control).state is BreakerState.HALF_OPEN
-    now += 11.25
-    assert control.trip(draft(), now, USERS).reason is Reason.FLAPPING
 
 
 def test_the_mode_is_part_of_the_state_and_its_version():

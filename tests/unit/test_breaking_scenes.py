@@ -98,6 +98,31 @@ def test_a_user_who_comes_back_while_it_is_probed_is_held_on():
     assert moves(made) == ["opened", "half_open", "opened", "half_open", "closed"]
 
 
+@pytest.mark.parametrize(("off_s", "known_s"), [(25, 0), (35, 200)])
+def test_a_user_who_flaps_for_eight_minutes_is_held_longer_and_then_let_go(off_s, known_s):
+    """On for 25 s, off for 25 s: it is held on. Off for 35 s: it closes each time, and others feel
+    the first seconds after it, until the fourth opening (``known_s``) is held on.
+    """
+    made = shop(720, step_s=0.1)
+    for start_s in range(30, 30 + 8 * 60 - 25, 25 + off_s):
+        made.hammer("hot", 0.3, 16, from_s=start_s, to_s=start_s + 25)
+    stops_s = start_s + 25
+    made.run(720)
+    assert made.changes("refused") == []
+    assert made.paced_or_refused() == {"hot"}
+    assert len(moves(made)) <= 12
+    opened = made.changes("opened")
+    assert len(opened) <= 4
+    assert ["held longer" in why for *_, why in opened] == [n == 3 for n in range(len(opened))]
+    since_s = 30 + known_s + 1
+    assert p99(made.others("hot", since_s, stops_s)) <= 1.2 * p99(made.others("hot", 5, 30))
+    served = [one for one in made.of("hot", since_s, stops_s) if one.status == 200]
+    least = 0.7 * opened[-1][2]["budget"] * (stops_s - since_s) * 25 / (25 + off_s)
+    assert sum(one.cost_s for one in served) >= least
+    assert moves(made)[-1] == "closed"
+    assert made.changes("closed")[-1][0] - opened[-1][0] <= 600 + 16
+
+
 def test_demand_that_never_stops_costs_others_nothing_and_starts_anew_at_the_ceiling():
     """A paced user harms nobody, so no alert asks for the entry again: it ends after fifteen
     minutes, the ceiling of what nobody asks for. Then the user is paced again.

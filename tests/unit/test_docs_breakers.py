@@ -25,7 +25,7 @@ from heatshield.contract import (
 )
 from heatshield_alerts.caps import Caps
 from heatshield_alerts.held_breaker import COOL_S, ESCALATE_S, HALF_OPEN_S
-from heatshield_alerts.restraint import HOLD_DOWN_S, MAX_MOVES
+from heatshield_alerts.restraint import FREE_OPENINGS, HOLD_DOWN_S, MAX_MOVES, MOVES_WINDOW_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "breakers.md").read_text(encoding="utf-8")
 STATE, REPORT = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
@@ -72,7 +72,9 @@ def test_every_field_of_an_entry_is_explained(field):
         (f"saves up {pacing.SAVED_S:.0f} s of the budget", True),
         (f"at most {Caps().entries} entries, {Caps().new_per_minute} new ones a minute", True),
         (f"{Caps().traffic_share:.0%} of its traffic".replace("%", " %"), True),
-        (f"at most {MAX_MOVES} times in ten minutes", HOLD_DOWN_S == 600),
+        (f"at most {MAX_MOVES} times in ten minutes", HOLD_DOWN_S == MOVES_WINDOW_S == 600),
+        ("for the fourth time or more within ten minutes", FREE_OPENINGS == 3),
+        (", ".join(f"{COOL_S * times:.0f} s" for times in (2, 4, 8)), MAX_MOVES // 2 == 6),
     ],
 )
 def test_the_figures_are_those_of_the_code(said, is_so):

@@ -215,10 +215,12 @@ class Reported:
     Attributes:
         at: the version.
         shares: by budget, the part of it (0 to 1) that the client may spend for three seconds.
+        spread_ms: milliseconds over which all clients spread their reports of a new version.
     """
 
     at: str
     shares: dict[str, float]
+    spread_ms: int
 
 
 @dataclass(frozen=True, slots=True)

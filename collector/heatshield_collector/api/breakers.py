@@ -10,6 +10,7 @@ from heatshield.contract import BreakerEntry, Report
 from heatshield_collector.api.answers import Cleared, Reported
 from heatshield_collector.api.errors import documented
 from heatshield_collector.api.scopes import REFUSALS
+from heatshield_collector.daemon_thread import in_daemon_thread
 from heatshield_collector.ports import Ports, TripRequest
 
 __all__ = ["router"]
@@ -28,7 +29,8 @@ def router(ports: Ports) -> APIRouter:
     )
     async def trip(request: TripRequest) -> BreakerEntry:
         """Trip a breaker around one user's one call, in every instance of the service."""
-        return ports.breakers.trip(request)
+        # It is kept on the disk before it is answered; the loop answers others meanwhile.
+        return await in_daemon_thread(lambda: ports.breakers.trip(request), "heatshield-trip")
 
     @routes.delete(
         names.BREAKERS_PATH + "/{entry_id}",
@@ -36,7 +38,9 @@ def router(ports: Ports) -> APIRouter:
     )
     async def clear(entry_id: str, by: By = "api") -> Cleared:
         """Clear an entry; the rule that made it is held off for a while."""
-        entry = ports.breakers.clear(entry_id, by)
+        entry = await in_daemon_thread(
+            lambda: ports.breakers.clear(entry_id, by), "heatshield-clear"
+        )
         if entry is None:
             raise HTTPException(404, f"no breaker entry {entry_id} is held")
         return Cleared(entry)
@@ -45,7 +49,7 @@ def router(ports: Ports) -> APIRouter:
     async def report(body: Annotated[dict[str, Any], Body(examples=[_REPORT])]) -> Reported:
         """What a client enforces and refused since its last report."""
         answer = ports.breakers.report(Report.from_json(body))
-        return Reported(str(answer.at), dict(answer.shares))
+        return Reported(str(answer.at), dict(answer.shares), answer.spread_ms)
 
     return routes
 

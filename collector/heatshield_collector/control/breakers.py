@@ -3,6 +3,15 @@
 :class:`heatshield_alerts.breaker_control.BreakerControl` decides and is pure; this hands it the
 time and carries out what a change means: clients' streams wake, people's events, the audit. A round
 of control brings its own moment; what people and clients ask for is stamped here, once.
+
+A change has two locks, and readers need none::
+
+    changing ─┬─ registry: decide ─┬─ keep (the disk, 150 ms at most) ─ announce ─┬─
+              └────────────────────┘                                              └─ next change
+    reports, spans ── registry, for microseconds
+    state, checks, streams ── what was announced last
+
+So nobody but the next change waits for the disk, and nobody sees what a restart would take back.
 """
 
 # long: one class is all that may touch the registry, under one lock
@@ -108,7 +117,9 @@ class Breakers:
         self._keep_mode = keep_mode
         self._is_kept = True
         self._kept_offset_ns = _offset_ns(clock.now())
-        self._lock = threading.Lock()
+        self._changing = threading.Lock()  # one change at a time, until it is announced
+        self._lock = threading.Lock()  # the registry; taken after the other, and never for long
+        self._announced = control.view()
         self._changed = Signal()
         self._numbers = ReportNumbers()
         self._capacities: Mapping[str, float] = {}
@@ -116,22 +127,20 @@ class Breakers:
         self._round_s = clock.monotonic()
 
     def at(self) -> StateVersion:
-        """The version the state is at."""
-        return self._control.at
+        """The version that was announced last."""
+        return self._announced.state.at
 
     def mode(self) -> PlatformMode:
         """What the platform does with its entries."""
-        return self._control.mode
+        return self._announced.state.mode
 
     def snapshot(self) -> Snapshot:
-        """The whole state."""
-        with self._lock:
-            return self._control.snapshot()
+        """The whole state, as it was announced last."""
+        return self._announced.state
 
     def delta_since(self, base: StateVersion) -> Delta | None:
-        """The change from ``base`` to now; ``None`` if it is no version remembered here."""
-        with self._lock:
-            return self._control.delta_since(base)
+        """The change from ``base`` to :meth:`at`; ``None`` if it is no version remembered here."""
+        return self._announced.delta_since(base)
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have ``wake`` called after each change of the version; returns what ends that."""
@@ -145,10 +154,11 @@ class Breakers:
         self, policy: Policy, by: str, now: Instant, before: Policy | None = None
     ) -> None:
         """Go by a policy from now on (:func:`~heatshield_alerts.policy_change.follow_policy`)."""
-        with self._lock:
+        with self._changing:
             self._limits_s = now.monotonic_s
-            for change in follow_policy(self._control, policy, by, now.monotonic_s, before):
-                self._tell(change, now)
+            with self._lock:
+                changes = follow_policy(self._control, policy, by, now.monotonic_s, before)
+            self._tell_all(changes, now)
 
     def trip(self, request: TripRequest) -> BreakerEntry:
         """Grant an entry for a person, or renew the one that has its key.
@@ -171,9 +181,10 @@ class Breakers:
             raise TripRefusedError(
                 f"the policy keeps rules from this ({line}); a person may insist: --force"
             )
-        with self._lock:
+        with self._changing:
             now = self._clock.now()
-            change = self._control.trip(draft, now.monotonic_s)
+            with self._lock:
+                change = self._control.trip(draft, now.monotonic_s)
             if change.kind is ChangeKind.RENEWED:
                 self._is_kept = False  # the person is told that it is held from now on
             self._tell(change, now)
@@ -184,17 +195,19 @@ class Breakers:
 
     def clear(self, entry_id: str, by: str) -> BreakerEntry | None:
         """Take an entry away for the person ``by``; ``None`` if there is no such entry."""
-        with self._lock:
+        with self._changing:
             now = self._clock.now()
-            change = self._control.clear(entry_id, by, now.monotonic_s)
+            with self._lock:
+                change = self._control.clear(entry_id, by, now.monotonic_s)
             self._tell(change, now)
         return None if change.kind is ChangeKind.REFUSED else change.entry
 
     def set_mode(self, mode: PlatformMode, by: str) -> None:
         """Change the mode for the person ``by``."""
-        with self._lock:
+        with self._changing:
             now = self._clock.now()
-            change = self._control.set_mode(mode, by, now.monotonic_s)
+            with self._lock:
+                change = self._control.set_mode(mode, by, now.monotonic_s)
             if change:
                 self._tell(change, now)
         if self._keep_mode is not None:
@@ -202,30 +215,35 @@ class Breakers:
 
     def restore(self, kept: KeptControl, now: Instant) -> None:
         """Hold on what the collector held when it ended."""
-        with self._lock:
-            self._tell_all(self._control.restore(kept, now), now)
+        with self._changing:
+            with self._lock:
+                changes = self._control.restore(kept, now)
+            self._tell_all(changes, now)
             self._is_kept = False  # also where nothing is held: the new epoch is kept
             self._keep_unkept(now)
 
     def keep(self) -> None:
         """Keep what is held, as it is at this moment: the process ends."""
-        with self._lock:
+        with self._changing:
             self._is_kept = False
             self._keep_unkept(self._clock.now())
 
     def act(self, decision: Decision, now: Instant, active_users: int) -> Change:
         """Carry out what the policy decided about a firing alert; a cooler user may make room."""
-        with self._lock:
-            left = self._control.make_room(decision, now.monotonic_s, active_users)
-            change = self._control.act(decision, now.monotonic_s, active_users)
+        with self._changing:
+            with self._lock:
+                left = self._control.make_room(decision, now.monotonic_s, active_users)
+                change = self._control.act(decision, now.monotonic_s, active_users)
             self._tell_all([*left, change], now)
         return change
 
     def tick(self, seen: Seen, now: Instant) -> None:
         """Let time pass: escalate, cool, probe, close, lapse."""
-        with self._lock:
+        with self._changing:
             self._round_s = now.monotonic_s
-            self._tell_all(self._control.tick(now.monotonic_s, seen), now)
+            with self._lock:
+                changes = self._control.tick(now.monotonic_s, seen)
+            self._tell_all(changes, now)
             if abs(_offset_ns(now) - self._kept_offset_ns) > WALL_JUMP_NS:
                 self._is_kept = False
             self._keep_unkept(now)
@@ -239,16 +257,20 @@ class Breakers:
         limits = self._control.checks.policy.limits
         if not limits or age_s < LOOK_S:
             return
-        if age_s >= COUNT_LIMITS_S or has_grown(self._control, now.monotonic_s):
-            self._limits_s = now.monotonic_s
+        with self._lock:
+            if age_s < COUNT_LIMITS_S and not has_grown(self._control, now.monotonic_s):
+                return
             counted = self._control.declare(limits, "heatshield", now.monotonic_s)
-            if counted is not None:
-                self._tell(replace(counted, is_recorded=False), now)
+        self._limits_s = now.monotonic_s
+        if counted is not None:
+            self._tell(replace(counted, is_recorded=False), now)
 
     def lapse(self, now: Instant) -> None:
         """End what is over; for a round that failed and knows no loads."""
-        with self._lock:
-            self._tell_all(self._control.lapse(now.monotonic_s), now)
+        with self._changing:
+            with self._lock:
+                changes = self._control.lapse(now.monotonic_s)
+            self._tell_all(changes, now)
 
     def report(self, report: Report) -> ReportAnswer:
         """Take in what a client enforces and refused; it also says that the client lives.
@@ -257,15 +279,16 @@ class Breakers:
             With the shares of budgets that the client may spend from now on.
         """
         now = self._clock.now()
+        if now.monotonic_s - self._round_s > STALLED_S:
+            self.lapse(now)
         with self._lock:
             if not self._numbers.is_new(report):
                 report = replace(report, rejected=())
-            if now.monotonic_s - self._round_s > STALLED_S:
-                self._tell_all(self._control.lapse(now.monotonic_s), now)
             instances = self._control.instances
             known = instances.find(report.service, report.instance, now.monotonic_s)
             arrived = self._control.report(report, now.monotonic_s)
-            answer = ReportAnswer(self._control.at, self._control.deal(report, now.monotonic_s))
+            shares = self._control.deal(report, now.monotonic_s)
+            answer = ReportAnswer(self.at(), shares, instances.spread_ms)
         self._show(report.rejected)
         if arrived:
             self._arrived(report.service, report.instance, report.workers, now)
@@ -355,7 +378,7 @@ class Breakers:
         """Live instances that have not said that they enforce the state as it is."""
         with self._lock:
             now_s = self._clock.monotonic()
-            return len(self._control.instances.behind(self._control.at, now_s))
+            return len(self._control.instances.behind(self.at(), now_s))
 
     def not_enforcing(self) -> int:
         """Live instances whose kill switch is thrown."""
@@ -372,8 +395,7 @@ class Breakers:
 
     def held(self) -> list[tuple[CallKey, str, BreakerEntry]]:
         """(key, state, entry) of every breaker that is not closed."""
-        with self._lock:
-            return [(row.key, row.state.value, row.entry) for row in self._control.held]
+        return list(self._announced.held)
 
     def left_s(self) -> dict[str, float]:
         """Seconds until each entry ends, by its id, unless it is asked for again."""
@@ -386,7 +408,7 @@ class Breakers:
         self._publish("instance", said, now)
 
     def _tell_all(self, changes: Sequence[Change], now: Instant) -> None:
-        """Under the lock, so that every listener hears of changes in their order.
+        """While no other change is made, so that every listener hears of changes in their order.
 
         What clients will see is kept before, once for all of them: a restart must not take back
         what was announced. From when an entry is held can wait for the end of the round.
@@ -395,12 +417,16 @@ class Breakers:
             self._is_kept = False
         if any(change.is_visible for change in changes):
             self._keep_unkept(now)
+            with self._lock:
+                self._announced = self._control.view()
         for change in changes:
             self._announce(change, now)
 
     def _keep_unkept(self, now: Instant) -> None:
         if not self._is_kept and self._keep_state is not None:
-            self._keep_state(self._control.at.epoch, self._control.keep(now))
+            with self._lock:
+                epoch, held = self._control.at.epoch, self._control.keep(now)
+            self._keep_state(epoch, held)
         self._is_kept = True
         self._kept_offset_ns = _offset_ns(now)
 
@@ -414,7 +440,7 @@ class Breakers:
             return
         said = change.to_json()
         if change.kind is ChangeKind.MODE:
-            self._publish("mode", {"mode": self._control.mode.value, **said}, now)
+            self._publish("mode", {"mode": self.mode().value, **said}, now)
         else:
             self._publish("breaker", said, now)
         if change.reason is not None and change.reason.systemic:

@@ -1,6 +1,14 @@
-"""What a client tells the collector: what it refused, what it holds, that it is alive."""
+"""What a client tells the collector: what it refused, what it holds, that it is alive.
 
+A change of the state reaches all clients of a fleet within the same milliseconds, and each says
+that it has applied it. Thousands that said so at once would keep the collector from all else, so
+each waits for its place in the time that the collector allows (``spread_ms``). What it enforces
+does not wait, and what it refused is reported when it would have been without the change.
+"""
+
+import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -18,7 +26,7 @@ from heatshield.contract import (
 from heatshield.export.connection import Connection
 from heatshield.names import BREAKER_REPORT_PATH
 
-__all__ = ["Reports"]
+__all__ = ["Reports", "place_of"]
 
 REPORT_S: Final = 1.0
 """Seconds between reports while something is refused: demand decides what may close again."""
@@ -62,6 +70,8 @@ class Reports:
         self._instance = instance
         self._workers = workers
         self._checked_at = self._sent_at = float("-inf")
+        self._news_at = math.inf  # when it is to say that it applied another version
+        self._spread_s = 0.0
         self._applied: StateVersion | None = None
         self._offered_at = float("-inf")
         self._enforcing = True
@@ -72,7 +82,8 @@ class Reports:
     @property
     def due_at(self) -> float:
         """The monotonic second of the next look at the table."""
-        return self._checked_at + (DEAL_S if self._table.deals else REPORT_S)
+        look_at = self._checked_at + (DEAL_S if self._table.deals else REPORT_S)
+        return min(look_at, self._news_at)
 
     def send_due(self, now: float) -> None:
         """Send a report if one is due.
@@ -85,7 +96,9 @@ class Reports:
             Unreachable: if the collector could not be told.
         """
         applied = self._table.at
-        if applied == self._applied and now < self.due_at:
+        if applied != self._applied and self._news_at == math.inf:
+            self._news_at = now + self._spread_s * place_of(self._instance())
+        if now < self.due_at:
             return
         self._checked_at = now
         if not self._rows:
@@ -93,9 +106,10 @@ class Reports:
             self._number += bool(self._rows)
         offered = self._offered(now)
         enforcing = self._table.enforce
-        is_news = applied != self._applied or enforcing != self._enforcing
+        is_news = now >= self._news_at or enforcing != self._enforcing
         if self._rows or offered or is_news or now - self._sent_at >= ALIVE_S:
             self._applied, self._enforcing, self._sent_at = applied, enforcing, now
+            self._news_at = math.inf
             self._send(applied, offered)
 
     def _offered(self, now: float) -> tuple[Offered, ...]:
@@ -151,6 +165,14 @@ class Reports:
         )
         if answer.ok or answer.status in _REFUSED_FOR_GOOD:
             self._rows = ()
-        if answer.ok and offered:
-            dealt = ReportAnswer.from_json(decode(answer.body))
-            self._table.deal(dealt.shares, self._sent_at, self._clock.monotonic())
+        if answer.ok:
+            said = ReportAnswer.from_json(decode(answer.body))
+            self._spread_s = said.spread_ms / 1_000
+            if offered:
+                self._table.deal(said.shares, self._sent_at, self._clock.monotonic())
+
+
+def place_of(instance: str) -> float:
+    """The place of an instance in what a fleet spreads, 0 to 1; the same each time."""
+    digest = hashlib.blake2b(instance.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2.0**64

@@ -26,7 +26,11 @@ def test_reports_are_handed_on_and_answered_with_the_version(face, offered, kind
         headers={"Content-Type": kind},
     )
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == {"at": "3.17", "shares": {"b-1": 0.5} if offered else {}}
+    assert answer.json() == {
+        "at": "3.17",
+        "shares": {"b-1": 0.5} if offered else {},
+        "spread_ms": 0,
+    }
     assert face.breakers.reports == [Report.from_json(report)]
 
 

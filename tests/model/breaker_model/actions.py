@@ -21,7 +21,7 @@ from heatshield_alerts.caps import Caps
 from heatshield_alerts.demand import REJECTION_WINDOW_S
 from heatshield_alerts.held_breaker import COOL_S, ESCALATE_S, HALF_OPEN_S
 from heatshield_alerts.instances import LIVE_S
-from heatshield_alerts.restraint import HOLD_DOWN_S
+from heatshield_alerts.restraint import HOLD_DOWN_S, MOVES_WINDOW_S
 
 __all__ = ["Action", "Alphabet", "actions", "next_moment", "toggle", "wait_until"]
 
@@ -273,7 +273,11 @@ def next_moment(world: World) -> float | None:
             times.append(row.since_s + HALF_OPEN_S)
         elif row.entry.mode is BreakerMode.PACE:
             times.append(row.since_s + ESCALATE_S)
-        times += [] if low_s is None else [low_s + COOL_S, low_s + HALF_OPEN_S]
+        if low_s is not None:
+            times += [low_s + COOL_S, low_s + row.cool_s, low_s + HALF_OPEN_S]
+            times += [row.since_s + COOL_S] if row.draft.first else []
+        moves = world.control.checks.restraint._moves.get(row.key, ())
+        times += [at_s + MOVES_WINDOW_S + 0.001 for at_s in moves]
         times += [at_s + REJECTION_WINDOW_S + 0.001 for at_s, _ in row.demand._rejected]
         instances = world.control.instances.live(world.now)
         times += [one.seen_s + LIVE_S + 0.001 for one in instances]

@@ -68,6 +68,7 @@ class _Canonical:
             tuple(None if key not in held else self._held(held[key]) for key in KEYS),
             kept,
             self._times(restraint._moves),
+            self._times(restraint._openings),
             tuple(
                 (key, self._time(at)) for key, at in sorted(restraint._held_down_until_s.items())
             ),
@@ -90,11 +91,13 @@ class _Canonical:
             self._entry(row.entry),
             draft.mode,
             draft.then,
+            draft.first,
             draft.issuer,
             row.state,
             self._time(row.since_s),
             self._time(row.granted_s),
             row.hold_s,
+            row.cool_s,
             self._time(row.rule_s),
             self._time(demand.low_since_s),
             self._time(demand.since_s, 15.0),
@@ -188,6 +191,7 @@ class _Canonical:
                 (key, self._time(ledger.cleared_s[key])) for key in KEYS if key in ledger.cleared_s
             ),
             self._times(ledger.moves),
+            tuple((key, self._time(ledger.ended_s[key])) for key in KEYS if key in ledger.ended_s),
             tuple(self._time(at, 61.0) for at in ledger.opened_s),
             tuple(
                 (self._time(one.at_s, 1.0), one.key, one.client, one.quota_per_s)

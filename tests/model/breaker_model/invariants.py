@@ -204,6 +204,11 @@ def keys_move_seldom(view: View) -> str | None:
     return None
 
 
+def flapping_keys_are_held(view: View) -> str | None:
+    """12, its other half: a key that moves often by its demand alone is held, never let be."""
+    return view.ledger.let_be[0] if view.ledger.let_be else None
+
+
 def cleared_stays_cleared(view: View) -> str | None:
     """14: what a person cleared no rule holds again within the hold-down, restart or not."""
     for row in view.control.held:
@@ -258,6 +263,7 @@ INVARIANTS: Final[tuple[Callable[[View], str | None], ...]] = (
     kill_switch_stops_all,
     leases_keep_their_ceiling,
     keys_move_seldom,
+    flapping_keys_are_held,
     cleared_stays_cleared,
     rules_that_fail_let_go,
     refusals_count_once,

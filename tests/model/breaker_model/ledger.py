@@ -3,19 +3,24 @@
 Nothing here is read by a machine. Times are monotonic seconds of the one true clock.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heatshield.call_key import CallKey
 from heatshield.contract import BreakerEntry, BreakerMode, PlatformMode, StateVersion
+from heatshield_alerts import restraint
 from heatshield_alerts.breaker_changes import Change, ChangeKind
 from heatshield_alerts.breaker_control import BreakerControl
 from heatshield_alerts.breaker_states import BreakerEvent, BreakerState
+from heatshield_alerts.draft import Reason
 
 __all__ = ["Ledger", "Probe", "Said", "content"]
 
 PROBE_WINDOW_S = 1.0
 REMEMBERED_S = 700.0
+
+_ENDS = (BreakerEvent.CLEARED, BreakerEvent.LAPSED, BreakerEvent.DISPLACED)
 
 Content = tuple[Any, ...]
 Said = tuple[PlatformMode, frozenset[Content]]
@@ -41,6 +46,8 @@ class Ledger:
         answered_s: by client, when the last request was sent that was ever answered.
         cleared_s: by key, when a person cleared it.
         moves: by key, when its state changed.
+        ended_s: by key, when something but its demand ended its entry, such as a person.
+        let_be: keys that were left open for moving too often, though their demand alone moved them.
         opened_s: when new entries were made.
         paced_s: by key, since when it is held without its calls being refused.
         probes: of the last second.
@@ -54,6 +61,8 @@ class Ledger:
     answered_s: dict[int, float] = field(default_factory=dict)
     cleared_s: dict[CallKey, float] = field(default_factory=dict)
     moves: dict[CallKey, tuple[float, ...]] = field(default_factory=dict)
+    ended_s: dict[CallKey, float] = field(default_factory=dict)
+    let_be: tuple[str, ...] = ()
     opened_s: tuple[float, ...] = ()
     paced_s: dict[CallKey, float] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
@@ -75,6 +84,8 @@ class Ledger:
 
     def changed(self, change: Change) -> "Ledger":
         """The server decided something."""
+        if change.reason is Reason.FLAPPING and change.entry is not None:
+            return self._let_be(change.entry.key, change.at_s)
         if not change.is_visible or change.entry is None:
             return self
         key, now = change.entry.key, change.at_s
@@ -89,12 +100,23 @@ class Ledger:
             found = found._escalated(key, now)
         elif change.entry.mode is BreakerMode.PACE and key not in found.paced_s:
             found = replace(found, paced_s={**found.paced_s, key: now})
+        if change.event in _ENDS:
+            found = found.interrupted([key], now)
         if change.kind is ChangeKind.CLEARED:
             found = replace(found, cleared_s={**found.cleared_s, key: now})
         if change.after is BreakerState.CLOSED or change.entry.mode is not BreakerMode.PACE:
             rest = {one: at for one, at in found.paced_s.items() if one != key}
             found = replace(found, paced_s=rest)
         return found
+
+    def _let_be(self, key: CallKey, now: float) -> "Ledger":
+        if now - self.ended_s.get(key, float("-inf")) <= restraint.MOVES_WINDOW_S:
+            return self
+        return replace(self, let_be=(*self.let_be, f"{key.user} is let be, who only flaps"))
+
+    def interrupted(self, keys: Iterable[CallKey], now: float) -> "Ledger":
+        """Something but their demand ended the entries of these keys, or their moves count anew."""
+        return replace(self, ended_s={**self.ended_s, **dict.fromkeys(keys, now)})
 
     def _escalated(self, key: CallKey, now: float) -> "Ledger":
         paced_s = now - self.paced_s.get(key, now)

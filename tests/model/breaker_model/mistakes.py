@@ -17,7 +17,7 @@ from heatshield_alerts.caps import Caps
 from heatshield_alerts.control_state import KeptControl
 from heatshield_alerts.demand import Demand
 from heatshield_alerts.entry_checks import EntryChecks
-from heatshield_alerts.held_breaker import HeldBreaker
+from heatshield_alerts.held_breaker import COOL_S, HeldBreaker
 from heatshield_alerts.probes import Probers, prober_for
 from heatshield_alerts.report_numbers import ReportNumbers
 from heatshield_alerts.restraint import Restraint
@@ -172,6 +172,11 @@ def parsing_guesses(patch: pytest.MonkeyPatch) -> None:
 
 def keys_may_flap(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Restraint, "may_open", lambda *_: True)
+
+
+def flapping_keys_are_let_be(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Restraint, "may_leave", Restraint.may_open)
+    patch.setattr(HeldBreaker, "cool_s", property(lambda _: COOL_S, lambda *_: None))
 
 
 def clearing_holds_nothing_down(patch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,13 @@ MUTANTS: Final = (
         "keys may flap", ("keys_move_seldom",), mistakes.keys_may_flap, _many, _only("a person")
     ),
     Mutant(
+        "keys that flap are let be",
+        ("flapping_keys_are_held",),
+        mistakes.flapping_keys_are_let_be,
+        roots.flapping,
+        _only("ann (turns hot|cools)|pass", crashes=0, stalls=0),
+    ),
+    Mutant(
         "clearing holds nothing down",
         ("cleared_stays_cleared",),
         mistakes.clearing_holds_nothing_down,

@@ -4,7 +4,7 @@ from breaker_model.actions import toggle, wait_until
 from breaker_model.world import CLIENTS, World
 from heatshield_alerts.caps import Caps
 
-__all__ = ["WIDE", "all_roots", "cold", "half_open", "one_user", "paced", "refused"]
+__all__ = ["WIDE", "all_roots", "cold", "flapping", "half_open", "one_user", "paced", "refused"]
 
 WIDE = Caps(entries=5, new_per_minute=3)
 """Both keys may be held; the third new entry within a minute is the last."""
@@ -66,6 +66,21 @@ def refused() -> World:
     return world
 
 
+def flapping() -> World:
+    """The first user, refused after pacing, came back under the probes, and is gone again."""
+    world = refused()
+    world.name = "one came back, and is held longer"
+    toggle(world, 0)
+    for seconds in (5.0, 5.0, 0.25):
+        wait_until(world, world.now + seconds)
+        _follow(world)
+    toggle(world, 0)
+    _follow(world)
+    toggle(world, 0)
+    _follow(world)
+    return world
+
+
 def one_user() -> World:
     """Nothing is held, and rules may cut one user alone."""
     world = cold(Caps(entries=5, users_at_most=1))
@@ -75,4 +90,4 @@ def one_user() -> World:
 
 def all_roots() -> list[World]:
     """All of them."""
-    return [cold(), one_user(), paced(), refused(), half_open()]
+    return [cold(), one_user(), paced(), refused(), half_open(), flapping()]

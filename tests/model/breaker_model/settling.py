@@ -4,13 +4,15 @@ from breaker_model.world import CLIENTS, KEYS, Message, World, set_chance
 from heatshield.breakers.decision import Reason
 from heatshield.breakers.lease_table import Applied
 from heatshield.contract import HEARTBEAT_S, BreakerMode, Delta, PlatformMode, StateVersion
+from heatshield_alerts import restraint
 
 __all__ = ["unsettled"]
 
 AGREE_S = 5.0
 CLOSE_S = 60.0
 """Refused calls count for 15 s; then 10 s of low demand, then 6 s of probing; or, at the end of a
-person's entry, its lease."""
+person's entry, its lease. A key that flapped is held for longer: until its moves lie ten minutes
+back."""
 
 STEP_S = 0.25
 _LETS_THROUGH = 0.999
@@ -35,6 +37,7 @@ def unsettled(world: World, *, closes: bool) -> str | None:
         trouble = _disagreement(world)
         if trouble is None and closes:
             rest.run(CLOSE_S)
+            rest.run_until_closed(restraint.MOVES_WINDOW_S)
             trouble = _disagreement(world) or _still_held(world)
         return trouble
     finally:
@@ -48,6 +51,12 @@ class _Rest:
         self.world = world
         self.steps = 0
         self.renewed_s = dict.fromkeys(CLIENTS, float("-inf"))  # due as soon as it is connected
+
+    def run_until_closed(self, most_s: float) -> None:
+        """Go on while anything is held, and until all have heard of its end."""
+        end_s = self.world.now + most_s
+        while self.world.control.held and self.world.now < end_s:
+            self.run(AGREE_S)
 
     def run(self, seconds: float) -> None:
         """Rounds every 250 ms, reports every second, heartbeats every two, renewals as due."""

@@ -13,6 +13,9 @@ __all__ = ["ALPHABET", "WALKING", "small_constants"]
 MOVES: Final = 6
 """State changes of a key in ten minutes: twice open, half-open, closed."""
 
+FREE_OPENINGS: Final = 1
+"""The second opening of a key is held for twice as long."""
+
 ALPHABET: Final = Alphabet(low_caps=Caps(entries=1))
 """What may happen in the breadth-first search."""
 
@@ -24,9 +27,10 @@ WALKING: Final = Alphabet(
 
 @contextmanager
 def small_constants() -> Iterator[None]:
-    """Keys may move a few times only."""
-    moves, restraint.MAX_MOVES = restraint.MAX_MOVES, MOVES
+    """Keys may move a few times only, and are soon held longer."""
+    usual = restraint.MAX_MOVES, restraint.FREE_OPENINGS
+    restraint.MAX_MOVES, restraint.FREE_OPENINGS = MOVES, FREE_OPENINGS
     try:
         yield
     finally:
-        restraint.MAX_MOVES = moves
+        restraint.MAX_MOVES, restraint.FREE_OPENINGS = usual

@@ -237,6 +237,7 @@ class World:
     def restart_server(self, caps: Caps, jump_s: float = 0.0) -> None:
         """kill -9, and another collector on the same data; the wall clock may jump meanwhile."""
         self.wall_ns += round(jump_s * 1e9)
+        before = self.control
         control, then = self.kept
         epoch, mode = self.control.at.epoch + 1, self.control.mode
         value = control.keep(then)
@@ -249,7 +250,10 @@ class World:
         self.hot = frozenset()
         for c in CLIENTS:
             self.own_client(c).stream = None
+        held = {row.key for row in before.held}
         self.note(*self.control.restore(KeptControl(value), self.instant))
+        gone = held - {row.key for row in self.control.held}
+        self.ledger = self.ledger.interrupted(KEYS if jump_s < 0 else gone, self.now)
         self.kept = (self.control, self.instant)
         self.ledger = self.ledger.works(self.now)
 

@@ -34,7 +34,7 @@ class Line:
             self.counted += sum(row.count for row in report.rejected)
         if isinstance(fate, str):
             raise Unreachable(fate)
-        return Answer(fate, {}, b"")
+        return Answer(fate, {}, b'{"at": "1.1"}')
 
 
 @pytest.fixture
