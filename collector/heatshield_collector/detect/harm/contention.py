@@ -8,6 +8,7 @@ processes that they dominate, together.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -154,6 +155,11 @@ class Contention:
             told = ~own & ((rows.running == 0) | waited)
             slow = told & waited
             mine = part.of(user)
+            cost = operation_cost_times(rows.call, service_s, pieces, own)
+            # The user's own that wait behind each other are as many as those served; where all
+            # wait, everybody has some.
+            is_cause = cost[1] <= self._rule.cost_tail
+            waiting = int(rows.operations[own & (pieces == 0)].sum()) if is_cause else 0
             lately = rows.end_s > now_s - self._rule.window_s / 2
             yield Case(
                 resource=name,
@@ -167,7 +173,8 @@ class Contention:
                     others=(rows.operations, told, lately),
                     slow=slow,
                     now_s=now_s,
-                    cost=operation_cost_times(rows.call, service_s, pieces, own),
+                    clipped=partial(_clipped, mine, waiting),
+                    cost=cost,
                 ),
                 requests=int(self._requests.get(user, 0)),
                 who=most_of(rows.user[slow], rows.operations[slow]),
@@ -354,6 +361,11 @@ class Contention:
             expected=answered[0],
             served=answered[1],
         )  # fmt: skip
+
+
+def _clipped(mine: Part, waiting: int, most_s: float) -> float:
+    """The user's service seconds, no request counting more than ``most_s``, nor one that waits."""
+    return min(float(mine.service_s.sum()), mine.clipped(most_s) + waiting * most_s)
 
 
 def _sums(users: Floats, weights: Floats) -> dict[int, float]:
