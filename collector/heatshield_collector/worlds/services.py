@@ -54,6 +54,7 @@ class Shape:
         has_backlog: requests wait for a worker in the socket's backlog, where nobody sees them, and
             breakers are asked once a worker has taken them, as in synchronous WSGI workers. A
             worker that is to wait for a paced call's turn would be lost to all: it refuses.
+        reads_late: an event loop sees a request when it gets to read it, not when it came.
     """
 
     kind: Kind = "gil"
@@ -62,6 +63,7 @@ class Shape:
     connections: int = MANY
     claims: int = 0
     has_backlog: bool = False
+    reads_late: bool = False
 
 
 class Instance:
@@ -101,8 +103,14 @@ class Instance:
         """Take a request in, if breakers allow; ``then`` is told when it has ended."""
         if self.shape.has_backlog:
             self.workers.take(partial(self._take_from_backlog, request, then))
+        elif self.shape.reads_late:
+            self.processors.start(0.0, partial(self._read, request, then, most_wait_s))
         else:
             self._admit(request, then, most_wait_s)
+
+    def _read(self, request: Request, then: Then, most_wait_s: float) -> None:
+        request.sent_s = self.engine.now_s  # for all that telemetry knows
+        self._admit(request, then, most_wait_s)
 
     def _take_from_backlog(self, request: Request, then: Then) -> None:
         request.sent_s = self.engine.now_s  # for all that telemetry knows

@@ -71,7 +71,7 @@ class Faults:
         named_in: the only service that knows the user; empty: all do.
         one_trace: every request has the same trace id.
         tells_queues: charge reports tell of event-loop lag and of queues for workers and
-            connections. Today's instrumentation tells of none.
+            connections.
     """
 
     trace_ratio: float = 1.0

@@ -25,6 +25,7 @@ class Case:
         calls: the user's service seconds by number of the call.
         seen: for the rule.
         requests: of the user, on any resource, that ended or ran in the last two seconds.
+        processes: that it is about; none, on a backend.
         who: numbers of the harmed users, the most harmed first.
         where: numbers of the harmed calls, the most harmed first.
     """
@@ -35,6 +36,7 @@ class Case:
     calls: dict[int, float]
     seen: Seen
     requests: int = 0
+    processes: tuple[int, ...] = ()
     who: tuple[int, ...] = ()
     where: tuple[int, ...] = ()
 

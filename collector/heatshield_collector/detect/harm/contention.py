@@ -261,8 +261,10 @@ class Contention:
         spans = Part(
             rows.user[by_span], rows.call[by_span], rows.request[by_span], service_s[by_span]
         )
+        processes = np.unique(rows.process)
         told = (requests.user != user) & (requests.judged > 0)
         slow = told & (requests.slow > 0)
+        late = self._work.late(processes, now_s, self._rule.window_s)
         others = requests.user != user
         pieces = max(_pieces(rows, own), int(requests.calls[~others].sum()))
         return Case(
@@ -281,12 +283,14 @@ class Contention:
                     requests, ~others, self._work.by_call.quantiles(now_s)
                 ), 0.0),
                 answered=self._others_served(service, user, now_s),
+                late=late,
                 # Reports tell the sum of a user's requests, and how many these are.
                 clipped=lambda most_s: min(
                     spans.clipped(most_s) + float(service_s[own & ~by_span].sum()), pieces * most_s
                 ),
             ),
             requests=int(self._requests.get(user, 0)),
+            processes=tuple(processes.astype(int).tolist()),
             who=most_of(requests.user[slow], requests.calls[slow]),
             where=most_of(requests.call[slow], requests.calls[slow]),
         )  # fmt: skip
@@ -342,7 +346,7 @@ class Contention:
         other_pieces: int, others: tuple[Floats, np.ndarray, np.ndarray], slow: np.ndarray,
         now_s: float, clipped: Callable[[float], float] | None = None,
         cost: tuple[float | None, float] = (None, 0.0),
-        answered: tuple[float, float] = (0.0, 0.0),
+        answered: tuple[float, float] = (0.0, 0.0), late: float = 0.0,
     ) -> Seen:  # fmt: skip
         piece_s = self._rule.share * busy_s / self._rule.pieces
         clipped_s = (clipped or mine.clipped)(piece_s)
@@ -350,10 +354,12 @@ class Contention:
         usual = self._usual[resource].usual(user, now_s) if resource in self._usual else None
         share, load = usual if usual is not None else (None, None)
         weights, told, lately = others
+        count = int(weights[told].sum())
         return Seen(
             busy_s, own_s, clipped_s, pieces, other_pieces, share, load,
-            others=int(weights[told].sum()),
-            harmed=int(weights[slow].sum()),
+            others=count,
+            # Who asks while a loop is late waits, and the loop sees nothing of it.
+            harmed=max(int(weights[slow].sum()), int(late * count)),
             others_lately=int(weights[told & lately].sum()),
             harmed_lately=int(weights[slow & lately].sum()),
             told_cost_times=cost[0],

@@ -168,6 +168,8 @@ class HarmfulUser:
             and (culprits or instant.monotonic_s - held.since.monotonic_s < FROZEN_S)
         ]
         now_s = instant.monotonic_s
+        late = {one for held in self._held.values() if held.case for one in held.case.processes}
+        self.work.by_process.freeze(late, now_s)
         self.work.by_call.freeze({call for one in frozen for call in one.where}, now_s)
         self.work.by_backend.freeze({one.number for one in frozen if one.kind == "backend"}, now_s)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from heatshield_collector.detect.harm.recent import Floats
 
-__all__ = ["Computing", "Costs", "Operations", "Requests", "joined", "select", "slow_of"]
+__all__ = ["Computing", "Costs", "Lags", "Operations", "Requests", "joined", "select", "slow_of"]
 
 SLOW_TIMES: Final = 2.0
 SLOW_MORE_US: Final = 10_000.0
@@ -68,7 +68,16 @@ class Costs(NamedTuple):
     calls: Floats
 
 
-Table = TypeVar("Table", Requests, Operations, Computing)
+class Lags(NamedTuple):
+    """How late event loops were, a row a report; columns of float64."""
+
+    at_s: Floats
+    process: Floats
+    seconds: Floats  # that the report is about
+    slow: Floats  # 1: far later than is usual for the process
+
+
+Table = TypeVar("Table", Requests, Operations, Computing, Lags)
 
 
 def select(rows: Table, which: np.ndarray) -> Table:

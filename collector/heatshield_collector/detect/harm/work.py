@@ -24,6 +24,7 @@ from heatshield_collector.detect.harm.span_columns import SpanColumns
 from heatshield_collector.detect.harm.tables import (
     Computing,
     Costs,
+    Lags,
     Operations,
     Requests,
     joined,
@@ -73,12 +74,14 @@ class Work:
         numbers: of users, calls, processes and backends.
         by_call: usual durations of calls.
         by_backend: usual durations of operations, by backend.
+        by_process: how late the event loops of processes usually are.
         states: what processes said last.
     """
 
     def __init__(self) -> None:
         self.numbers = Numbers()
         self.by_call, self.by_backend = UsualDurations(), UsualDurations()
+        self.by_process = UsualDurations()
         self.states: dict[int, Process] = {}
         self._clocks = SenderClocks()
         self._reused = ReusedTraces()
@@ -86,6 +89,7 @@ class Work:
         self._operations = Recent(len(Operations._fields))
         self._computing = Recent(len(Computing._fields))
         self._costs = Recent(len(Costs._fields))
+        self._lags = Recent(len(Lags._fields))
         self._number = 0  # of operations whose request is not known
 
     # -- in ----------------------------------------------------------------------------------------
@@ -131,6 +135,7 @@ class Work:
             self._note(process, report, instant.monotonic_s)
             for process, (report, _) in zip(rows.process, reported.reports, strict=True)
         ]
+        self._take_lags(rows, states, instant.monotonic_s)
         self._take_durations(rows, states, instant.monotonic_s)
         self._take_costs(rows, reported, instant.monotonic_s)
         self._take_operations(rows, states, instant.monotonic_s)
@@ -150,6 +155,15 @@ class Work:
         if len(self.states) > 10_000:  # noqa: PLR2004 - the processes that are remembered
             del self.states[next(iter(self.states))]
         return told
+
+    def _take_lags(self, rows: ReportColumns, states: list[Process], now_s: float) -> None:
+        """How late loops were: whoever asked meanwhile waited, and is not seen to have waited."""
+        process = np.array(rows.process, dtype=np.int64)
+        us = np.array([state.loop_lag_s * 1e6 for state in states])
+        slow, _ = slow_of(self.by_process.p95_us(now_s), process.astype(np.float64), us)
+        self._lags.add((rows.at_s, process, np.minimum(rows.seconds, KEPT_S), slow), now_s)
+        ones = np.ones(len(us), dtype=np.int64)
+        self.by_process.add(process, buckets_of(us), ones, 0 * ones, now_s)
 
     def _take_durations(self, rows: ReportColumns, states: list[Process], now_s: float) -> None:
         pair, us, calls, runs = rows.durations()
@@ -291,6 +305,15 @@ class Work:
             start, end, user, call, backend, request, ones, slow, judged * slow, ones
         )
         return joined(ended, running)
+
+    def late(self, processes: Floats, now_s: float, window_s: float) -> float:
+        """The part of the window, 0 to 1, in which the event loops of processes were far later than
+        is usual for them.
+        """
+        rows = Lags(*self._lags.since(now_s - KEPT_S))
+        rows = select(rows, (rows.at_s > now_s - window_s) & np.isin(rows.process, processes))
+        slow_s = float((rows.seconds * rows.slow).sum())
+        return min(1.0, slow_s / (window_s * max(1, len(processes))))
 
     def computing(self, now_s: float, window_s: float) -> Computing:
         """What was computed in the window."""

@@ -77,6 +77,15 @@ def computes(world: World) -> None:
         closed_loop(world, "hot", ask, "hot", connections=8, from_s=BEGINS_S, to_s=END_S)
 
 
+def late_loop(world: World) -> None:
+    """Keeps one event loop busy, which sees of the others' requests only when it gets to them."""
+    app = world.service("app", 1, Shape("loop", reads_late=True))
+    usual(world, computing(app, "GET /", 0.003), 60.0, END_S)
+    if world.culprits:
+        ask = Ask(app, "POST /render", lambda _: (Compute(0.06),))
+        closed_loop(world, "hot", ask, "hot", connections=6, from_s=BEGINS_S, to_s=END_S)
+
+
 def database(world: World) -> None:
     """Keeps a database of four servers busy with queries of 0.4 s, over eight connections."""
     app = world.service("app", 2, Shape("loop", connections=10))
@@ -183,6 +192,8 @@ INCIDENTS: Final = (
     _incident("hot-user-spans", "the same, told by spans alone", hot_user, mode="spans"),
     _incident("computes", "a new user keeps event loops busy", computes),
     _incident("computes-spans", "the same, told by spans alone", computes, mode="spans"),
+    _incident("late-loop", "a new user keeps an event loop busy; others wait unseen", late_loop,
+              faults=Faults(tells_queues=True)),
     _incident("database", "a new user keeps a database busy", database),
     _incident("database-spans", "the same, told by spans alone", database, mode="spans"),
     _incident("backlog", "a user keeps synchronous workers busy; others wait unseen", backlog),
