@@ -80,7 +80,7 @@ class Faults:
     duplicates: float = 0.0
     named_in: str = ""
     one_trace: bool = False
-    tells_queues: bool = False
+    tells_queues: bool = True
 
     def names_user(self, service: str) -> bool:
         """Whether a service knows the user."""

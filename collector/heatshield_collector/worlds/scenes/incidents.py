@@ -193,7 +193,7 @@ INCIDENTS: Final = (
     _incident("computes", "a new user keeps event loops busy", computes),
     _incident("computes-spans", "the same, told by spans alone", computes, mode="spans"),
     _incident("late-loop", "a new user keeps an event loop busy; others wait unseen", late_loop,
-              faults=Faults(tells_queues=True)),
+              ),
     _incident("database", "a new user keeps a database busy", database),
     _incident("database-spans", "the same, told by spans alone", database, mode="spans"),
     _incident("backlog", "a user keeps synchronous workers busy; others wait unseen", backlog),
