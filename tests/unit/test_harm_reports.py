@@ -106,3 +106,33 @@ def test_operations_are_kept_when_they_ran_and_those_that_are_not_listed_by_numb
     assert len({row["request"] for row in listed}) == 4
     rest = sorted((row["user"], row["operations"]) for row in found if row not in listed)
     assert rest == [(-2, 9), (-2, 9), (ann, 2), (ann, 2)]
+
+
+def test_an_event_loop_is_late_where_it_is_far_later_than_its_usual():
+    work = Work()
+
+    def tell(second, lag_us, instance="i-1"):
+        for part in range(5):
+            at_s = 100.0 + second + part / 5
+            said = report(
+                instance=instance,
+                number=second * 5 + part + 1,
+                at_ns=START_NS + round((at_s - 100.0) * 1e9),
+                process=ProcessState(loop_lag_us=lag_us),
+            )
+            instant = Instant(at_s, START_NS + round((at_s - 100.0) * 1e9))
+            work.take_reports(Reported([(said, False)]), instant)
+        return at_s
+
+    for second in range(20):
+        now_s = tell(second, 1_000)
+        tell(second, 1_000, "i-2")
+    one, two = (work.numbers.processes.of(f"shop\x1fi-{at}") for at in (1, 2))
+    assert work.late([one, two], now_s, 1.0) == 0.0
+    now_s = tell(20, 8_000)
+    assert work.late([one], now_s, 1.0) == 0.0, "ten milliseconds more harm nobody"
+    now_s = tell(21, 60_000)
+    assert work.late([one], now_s, 1.0) == pytest.approx(1.0)
+    assert work.late([one, two], now_s, 1.0) == pytest.approx(0.5)
+    now_s = tell(22, 1_000)
+    assert work.late([one], now_s, 1.0) == 0.0
