@@ -290,7 +290,7 @@ def test_a_state_that_fails_ends_the_streams_is_logged_and_may_recover(monkeypat
         streams, client = Streams(), Client()
         (served,) = await streams.watch(client)
         with monkeypatch.context() as broken, caplog.at_level(logging.ERROR):
-            broken.setattr(streams.breakers._control, "delta_since", lambda _base: 1 / 0)
+            broken.setattr(streams.breakers, "delta_since", lambda _base: 1 / 0)
             streams.trip("u-1")
             await until(served.done)
         assert "the breaker stream failed" in caplog.text

