@@ -11,11 +11,15 @@ from typing import Final
 
 from heatshield_stickershop import population
 
-__all__ = ["Arrival", "arrivals", "purchase"]
+__all__ = ["PICTURE", "PICTURES", "Arrival", "arrivals", "page", "purchase"]
 
 STICKER_MESSAGE: Final = "sticker message"
 PLAIN_MESSAGE: Final = "plain message"
 PURCHASE: Final = "purchase"
+PICTURE: Final = "picture"
+
+PICTURES: Final = 12
+"""Of a page."""
 
 MIX: Final = {STICKER_MESSAGE: 0.45, PLAIN_MESSAGE: 0.30, PURCHASE: 0.25}
 """Shares of the kinds of request that ordinary users send."""
@@ -63,6 +67,13 @@ def purchase(due_s: float, user: str, number: int) -> Arrival:
     """The purchase of a sticker that the user does not own yet."""
     path = f"/stickers/{population.new_sticker(number)}/purchase"
     return Arrival(due_s, user, PURCHASE, path, None)
+
+
+def page(due_s: float, user: str) -> list[Arrival]:
+    """The pictures of a page of stickers, all at once, as a browser asks for them."""
+    names = (population.new_sticker(number) for number in range(PICTURES))
+    paths = (f"/stickers/{name}/picture" for name in names)
+    return [Arrival(due_s, user, PICTURE, path, None) for path in paths]
 
 
 def _message(due_s: float, user: str, to: str, route: str, sticker: str | None) -> Arrival:

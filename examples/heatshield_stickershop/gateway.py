@@ -52,6 +52,11 @@ def create_app() -> FastAPI:
         body = {"user": user, "sticker": sticker}
         return _relay(await peer.send(request.app.state.shop, "POST", "/purchases", body))
 
+    @app.post("/stickers/{sticker}/picture")
+    async def picture(sticker: str, user: UserId, request: Request) -> Response:
+        body = {"user": user, "sticker": sticker}
+        return _relay(await peer.send(request.app.state.shop, "POST", "/pictures", body))
+
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -60,4 +65,5 @@ def create_app() -> FastAPI:
 
 
 def _relay(answer: httpx.Response) -> Response:
-    return Response(answer.content, answer.status_code, media_type="application/json")
+    kind = answer.headers.get("content-type", "application/json")
+    return Response(answer.content, answer.status_code, media_type=kind)

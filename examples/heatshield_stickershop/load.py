@@ -11,6 +11,7 @@ The result of each request goes to standard output as one line of JSON when the 
 import argparse
 import asyncio
 import contextlib
+import heapq
 import itertools
 import json
 import sys
@@ -87,8 +88,13 @@ class LoadSettings:
         rate_per_s: requests of all ordinary users together.
         calm_s: seconds of ordinary users alone.
         hot_s: seconds with the hot user.
-        connections: connections of the hot user.
+        connections: connections of the hot user; 0: there is none.
         rude_per_s: retries of a refused hot user a second, over all connections.
+        spells: seconds after the start from and to which the hot user buys; empty: once, from
+            ``calm_s`` to the end.
+        surge: times the ordinary users' rate once ``calm_s`` are over.
+        page_every_s: seconds between the pages of pictures that a reader opens from ``calm_s`` on;
+            0: there is no reader.
     """
 
     gateway: str
@@ -98,6 +104,36 @@ class LoadSettings:
     hot_s: float = 12.0
     connections: int = 4
     rude_per_s: float = 20.0
+    spells: tuple[tuple[float, float], ...] = ()
+    surge: float = 1.0
+    page_every_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.calm_s + self.hot_s
+
+    @property
+    def burning(self) -> tuple[tuple[float, float], ...]:
+        """When the hot user buys."""
+        return self.spells or ((self.calm_s, self.seconds),)
+
+    def flags(self) -> list[str]:
+        """As the program takes them."""
+        given: dict[str, Any] = {name: value for name, value in asdict(self).items() if value}
+        given["spells"] = ",".join(f"{since:g}-{until:g}" for since, until in self.spells)
+        given["connections"] = self.connections
+        return [
+            word
+            for name, value in given.items()
+            if value != ""
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+
+
+def _spells(said: str) -> tuple[tuple[float, float], ...]:
+    pairs = (spell.split("-") for spell in said.split(","))
+    return tuple((float(since), float(until)) for since, until in pairs)
 
 
 class _Sender:
@@ -137,6 +173,8 @@ async def run(settings: LoadSettings, record: Callable[[Sent], None]) -> None:
         start = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_ordinary_users(settings, sender, start, tasks))
+            if settings.page_every_s:
+                tasks.create_task(_reader(settings, sender, start, tasks))
             for number in range(settings.connections):
                 tasks.create_task(_hot_connection(settings, sender, start, number))
 
@@ -144,8 +182,13 @@ async def run(settings: LoadSettings, record: Callable[[Sent], None]) -> None:
 async def _ordinary_users(
     settings: LoadSettings, sender: _Sender, start: float, tasks: asyncio.TaskGroup
 ) -> None:
-    duration_s = settings.calm_s + settings.hot_s
-    for arrival in arrivals.arrivals(settings.seed, settings.rate_per_s, duration_s):
+    duration_s, rate = settings.seconds, settings.rate_per_s
+    coming = arrivals.arrivals(settings.seed, rate, duration_s)
+    if settings.surge > 1.0:
+        more = arrivals.arrivals(settings.seed + 1, rate * (settings.surge - 1.0), duration_s)
+        surge = (one for one in more if one.due_s >= settings.calm_s)
+        coming = heapq.merge(coming, surge, key=lambda one: one.due_s)
+    for arrival in coming:
         due = start + arrival.due_s
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         tasks.create_task(sender.send(arrival, due))
@@ -154,15 +197,25 @@ async def _ordinary_users(
 async def _hot_connection(
     settings: LoadSettings, sender: _Sender, start: float, connection: int
 ) -> None:
-    await asyncio.sleep(settings.calm_s)
-    end = start + settings.calm_s + settings.hot_s
-    for number in itertools.count(connection * 100_000):
-        now = time.monotonic()
-        if now >= end:
-            return
-        sent = await sender.send(arrivals.purchase(0.0, population.HOT_USER, number), now)
-        if sent.failed or sent.refused:
-            await asyncio.sleep(settings.connections / settings.rude_per_s)
+    numbers = itertools.count(connection * 100_000)
+    for since_s, until_s in settings.burning:
+        await asyncio.sleep(max(0.0, start + since_s - time.monotonic()))
+        while (now := time.monotonic()) < start + until_s:
+            bought = arrivals.purchase(0.0, population.HOT_USER, next(numbers))
+            sent = await sender.send(bought, now)
+            if sent.failed or sent.refused:
+                await asyncio.sleep(settings.connections / settings.rude_per_s)
+
+
+async def _reader(
+    settings: LoadSettings, sender: _Sender, start: float, tasks: asyncio.TaskGroup
+) -> None:
+    due_s = settings.calm_s
+    while due_s + settings.page_every_s <= settings.seconds:
+        await asyncio.sleep(max(0.0, start + due_s - time.monotonic()))
+        for picture in arrivals.page(due_s, population.READER):
+            tasks.create_task(sender.send(picture, start + due_s))
+        due_s += settings.page_every_s
 
 
 def main() -> None:
@@ -171,8 +224,9 @@ def main() -> None:
     parser.add_argument("--gateway", required=True)
     for name, kind in (("seed", int), ("connections", int)):
         parser.add_argument(f"--{name}", type=kind)
-    for name in ("rate-per-s", "calm-s", "hot-s", "rude-per-s"):
+    for name in ("rate-per-s", "calm-s", "hot-s", "rude-per-s", "surge", "page-every-s"):
         parser.add_argument(f"--{name}", type=float)
+    parser.add_argument("--spells", type=_spells)
     given: dict[str, Any] = vars(parser.parse_args())
     settings = LoadSettings(**{name: value for name, value in given.items() if value is not None})
 

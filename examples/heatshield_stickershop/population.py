@@ -10,6 +10,7 @@ __all__ = [
     "HOT_STICKERS",
     "HOT_USER",
     "ORDINARY_USERS",
+    "READER",
     "new_sticker",
     "ordinary_users",
     "owned_at_start",
@@ -19,6 +20,9 @@ __all__ = [
 HOT_USER: Final = "u-20000"
 HOT_STICKERS: Final = 20_000
 """Stickers of the hot user, as in the true story."""
+
+READER: Final = "u-reader"
+"""A user who does nothing but look at pages of stickers."""
 
 ORDINARY_USERS: Final = 300
 FEWEST_STICKERS: Final = 5

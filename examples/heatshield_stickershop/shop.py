@@ -8,10 +8,12 @@ from pathlib import Path
 import redis.asyncio
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 import heatshield
 from heatshield_stickershop import ownership
+from heatshield_stickershop.picture import draw
 
 __all__ = ["create_app"]
 
@@ -29,6 +31,13 @@ class Receipt(BaseModel):
     """The number of stickers that the user owns now."""
 
     owned: int
+
+
+class Picture(BaseModel):
+    """A user looks at a sticker."""
+
+    user: str
+    sticker: str
 
 
 @asynccontextmanager
@@ -53,6 +62,10 @@ def create_app() -> FastAPI:
         await ownership.refresh(stores.cache, order.user, stickers)
         log.info("sticker bought", sticker=order.sticker, owned=len(stickers))
         return Receipt(owned=len(stickers))
+
+    @app.post("/pictures")
+    def picture(wanted: Picture) -> Response:
+        return Response(draw(wanted.sticker), media_type="image/png")
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

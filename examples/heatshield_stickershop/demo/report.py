@@ -25,6 +25,7 @@ from heatshield_stickershop.platform import SERVICES
 from heatshield_stickershop.population import HOT_USER
 
 __all__ = [
+    "RECOVERED",
     "Expectation",
     "Run",
     "calm_p99_ms",

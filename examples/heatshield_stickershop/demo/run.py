@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +55,9 @@ class Acts:
 
 
 def play(
-    mode: str, directory: Path, acts: Acts, seed: int, view: View, connections: int = 4
-) -> Run:
+    mode: str, directory: Path, acts: Acts, seed: int, view: View, connections: int = 4,
+    more: Mapping[str, Any] | None = None,
+) -> Run:  # fmt: skip
     """Start the platform, send the whole load, stop the platform.
 
     Args:
@@ -66,6 +67,7 @@ def play(
         seed: seed of users and arrivals; the same seed gives the same load.
         view: shows the run.
         connections: on which the hot user buys.
+        more: fields of :class:`~heatshield_stickershop.load.LoadSettings` that are not as usual.
 
     Raises:
         DemoFailed: if the load or the collector's events ended early.
@@ -76,17 +78,19 @@ def play(
     view.say(f"{mode}: starting redis, a collector and four services")
     with Platform(settings) as platform, view.stage():
         try:
-            return asyncio.run(_play(mode, platform, acts, seed, view, connections))
+            load = LoadSettings(
+                gateway=platform.gateway_url, seed=seed, calm_s=acts.calm_s, hot_s=acts.hot_s,
+                **{"connections": connections, **(more or {})},
+            )  # fmt: skip
+            return asyncio.run(_play(mode, platform, load, view))
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
 
-async def _play(
-    mode: str, platform: Platform, acts: Acts, seed: int, view: View, connections: int
-) -> Run:
+async def _play(mode: str, platform: Platform, load: LoadSettings, view: View) -> Run:
     async with httpx.AsyncClient(base_url=platform.collector_url, trust_env=False) as collector:
         stage = _Stage(platform, collector, view)
-        scene = await stage.watch(mode, acts, seed, connections)
+        scene = await stage.watch(mode, load)
         trace_id, elements = await _evidence(collector, evidence_candidates(scene.events))
     return Run(mode, scene.sent, scene.events, scene.measured_from_ns, trace_id, elements)
 
@@ -99,20 +103,13 @@ class _Stage:
         self._collector = collector
         self._view = view
 
-    async def watch(self, mode: str, acts: Acts, seed: int, connections: int) -> Scene:
+    async def watch(self, mode: str, settings: LoadSettings) -> Scene:
         """Send the whole load; return the scene at its end."""
-        settings = LoadSettings(
-            gateway=self._platform.gateway_url,
-            seed=seed,
-            calm_s=acts.calm_s,
-            hot_s=acts.hot_s,
-            connections=connections,
-        )
         now_ns = time.time_ns()
         scene = Scene(
             mode=mode,
             measured_from_ns=now_ns + round(WARM_UP_S * 1e9),
-            ends_ns=now_ns + round((acts.calm_s + acts.hot_s) * 1e9),
+            ends_ns=now_ns + round(settings.seconds * 1e9),
         )
         listening = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -160,15 +157,7 @@ class _Stage:
 @asynccontextmanager
 async def _running(settings: LoadSettings) -> AsyncIterator[Process]:
     """Run the load as a process of its own; the end of the block kills it if it still runs."""
-    flags: dict[str, Any] = {
-        "--gateway": settings.gateway,
-        "--seed": settings.seed,
-        "--calm-s": settings.calm_s,
-        "--hot-s": settings.hot_s,
-        "--connections": settings.connections,
-    }
-    words = [str(word) for pair in flags.items() for word in pair]
-    command = [sys.executable, "-m", "heatshield_stickershop.load", *words]
+    command = [sys.executable, "-m", "heatshield_stickershop.load", *settings.flags()]
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, start_new_session=True)
     try:
         yield process

@@ -1,7 +1,7 @@
 """Shows the demo: as a live screen on a terminal, as plain lines elsewhere."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
@@ -15,7 +15,7 @@ from heatshield.cli.terminal import text
 from heatshield_stickershop.demo.report import Expectation
 from heatshield_stickershop.demo.scene import Scene, told
 
-__all__ = ["LiveView", "PlainView", "View", "result_table", "verdicts", "view_for"]
+__all__ = ["LiveView", "PlainView", "View", "figure_table", "result_table", "verdicts", "view_for"]
 
 PLAIN_EVERY_S: Final = 3.0
 """Seconds between two plain lines, to keep logs short."""
@@ -110,6 +110,15 @@ def result_table(report: dict[str, dict[str, Any]]) -> Table:
     for label, key, unit in ROWS:
         cells = [_cell(report[mode].get(key), unit) for mode in ("shadow", "protect")]
         table.add_row(label, *cells)
+    return table
+
+
+def figure_table(found: Mapping[str, Any]) -> Table:
+    """Render the figures of one scene."""
+    table = Table(show_header=False)
+    for name, value in found.items():
+        said = ", ".join(map(str, value)) if isinstance(value, list) else value
+        table.add_row(name.replace("_", " "), "-" if said is None else f"{said}")
     return table
 
 
