@@ -165,7 +165,7 @@ class Reports:
         )
         if answer.ok or answer.status in _REFUSED_FOR_GOOD:
             self._rows = ()
-        if answer.ok and (offered or answer.body):  # who has nothing to say may answer without a body
+        if answer.ok and (offered or answer.body):  # without a body it says nothing
             said = ReportAnswer.from_json(decode(answer.body))
             self._spread_s = said.spread_ms / 1_000
             if offered:
