@@ -196,7 +196,7 @@ def stickershop():
                     "--gateway",
                     platform.gateway_url,
                 ),
-                *("--seed", "1", "--calm-s", "2", "--hot-s", "120"),
+                *("--seed", "1", "--calm-s", "8", "--hot-s", "120"),
             ],
             stdout=subprocess.DEVNULL,
         )
