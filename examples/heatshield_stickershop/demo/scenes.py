@@ -23,8 +23,9 @@ __all__ = ["SCENES", "Play", "figures"]
 SETTLED_S: Final = 2.0
 """Seconds from the first call of a spell after which the user must be slowed, and others well."""
 
-PAUSE_S: Final = 24.0
-"""Between two spells: demand must be low for ten seconds, then six seconds of probes be clean."""
+PAUSE_S: Final = 40.0
+"""Between two spells: what was refused counts as demand for ten seconds, then demand must be low for
+ten more, and six seconds of probes be clean."""
 
 SPELL_S: Final = 10.0
 CALM_S: Final = 9.0
