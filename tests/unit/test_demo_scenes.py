@@ -20,8 +20,8 @@ def sent(at_s, *, user="u-1", status=200, latency_ms=10.0, route="purchase"):
     )
 
 
-def moved(at_s, change, user=HOT_USER):
-    entry = {"id": "b-1-1", "user": user, "mode": "pace"}
+def moved(at_s, change, user=HOT_USER, mode="pace"):
+    entry = {"id": "b-1-1", "user": user, "mode": mode}
     return Event(
         "breaker", {"at_ns": BEGAN_NS + round(at_s * NS), "change": change, "entry": entry}
     )
@@ -53,7 +53,7 @@ def cycles(*, through=True, skip=()):
             hot.append(sent(since_s + 5, user=HOT_USER))
         if number in skip:
             continue
-        steps = ((0.5, "opened"), (21.0, "half_open"), (27.0, "closed"))
+        steps = ((0.5, "opened"), (35.0, "half_open"), (41.0, "closed"))
         events += [moved(since_s + at_s, change) for at_s, change in steps]
     until_s = play.acts.calm_s + play.acts.hot_s
     return run([*others(until_s), *hot], events)
@@ -71,7 +71,7 @@ def test_cycles_are_met_where_each_spell_opens_probes_and_closes():
     [
         (cycles(skip=(1,)), {0, 1, 2}),
         (cycles(through=False), {2}),
-        (Run("protect", cycles().sent, [*cycles().events, moved(12, "opened", "u-7")], 0), {1, 4}),
+        (Run("protect", cycles().sent, [*cycles().events, moved(12, "opened", "u-7")], 0), {1, 5}),
     ],
     ids=["a spell that is not slowed", "nothing goes through", "somebody else is slowed"],
 )
@@ -88,22 +88,30 @@ def test_endless_demand_must_leave_others_well_once_it_is_slowed():
     fine = run([*others(calm_s + 60, slow=[(calm_s, calm_s + 1.5)]), *hot], events)
     assert all(judged("endless", fine)[1])
     bad = run([*others(calm_s + 60, slow=[(calm_s + 20, calm_s + 40)]), *hot], events)
-    assert judged("endless", bad)[1] == [True, True, False, True]
+    assert judged("endless", bad)[1] == [True, True, True, False, True]
+    twice = run(fine.sent, [*events, moved(calm_s + 30, "closed"), moved(calm_s + 31, "opened")])
+    assert judged("endless", twice)[1] == [False, True, True, True, True]
+    at_once = run(fine.sent, [moved(calm_s + 0.5, "opened", mode="reject")])
+    assert judged("endless", at_once)[1] == [True, False, True, True, True]
 
 
-def test_a_crowd_is_met_where_nobody_is_slowed_or_refused():
-    assert all(judged("crowd", run(others(20)))[1])
-    assert not all(judged("crowd", run([*others(20), sent(15, status=429)]))[1])
-    assert not all(judged("crowd", run(others(20), [moved(15, "opened", "u-3")]))[1])
+def test_a_crowd_is_met_where_it_came_and_nobody_is_slowed_or_refused():
+    calm_s, hot_s = SCENES["crowd"].acts.calm_s, SCENES["crowd"].acts.hot_s
+    crowd = [*others(calm_s), *(sent(calm_s + n / 110) for n in range(round(110 * hot_s)))]
+    assert all(judged("crowd", run(crowd))[1])
+    assert judged("crowd", run(others(calm_s + hot_s)))[1] == [False, True, True]
+    assert judged("crowd", run([*crowd, sent(15, status=500)]))[1] == [True, False, True]
+    assert judged("crowd", run([*crowd, sent(15, status=429)]))[1] == [True, True, False]
+    assert judged("crowd", run(crowd, [moved(15, "opened", "u-3")]))[1] == [True, True, False]
 
 
 def test_a_page_is_met_where_every_picture_loads():
-    def pictures(status):
-        return [sent(9, user=READER, route=PICTURE, status=status) for _ in range(12)]
+    def pictures(count, status=200):
+        return [sent(9, user=READER, route=PICTURE, status=status) for _ in range(count)]
 
-    assert all(judged("page", run(pictures(200)))[1])
-    assert not all(judged("page", run([*pictures(200), *pictures(503)]))[1])
-    assert not all(judged("page", run(others(20)))[1])
+    assert all(judged("page", run(pictures(36)))[1])
+    assert not all(judged("page", run([*pictures(35), *pictures(1, 503)]))[1])
+    assert not all(judged("page", run(pictures(12)))[1])
 
 
 def test_the_flags_of_a_load_are_read_back():
