@@ -38,7 +38,7 @@ def test_the_hot_users_purchase_is_cut_in_every_service_and_nobody_elses(protect
     assert 0 < protect["detected_after_s"] <= protect["enforced_everywhere_after_s"]
     assert protect["hot_user_rejected"] > 0
     assert protect["others_rejected"] == 0
-    assert protect["others_error_rate_during"] < 0.1, "the services' own timeouts"
+    assert protect["others_error_rate_during"] == 0
 
 
 def test_the_evidence_is_a_request_that_wrote_the_whole_set(protect):

@@ -102,7 +102,7 @@ class Instance:
     def take(self, request: Request, then: Then, most_wait_s: float = math.inf) -> None:
         """Take a request in, if breakers allow; ``then`` is told when it has ended."""
         if self.shape.has_backlog:
-            self.workers.take(partial(self._take_from_backlog, request, then))
+            self.workers.take(partial(self._read, request, then, 0.0))
         elif self.shape.reads_late:
             self.processors.start(0.0, partial(self._read, request, then, most_wait_s))
         else:
@@ -111,10 +111,6 @@ class Instance:
     def _read(self, request: Request, then: Then, most_wait_s: float) -> None:
         request.sent_s = self.engine.now_s  # for all that telemetry knows
         self._admit(request, then, most_wait_s)
-
-    def _take_from_backlog(self, request: Request, then: Then) -> None:
-        request.sent_s = self.engine.now_s  # for all that telemetry knows
-        self._admit(request, then, 0.0)
 
     def _admit(self, request: Request, then: Then, most_wait_s: float) -> None:
         if self.table.is_idle:

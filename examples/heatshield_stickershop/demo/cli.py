@@ -6,17 +6,20 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from heatshield.cli.errors import CliError
 from heatshield.cli.terminal import print_json
 from heatshield_stickershop.demo.machine import NOISY_SHARE, Processors, connections_for
-from heatshield_stickershop.demo.report import Run, expectations, report
+from heatshield_stickershop.demo.report import Expectation, Run, expectations, report
 from heatshield_stickershop.demo.run import COLD_START_S, WARM_UP_S, Acts, DemoFailed, play
 from heatshield_stickershop.demo.scenes import SCENES, figures
 from heatshield_stickershop.demo.view import View, figure_table, result_table, verdicts, view_for
@@ -82,22 +85,13 @@ def demo(
     if scene is not SceneName.HOT:
         _show_scene(scene.value, console, directory, report_file, seed, keep=keep, as_json=as_json)
         return
-    try:
-        before = Processors.now()
+    before = Processors.now()
+    with _removed_if_stopped(directory, keep=keep):
         shadow, protect = _play_both(directory, Acts.of(seconds), seed, view_for(console))
-        after = Processors.now()
-    except KeyboardInterrupt:
-        if not keep:
-            shutil.rmtree(directory, ignore_errors=True)
-        raise
-    others_share = after.share_of_others(before) if before and after else 0.0
-    is_noisy = others_share > NOISY_SHARE
-    found = report(shadow, protect) | {"machine": {"others_share": round(others_share, 3)}}
+    others_share = _others_share(before)
+    found = report(shadow, protect) | {"machine": {"others_share": others_share}}
     report_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    checked = expectations(found)
-    met = all(one.met or (is_noisy and one.is_latency) for one in checked)
-    console.print(result_table(found), verdicts(checked, is_noisy=is_noisy))
-    _say_if_noisy(console, others_share, is_noisy=is_noisy)
+    met = _told(console, result_table(found), expectations(found), others_share)
     _say_where(console, report_file, directory, found["protect"]["evidence_trace_id"])
     if met and not keep:
         for mode in ("measuring", "shadow"):
@@ -114,24 +108,13 @@ def _show_scene(
 ) -> None:  # fmt: skip
     play_of, view = SCENES[name], view_for(console)
     view.say(f"{name}: {play_of.about}, {play_of.acts.calm_s + play_of.acts.hot_s:g} s")
-    try:
-        before = Processors.now()
+    before = Processors.now()
+    with _removed_if_stopped(directory, keep=keep):
         run = play("protect", directory / name, play_of.acts, seed, view, more=play_of.load)
-        after = Processors.now()
-    except (ChildFailed, DemoFailed) as error:
-        raise CliError(f"{error}\nlogs and stores are in {directory}") from error
-    except KeyboardInterrupt:
-        if not keep:
-            shutil.rmtree(directory, ignore_errors=True)
-        raise
-    others_share = after.share_of_others(before) if before and after else 0.0
-    is_noisy = others_share > NOISY_SHARE
-    checked = play_of.claims(found := figures(play_of, run))
-    met = all(one.met or (is_noisy and one.is_latency) for one in checked)
-    said = {"scene": name, "met": met, **found, "machine": {"others_share": round(others_share, 3)}}
+    others_share, found = _others_share(before), figures(play_of, run)
+    met = _told(console, figure_table(found), play_of.claims(found), others_share)
+    said = {"scene": name, "met": met, **found, "machine": {"others_share": others_share}}
     report_file.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    console.print(figure_table(found), verdicts(checked, is_noisy=is_noisy))
-    _say_if_noisy(console, others_share, is_noisy=is_noisy)
     if met and not keep:
         shutil.rmtree(directory)
     else:
@@ -147,26 +130,48 @@ def _play_both(directory: Path, acts: Acts, seed: int, view: View) -> tuple[Run,
         f"The hot-user rule's cold start is cut from 120 s to {COLD_START_S:g} s for this demo; "
         f"the first {WARM_UP_S:g} s of each run are not measured."
     )
-    try:
-        measured = play("shadow", directory / "measuring", MEASURING, seed, view, connections=1)
-        connections = connections_for(measured)
-        view.say(f"on this machine the hot user buys on {connections} connections at once")
-        shadow, protect = (
-            play(mode, directory / mode, acts, seed, view, connections)
-            for mode in ("shadow", "protect")
-        )
-    except (ChildFailed, DemoFailed) as error:
-        raise CliError(f"{error}\nlogs and stores are in {directory}") from error
+    measured = play("shadow", directory / "measuring", MEASURING, seed, view, connections=1)
+    connections = connections_for(measured)
+    view.say(f"on this machine the hot user buys on {connections} connections at once")
+    shadow, protect = (
+        play(mode, directory / mode, acts, seed, view, connections)
+        for mode in ("shadow", "protect")
+    )
     return shadow, protect
 
 
-def _say_if_noisy(console: Console, others_share: float, *, is_noisy: bool) -> None:
+@contextmanager
+def _removed_if_stopped(directory: Path, *, keep: bool) -> Iterator[None]:
+    """Say where the logs are if a run fails; leave nothing behind if a person stops it."""
+    try:
+        yield
+    except (ChildFailed, DemoFailed) as error:
+        raise CliError(f"{error}\nlogs and stores are in {directory}") from error
+    except KeyboardInterrupt:
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _others_share(before: Processors | None) -> float:
+    """The part of this machine that other work has had since then, 0 to 1."""
+    after = Processors.now()
+    return round(after.share_of_others(before), 3) if before and after else 0.0
+
+
+def _told(
+    console: Console, table: Table, checked: Sequence[Expectation], others_share: float
+) -> bool:
+    """Print figures and verdicts; whether all is met that other work lets one judge."""
+    is_noisy = others_share > NOISY_SHARE
+    console.print(table, verdicts(checked, is_noisy=is_noisy))
     if is_noisy:
         console.print(
             f"\nOther work took {others_share:.0%} of this machine meanwhile, so latencies say "
             "little about heatshield here: repeat the demo when the machine is quiet.",
             soft_wrap=True,
         )
+    return all(one.met or (is_noisy and one.is_latency) for one in checked)
 
 
 def _say_where(console: Console, report_file: Path, directory: Path, trace_id: str | None) -> None:
